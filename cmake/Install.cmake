@@ -1,0 +1,2 @@
+install(TARGETS spar spar_lib)
+install(DIRECTORY include/spar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
