@@ -1,0 +1,161 @@
+/* The op table: everything that the model computes, as about twenty coarse operations.
+ *
+ * A backend is a device with its threads, scratch and one row of function pointers. The CPU
+ * reference (cpu/reference.c) is complete and plain; the tuned row (cpu/tuned.c) overrides entries;
+ * support and implementation are the same row.
+ *
+ * Terms. T rows (tokens) of a packed batch; H hidden size; D head size; V vocabulary.
+ * "operand" arrays feed matrix products and have the backend's operand type: f32, or bf16 with f32
+ * accumulation (SP_COMPUTE_BF16). All other arrays are f32. Arrays are row-major and contiguous,
+ * 64-byte aligned, and do not alias unless said. "=" overwrites, "+=" accumulates.
+ *
+ * Determinism: work is cut by sizes alone, never by the thread count, and every reduction has a
+ * fixed order: results are bit-identical for any number of threads.
+ */
+#ifndef SP_BACKEND_BACKEND_H
+#define SP_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "spar/status.h"
+
+typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
+
+/* A weight matrix W [out, in] as the matrix products want it. data is the f32 master (borrowed);
+ * the rest belongs to the backend: copies in the library's layout, renewed by weight_prepare. */
+typedef struct sp_weight {
+    const float *data; /* [out, in], borrowed */
+    int64_t out, in;
+    void *packed; /* owned by the backend; NULL until prepared, and where no copy is wanted */
+} sp_weight;
+
+enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2 };
+
+/* A run of tokens of one sequence. Its keys and values lie in rows kv_start .. kv_start + kv_len - 1
+ * of the key and value arrays; the last q_len of them belong to the queries q_start .. of this
+ * batch (q_len may be 0 for a segment that only others look at). Key i has position pos0 + i.
+ * A query sees the keys of its own segment up to its own position, and all keys of the parent, the
+ * parent's parent, ... (parent < own index, or -1), whose positions end where its own begin. With
+ * a window w > 0 it sees positions p with query position - p < w only. */
+typedef struct sp_segment {
+    int64_t q_start, kv_start;
+    int32_t q_len, kv_len;
+    int32_t parent;
+    int32_t pos0;
+} sp_segment;
+
+typedef struct sp_attention {
+    int n_heads, n_kv_heads, head_dim; /* n_heads is a multiple of n_kv_heads */
+    int window;                        /* 0: none */
+    float scale;                       /* of the scores, 1/sqrt(D) as a rule */
+    int n_segments;
+    const sp_segment *segments; /* borrowed */
+} sp_attention;
+
+typedef struct sp_backend sp_backend;
+
+typedef struct sp_ops {
+    const char *name; /* "reference", "avx2+onednn", ... */
+
+    /* Renew the backend's copies of w from w->data (both directions as `what` says). */
+    spar_status (*weight_prepare)(sp_backend *be, sp_weight *w, int what, spar_error *err);
+    void (*weight_release)(sp_backend *be, sp_weight *w);
+
+    /* y [T,out] (= or +=) x [T,in] W^T + bias; x operand, bias f32 [out] or NULL. */
+    spar_status (*linear)(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
+                          int64_t T, float *y, bool accumulate, spar_error *err);
+    /* dx [T,in] (= or +=) dy [T,out] W; dy operand. */
+    spar_status (*linear_dx)(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
+                             float *dx, bool accumulate, spar_error *err);
+    /* dw [out,in] += dy^T x; dbias [out] += column sums of dy (when not NULL). Operands. */
+    spar_status (*linear_dw)(sp_backend *be, int64_t out, int64_t in, const void *dy,
+                             const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
+
+    /* operand y [n] = x [n] */
+    void (*to_operand)(sp_backend *be, const float *x, int64_t n, void *y);
+
+    /* x [T,H] = table [ids[t],:]; ids already checked. */
+    void (*embed)(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
+                  float *x);
+    /* dtable [ids[t],:] += dx [t,:], in the order of t. */
+    void (*embed_dw)(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
+                     float *dtable);
+
+    /* rows x [n,dim]: rstd[n] = 1/sqrt(mean x^2 + eps); operand y = x rstd g (g [dim]). */
+    void (*rmsnorm)(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                    float eps, void *y, float *rstd);
+    /* The same with an f32 result (query and key norms); y may be x. */
+    void (*rmsnorm_f32)(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                        float eps, float *y, float *rstd);
+    /* dx [n,dim] (= or +=), dg [dim] += (skipped when dg is NULL); dx may be dy when not
+     * accumulating. */
+    void (*rmsnorm_bwd)(sp_backend *be, const float *x, const float *g, const float *rstd,
+                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                        float *dg);
+
+    /* Rotary embedding in place on x [T, n_heads*D]: pairs (i, i + D/2), angle of row t from
+     * cos/sin tables [max_pos, D/2] at positions[t]; sign -1 rotates back (backward). */
+    void (*rope)(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
+                 const float *cos_table, const float *sin_table, const int32_t *positions,
+                 float sign);
+
+    /* q [*, n_heads*D] by q_start; k, v [*, n_kv_heads*D] by kv_start; operand out like q;
+     * lse [*, n_heads]: log-sum-exp of the scaled scores of the row (for backward); may be NULL. */
+    spar_status (*attention)(sp_backend *be, const sp_attention *a, const float *q, const float *k,
+                             const float *v, void *out, float *lse, spar_error *err);
+    /* dq, dk, dv = gradients (overwritten on all rows of the segments); dout f32 like q. Every
+     * segment has q_len == kv_len here. */
+    spar_status (*attention_bwd)(sp_backend *be, const sp_attention *a, const float *q,
+                                 const float *k, const float *v, const void *out, const float *lse,
+                                 const float *dout, float *dq, float *dk, float *dv,
+                                 spar_error *err);
+
+    /* operand y [n] = silu(gate) * up */
+    void (*swiglu)(sp_backend *be, const float *gate, const float *up, int64_t n, void *y);
+    /* operand dgate, dup [n] from dy f32; */
+    void (*swiglu_bwd)(sp_backend *be, const float *gate, const float *up, const float *dy,
+                       int64_t n, void *dgate, void *dup);
+
+    /* logp[r] = log softmax(W h_r)[target[r]], lse[r] the log-sum-exp of the logits of row r;
+     * h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist whole. */
+    spar_status (*head_logp)(sp_backend *be, const sp_weight *w, const void *h,
+                             const int32_t *target, int64_t R, float *logp, float *lse,
+                             spar_error *err);
+    /* With c[r] = d loss / d logp[r]: dh [R,H] f32 =, dw [V,H] += (skipped when NULL). */
+    spar_status (*head_logp_bwd)(sp_backend *be, const sp_weight *w, const void *h,
+                                 const int32_t *target, const float *lse, const float *c,
+                                 int64_t R, float *dh, float *dw, spar_error *err);
+
+    /* y [n_rows,H] = x [rows[i],:]; and dx [rows[i],:] += dy [i,:] (rows distinct). */
+    void (*gather)(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
+                   float *y);
+    void (*scatter_add)(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
+                        int64_t H, float *dx);
+} sp_ops;
+
+struct sp_backend {
+    const sp_ops *ops;
+    sp_pool *pool; /* borrowed */
+    sp_compute compute;
+    size_t operand_size; /* bytes of an operand element: 4 or 2 */
+    void *state;         /* owned by the implementation: scratch by worker, primitive cache */
+};
+
+typedef enum sp_backend_kind { SP_BACKEND_AUTO, SP_BACKEND_REFERENCE, SP_BACKEND_TUNED } sp_backend_kind;
+
+/* AUTO takes the tuned row where the CPU has AVX2 or better. bf16 compute runs on any CPU: where
+ * the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32 (the
+ * same values, without the speed). */
+spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute compute,
+                              sp_pool *pool, spar_error *err);
+void sp_backend_free(sp_backend *be);
+
+/* One line: instruction set, row, bf16 native or emulated ("avx2, oneDNN 2.6.3, bf16 emulated"). */
+const char *sp_backend_describe(const sp_backend *be);
+/* Whether bf16 products run in hardware here: the choice of --dtype auto. */
+bool sp_backend_has_bf16(void);
+
+#endif
