@@ -22,28 +22,30 @@ void sp_map_close(sp_map *map);
 
 /* Whole file as NUL-terminated bytes, owned by the caller. Refuses files above limit bytes. */
 spar_status sp_file_read(const char *path, size_t limit, char **out, size_t *size, spar_error *err);
-bool sp_file_exists(const char *path);   /* any kind of entry */
+bool sp_file_exists(const char *path); /* any kind of entry */
 bool sp_file_is_dir(const char *path);
 
 typedef struct sp_writer {
     int fd;
     char *path, *aside; /* owned: the final name and the name written to */
+    char *buffer;       /* owned: bytes not yet handed to the system */
+    size_t buffered;
     uint64_t written;
-    bool failed;         /* sticky: set by the first failing write */
-    spar_error error;    /* of that failure */
+    bool failed;      /* sticky: set by the first failing write */
+    spar_error error; /* of that failure */
 } sp_writer;
 
 spar_status sp_writer_open(sp_writer *w, const char *path, spar_error *err);
 /* Sticky: after a failure later writes do nothing and commit reports it. */
 void sp_writer_write(sp_writer *w, const void *bytes, size_t n);
 spar_status sp_writer_commit(sp_writer *w, spar_error *err); /* fsync, rename, fsync the folder */
-void sp_writer_abort(sp_writer *w);                          /* unlink what was written; safe twice */
+void sp_writer_abort(sp_writer *w); /* unlink what was written; safe twice */
 /* The three steps at once for bytes in memory. */
 spar_status sp_file_write(const char *path, const void *bytes, size_t n, spar_error *err);
 
-spar_status sp_dir_make(const char *path, spar_error *err);        /* mkdir -p */
+spar_status sp_dir_make(const char *path, spar_error *err); /* mkdir -p */
 spar_status sp_dir_sync(const char *path, spar_error *err);
-spar_status sp_dir_remove(const char *path, spar_error *err);      /* rm -r; missing is OK */
+spar_status sp_dir_remove(const char *path, spar_error *err); /* rm -r; missing is OK */
 /* Sorted names of the entries of a folder, without "." and ".."; release by sp_names_free. */
 spar_status sp_dir_list(const char *path, char ***names, size_t *n, spar_error *err);
 void sp_names_free(char **names, size_t n);
@@ -57,7 +59,8 @@ typedef struct sp_lock {
 spar_status sp_lock_take(sp_lock *out, const char *dir, spar_error *err);
 void sp_lock_drop(sp_lock *lock);
 
-/* Tests only: make the k-th write/sync/rename through this header fail with ENOSPC; 0 turns it off. */
+/* Tests only: make the k-th write/sync/rename through this header fail with ENOSPC; 0 turns it off.
+ */
 void sp_file_fail_at(long k);
 
 #endif

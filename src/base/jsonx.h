@@ -1,8 +1,8 @@
 /* Glue over jansson (JSON) and libyaml (YAML): parsing with messages that name the place, and
  * typed access to objects with messages that name the field, what was expected and what was found.
  *
- * All sp_json_get_* read member key of object; `where` names the object in messages ("config.json").
- * A missing member or null is an error unless the function takes a fallback.
+ * All sp_json_get_* read member key of object; `where` names the object in messages
+ * ("config.json"). A missing member or null is an error unless the function takes a fallback.
  */
 #ifndef SP_BASE_JSONX_H
 #define SP_BASE_JSONX_H
@@ -21,7 +21,8 @@ spar_status sp_json_load(json_t **out, const char *path, spar_error *err); /* fi
 /* Write pretty (indent 2) with a final newline, all or nothing. */
 spar_status sp_json_save(const json_t *value, const char *path, spar_error *err);
 
-const char *sp_json_type_name(const json_t *value); /* "object", "string", ... ; NULL gives "nothing" */
+const char *
+sp_json_type_name(const json_t *value); /* "object", "string", ... ; NULL gives "nothing" */
 
 spar_status sp_json_get_int(const json_t *object, const char *key, int64_t min, int64_t max,
                             int64_t *out, const char *where, spar_error *err);

@@ -19,10 +19,11 @@ typedef struct sp_str {
     bool failed;
 } sp_str;
 
-#define SP_STR_INIT {NULL, 0, 0, false}
+#define SP_STR_INIT                                                                                \
+    { NULL, 0, 0, false }
 
-void sp_str_release(sp_str *s);                 /* free and reset to empty */
-void sp_str_clear(sp_str *s);                   /* length 0, keeps the buffer and clears failed */
+void sp_str_release(sp_str *s); /* free and reset to empty */
+void sp_str_clear(sp_str *s);   /* length 0, keeps the buffer and clears failed */
 void sp_str_append(sp_str *s, const void *bytes, size_t n);
 void sp_str_puts(sp_str *s, const char *text);
 void sp_str_putc(sp_str *s, char c);
@@ -34,7 +35,8 @@ void sp_str_put_utf8(sp_str *s, unsigned code_point);
 const char *sp_str_get(const sp_str *s);
 /* OK, or NO_MEMORY when any append failed. */
 spar_status sp_str_status(const sp_str *s, spar_error *err);
-/* Hand the buffer over to the caller (free()); s is empty afterwards. "" is given as an allocation. */
+/* Hand the buffer over to the caller (free()); s is empty afterwards. "" is given as an allocation.
+ */
 spar_status sp_str_take(sp_str *s, char **out, spar_error *err);
 
 /* Decode one code point from s[0..n), n >= 1. Returns the bytes used (1..4); an ill-formed sequence
