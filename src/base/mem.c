@@ -31,8 +31,12 @@ static spar_status out_of_memory(size_t n, size_t size, spar_error *err) {
 }
 
 spar_status sp_mem_calloc(void **out, size_t n, size_t size, spar_error *err) {
-    const bool empty = n == 0 || size == 0;
-    *out = must_fail() ? NULL : calloc(empty ? 1 : n, empty ? 1 : size);
+    size_t bytes = 0;
+    *out = NULL;
+    if (must_fail() || !sp_mem_mul(n, size, &bytes) || bytes > PTRDIFF_MAX) {
+        return out_of_memory(n, size, err);
+    }
+    *out = calloc(1, bytes == 0 ? 1 : bytes);
     return *out != NULL ? SPAR_OK : out_of_memory(n, size, err);
 }
 
@@ -55,7 +59,7 @@ spar_status sp_mem_grow(void **array, size_t *capacity, size_t need, size_t size
     wanted = wanted < need ? need : wanted;
     wanted = wanted < 8 ? 8 : wanted;
     size_t bytes = 0;
-    if (must_fail() || !sp_mem_mul(wanted, size, &bytes)) {
+    if (must_fail() || !sp_mem_mul(wanted, size, &bytes) || bytes > PTRDIFF_MAX) {
         return out_of_memory(need, size, err);
     }
     void *grown = realloc(*array, bytes == 0 ? 1 : bytes);
