@@ -129,7 +129,8 @@ typedef struct sp_ops {
                                  const int32_t *target, const float *lse, const float *c,
                                  int64_t R, float *dh, float *dw, spar_error *err);
 
-    /* y [n_rows,H] = x [rows[i],:]; and dx [rows[i],:] += dy [i,:] (rows distinct). */
+    /* y [n_rows,H] = x [rows[i],:]; and dx [rows[i],:] += dy [i,:] in the
+     * order of i (rows may repeat: a prompt's last row predicts the first token of every response). */
     void (*gather)(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
                    float *y);
     void (*scatter_add)(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,

@@ -1,0 +1,244 @@
+#include "backend/cpu/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/operand.h"
+
+static spar_status weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
+    (void)be, (void)w, (void)what, (void)err;
+    return SPAR_OK;
+}
+
+static void weight_release(sp_backend *be, sp_weight *w) {
+    (void)be, (void)w;
+}
+
+static spar_status linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
+                          int64_t T, float *y, bool accumulate, spar_error *err) {
+    (void)err;
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t o = 0; o < w->out; o++) {
+            double sum = bias != NULL ? (double)bias[o] : 0.0;
+            for (int64_t i = 0; i < w->in; i++) {
+                sum += (double)sp_operand_load(be, x, t * w->in + i) *
+                       (double)sp_operand_round(be, w->data[o * w->in + i]);
+            }
+            float *to = &y[t * w->out + o];
+            *to = accumulate ? *to + (float)sum : (float)sum;
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
+                             float *dx, bool accumulate, spar_error *err) {
+    (void)err;
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t i = 0; i < w->in; i++) {
+            double sum = 0;
+            for (int64_t o = 0; o < w->out; o++) {
+                sum += (double)sp_operand_load(be, dy, t * w->out + o) *
+                       (double)sp_operand_round(be, w->data[o * w->in + i]);
+            }
+            float *to = &dx[t * w->in + i];
+            *to = accumulate ? *to + (float)sum : (float)sum;
+        }
+    }
+    return SPAR_OK;
+}
+
+static void bias_dw(sp_backend *be, int64_t out, const void *dy, int64_t T, float *dbias) {
+    for (int64_t o = 0; o < out; o++) {
+        double sum = 0;
+        for (int64_t t = 0; t < T; t++) {
+            sum += (double)sp_operand_load(be, dy, t * out + o);
+        }
+        dbias[o] += (float)sum;
+    }
+}
+
+static spar_status linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
+                             int64_t T, float *dw, float *dbias, spar_error *err) {
+    (void)err;
+    for (int64_t o = 0; o < out; o++) {
+        for (int64_t i = 0; i < in; i++) {
+            double sum = 0;
+            for (int64_t t = 0; t < T; t++) {
+                sum += (double)sp_operand_load(be, dy, t * out + o) *
+                       (double)sp_operand_load(be, x, t * in + i);
+            }
+            dw[o * in + i] += (float)sum;
+        }
+    }
+    if (dbias != NULL) {
+        bias_dw(be, out, dy, T, dbias);
+    }
+    return SPAR_OK;
+}
+
+static void to_operand(sp_backend *be, const float *x, int64_t n, void *y) {
+    for (int64_t i = 0; i < n; i++) {
+        sp_operand_store(be, y, i, x[i]);
+    }
+}
+
+static void embed(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
+                  float *x) {
+    (void)be;
+    for (int64_t t = 0; t < T; t++) {
+        memcpy(x + t * H, table + ids[t] * H, (size_t)H * sizeof *x);
+    }
+}
+
+static void embed_dw(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
+                     float *dtable) {
+    (void)be;
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t i = 0; i < H; i++) {
+            dtable[ids[t] * H + i] += dx[t * H + i];
+        }
+    }
+}
+
+static float row_rstd(const float *x, int64_t dim, float eps) {
+    double sum = 0;
+    for (int64_t i = 0; i < dim; i++) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    return (float)(1.0 / sqrt(sum / (double)dim + (double)eps));
+}
+
+static void rmsnorm(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                    float eps, void *y, float *rstd) {
+    for (int64_t r = 0; r < n; r++) {
+        rstd[r] = row_rstd(x + r * dim, dim, eps);
+        for (int64_t i = 0; i < dim; i++) {
+            sp_operand_store(be, y, r * dim + i, x[r * dim + i] * rstd[r] * g[i]);
+        }
+    }
+}
+
+static void rmsnorm_f32(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                        float eps, float *y, float *rstd) {
+    (void)be;
+    for (int64_t r = 0; r < n; r++) {
+        rstd[r] = row_rstd(x + r * dim, dim, eps);
+        for (int64_t i = 0; i < dim; i++) {
+            y[r * dim + i] = x[r * dim + i] * rstd[r] * g[i];
+        }
+    }
+}
+
+/* With y = x s g, s = rstd: dx = s (g dy - x s^2 mean(g dy x)), dg = sum over rows of dy x s. */
+static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
+                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                        float *dg) {
+    (void)be;
+    for (int64_t i = 0; dg != NULL && i < dim; i++) {
+        double sum = 0;
+        for (int64_t r = 0; r < n; r++) {
+            sum += (double)dy[r * dim + i] * (double)x[r * dim + i] * (double)rstd[r];
+        }
+        dg[i] += (float)sum;
+    }
+    for (int64_t r = 0; r < n; r++) {
+        const double s = (double)rstd[r];
+        double dot = 0;
+        for (int64_t i = 0; i < dim; i++) {
+            dot += (double)g[i] * (double)dy[r * dim + i] * (double)x[r * dim + i];
+        }
+        const double mean = dot / (double)dim * s * s;
+        for (int64_t i = 0; i < dim; i++) {
+            const int64_t at = r * dim + i;
+            const double d = s * ((double)g[i] * (double)dy[at] - (double)x[at] * mean);
+            dx[at] = accumulate ? dx[at] + (float)d : (float)d;
+        }
+    }
+}
+
+static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
+                 const float *cos_table, const float *sin_table, const int32_t *positions,
+                 float sign) {
+    (void)be;
+    const int half = head_dim / 2;
+    for (int64_t t = 0; t < T; t++) {
+        const float *c = cos_table + (int64_t)positions[t] * half;
+        const float *s = sin_table + (int64_t)positions[t] * half;
+        for (int h = 0; h < n_heads; h++) {
+            float *row = x + (t * n_heads + h) * head_dim;
+            for (int i = 0; i < half; i++) {
+                const float a = row[i], b = row[i + half];
+                row[i] = a * c[i] - b * sign * s[i];
+                row[i + half] = b * c[i] + a * sign * s[i];
+            }
+        }
+    }
+}
+
+static double sigmoid(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
+
+static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y) {
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)gate[i];
+        sp_operand_store(be, y, i, (float)(g * sigmoid(g) * (double)up[i]));
+    }
+}
+
+/* d silu(g) / dg = s (1 + g (1 - s)), s = sigmoid(g). */
+static void swiglu_bwd(sp_backend *be, const float *gate, const float *up, const float *dy,
+                       int64_t n, void *dgate, void *dup) {
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)gate[i], s = sigmoid(g), d = (double)dy[i];
+        sp_operand_store(be, dgate, i, (float)(d * (double)up[i] * s * (1.0 + g * (1.0 - s))));
+        sp_operand_store(be, dup, i, (float)(d * g * s));
+    }
+}
+
+static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
+                   float *y) {
+    (void)be;
+    for (int64_t i = 0; i < n_rows; i++) {
+        memcpy(y + i * H, x + rows[i] * H, (size_t)H * sizeof *y);
+    }
+}
+
+static void scatter_add(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
+                        int64_t H, float *dx) {
+    (void)be;
+    for (int64_t i = 0; i < n_rows; i++) {
+        for (int64_t j = 0; j < H; j++) {
+            dx[rows[i] * H + j] += dy[i * H + j];
+        }
+    }
+}
+
+static const sp_ops reference_ops = {
+    .name = "reference",
+    .weight_prepare = weight_prepare,
+    .weight_release = weight_release,
+    .linear = linear,
+    .linear_dx = linear_dx,
+    .linear_dw = linear_dw,
+    .to_operand = to_operand,
+    .embed = embed,
+    .embed_dw = embed_dw,
+    .rmsnorm = rmsnorm,
+    .rmsnorm_f32 = rmsnorm_f32,
+    .rmsnorm_bwd = rmsnorm_bwd,
+    .rope = rope,
+    .attention = sp_reference_attention,
+    .attention_bwd = sp_reference_attention_bwd,
+    .swiglu = swiglu,
+    .swiglu_bwd = swiglu_bwd,
+    .head_logp = sp_reference_head_logp,
+    .head_logp_bwd = sp_reference_head_logp_bwd,
+    .gather = gather,
+    .scatter_add = scatter_add,
+};
+
+const sp_ops *sp_reference_row(void) {
+    return &reference_ops;
+}

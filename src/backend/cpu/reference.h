@@ -1,0 +1,26 @@
+/* The reference row: every op in plain loops, sequential, sums in double. It is what the tuned row
+ * is tested against, and its entries serve wherever a tuned one is missing. It keeps no state. */
+#ifndef SP_BACKEND_CPU_REFERENCE_H
+#define SP_BACKEND_CPU_REFERENCE_H
+
+#include "backend/backend.h"
+
+const sp_ops *sp_reference_row(void);
+
+/* Parts of the row that live in reference_attention.c and reference_head.c; contracts in
+ * backend.h. */
+spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const float *q,
+                                   const float *k, const float *v, void *out, float *lse,
+                                   spar_error *err);
+spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, const float *q,
+                                       const float *k, const float *v, const void *out,
+                                       const float *lse, const float *dout, float *dq, float *dk,
+                                       float *dv, spar_error *err);
+spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const void *h,
+                                   const int32_t *target, int64_t R, float *logp, float *lse,
+                                   spar_error *err);
+spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,
+                                       const int32_t *target, const float *lse, const float *c,
+                                       int64_t R, float *dh, float *dw, spar_error *err);
+
+#endif

@@ -1,0 +1,165 @@
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/operand.h"
+#include "backend/cpu/reference.h"
+
+/* One query head: what it is and the segment it belongs to. */
+typedef struct query {
+    const sp_attention *a;
+    int segment;
+    int64_t row;      /* of q */
+    int head;         /* query head */
+    int64_t last_key; /* last visible key of the own segment */
+} query;
+
+typedef struct key_range {
+    int64_t first, last; /* rows of k and v, inclusive; empty when first > last */
+} key_range;
+
+static query query_of(const sp_attention *a, int segment, int64_t i, int head) {
+    const sp_segment *s = &a->segments[segment];
+    return (query){a, segment, s->q_start + i, head, s->kv_len - s->q_len + i};
+}
+
+/* The rows of segment g that the query sees. */
+static key_range visible(const query *x, int g) {
+    const sp_segment *own = &x->a->segments[x->segment], *s = &x->a->segments[g];
+    const int64_t position = own->pos0 + x->last_key;
+    int64_t first = 0;
+    if (x->a->window > 0 && position - x->a->window + 1 > s->pos0) {
+        first = position - x->a->window + 1 - s->pos0;
+    }
+    const int64_t last = g == x->segment ? x->last_key : s->kv_len - 1;
+    return (key_range){s->kv_start + first, s->kv_start + last};
+}
+
+static int64_t query_at(const query *x) {
+    return (x->row * x->a->n_heads + x->head) * x->a->head_dim;
+}
+
+static int64_t key_at(const query *x, int64_t row) {
+    const int group = x->a->n_heads / x->a->n_kv_heads;
+    return (row * x->a->n_kv_heads + x->head / group) * x->a->head_dim;
+}
+
+static double dot(const float *x, const float *y, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        sum += (double)x[i] * (double)y[i];
+    }
+    return sum;
+}
+
+static double score(const query *x, const float *q, const float *k, int64_t row) {
+    return (double)x->a->scale * dot(q + query_at(x), k + key_at(x, row), x->a->head_dim);
+}
+
+/* Log-sum-exp of the visible scores; every query sees at least itself. */
+static double log_sum(const query *x, const float *q, const float *k) {
+    double max = -INFINITY, sum = 0;
+    for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
+        const key_range keys = visible(x, g);
+        for (int64_t row = keys.first; row <= keys.last; row++) {
+            const double s = score(x, q, k, row);
+            if (s > max) {
+                sum *= exp(max - s);
+                max = s;
+            }
+            sum += exp(s - max);
+        }
+    }
+    return max + log(sum);
+}
+
+static void query_forward(sp_backend *be, const query *x, const float *q, const float *k,
+                          const float *v, void *out, float *lse) {
+    const double total = log_sum(x, q, k);
+    for (int d = 0; d < x->a->head_dim; d++) {
+        double sum = 0;
+        for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
+            const key_range keys = visible(x, g);
+            for (int64_t row = keys.first; row <= keys.last; row++) {
+                sum += exp(score(x, q, k, row) - total) * (double)v[key_at(x, row) + d];
+            }
+        }
+        sp_operand_store(be, out, query_at(x) + d, (float)sum);
+    }
+    if (lse != NULL) {
+        lse[x->row * x->a->n_heads + x->head] = (float)total;
+    }
+}
+
+spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const float *q,
+                                   const float *k, const float *v, void *out, float *lse,
+                                   spar_error *err) {
+    (void)err;
+    for (int s = 0; s < a->n_segments; s++) {
+        for (int64_t i = 0; i < a->segments[s].q_len; i++) {
+            for (int head = 0; head < a->n_heads; head++) {
+                const query x = query_of(a, s, i, head);
+                query_forward(be, &x, q, k, v, out, lse);
+            }
+        }
+    }
+    return SPAR_OK;
+}
+
+typedef struct backward {
+    sp_backend *be;
+    const float *q, *k, *v, *lse, *dout;
+    const void *out;
+    float *dq, *dk, *dv;
+} backward;
+
+/* With P = softmax(S) and O = P V: dP = dO V^T, dS = P (dP - dO . O), dV += P^T dO. */
+static void query_backward(const backward *b, const query *x) {
+    const sp_attention *a = x->a;
+    const int64_t at = query_at(x);
+    const double total = (double)b->lse[x->row * a->n_heads + x->head];
+    double own = 0;
+    for (int d = 0; d < a->head_dim; d++) {
+        own += (double)b->dout[at + d] * (double)sp_operand_load(b->be, b->out, at + d);
+    }
+    for (int g = x->segment; g >= 0; g = a->segments[g].parent) {
+        const key_range keys = visible(x, g);
+        for (int64_t row = keys.first; row <= keys.last; row++) {
+            const int64_t to = key_at(x, row);
+            const double p = exp(score(x, b->q, b->k, row) - total);
+            const double dp = dot(b->dout + at, b->v + to, a->head_dim);
+            const double ds = p * (dp - own) * (double)a->scale;
+            for (int d = 0; d < a->head_dim; d++) {
+                b->dq[at + d] += (float)(ds * (double)b->k[to + d]);
+                b->dk[to + d] += (float)(ds * (double)b->q[at + d]);
+                b->dv[to + d] += (float)(p * (double)b->dout[at + d]);
+            }
+        }
+    }
+}
+
+static void clear_rows(float *x, int64_t start, int64_t n, int64_t width) {
+    memset(x + start * width, 0, (size_t)(n * width) * sizeof *x);
+}
+
+spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, const float *q,
+                                       const float *k, const float *v, const void *out,
+                                       const float *lse, const float *dout, float *dq, float *dk,
+                                       float *dv, spar_error *err) {
+    (void)err;
+    const backward b = {be, q, k, v, lse, dout, out, dq, dk, dv};
+    for (int s = 0; s < a->n_segments; s++) {
+        const sp_segment *g = &a->segments[s];
+        clear_rows(dq, g->q_start, g->q_len, (int64_t)a->n_heads * a->head_dim);
+        clear_rows(dk, g->kv_start, g->kv_len, (int64_t)a->n_kv_heads * a->head_dim);
+        clear_rows(dv, g->kv_start, g->kv_len, (int64_t)a->n_kv_heads * a->head_dim);
+    }
+    for (int s = 0; s < a->n_segments; s++) {
+        for (int64_t i = 0; i < a->segments[s].q_len; i++) {
+            for (int head = 0; head < a->n_heads; head++) {
+                const query x = query_of(a, s, i, head);
+                query_backward(&b, &x);
+            }
+        }
+    }
+    return SPAR_OK;
+}
