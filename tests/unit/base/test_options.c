@@ -243,7 +243,7 @@ static void test_help(void **state) {
     assert_non_null(strstr(text, "  -t, --threads N           Threads to work with"));
     assert_non_null(strstr(text, "(1..1024; default 2)"));
     assert_non_null(
-        strstr(text, "whatever it\n                            is (f32|bf16; default bf16)\n"));
+        strstr(text, "whatever\n                            it is (f32|bf16; default bf16)\n"));
     assert_non_null(strstr(text, "(at least 0; default"));
     assert_non_null(strstr(text, "      --[no-]cache          Keep the keys and values"));
     assert_non_null(strstr(text, "  -h, --help "));

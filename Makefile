@@ -1,0 +1,49 @@
+# Short names for the usual steps. The build itself is CMake: see CMakePresets.json.
+JOBS ?= 2
+SOURCES = $$(find src include tests bench -name '*.c' -o -name '*.h')
+
+.PHONY: help deps quickstart build test test-full bench format lint clean
+
+help:
+	@echo "make quickstart  install what is missing, build, fetch a small model, play one short run"
+	@echo "make build       build/spar (installs the libraries it needs, on Debian and Ubuntu)"
+	@echo "make test        build, then the tests that take seconds"
+	@echo "make test-full   build, then all tests"
+	@echo "make bench       measure this machine"
+	@echo "make format      clang-format every source file"
+	@echo "make lint        formatting, clang-tidy, and the arrows between folders"
+	@echo "make clean       remove what was built"
+
+deps:
+	@tools/install_deps
+
+quickstart: build
+	@tools/install_deps python3 python3-pip
+	model=$$(tools/fetch_model) && \
+	  ./build/spar play recipes/quickstart.yaml -m "$$model" --run runs/quickstart
+
+build: deps build/build.ninja
+	cmake --build build
+
+build/build.ninja: | deps
+	cmake --preset release
+
+test: build
+	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS) -LE long
+
+test-full: build
+	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
+
+bench: build
+	./build/spar bench
+
+format:
+	clang-format -i $(SOURCES)
+
+lint: build
+	clang-format --dry-run -Werror $(SOURCES)
+	sh tests/check_arrows.sh .
+	clang-tidy -p build --quiet $$(find src -name '*.c' ! -name '*_simd.c')
+
+clean:
+	rm -rf build build-debug build-asan build-tsan
