@@ -5,17 +5,17 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/reference.h"
+#include "backend/cpu/tuned.h"
 #include "base/mem.h"
-
-enum { DESCRIPTION_MAX = 96 };
 
 /* be is the first member, so that a backend's address is its holder's. */
 typedef struct holder {
     sp_backend be;
-    char description[DESCRIPTION_MAX];
+    char description[SP_DESCRIPTION_MAX];
 } holder;
 
-static void describe_reference(holder *h) {
+static void set_reference(holder *h) {
+    h->be.ops = sp_reference_row();
     snprintf(h->description, sizeof h->description, "reference, %s",
              h->be.compute == SP_COMPUTE_BF16 ? "bf16 emulated" : "f32");
 }
@@ -24,7 +24,6 @@ spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute
                               sp_pool *pool, spar_error *err) {
     void *memory = NULL;
     *out = NULL;
-    (void)kind;
     spar_status status = sp_mem_calloc(&memory, 1, sizeof(holder), err);
     if (status != SPAR_OK) {
         return status;
@@ -33,13 +32,23 @@ spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute
     h->be.pool = pool;
     h->be.compute = compute;
     h->be.operand_size = compute == SP_COMPUTE_BF16 ? sizeof(uint16_t) : sizeof(float);
-    h->be.ops = sp_reference_row();
-    describe_reference(h);
+    if (kind == SP_BACKEND_REFERENCE) {
+        set_reference(h);
+    } else {
+        status = sp_tuned_create(&h->be, h->description, err);
+    }
+    if (status != SPAR_OK) {
+        free(h);
+        return status;
+    }
     *out = &h->be;
     return SPAR_OK;
 }
 
 void sp_backend_free(sp_backend *be) {
+    if (be != NULL && be->state != NULL) {
+        sp_tuned_free(be);
+    }
     free(be);
 }
 

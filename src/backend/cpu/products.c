@@ -1,0 +1,219 @@
+/* Matrix products: cut into tiles by the sizes alone, each tile one oneDNN call on one thread. */
+#include <stdlib.h>
+
+#include "backend/cpu/onednn.h"
+#include "backend/cpu/operand.h"
+#include "backend/cpu/tuned.h"
+#include "base/mem.h"
+
+enum {
+    TILE_M = 256,
+    TILE_N = 192, /* wider blocks of B fall out of the second-level cache */
+    CONVERT = 1 << 15
+};
+
+/* C [M,N] cut into tiles; bias [N] or NULL. */
+typedef struct product {
+    sp_sgemm g; /* of the whole */
+    const float *bias;
+    int64_t tiles_n;
+    atomic_int status;
+} product;
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void put_bias(const product *p, const sp_sgemm *t, int64_t n0) {
+    for (int64_t m = 0; m < t->M; m++) {
+        for (int64_t n = 0; n < t->N; n++) {
+            float *to = &t->c[m * t->ldc + n];
+            *to = (p->g.accumulate ? *to : 0.0F) + p->bias[n0 + n];
+        }
+    }
+}
+
+static void product_tile(void *context, int task, int worker) {
+    (void)worker;
+    product *p = context;
+    const int64_t m0 = task / p->tiles_n * TILE_M, n0 = task % p->tiles_n * TILE_N;
+    sp_sgemm t = p->g;
+    t.M = min64(TILE_M, p->g.M - m0);
+    t.N = min64(TILE_N, p->g.N - n0);
+    t.a += p->g.transpose_a ? m0 : m0 * t.lda;
+    t.b += p->g.transpose_b ? n0 * t.ldb : n0;
+    t.c += m0 * t.ldc + n0;
+    if (p->bias != NULL) {
+        put_bias(p, &t, n0);
+        t.accumulate = true;
+    }
+    sp_onednn_single();
+    const int code = sp_onednn_sgemm(&t);
+    if (code != 0) {
+        atomic_store(&p->status, code);
+    }
+}
+
+static spar_status run_product(sp_backend *be, product *p, const char *what, spar_error *err) {
+    if (p->g.M == 0 || p->g.N == 0) {
+        return SPAR_OK;
+    }
+    p->tiles_n = ceil_div(p->g.N, TILE_N);
+    atomic_init(&p->status, 0);
+    sp_pool_run(be->pool, (int)(ceil_div(p->g.M, TILE_M) * p->tiles_n), product_tile, p);
+    return sp_onednn_check(atomic_load(&p->status), what, err);
+}
+
+typedef struct widening {
+    const uint16_t *from;
+    float *to;
+    int64_t n;
+} widening;
+
+static void widen_chunk(void *context, int task, int worker) {
+    (void)worker;
+    const widening *w = context;
+    const int64_t end = min64(w->n, (int64_t)(task + 1) * CONVERT);
+    for (int64_t i = (int64_t)task * CONVERT; i < end; i++) {
+        w->to[i] = sp_bf16_to_f32(w->from[i]);
+    }
+}
+
+/* The operand array x [n] as f32: itself, or a widened copy in scratch `slot`. */
+static spar_status operand_f32(sp_backend *be, const void *x, int64_t n, int slot,
+                               const float **out, spar_error *err) {
+    void *copy = NULL;
+    if (be->compute == SP_COMPUTE_F32) {
+        *out = x;
+        return SPAR_OK;
+    }
+    const spar_status status = sp_tuned_scratch(be, slot, (size_t)n, sizeof(float), &copy, err);
+    if (status == SPAR_OK) {
+        widening w = {x, copy, n};
+        sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), widen_chunk, &w);
+        *out = copy;
+    }
+    return status;
+}
+
+/* The values that the products see: the master weights, or their copy rounded to bf16. */
+static const float *weight_values(const sp_weight *w) {
+    return w->packed != NULL ? w->packed : w->data;
+}
+
+typedef struct rounding {
+    const float *from;
+    float *to;
+    int64_t n;
+} rounding;
+
+static void round_chunk(void *context, int task, int worker) {
+    (void)worker;
+    const rounding *r = context;
+    const int64_t end = min64(r->n, (int64_t)(task + 1) * CONVERT);
+    for (int64_t i = (int64_t)task * CONVERT; i < end; i++) {
+        r->to[i] = sp_bf16_to_f32(sp_bf16_from_f32(r->from[i]));
+    }
+}
+
+spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
+    (void)what;
+    if (be->compute == SP_COMPUTE_F32) {
+        return SPAR_OK;
+    }
+    const int64_t n = w->out * w->in;
+    if (w->packed == NULL) {
+        const spar_status status = sp_mem_aligned(&w->packed, (size_t)n, sizeof(float), err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+    }
+    rounding r = {w->data, w->packed, n};
+    sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), round_chunk, &r);
+    return SPAR_OK;
+}
+
+void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
+    (void)be;
+    free(w->packed);
+    w->packed = NULL;
+}
+
+spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
+                            int64_t T, float *y, bool accumulate, spar_error *err) {
+    const float *a = NULL;
+    const spar_status status = operand_f32(be, x, T * w->in, SP_SCRATCH_A, &a, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    product p = {.g = {.transpose_b = true,
+                       .accumulate = accumulate,
+                       .M = T,
+                       .N = w->out,
+                       .K = w->in,
+                       .lda = w->in,
+                       .ldb = w->in,
+                       .ldc = w->out,
+                       .a = a,
+                       .b = weight_values(w),
+                       .c = y},
+                 .bias = bias};
+    return run_product(be, &p, "linear", err);
+}
+
+spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
+                               float *dx, bool accumulate, spar_error *err) {
+    const float *a = NULL;
+    const spar_status status = operand_f32(be, dy, T * w->out, SP_SCRATCH_A, &a, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    product p = {.g = {.accumulate = accumulate,
+                       .M = T,
+                       .N = w->in,
+                       .K = w->out,
+                       .lda = w->out,
+                       .ldb = w->in,
+                       .ldc = w->in,
+                       .a = a,
+                       .b = weight_values(w),
+                       .c = dx}};
+    return run_product(be, &p, "linear_dx", err);
+}
+
+static void add_column_sums(const float *dy, int64_t T, int64_t out, float *dbias) {
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t o = 0; o < out; o++) {
+            dbias[o] += dy[t * out + o];
+        }
+    }
+}
+
+spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
+                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const float *a = NULL, *b = NULL;
+    SPAR_TRY(operand_f32(be, dy, T * out, SP_SCRATCH_A, &a, err));
+    SPAR_TRY(operand_f32(be, x, T * in, SP_SCRATCH_B, &b, err));
+    product p = {.g = {.transpose_a = true,
+                       .accumulate = true,
+                       .M = out,
+                       .N = in,
+                       .K = T,
+                       .lda = out,
+                       .ldb = in,
+                       .ldc = in,
+                       .a = a,
+                       .b = b,
+                       .c = dw}};
+    SPAR_TRY(run_product(be, &p, "linear_dw", err));
+    if (dbias != NULL) {
+        add_column_sums(a, T, out, dbias);
+    }
+done:
+    return status;
+}

@@ -1,0 +1,46 @@
+/* The tuned row: oneDNN for matrix products, SIMD loops compiled once an instruction set for the
+ * rest. The ops are spread over tuned.c (state, element-wise), products.c, fused_head.c and
+ * flash_attention.c; this header is for them and for backend.c. */
+#ifndef SP_BACKEND_CPU_TUNED_H
+#define SP_BACKEND_CPU_TUNED_H
+
+#include <stdatomic.h>
+
+#include "backend/backend.h"
+#include "backend/cpu/cpu.h"
+
+enum { SP_DESCRIPTION_MAX = 96 };
+
+/* Grows on demand, never shrinks; contents are not kept. */
+typedef struct sp_scratch {
+    void *data; /* owned */
+    size_t capacity;
+} sp_scratch;
+
+/* The arrays that an op may need at once, whatever the op. */
+enum { SP_SCRATCH_A, SP_SCRATCH_B, SP_SCRATCH_PARTIAL, SP_SCRATCH_WORKERS, SP_SCRATCH_COUNT };
+
+typedef struct sp_tuned {
+    sp_isa isa;
+    sp_scratch scratch[SP_SCRATCH_COUNT];
+} sp_tuned;
+
+/* Fill be->ops and be->state (the other fields are set), and say in one line what was chosen. */
+spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX], spar_error *err);
+void sp_tuned_free(sp_backend *be);
+
+/* *out = n * size bytes of scratch `slot`, 64-byte aligned, borrowed until the next request. */
+spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,
+                             spar_error *err);
+
+/* Entries of the row; contracts in backend.h. */
+spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err);
+void sp_tuned_weight_release(sp_backend *be, sp_weight *w);
+spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
+                            int64_t T, float *y, bool accumulate, spar_error *err);
+spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
+                               float *dx, bool accumulate, spar_error *err);
+spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
+                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
+
+#endif
