@@ -2,6 +2,8 @@ install(TARGETS spar spar_lib)
 install(DIRECTORY include/spar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 
 # A static library's users link what it uses; a shared one brings it along.
+# The prefix is found from where spar.pc lies, so `cmake --install --prefix` may move it.
+file(RELATIVE_PATH SPAR_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 set(SPAR_PC_PACKAGES "jansson yaml-0.1 libpcre2-8 libutf8proc sqlite3")
 set(SPAR_PC_LIBRARIES "-ldnnl -lpthread -lm")
 get_target_property(spar_library_type spar_lib TYPE)

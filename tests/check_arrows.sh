@@ -7,10 +7,10 @@
 #   - no two source files share a name.
 set -eu
 cd "${1:-.}"
-[ -f CMakeLists.txt ] && [ -d src ] || {
+if [ ! -f CMakeLists.txt ] || [ ! -d src ]; then
     echo "check_arrows: no CMakeLists.txt and src/ in $(pwd)" >&2
     exit 2
-}
+fi
 
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
@@ -26,6 +26,7 @@ awk -F / '
     END { exit bad }' "$list" || bad=1
 
 # The first file is CMakeLists.txt, the others are sources; none has a space in its name.
+# shellcheck disable=SC2046
 awk '
     function module_line(text, words, n, i, on) {
         gsub(/[()]/, " ", text)

@@ -65,7 +65,7 @@ static void close_quietly(int fd) {
 spar_status sp_map_open(sp_map *out, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     int fd = -1;
-    struct stat info;
+    struct stat info = {0};
     *out = (sp_map){NULL, 0};
     SPAR_TRY(open_to_read(&fd, &info, path, err));
     if (!S_ISREG(info.st_mode)) {
@@ -119,7 +119,7 @@ spar_status sp_file_read(const char *path, size_t limit, char **out, size_t *siz
                          spar_error *err) {
     spar_status status = SPAR_OK;
     int fd = -1;
-    struct stat info;
+    struct stat info = {0};
     sp_str text = SP_STR_INIT;
     *out = NULL;
     *size = 0;
@@ -138,12 +138,12 @@ done:
 }
 
 bool sp_file_exists(const char *path) {
-    struct stat info;
+    struct stat info = {0};
     return lstat(path, &info) == 0;
 }
 
 bool sp_file_is_dir(const char *path) {
-    struct stat info;
+    struct stat info = {0};
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 

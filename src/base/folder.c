@@ -97,7 +97,7 @@ done:
 /* The depth of the recursion is bounded by the longest path the system takes. */
 spar_status sp_dir_remove(const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
-    struct stat info;
+    struct stat info = {0};
     if (lstat(path, &info) != 0) {
         return errno == ENOENT ? SPAR_OK : folder_fail(err, "stat", path);
     }

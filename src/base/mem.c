@@ -27,7 +27,8 @@ bool sp_mem_mul(size_t a, size_t b, size_t *out) {
 }
 
 static spar_status out_of_memory(size_t n, size_t size, spar_error *err) {
-    return spar_fail(err, SPAR_NO_MEMORY, "out of memory: %zu elements of %zu bytes", n, size);
+    spar_fail(err, SPAR_NO_MEMORY, "out of memory: %zu elements of %zu bytes", n, size);
+    return SPAR_NO_MEMORY;
 }
 
 spar_status sp_mem_calloc(void **out, size_t n, size_t size, spar_error *err) {

@@ -462,7 +462,8 @@ spar_status spar_options_from_json(const spar_option *table, void *values,
         const char *key = json_object_iter_key(at);
         const spar_option *row = find_key(table, key);
         if (row == NULL) {
-            SPAR_TRY(unknown_key(table, key, where, err));
+            status = unknown_key(table, key, where, err);
+            goto done;
         }
         char label[LABEL_MAX];
         snprintf(label, sizeof label, "%s: %s", where, key);
