@@ -225,14 +225,14 @@ static void test_refusals(void **state) {
     spar_error err;
     const sp_loss *loss = NULL;
     refused("spin", sample, 0.0, "beta");
-    refused("spin", sample, NAN, "beta");
+    refused("spin", sample, (double)NAN, "beta");
     pair.len_w = 0;
     refused("ipo_mean", pair, 0.1, "at least one token");
     pair = sample;
-    pair.policy_l = -INFINITY;
+    pair.policy_l = -(double)INFINITY;
     refused("dpo", pair, 0.1, "pair 0");
     pair = sample;
-    pair.ref_w = NAN;
+    pair.ref_w = (double)NAN;
     refused("dpo", pair, 0.1, "reference");
     double params[SP_LOSS_MAX_PARAMS] = {2.0, 1.0};
     sp_pair_grad out;

@@ -269,7 +269,7 @@ static void test_refusals(void **state) {
     const sp_optimizer_kind *found = NULL;
     spar_error err;
     refused((double[]){1.0, 0.999, 1e-8, 0.0}, 4, NULL, 0, "beta1");
-    refused((double[]){0.9, 0.999, 1e-8, NAN}, 4, NULL, 0, "weight_decay");
+    refused((double[]){0.9, 0.999, 1e-8, (double)NAN}, 4, NULL, 0, "weight_decay");
     refused(NULL, 0, NULL, 0, "0 weights");
     refused(NULL, INT64_MAX, NULL, 0, "weights");
     refused(NULL, 4, (sp_optimizer_segment[]){{0, 5, true}}, 1, "segment 0");

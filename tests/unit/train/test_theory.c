@@ -174,7 +174,7 @@ static void test_exact_iteration(void **state) {
 
 /* Spread of log(policy / data): 0 exactly when they agree, free of the normaliser. */
 static double distance(const double *policy) {
-    double low = INFINITY, high = -INFINITY;
+    double low = HUGE_VAL, high = -HUGE_VAL;
     for (int i = 0; i < N; i++) {
         double ratio = log(policy[i] / data[i]);
         low = fmin(low, ratio);
