@@ -3,9 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "io/rundb_query.h"
 
 /* "spar" as PRAGMA application_id: what file(1) and we know the file by. */
@@ -47,9 +49,49 @@ static void distrust(sqlite3 *sqlite) {
     sqlite3_db_config(sqlite, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
 }
 
+/* A finished run in a folder that may not be written: WAL mode would want to make files beside it,
+ * even for reading. Nobody can change such a file, which is what SQLite calls immutable. */
+static bool is_archived(const char *path) {
+    sp_str name = SP_STR_INIT;
+    const char *slash = strrchr(path, '/');
+    sp_str_append(&name, slash ? path : ".", slash ? (size_t)(slash - path) + 1 : 1);
+    bool archived = access(sp_str_get(&name), W_OK) != 0;
+    sp_str_clear(&name);
+    sp_str_printf(&name, "%s-wal", path);
+    archived = archived && !name.failed && !sp_file_exists(sp_str_get(&name));
+    sp_str_release(&name);
+    return archived;
+}
+
+static spar_status open_immutable(sp_rundb *db, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str uri = SP_STR_INIT;
+    sp_str_puts(&uri, "file:");
+    for (const char *c = db->path; *c; c++) {
+        if (strchr("%?#", *c)) {
+            sp_str_printf(&uri, "%%%02x", (unsigned)*c);
+        } else {
+            sp_str_putc(&uri, *c);
+        }
+    }
+    sp_str_puts(&uri, "?immutable=1");
+    SPAR_TRY(sp_str_status(&uri, err));
+    int rc = sqlite3_open_v2(sp_str_get(&uri), &db->sqlite,
+                             open_flags(SP_RUNDB_READ) | SQLITE_OPEN_URI, NULL);
+    if (rc != SQLITE_OK) {
+        SPAR_TRY(sp_rundb_fail(db, rc, "opening", err));
+    }
+done:
+    sp_str_release(&uri);
+    return status;
+}
+
 static spar_status connect(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     if (mode != SP_RUNDB_CREATE && !sp_file_exists(db->path)) {
         return spar_fail(err, SPAR_NOT_FOUND, "%s: there is no run database here", db->path);
+    }
+    if (mode == SP_RUNDB_READ && is_archived(db->path)) {
+        return open_immutable(db, err);
     }
     int rc = sqlite3_open_v2(db->path, &db->sqlite, open_flags(mode), NULL);
     if (rc != SQLITE_OK) {
@@ -59,8 +101,6 @@ static spar_status connect(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     if (mode != SP_RUNDB_READ && sqlite3_db_readonly(db->sqlite, "main") == 1) {
         return spar_fail(err, SPAR_IO, "%s: opening: no permission to write the file", db->path);
     }
-    distrust(db->sqlite);
-    sqlite3_busy_timeout(db->sqlite, BUSY_MILLISECONDS);
     return SPAR_OK;
 }
 
@@ -128,6 +168,8 @@ static spar_status set_up(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     spar_status status = SPAR_OK;
     bool fresh = false;
     SPAR_TRY(connect(db, mode, err));
+    distrust(db->sqlite);
+    sqlite3_busy_timeout(db->sqlite, BUSY_MILLISECONDS);
     SPAR_TRY(identify(db, &fresh, err));
     if (mode == SP_RUNDB_CREATE && !fresh) {
         return spar_fail(err, SPAR_INVALID,

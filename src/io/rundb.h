@@ -35,7 +35,7 @@ typedef struct sp_rundb sp_rundb;
 typedef enum sp_rundb_mode {
     SP_RUNDB_CREATE, /* a new database; an existing one is refused, unless creation was cut short */
     SP_RUNDB_RESUME, /* an existing database, for writing */
-    SP_RUNDB_READ    /* an existing database, read only */
+    SP_RUNDB_READ    /* an existing database, read only; also in a folder without write access */
 } sp_rundb_mode;
 
 spar_status sp_rundb_open(sp_rundb **out, const char *path, sp_rundb_mode mode, spar_error *err);

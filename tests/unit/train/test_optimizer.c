@@ -154,23 +154,25 @@ static void test_segments(void **state) {
  * unless the old value lies at a rounding boundary. A step of 1e-9 shows in neither. */
 static void test_changed_counts(void **state) {
     (void)state;
-    float weights[] = {1.0f, -1.0f, 1.00390625f, 0.0f};
-    static const float grads[] = {1.0f, 1.0f, 1.0f, 0.0f};
+    float weights[] = {1.0f, -1.0f, 1.00390625f, 1.01171875f, 0.0f};
+    static const float grads[] = {1.0f, 1.0f, 1.0f, 1.0f, 0.0f};
     const double params[] = {0.0, 0.0, 1e-8, 0.0};
     sp_optimizer_stats stats;
-    sp_optimizer *o = create("adamw", params, 4, NULL, 0);
+    sp_optimizer *o = create("adamw", params, 5, NULL, 0);
     sp_optimizer_step(o, weights, grads, 1e-9, 1.0, NULL, &stats);
-    assert_int_equal(stats.n, 4);
+    assert_int_equal(stats.n, 5);
     assert_int_equal(stats.changed_f32, 0);
     assert_int_equal(stats.changed_bf16, 0);
     sp_optimizer_step(o, weights, grads, 1e-5, 1.0, NULL, &stats);
-    assert_int_equal(stats.changed_f32, 3);
-    assert_int_equal(stats.changed_bf16, 0); /* 1.00390625 is a tie and goes to the even 1.0 */
-    weights[2] = 1.0039064f;                 /* just above the tie: rounds up, then down */
+    assert_int_equal(stats.changed_f32, 4);
+    /* The third is a tie that goes down to the even 1.0, before and after; the fourth is a tie that
+     * went up to the even 1.015625 and now goes down. */
+    assert_int_equal(stats.changed_bf16, 1);
+    weights[2] = 1.0039064f; /* just above its tie: rounds up, then down */
     sp_optimizer_step(o, weights, grads, 1e-5, 1.0, NULL, &stats);
     assert_int_equal(stats.changed_bf16, 1);
     sp_optimizer_step(o, weights, grads, 0.1, 1.0, NULL, &stats);
-    assert_int_equal(stats.changed_bf16, 3);
+    assert_int_equal(stats.changed_bf16, 4);
     sp_optimizer_free(o);
 }
 
