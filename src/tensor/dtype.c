@@ -1,0 +1,186 @@
+#include "tensor/dtype.h"
+
+#include <math.h>
+
+float sp_f16_to_f32(uint16_t h) {
+    int exponent = (h >> 10) & 31;
+    int mantissa = h & 1023;
+    float value;
+    if (exponent == 31) {
+        value = mantissa ? NAN : INFINITY;
+    } else if (exponent == 0) {
+        value = ldexpf((float)mantissa, -24);
+    } else {
+        value = ldexpf((float)(mantissa + 1024), exponent - 25);
+    }
+    return h & 0x8000 ? -value : value;
+}
+
+uint16_t sp_f16_from_f32(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t sign = (bits >> 16) & 0x8000U;
+    uint32_t magnitude = bits & 0x7FFFFFFFU;
+    if (magnitude > 0x7F800000U) {
+        return (uint16_t)(sign | 0x7E00U);
+    }
+    if (magnitude >= 0x477FF000U) { /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7C00U);
+    }
+    if (magnitude < 0x38800000U) { /* below 2^-14: subnormal, in units of 2^-24 */
+        float scaled = ldexpf(fabsf(f), 24);
+        return (uint16_t)(sign | (uint32_t)nearbyintf(scaled));
+    }
+    uint32_t rounded = magnitude + 0xFFFU + ((magnitude >> 13) & 1U);
+    return (uint16_t)(sign | ((rounded - 0x38000000U) >> 13));
+}
+
+static uint16_t load16(const uint8_t *p) {
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static float load_f16(const uint8_t *p) {
+    return sp_f16_to_f32(load16(p));
+}
+
+static void from_f32(const void *src, float *dst, int64_t n) {
+    memcpy(dst, src, (size_t)n * sizeof *dst);
+}
+
+static void from_f16(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t i = 0; i < n; i++) {
+        dst[i] = load_f16(p + 2 * i);
+    }
+}
+
+static void from_bf16(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t i = 0; i < n; i++) {
+        dst[i] = sp_bf16_to_f32(load16(p + 2 * i));
+    }
+}
+
+static void from_f64(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t i = 0; i < n; i++) {
+        double d;
+        memcpy(&d, p + 8 * i, sizeof d);
+        dst[i] = (float)d;
+    }
+}
+
+/* GGUF blocks of 32: nibble i of the first 16 elements is the low half of byte i, of the last 16
+ * the high half. The 5-bit types keep the fifth bits in a 32-bit mask. */
+enum { BLOCK = 32 };
+
+static void from_q4_0(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / BLOCK; b++, p += 18, dst += BLOCK) {
+        float d = load_f16(p);
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)((p[2 + i] & 15) - 8) * d;
+            dst[i + 16] = (float)((p[2 + i] >> 4) - 8) * d;
+        }
+    }
+}
+
+static void from_q4_1(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / BLOCK; b++, p += 20, dst += BLOCK) {
+        float d = load_f16(p);
+        float m = load_f16(p + 2);
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)(p[4 + i] & 15) * d + m;
+            dst[i + 16] = (float)(p[4 + i] >> 4) * d + m;
+        }
+    }
+}
+
+static uint32_t load32(const uint8_t *p) {
+    return (uint32_t)load16(p) | (uint32_t)load16(p + 2) << 16;
+}
+
+static int fifth_bit(uint32_t mask, int i) {
+    return (int)((mask >> i) & 1U) << 4;
+}
+
+static void from_q5_0(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / BLOCK; b++, p += 22, dst += BLOCK) {
+        float d = load_f16(p);
+        uint32_t high = load32(p + 2);
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)(((p[6 + i] & 15) | fifth_bit(high, i)) - 16) * d;
+            dst[i + 16] = (float)(((p[6 + i] >> 4) | fifth_bit(high, i + 16)) - 16) * d;
+        }
+    }
+}
+
+static void from_q5_1(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / BLOCK; b++, p += 24, dst += BLOCK) {
+        float d = load_f16(p);
+        float m = load_f16(p + 2);
+        uint32_t high = load32(p + 4);
+        for (int i = 0; i < 16; i++) {
+            dst[i] = (float)((p[8 + i] & 15) | fifth_bit(high, i)) * d + m;
+            dst[i + 16] = (float)((p[8 + i] >> 4) | fifth_bit(high, i + 16)) * d + m;
+        }
+    }
+}
+
+static void from_q8_0(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / BLOCK; b++, p += 34, dst += BLOCK) {
+        float d = load_f16(p);
+        for (int i = 0; i < BLOCK; i++) {
+            dst[i] = (float)(int8_t)p[2 + i] * d;
+        }
+    }
+}
+
+static const sp_dtype_info table[SP_DTYPES] = {
+    [SP_F32] = {"f32", "F32", 0, 1, 4, from_f32},
+    [SP_F16] = {"f16", "F16", 1, 1, 2, from_f16},
+    [SP_BF16] = {"bf16", "BF16", 30, 1, 2, from_bf16},
+    [SP_F64] = {"f64", "F64", 28, 1, 8, from_f64},
+    [SP_I8] = {"i8", "I8", 24, 1, 1, NULL},
+    [SP_I16] = {"i16", "I16", 25, 1, 2, NULL},
+    [SP_I32] = {"i32", "I32", 26, 1, 4, NULL},
+    [SP_I64] = {"i64", "I64", 27, 1, 8, NULL},
+    [SP_U8] = {"u8", "U8", -1, 1, 1, NULL},
+    [SP_U16] = {"u16", "U16", -1, 1, 2, NULL},
+    [SP_U32] = {"u32", "U32", -1, 1, 4, NULL},
+    [SP_U64] = {"u64", "U64", -1, 1, 8, NULL},
+    [SP_BOOL] = {"bool", "BOOL", -1, 1, 1, NULL},
+    [SP_Q4_0] = {"Q4_0", NULL, 2, BLOCK, 18, from_q4_0},
+    [SP_Q4_1] = {"Q4_1", NULL, 3, BLOCK, 20, from_q4_1},
+    [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0},
+    [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1},
+    [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0},
+};
+
+const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {
+    return &table[dtype];
+}
+
+bool sp_dtype_from_safetensors(const char *name, sp_dtype *out) {
+    for (int i = 0; i < SP_DTYPES; i++) {
+        if (table[i].safetensors && strcmp(table[i].safetensors, name) == 0) {
+            *out = (sp_dtype)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sp_dtype_from_ggml(uint32_t number, sp_dtype *out) {
+    for (int i = 0; i < SP_DTYPES; i++) {
+        if (table[i].ggml >= 0 && (uint32_t)table[i].ggml == number) {
+            *out = (sp_dtype)i;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,69 @@
+/* Element types of tensors: one const table gives names, sizes and conversion to f32. */
+#ifndef SP_TENSOR_DTYPE_H
+#define SP_TENSOR_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Block types of GGUF files come after the plain ones; the K and IQ types have rows of their own
+ * when they are added. */
+typedef enum sp_dtype {
+    SP_F32,
+    SP_F16,
+    SP_BF16,
+    SP_F64,
+    SP_I8,
+    SP_I16,
+    SP_I32,
+    SP_I64,
+    SP_U8,
+    SP_U16,
+    SP_U32,
+    SP_U64,
+    SP_BOOL,
+    SP_Q4_0,
+    SP_Q4_1,
+    SP_Q5_0,
+    SP_Q5_1,
+    SP_Q8_0,
+    SP_DTYPES
+} sp_dtype;
+
+typedef struct sp_dtype_info {
+    const char *name;        /* in messages */
+    const char *safetensors; /* name in a safetensors header; NULL: does not occur there */
+    int ggml;                /* type number in a GGUF file; -1: does not occur there */
+    int block_elements;      /* elements of a block; 1 for plain types */
+    size_t block_bytes;
+    /* dst[0..n) = the first n elements at src (n a multiple of block_elements; src may be
+     * unaligned); NULL: not a weight type. */
+    void (*to_f32)(const void *src, float *dst, int64_t n);
+} sp_dtype_info;
+
+const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype);
+/* False where no row has that name or number. */
+bool sp_dtype_from_safetensors(const char *name, sp_dtype *out);
+bool sp_dtype_from_ggml(uint32_t number, sp_dtype *out);
+
+/* bf16 to and from f32: round to nearest, ties to even; NaN stays NaN. */
+static inline float sp_bf16_to_f32(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static inline uint16_t sp_bf16_from_f32(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
+    uint32_t quiet = (bits >> 16) | 0x40U;
+    return (uint16_t)((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet : rounded);
+}
+
+float sp_f16_to_f32(uint16_t h);
+uint16_t sp_f16_from_f32(float f); /* nearest even; overflow gives infinity */
+
+#endif
