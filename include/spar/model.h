@@ -1,0 +1,96 @@
+/* A loaded model: weights, tokenizer, chat template, threads and backend.
+ *
+ * Life cycle: spar_model_load -> use -> spar_model_free. A model is used by one thread at a time;
+ * it parallelises inside. Weights are kept as f32; with bf16 compute the matrix products read
+ * bf16 copies and accumulate in f32.
+ */
+#ifndef SPAR_MODEL_H
+#define SPAR_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spar/chat_template.h"
+#include "spar/log.h"
+#include "spar/status.h"
+#include "spar/tokenizer.h"
+
+typedef struct spar_model spar_model;
+
+typedef enum spar_dtype {
+    SPAR_DTYPE_AUTO, /* bf16 where the CPU multiplies it in hardware, else f32 */
+    SPAR_DTYPE_F32,
+    SPAR_DTYPE_BF16
+} spar_dtype;
+
+typedef struct spar_model_options {
+    spar_dtype dtype;
+    int threads;               /* 0: one per CPU of this process */
+    bool reference;            /* plain reference kernels instead of the tuned ones */
+    const char *template_path; /* chat template in place of the model's own; NULL: its own */
+    const char *template_text; /* the same as text; NULL: its own */
+    const spar_sink *sink;     /* borrowed; may be NULL */
+} spar_model_options;
+
+/* path: a Hugging Face folder (config.json, model.safetensors or its shards) or a GGUF file. A
+ * folder without a tokenizer loads; spar_model_tokenizer then gives NULL. */
+SPAR_API spar_status spar_model_load(spar_model **out, const char *path,
+                                     const spar_model_options *options, spar_error *err);
+SPAR_API void spar_model_free(spar_model *model);
+
+/* Borrowed; NULL where the model has none. */
+SPAR_API const spar_tokenizer *spar_model_tokenizer(const spar_model *model);
+SPAR_API const spar_template *spar_model_template(const spar_model *model);
+
+SPAR_API int64_t spar_model_vocab(const spar_model *model);      /* rows of the output projection */
+SPAR_API int64_t spar_model_context(const spar_model *model);    /* longest sequence, tokens */
+SPAR_API int64_t spar_model_parameters(const spar_model *model); /* a tied head counts once */
+/* Parameters that a token meets in matrix products: the output projection included. */
+SPAR_API int64_t spar_model_matmul_parameters(const spar_model *model);
+SPAR_API const char *spar_model_backend(const spar_model *model); /* one line: kernels, dtype */
+SPAR_API const char *spar_model_path(const spar_model *model);
+/* The ids that end a turn; *n of them, borrowed. */
+SPAR_API const int32_t *spar_model_eos(const spar_model *model, int *n);
+
+/* Render messages through the model's chat template and tokenise, special tokens recognised and
+ * none added. *ids is owned by the caller (free()). Refused without tokenizer or template. */
+struct json_t;
+SPAR_API spar_status spar_model_chat_ids(const spar_model *model, const struct json_t *messages,
+                                         bool generation_prompt, int32_t **ids, size_t *n,
+                                         spar_error *err);
+
+/* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
+SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
+
+/* Write the model as a complete Hugging Face folder: config, generation config, safetensors (f32,
+ * sharded above 5 GB), tokenizer and chat template. Written aside and renamed whole; dir must not
+ * exist. */
+SPAR_API spar_status spar_model_save(spar_model *model, const char *dir, spar_error *err);
+
+/* One row to score: log p of ids[t] given those before it, for t in [first, n). */
+typedef struct spar_score_row {
+    const int32_t *ids; /* borrowed */
+    size_t n, first;    /* 1 <= first <= n (first = n scores nothing) */
+    float *logps;       /* out, n - first of them; caller's memory */
+    float *logits;      /* out, [n, vocab]; NULL when not wanted */
+} spar_score_row;
+
+/* Write f32 tensors as a safetensors file, all or nothing. */
+typedef struct spar_named_tensor {
+    const char *name; /* borrowed */
+    int n_dims;
+    int64_t dims[4];
+    const float *data; /* borrowed */
+} spar_named_tensor;
+SPAR_API spar_status spar_tensors_write(const char *path, const spar_named_tensor *tensors,
+                                        size_t n, spar_error *err);
+
+SPAR_API spar_status spar_model_score(spar_model *model, spar_score_row *rows, size_t n_rows,
+                                      spar_error *err);
+/* Write d(-sum of all scored log-probs)/d parameter of the rows to a safetensors file, F32, under
+ * the names and shapes of the model's file. Fills logps too. */
+SPAR_API spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size_t n_rows,
+                                            const char *path, spar_error *err);
+
+#endif

@@ -1,0 +1,468 @@
+#include "model/arch.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+
+static const sp_arch architectures[] = {
+    {.model_type = "llama",
+     .class_name = "LlamaForCausalLM",
+     .gguf_name = "llama",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = true,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "mistral",
+     .class_name = "MistralForCausalLM",
+     .gguf_name = "llama",
+     .window = SP_WINDOW_ALL,
+     .gguf_permuted = true},
+    {.model_type = "qwen2",
+     .class_name = "Qwen2ForCausalLM",
+     .gguf_name = "qwen2",
+     .bias = SP_BIAS_QKV,
+     .window = SP_WINDOW_FLAG,
+     .gguf_is_default = true},
+    {.model_type = "qwen3",
+     .class_name = "Qwen3ForCausalLM",
+     .gguf_name = "qwen3",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = true,
+     .window = SP_WINDOW_FLAG,
+     .gguf_is_default = true},
+};
+
+const sp_arch *sp_arch_at(int i) {
+    return i >= 0 && i < (int)(sizeof architectures / sizeof architectures[0]) ? &architectures[i]
+                                                                               : NULL;
+}
+
+/* Keys of other families that change the mathematics: refused unless they hold the neutral value
+ * (null, false, 0 and empty always are neutral; `one` says that 1 is too). */
+static const struct {
+    const char *key;
+    bool one;
+} refused_keys[] = {
+    {"attn_logit_softcapping", false},
+    {"final_logit_softcapping", false},
+    {"logit_scale", true},
+    {"logits_scaling", true},
+    {"embedding_multiplier", true},
+    {"residual_multiplier", true},
+    {"attention_multiplier", false},
+    {"scale_emb", true},
+    {"scale_depth", false},
+    {"dim_model_base", false},
+    {"query_pre_attn_scalar", false},
+    {"partial_rotary_factor", true},
+    {"rotary_pct", true},
+    {"no_rope_layers", false},
+    {"no_rope_layer_interval", false},
+    {"num_local_experts", false},
+    {"num_experts", false},
+    {"n_routed_experts", false},
+    {"quantization_config", false},
+    {"attention_chunk_size", false},
+    {"use_qk_norm", false},
+    {"qk_layernorm", false},
+    {"parallel_attn", false},
+    {"alibi", false},
+    {"clip_qkv", false},
+    {"use_parallel_residual", false},
+    {"kv_lora_rank", false},
+    {"q_lora_rank", false},
+    {"attn_output_gate", false},
+    {"num_nextn_predict_layers", false},
+    {"rope_local_base_freq", false},
+    {"use_mrope", false},
+};
+
+static bool is_neutral(const json_t *value, bool one) {
+    switch (json_typeof(value)) {
+    case JSON_NULL:
+    case JSON_FALSE:
+        return true;
+    case JSON_INTEGER:
+    case JSON_REAL: {
+        double number = json_number_value(value);
+        return number == 0.0 || (one && number == 1.0);
+    }
+    case JSON_ARRAY:
+        return json_array_size(value) == 0;
+    case JSON_OBJECT:
+        return json_object_size(value) == 0;
+    default:
+        return false;
+    }
+}
+
+static spar_status check_refused(const json_t *config, const char *where, spar_error *err) {
+    for (size_t i = 0; i < sizeof refused_keys / sizeof refused_keys[0]; i++) {
+        const json_t *value = json_object_get(config, refused_keys[i].key);
+        if (value && !is_neutral(value, refused_keys[i].one)) {
+            return spar_fail(err, SPAR_UNSUPPORTED,
+                             "%s: %s is set, which changes the model's mathematics in a way that "
+                             "spar does not support",
+                             where, refused_keys[i].key);
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status find_arch(const json_t *config, const sp_arch **out, const char *where,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *type;
+    SPAR_TRY(sp_json_get_string(config, "model_type", &type, where, err));
+    const json_t *classes = json_object_get(config, "architectures");
+    const char *class_name = json_string_value(json_array_get(classes, 0));
+    for (int i = 0; sp_arch_at(i); i++) {
+        const sp_arch *arch = sp_arch_at(i);
+        if (strcmp(type, arch->model_type) == 0) {
+            if (class_name && strcmp(class_name, arch->class_name) != 0) {
+                SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                                   "%s: architectures: expected %s for model_type %s, found %s",
+                                   where, arch->class_name, type, class_name));
+            }
+            *out = arch;
+            goto done;
+        }
+    }
+    status =
+        spar_fail(err, SPAR_UNSUPPORTED,
+                  "%s: model_type: expected llama, mistral, qwen2 or qwen3, found %s", where, type);
+done:
+    return status;
+}
+
+/* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
+static spar_status read_rope(sp_config *c, const json_t *config, const char *where,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *scaling = json_object_get(config, "rope_parameters");
+    const json_t *theta_home = scaling;
+    if (!json_is_object(scaling)) {
+        scaling = json_object_get(config, "rope_scaling");
+        theta_home = config;
+    }
+    c->rope = SP_ROPE_DEFAULT;
+    SPAR_TRY(sp_json_get_number_or(theta_home, "rope_theta", 10000.0, &c->rope_theta, where, err));
+    if (!(c->rope_theta > 0 && isfinite(c->rope_theta))) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_theta: expected a positive number, found %g",
+                           where, c->rope_theta));
+    }
+    if (!scaling || json_is_null(scaling)) {
+        goto done;
+    }
+    if (!json_is_object(scaling)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_scaling: expected an object, found %s",
+                           where, sp_json_type_name(scaling)));
+    }
+    const char *type;
+    SPAR_TRY(sp_json_get_string_or(scaling, "type", "default", &type, where, err));
+    SPAR_TRY(sp_json_get_string_or(scaling, "rope_type", type, &type, where, err));
+    double partial;
+    SPAR_TRY(sp_json_get_number_or(scaling, "partial_rotary_factor", 1.0, &partial, where, err));
+    if (partial != 1.0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
+                           where, partial));
+    }
+    if (strcmp(type, "default") == 0) {
+        goto done;
+    }
+    bool linear = strcmp(type, "linear") == 0;
+    if (!linear && strcmp(type, "llama3") != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: rope_type: expected default, linear or llama3, found %s", where,
+                           type));
+    }
+    SPAR_TRY(sp_json_get_number(scaling, "factor", &c->rope_factor, where, err));
+    if (!(c->rope_factor >= 1.0)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope factor: expected a number >= 1, found %g",
+                           where, c->rope_factor));
+    }
+    c->rope = linear ? SP_ROPE_LINEAR : SP_ROPE_LLAMA3;
+    if (!linear) {
+        SPAR_TRY(sp_json_get_number(scaling, "low_freq_factor", &c->rope_low, where, err));
+        SPAR_TRY(sp_json_get_number(scaling, "high_freq_factor", &c->rope_high, where, err));
+        SPAR_TRY(sp_json_get_int(scaling, "original_max_position_embeddings", 1, INT32_MAX,
+                                 &c->rope_original, where, err));
+        if (!(c->rope_high > c->rope_low && c->rope_low > 0)) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                               "%s: rope: expected 0 < low_freq_factor < high_freq_factor, found "
+                               "%g and %g",
+                               where, c->rope_low, c->rope_high));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t window,
+                                     const char *where, spar_error *err) {
+    if (!json_is_array(types) || (int)json_array_size(types) != c->layers) {
+        return spar_fail(err, SPAR_FORMAT, "%s: layer_types: expected %d entries, found %s %d",
+                         where, c->layers, sp_json_type_name(types), (int)json_array_size(types));
+    }
+    for (int i = 0; i < c->layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        if (type && strcmp(type, "sliding_attention") == 0 && window > 0) {
+            c->window[i] = (int)window;
+        } else if (!type || strcmp(type, "full_attention") != 0) {
+            return spar_fail(err, SPAR_UNSUPPORTED,
+                             "%s: layer_types[%d]: expected full_attention or sliding_attention "
+                             "with a sliding_window, found %s",
+                             where, i, type ? type : "a non-string");
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status read_window(sp_config *c, const json_t *config, const char *where,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t window, first = 0;
+    bool use = true;
+    SPAR_TRY(sp_json_get_int_or(config, "sliding_window", 0, INT32_MAX, 0, &window, where, err));
+    if (c->arch->window == SP_WINDOW_FLAG) {
+        SPAR_TRY(sp_json_get_bool_or(config, "use_sliding_window", false, &use, where, err));
+        SPAR_TRY(
+            sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &first, where, err));
+    }
+    const json_t *types = json_object_get(config, "layer_types");
+    if (c->arch->window == SP_WINDOW_NONE || !use) {
+        window = 0;
+    }
+    c->sliding_window = (int)window;
+    if (types && !json_is_null(types)) {
+        SPAR_TRY(layer_type_window(c, types, window, where, err));
+        goto done;
+    }
+    for (int64_t i = first; window > 0 && i < c->layers; i++) {
+        c->window[i] = (int)window;
+    }
+done:
+    return status;
+}
+
+static spar_status read_sizes(sp_config *c, const json_t *config, const char *where,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t layers, heads, kv_heads, head_dim;
+    SPAR_TRY(sp_json_get_int(config, "vocab_size", 1, 1 << 24, &c->vocab, where, err));
+    SPAR_TRY(sp_json_get_int(config, "hidden_size", 1, 1 << 20, &c->hidden, where, err));
+    SPAR_TRY(sp_json_get_int(config, "intermediate_size", 1, 1 << 22, &c->ffn, where, err));
+    SPAR_TRY(sp_json_get_int(config, "num_hidden_layers", 1, SP_MAX_LAYERS, &layers, where, err));
+    SPAR_TRY(sp_json_get_int(config, "num_attention_heads", 1, 1 << 14, &heads, where, err));
+    SPAR_TRY(sp_json_get_int_or(config, "num_key_value_heads", 1, 1 << 14, heads, &kv_heads, where,
+                                err));
+    SPAR_TRY(sp_json_get_int_or(config, "head_dim", 2, 1 << 14, 0, &head_dim, where, err));
+    SPAR_TRY(sp_json_get_int_or(config, "max_position_embeddings", 1, 1 << 28, 2048, &c->context,
+                                where, err));
+    double eps;
+    SPAR_TRY(sp_json_get_number_or(config, "rms_norm_eps", 1e-6, &eps, where, err));
+    c->norm_eps = (float)eps;
+    if (head_dim == 0) {
+        if (c->hidden % heads != 0) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                               "%s: hidden_size: expected a multiple of num_attention_heads %d, "
+                               "found %lld",
+                               where, (int)heads, (long long)c->hidden));
+        }
+        head_dim = c->hidden / heads;
+    }
+    if (heads % kv_heads != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: num_key_value_heads: expected a divisor of num_attention_heads %d, "
+                           "found %d",
+                           where, (int)heads, (int)kv_heads));
+    }
+    if (head_dim % 2 != 0 || !(eps > 0)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: expected an even head_dim and a positive rms_norm_eps, found %d "
+                           "and %g",
+                           where, (int)head_dim, eps));
+    }
+    c->layers = (int)layers;
+    c->heads = (int)heads;
+    c->kv_heads = (int)kv_heads;
+    c->head_dim = (int)head_dim;
+done:
+    return status;
+}
+
+static spar_status read_biases(sp_config *c, const json_t *config, const char *where,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool attention, mlp;
+    SPAR_TRY(sp_json_get_bool_or(config, "attention_bias", c->arch->bias == SP_BIAS_QKV, &attention,
+                                 where, err));
+    SPAR_TRY(sp_json_get_bool_or(config, "mlp_bias", false, &mlp, where, err));
+    if ((attention && c->arch->bias == SP_BIAS_NEVER) || (mlp && !c->arch->mlp_bias)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: %s: model_type %s has none", where,
+                           mlp ? "mlp_bias" : "attention_bias", c->arch->model_type));
+    }
+    c->attention_bias = c->arch->bias == SP_BIAS_QKV || attention;
+    c->output_bias = c->arch->bias == SP_BIAS_CONFIG && attention;
+    c->mlp_bias = mlp;
+done:
+    return status;
+}
+
+/* An id or null; with a list, all of them (eos). */
+static int read_ids(const json_t *value, int32_t *ids, int max) {
+    int n = 0;
+    if (json_is_integer(value) && json_integer_value(value) >= 0) {
+        ids[n++] = (int32_t)json_integer_value(value);
+    }
+    for (size_t i = 0; json_is_array(value) && i < json_array_size(value) && n < max; i++) {
+        const json_t *item = json_array_get(value, i);
+        if (json_is_integer(item) && json_integer_value(item) >= 0) {
+            ids[n++] = (int32_t)json_integer_value(item);
+        }
+    }
+    return n;
+}
+
+spar_status sp_config_from_json(sp_config *out, const json_t *config, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_config *c = out;
+    memset(c, 0, sizeof *c);
+    if (!json_is_object(config)) {
+        return spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", where,
+                         sp_json_type_name(config));
+    }
+    SPAR_TRY(find_arch(config, &c->arch, where, err));
+    SPAR_TRY(check_refused(config, where, err));
+    SPAR_TRY(read_sizes(c, config, where, err));
+    const char *activation;
+    SPAR_TRY(sp_json_get_string_or(config, "hidden_act", "silu", &activation, where, err));
+    if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: hidden_act: expected silu, found %s", where,
+                           activation));
+    }
+    SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
+    SPAR_TRY(read_biases(c, config, where, err));
+    SPAR_TRY(read_rope(c, config, where, err));
+    SPAR_TRY(read_window(c, config, where, err));
+    c->bos = c->pad = -1;
+    read_ids(json_object_get(config, "bos_token_id"), &c->bos, 1);
+    read_ids(json_object_get(config, "pad_token_id"), &c->pad, 1);
+    c->n_eos = read_ids(json_object_get(config, "eos_token_id"), c->eos, SP_MAX_EOS);
+done:
+    return status;
+}
+
+void sp_config_add_eos(sp_config *c, int64_t id) {
+    for (int i = 0; i < c->n_eos; i++) {
+        if (c->eos[i] == id) {
+            return;
+        }
+    }
+    if (id >= 0 && id < c->vocab && c->n_eos < SP_MAX_EOS) {
+        c->eos[c->n_eos++] = (int32_t)id;
+    }
+}
+
+static json_t *rope_json(const sp_config *c) {
+    if (c->rope == SP_ROPE_LINEAR) {
+        return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", c->rope_factor);
+    }
+    if (c->rope == SP_ROPE_LLAMA3) {
+        return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
+                         c->rope_factor, "low_freq_factor", c->rope_low, "high_freq_factor",
+                         c->rope_high, "original_max_position_embeddings",
+                         (json_int_t)c->rope_original);
+    }
+    return json_null();
+}
+
+static json_t *id_json(int32_t id) {
+    return id < 0 ? json_null() : json_integer(id);
+}
+
+json_t *sp_config_to_json(const sp_config *c) {
+    json_t *root = json_pack(
+        "{s:[s], s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:f, s:b, s:s, s:f, s:o, s:s}",
+        "architectures", c->arch->class_name, "model_type", c->arch->model_type, "vocab_size",
+        (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, "intermediate_size",
+        (json_int_t)c->ffn, "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
+        "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
+        (json_int_t)c->context, "rms_norm_eps", (double)c->norm_eps, "tie_word_embeddings",
+        c->tied ? 1 : 0, "hidden_act", "silu", "rope_theta", c->rope_theta, "rope_scaling",
+        rope_json(c), "torch_dtype", "float32");
+    if (!root) {
+        return NULL;
+    }
+    if (c->arch->bias == SP_BIAS_CONFIG) {
+        json_object_set_new(root, "attention_bias", json_boolean(c->output_bias));
+    }
+    if (c->arch->mlp_bias) {
+        json_object_set_new(root, "mlp_bias", json_boolean(c->mlp_bias));
+    }
+    if (c->arch->window != SP_WINDOW_NONE) {
+        json_object_set_new(root, "sliding_window",
+                            c->sliding_window ? json_integer(c->sliding_window) : json_null());
+    }
+    if (c->arch->window == SP_WINDOW_FLAG) {
+        int first = 0;
+        while (first < c->layers && c->window[first] == 0) {
+            first++;
+        }
+        json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
+        json_object_set_new(root, "max_window_layers", json_integer(first));
+    }
+    json_object_set_new(root, "bos_token_id", id_json(c->bos));
+    json_object_set_new(root, "pad_token_id", id_json(c->pad));
+    json_object_set_new(root, "eos_token_id", id_json(c->n_eos ? c->eos[0] : -1));
+    return root;
+}
+
+/* Inverse frequency of pair i after scaling. llama3 (as published with Llama 3.1): wavelengths
+ * above original/low are divided by factor, below original/high kept, between blended linearly. */
+static double inverse_frequency(const sp_config *c, int i) {
+    double f = pow(c->rope_theta, -2.0 * i / c->head_dim);
+    if (c->rope == SP_ROPE_LINEAR) {
+        return f / c->rope_factor;
+    }
+    if (c->rope == SP_ROPE_LLAMA3) {
+        double wavelength = 2.0 * 3.14159265358979323846 / f;
+        double original = (double)c->rope_original;
+        if (wavelength > original / c->rope_low) {
+            return f / c->rope_factor;
+        }
+        if (wavelength >= original / c->rope_high) {
+            double blend = (original / wavelength - c->rope_low) / (c->rope_high - c->rope_low);
+            return (1.0 - blend) * f / c->rope_factor + blend * f;
+        }
+    }
+    return f;
+}
+
+void sp_rope_table(const sp_config *c, int64_t n_positions, float *cos_table, float *sin_table) {
+    int half = c->head_dim / 2;
+    for (int i = 0; i < half; i++) {
+        /* The reference keeps inverse frequencies in f32 and multiplies there. */
+        float f = (float)inverse_frequency(c, i);
+        for (int64_t p = 0; p < n_positions; p++) {
+            double angle = (double)((float)p * f);
+            cos_table[p * half + i] = (float)cos(angle);
+            sin_table[p * half + i] = (float)sin(angle);
+        }
+    }
+}
+
+bool sp_rope_matches_factors(const sp_config *c, const void *factors, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float factor;
+        memcpy(&factor, (const char *)factors + i * 4, sizeof factor);
+        double plain = pow(c->rope_theta, -2.0 * (double)i / c->head_dim);
+        double scaled = inverse_frequency(c, (int)i);
+        if (!(fabs(plain / (double)factor - scaled) <= 1e-4 * scaled)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,168 @@
+/* A model's configuration from GGUF metadata. */
+#include <math.h>
+#include <string.h>
+
+#include "model/arch.h"
+
+static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *where,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_gguf_string name;
+    SPAR_TRY(sp_gguf_get_string(g, "general.architecture", &name, err));
+    for (int i = 0; sp_arch_at(i); i++) {
+        const sp_arch *arch = sp_arch_at(i);
+        if (arch->gguf_is_default && strlen(arch->gguf_name) == name.n &&
+            memcmp(arch->gguf_name, name.data, name.n) == 0) {
+            *out = arch;
+            goto done;
+        }
+    }
+    status = spar_fail(err, SPAR_UNSUPPORTED,
+                       "%s: general.architecture: expected llama, qwen2 or qwen3, found %.*s",
+                       where, (int)(name.n < 64 ? name.n : 64), name.n ? name.data : "");
+done:
+    return status;
+}
+
+/* Metadata ARCH.suffix as an integer; required when fallback is negative. */
+static spar_status get_size(const sp_gguf *g, const sp_arch *arch, const char *suffix, int64_t max,
+                            int64_t fallback, int64_t *out, spar_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", arch->gguf_name, suffix);
+    spar_status status = sp_gguf_get_int(g, key, 1, max, fallback, out, err);
+    if (status == SPAR_OK && *out < 0) {
+        return spar_fail(err, SPAR_NOT_FOUND, "%s: metadata %s: is missing", sp_gguf_path(g), key);
+    }
+    return status;
+}
+
+static spar_status get_number(const sp_gguf *g, const sp_arch *arch, const char *suffix,
+                              double fallback, double *out, spar_error *err) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", arch->gguf_name, suffix);
+    return sp_gguf_get_number(g, key, fallback, out, err);
+}
+
+static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_arch *arch = c->arch;
+    int64_t layers, heads, kv_heads, head_dim;
+    const sp_gguf_tensor *embed = sp_gguf_find_tensor(g, "token_embd.weight");
+    if (!embed || embed->n_dims != 2) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor token_embd.weight is missing",
+                           sp_gguf_path(g)));
+    }
+    SPAR_TRY(get_size(g, arch, "embedding_length", 1 << 20, -1, &c->hidden, err));
+    SPAR_TRY(get_size(g, arch, "feed_forward_length", 1 << 22, -1, &c->ffn, err));
+    SPAR_TRY(get_size(g, arch, "block_count", SP_MAX_LAYERS, -1, &layers, err));
+    SPAR_TRY(get_size(g, arch, "attention.head_count", 1 << 14, -1, &heads, err));
+    SPAR_TRY(get_size(g, arch, "attention.head_count_kv", 1 << 14, heads, &kv_heads, err));
+    SPAR_TRY(get_size(g, arch, "context_length", 1 << 28, 2048, &c->context, err));
+    SPAR_TRY(get_size(g, arch, "attention.key_length", 1 << 14,
+                      c->hidden / heads > 0 ? c->hidden / heads : 1, &head_dim, err));
+    if (heads % kv_heads != 0 || head_dim % 2 != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: expected head_count to be a multiple of head_count_kv and an even "
+                           "key_length, found %lld, %lld and %lld",
+                           sp_gguf_path(g), (long long)heads, (long long)kv_heads,
+                           (long long)head_dim));
+    }
+    c->vocab = embed->dims[0];
+    c->layers = (int)layers;
+    c->heads = (int)heads;
+    c->kv_heads = (int)kv_heads;
+    c->head_dim = (int)head_dim;
+    double eps;
+    SPAR_TRY(get_number(g, arch, "attention.layer_norm_rms_epsilon", 1e-6, &eps, err));
+    c->norm_eps = (float)eps;
+done:
+    return status;
+}
+
+/* llama3 scaling is stored as a tensor of factors; the published settings that give them are found
+ * by trial, so that the configuration can be written out again. */
+static spar_status match_llama3(sp_config *c, const sp_gguf_tensor *factors, const char *where,
+                                spar_error *err) {
+    static const struct {
+        double factor, low, high;
+        int64_t original;
+    } published[] = {{8, 1, 4, 8192}, {32, 1, 4, 8192}, {16, 1, 4, 8192}};
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
+        c->rope = SP_ROPE_LLAMA3;
+        c->rope_factor = published[i].factor;
+        c->rope_low = published[i].low;
+        c->rope_high = published[i].high;
+        c->rope_original = published[i].original;
+        if (sp_rope_matches_factors(c, factors->data, factors->dims[0])) {
+            return SPAR_OK;
+        }
+    }
+    return spar_fail(err, SPAR_UNSUPPORTED,
+                     "%s: tensor rope_freqs.weight: expected the factors of llama3 rope scaling, "
+                     "found others",
+                     where);
+}
+
+static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char key[128];
+    sp_gguf_string type;
+    int64_t dims;
+    SPAR_TRY(get_number(g, c->arch, "rope.freq_base", 10000.0, &c->rope_theta, err));
+    SPAR_TRY(get_size(g, c->arch, "rope.dimension_count", 1 << 14, c->head_dim, &dims, err));
+    if (dims != c->head_dim || !(c->rope_theta > 0) || !isfinite(c->rope_theta)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: expected rope.dimension_count %d and a positive rope.freq_base, "
+                           "found %lld and %g",
+                           where, c->head_dim, (long long)dims, c->rope_theta));
+    }
+    snprintf(key, sizeof key, "%s.rope.scaling.type", c->arch->gguf_name);
+    SPAR_TRY(sp_gguf_get_string(g, key, &type, err));
+    bool none = type.n == 0 || (type.n == 4 && memcmp(type.data, "none", 4) == 0);
+    bool linear = type.n == 6 && memcmp(type.data, "linear", 6) == 0;
+    if (!none && !linear) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: metadata %s: expected none or linear, found "
+                           "%.*s",
+                           where, key, (int)(type.n < 64 ? type.n : 64), type.data));
+    }
+    if (linear) {
+        c->rope = SP_ROPE_LINEAR;
+        SPAR_TRY(get_number(g, c->arch, "rope.scaling.factor", 1.0, &c->rope_factor, err));
+    }
+    const sp_gguf_tensor *factors = sp_gguf_find_tensor(g, "rope_freqs.weight");
+    if (factors) {
+        if (factors->dtype != SP_F32 || factors->dims[0] != c->head_dim / 2) {
+            SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                               "%s: tensor rope_freqs.weight: expected %d f32 factors", where,
+                               c->head_dim / 2));
+        }
+        SPAR_TRY(match_llama3(c, factors, where, err));
+    }
+done:
+    return status;
+}
+
+spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t id;
+    memset(c, 0, sizeof *c);
+    SPAR_TRY(find_arch(g, &c->arch, where, err));
+    SPAR_TRY(read_sizes(c, g, err));
+    SPAR_TRY(read_rope(c, g, where, err));
+    c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;
+    c->attention_bias = sp_gguf_find_tensor(g, "blk.0.attn_q.bias") != NULL;
+    c->output_bias = sp_gguf_find_tensor(g, "blk.0.attn_output.bias") != NULL;
+    c->mlp_bias = sp_gguf_find_tensor(g, "blk.0.ffn_down.bias") != NULL;
+    SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, -1, &id, err));
+    c->bos = (int32_t)id;
+    SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, -1, &id, err));
+    c->pad = (int32_t)id;
+    SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, -1, &id, err));
+    sp_config_add_eos(c, id);
+    SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.eot_token_id", 0, INT32_MAX, -1, &id, err));
+    sp_config_add_eos(c, id);
+done:
+    return status;
+}

@@ -1,0 +1,76 @@
+/* The model as the other folders use it: weights, and passes over packed batches.
+ *
+ * A spar_model owns the flat f32 weights and their prepared copies. A pass owns the activations of
+ * one forward (and backward) over a batch; a training pass keeps what the backward needs, an
+ * inference pass reuses one layer's worth of memory. docs/math.md derives each backward step.
+ */
+#ifndef SP_MODEL_ENGINE_H
+#define SP_MODEL_ENGINE_H
+
+#include "backend/backend.h"
+#include "model/arch.h"
+#include "model/batch.h"
+#include "model/params.h"
+#include "spar/model.h"
+
+struct spar_model {
+    sp_config config;
+    sp_params params;
+    float *weights;      /* owned, [params.total] */
+    sp_weight *matrices; /* owned, by parameter index; data NULL for vectors */
+    sp_pool *pool;
+    sp_backend *backend;
+    float *cos_table, *sin_table; /* owned, [rope_positions, head_dim/2] */
+    int64_t rope_positions;
+    spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
+    spar_template *chat_template; /* owned, with its source; NULL where there is none */
+    char *template_source;
+    char *path;
+    spar_sink sink;
+    bool prepared_backward; /* copies for the backward direction are kept up to date */
+};
+
+/* Renew the prepared copies after the weights changed; backward: also those for gradients. */
+spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
+/* A matrix of the model, prepared; NULL where the model has none. */
+const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int layer);
+/* Check ids against the vocabulary: INVALID naming the first bad one. */
+spar_status sp_model_check_ids(const spar_model *model, const int32_t *ids, size_t n,
+                               spar_error *err);
+
+/* Make the rotary tables cover n positions; LIMIT beyond the model's context. */
+spar_status sp_model_reserve_positions(spar_model *model, int64_t n, spar_error *err);
+
+/* Keys and values of sequences being generated: per layer [rows, kv_heads*head_dim]. */
+typedef struct sp_kv_cache {
+    int64_t rows, width;
+    int layers;
+    float *k, *v; /* owned, [layers, rows, width] */
+} sp_kv_cache;
+
+spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *model, int64_t rows,
+                             spar_error *err);
+void sp_kv_cache_release(sp_kv_cache *cache);
+
+typedef struct sp_pass sp_pass;
+
+spar_status sp_pass_create(sp_pass **out, spar_model *model, bool train, spar_error *err);
+void sp_pass_free(sp_pass *pass);
+/* Bytes that a pass over T rows with R scored tokens holds. */
+size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R);
+
+/* Run the layers over the batch. With a cache, new keys and values are stored there and attention
+ * reads it; without, the batch's own rows are the keys. */
+spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *cache,
+                            spar_error *err);
+/* After forward: log-probs of the scored tokens, logp [batch->n_scored]. */
+spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar_error *err);
+/* After forward: logits [n_rows, vocab] of the given rows. */
+spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, float *logits,
+                           spar_error *err);
+/* After sp_pass_logp on a training pass: grads (flat, like the weights) += gradient of a loss whose
+ * derivative by log-prob r is c[r], r in [0, batch->n_scored). */
+spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
+                             spar_error *err);
+
+#endif

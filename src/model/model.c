@@ -1,0 +1,224 @@
+/* The life of a model: threads, backend, prepared weights. Loading is in load.c. */
+#include "model/model_create.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/engine.h"
+
+static sp_compute choose_compute(spar_dtype dtype) {
+    if (dtype == SPAR_DTYPE_AUTO) {
+        return sp_backend_has_bf16() ? SP_COMPUTE_BF16 : SP_COMPUTE_F32;
+    }
+    return dtype == SPAR_DTYPE_BF16 ? SP_COMPUTE_BF16 : SP_COMPUTE_F32;
+}
+
+/* The rotary tables grow with the sequences that are met: a context of a million positions costs
+ * nothing until it is used. */
+spar_status sp_model_reserve_positions(spar_model *m, int64_t n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *cosines = NULL;
+    void *sines = NULL;
+    if (n > m->config.context) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT,
+                           "%s: a sequence of %lld tokens is longer than the model's context of "
+                           "%lld",
+                           m->path, (long long)n, (long long)m->config.context));
+    }
+    if (n <= m->rope_positions) {
+        goto done;
+    }
+    int64_t positions = 1024;
+    while (positions < n) {
+        positions *= 2;
+    }
+    size_t cells = (size_t)positions * (size_t)m->config.head_dim / 2;
+    SPAR_TRY(sp_mem_aligned(&cosines, cells, sizeof(float), err));
+    SPAR_TRY(sp_mem_aligned(&sines, cells, sizeof(float), err));
+    sp_rope_table(&m->config, positions, cosines, sines);
+    free(m->cos_table);
+    free(m->sin_table);
+    m->cos_table = cosines;
+    m->sin_table = sines;
+    m->rope_positions = positions;
+    cosines = sines = NULL;
+done:
+    free(cosines);
+    free(sines);
+    return status;
+}
+
+static spar_status make_matrices(spar_model *m, spar_error *err) {
+    void *memory;
+    spar_status status = sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *m->matrices, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    m->matrices = memory;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        /* An untied embedding is only looked up: it needs no product. */
+        bool product = p->cols > 0 && (p->role != SP_EMBED || m->config.tied);
+        if (product) {
+            m->matrices[i].data = m->weights + p->offset;
+            m->matrices[i].out = p->rows;
+            m->matrices[i].in = p->cols;
+        }
+    }
+    return status;
+}
+
+spar_status sp_model_create(spar_model **out, const sp_config *config, const char *path,
+                            const spar_model_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = NULL;
+    spar_model *m = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *m, err));
+    m = memory;
+    m->config = *config;
+    if (options->sink) {
+        m->sink = *options->sink;
+    }
+    SPAR_TRY(sp_mem_strdup(&m->path, path, strlen(path), err));
+    SPAR_TRY(sp_params_create(&m->params, config, err));
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof(float), err));
+    m->weights = memory;
+    memset(m->weights, 0, (size_t)m->params.total * sizeof(float));
+    SPAR_TRY(sp_pool_create(&m->pool, options->threads, err));
+    SPAR_TRY(sp_backend_create(&m->backend,
+                               options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
+                               choose_compute(options->dtype), m->pool, err));
+    SPAR_TRY(sp_model_reserve_positions(m, 1, err));
+    SPAR_TRY(make_matrices(m, err));
+    *out = m;
+    m = NULL;
+done:
+    spar_model_free(m);
+    return status;
+}
+
+void spar_model_free(spar_model *m) {
+    if (!m) {
+        return;
+    }
+    for (int i = 0; m->matrices && i < m->params.n; i++) {
+        if (m->matrices[i].data) {
+            m->backend->ops->weight_release(m->backend, &m->matrices[i]);
+        }
+    }
+    free(m->matrices);
+    sp_backend_free(m->backend);
+    sp_pool_free(m->pool);
+    sp_params_release(&m->params);
+    free(m->weights);
+    free(m->cos_table);
+    free(m->sin_table);
+    spar_tokenizer_free(m->tokenizer);
+    spar_template_free(m->chat_template);
+    free(m->template_source);
+    free(m->path);
+    free(m);
+}
+
+spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    for (int i = 0; i < m->params.n; i++) {
+        if (m->matrices[i].data) {
+            SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->matrices[i], what, err));
+        }
+    }
+    m->prepared_backward = backward;
+done:
+    return status;
+}
+
+const sp_weight *sp_model_matrix(const spar_model *m, sp_role role, int layer) {
+    int i = m->params.index[(int)role * m->params.layers + layer];
+    return i < 0 ? NULL : &m->matrices[i];
+}
+
+spar_status sp_model_check_ids(const spar_model *m, const int32_t *ids, size_t n, spar_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= m->config.vocab) {
+            return spar_fail(err, SPAR_INVALID, "token %zu: expected an id in 0..%lld, found %d", i,
+                             (long long)m->config.vocab - 1, (int)ids[i]);
+        }
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *m, int64_t rows, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    memset(out, 0, sizeof *out);
+    out->rows = rows;
+    out->layers = m->config.layers;
+    out->width = (int64_t)m->config.kv_heads * m->config.head_dim;
+    size_t cells = (size_t)out->layers * (size_t)out->width;
+    if (!sp_mem_mul(cells, (size_t)rows, &cells)) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT, "a key-value cache of %lld rows is too large",
+                           (long long)rows));
+    }
+    SPAR_TRY(sp_mem_aligned(&memory, cells, sizeof(float), err));
+    out->k = memory;
+    SPAR_TRY(sp_mem_aligned(&memory, cells, sizeof(float), err));
+    out->v = memory;
+done:
+    if (status != SPAR_OK) {
+        sp_kv_cache_release(out);
+    }
+    return status;
+}
+
+void sp_kv_cache_release(sp_kv_cache *cache) {
+    free(cache->k);
+    free(cache->v);
+    memset(cache, 0, sizeof *cache);
+}
+
+const spar_tokenizer *spar_model_tokenizer(const spar_model *m) {
+    return m->tokenizer;
+}
+
+const spar_template *spar_model_template(const spar_model *m) {
+    return m->chat_template;
+}
+
+int64_t spar_model_vocab(const spar_model *m) {
+    return m->config.vocab;
+}
+
+int64_t spar_model_context(const spar_model *m) {
+    return m->config.context;
+}
+
+int64_t spar_model_parameters(const spar_model *m) {
+    int64_t n = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        n += m->params.items[i].count;
+    }
+    return n;
+}
+
+int64_t spar_model_matmul_parameters(const spar_model *m) {
+    int64_t n = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        n += m->matrices[i].data ? m->params.items[i].count : 0;
+    }
+    return n;
+}
+
+const char *spar_model_backend(const spar_model *m) {
+    return sp_backend_describe(m->backend);
+}
+
+const char *spar_model_path(const spar_model *m) {
+    return m->path;
+}
+
+const int32_t *spar_model_eos(const spar_model *m, int *n) {
+    *n = m->config.n_eos;
+    return m->config.eos;
+}

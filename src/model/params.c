@@ -1,0 +1,152 @@
+#include "model/params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* Rows and columns of a role as named sizes, so that the table below is the model's shape. */
+typedef enum size_name { NONE, VOCAB, HIDDEN, FFN, Q_ROWS, KV_ROWS, HEAD_DIM } size_name;
+
+static const struct {
+    const char *name, *gguf_name;
+    size_name rows, cols;
+    bool in_layer;
+} role_rows[SP_ROLES] = {
+    [SP_EMBED] = {"model.embed_tokens.weight", "token_embd.weight", VOCAB, HIDDEN, false},
+    [SP_ATTN_NORM] = {"input_layernorm.weight", "attn_norm.weight", HIDDEN, NONE, true},
+    [SP_Q] = {"self_attn.q_proj.weight", "attn_q.weight", Q_ROWS, HIDDEN, true},
+    [SP_K] = {"self_attn.k_proj.weight", "attn_k.weight", KV_ROWS, HIDDEN, true},
+    [SP_V] = {"self_attn.v_proj.weight", "attn_v.weight", KV_ROWS, HIDDEN, true},
+    [SP_O] = {"self_attn.o_proj.weight", "attn_output.weight", HIDDEN, Q_ROWS, true},
+    [SP_Q_BIAS] = {"self_attn.q_proj.bias", "attn_q.bias", Q_ROWS, NONE, true},
+    [SP_K_BIAS] = {"self_attn.k_proj.bias", "attn_k.bias", KV_ROWS, NONE, true},
+    [SP_V_BIAS] = {"self_attn.v_proj.bias", "attn_v.bias", KV_ROWS, NONE, true},
+    [SP_O_BIAS] = {"self_attn.o_proj.bias", "attn_output.bias", HIDDEN, NONE, true},
+    [SP_Q_NORM] = {"self_attn.q_norm.weight", "attn_q_norm.weight", HEAD_DIM, NONE, true},
+    [SP_K_NORM] = {"self_attn.k_norm.weight", "attn_k_norm.weight", HEAD_DIM, NONE, true},
+    [SP_MLP_NORM] = {"post_attention_layernorm.weight", "ffn_norm.weight", HIDDEN, NONE, true},
+    [SP_GATE] = {"mlp.gate_proj.weight", "ffn_gate.weight", FFN, HIDDEN, true},
+    [SP_UP] = {"mlp.up_proj.weight", "ffn_up.weight", FFN, HIDDEN, true},
+    [SP_DOWN] = {"mlp.down_proj.weight", "ffn_down.weight", HIDDEN, FFN, true},
+    [SP_GATE_BIAS] = {"mlp.gate_proj.bias", "ffn_gate.bias", FFN, NONE, true},
+    [SP_UP_BIAS] = {"mlp.up_proj.bias", "ffn_up.bias", FFN, NONE, true},
+    [SP_DOWN_BIAS] = {"mlp.down_proj.bias", "ffn_down.bias", HIDDEN, NONE, true},
+    [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
+    [SP_HEAD] = {"lm_head.weight", "output.weight", VOCAB, HIDDEN, false},
+};
+
+static int64_t size_of(const sp_config *c, size_name name) {
+    switch (name) {
+    case VOCAB:
+        return c->vocab;
+    case HIDDEN:
+        return c->hidden;
+    case FFN:
+        return c->ffn;
+    case Q_ROWS:
+        return (int64_t)c->heads * c->head_dim;
+    case KV_ROWS:
+        return (int64_t)c->kv_heads * c->head_dim;
+    case HEAD_DIM:
+        return c->head_dim;
+    case NONE:
+        break;
+    }
+    return 0;
+}
+
+static bool has_role(const sp_config *c, sp_role role) {
+    switch (role) {
+    case SP_Q_BIAS:
+    case SP_K_BIAS:
+    case SP_V_BIAS:
+        return c->attention_bias;
+    case SP_O_BIAS:
+        return c->output_bias;
+    case SP_Q_NORM:
+    case SP_K_NORM:
+        return c->arch->qk_norm;
+    case SP_GATE_BIAS:
+    case SP_UP_BIAS:
+    case SP_DOWN_BIAS:
+        return c->mlp_bias;
+    case SP_HEAD:
+        return !c->tied;
+    default:
+        return true;
+    }
+}
+
+static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer) {
+    if (!has_role(c, role)) {
+        return;
+    }
+    sp_param *item = &p->items[p->n];
+    if (role_rows[role].in_layer) {
+        snprintf(item->name, sizeof item->name, "model.layers.%d.%s", layer, role_rows[role].name);
+        snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer,
+                 role_rows[role].gguf_name);
+    } else {
+        snprintf(item->name, sizeof item->name, "%s", role_rows[role].name);
+        snprintf(item->gguf_name, sizeof item->gguf_name, "%s", role_rows[role].gguf_name);
+    }
+    item->role = role;
+    item->layer = role_rows[role].in_layer ? layer : -1;
+    item->rows = size_of(c, role_rows[role].rows);
+    item->cols = size_of(c, role_rows[role].cols);
+    item->count = item->rows * (item->cols ? item->cols : 1);
+    item->offset = p->total;
+    /* Every parameter starts on a 64-byte line. */
+    p->total += (item->count + 15) / 16 * 16;
+    p->index[(int)role * p->layers + (item->layer < 0 ? 0 : layer)] = (int16_t)p->n;
+    p->n++;
+}
+
+spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err) {
+    spar_status status = SPAR_OK;
+    memset(out, 0, sizeof *out);
+    out->layers = c->layers;
+    void *memory = NULL;
+    size_t cells = (size_t)SP_ROLES * (size_t)c->layers;
+    SPAR_TRY(sp_mem_calloc(&memory, cells, sizeof *out->items, err));
+    out->items = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, cells, sizeof *out->index, err));
+    out->index = memory;
+    for (size_t i = 0; i < cells; i++) {
+        out->index[i] = -1;
+    }
+    add_param(out, c, SP_EMBED, 0);
+    for (int layer = 0; layer < c->layers; layer++) {
+        for (sp_role role = SP_ATTN_NORM; role < SP_FINAL_NORM; role++) {
+            add_param(out, c, role, layer);
+        }
+    }
+    add_param(out, c, SP_FINAL_NORM, 0);
+    add_param(out, c, SP_HEAD, 0);
+    if (c->tied) {
+        out->index[SP_HEAD * out->layers] = out->index[SP_EMBED * out->layers];
+    }
+done:
+    if (status != SPAR_OK) {
+        sp_params_release(out);
+    }
+    return status;
+}
+
+void sp_params_release(sp_params *params) {
+    free(params->items);
+    free(params->index);
+    memset(params, 0, sizeof *params);
+}
+
+const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer) {
+    int i = params->index[(int)role * params->layers + layer];
+    return i < 0 ? NULL : &params->items[i];
+}
+
+float *sp_params_at(const sp_params *params, float *flat, sp_role role, int layer) {
+    const sp_param *item = sp_params_get(params, role, layer);
+    return item ? flat + item->offset : NULL;
+}

@@ -1,0 +1,68 @@
+/* The parameters of a model: one table of names, shapes and places.
+ *
+ * All parameters lie in one flat f32 array, in the order of the table; gradients and optimiser
+ * states are arrays of the same layout. The names are those of the Hugging Face checkpoint.
+ */
+#ifndef SP_MODEL_PARAMS_H
+#define SP_MODEL_PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/arch.h"
+
+/* What a parameter is, within its layer. */
+typedef enum sp_role {
+    SP_EMBED,
+    SP_ATTN_NORM,
+    SP_Q,
+    SP_K,
+    SP_V,
+    SP_O,
+    SP_Q_BIAS,
+    SP_K_BIAS,
+    SP_V_BIAS,
+    SP_O_BIAS,
+    SP_Q_NORM,
+    SP_K_NORM,
+    SP_MLP_NORM,
+    SP_GATE,
+    SP_UP,
+    SP_DOWN,
+    SP_GATE_BIAS,
+    SP_UP_BIAS,
+    SP_DOWN_BIAS,
+    SP_FINAL_NORM,
+    SP_HEAD,
+    SP_ROLES
+} sp_role;
+
+typedef struct sp_param {
+    char name[96];      /* in the Hugging Face checkpoint */
+    char gguf_name[64]; /* in a GGUF file */
+    sp_role role;
+    int layer;             /* -1 outside the layers */
+    int64_t rows, cols;    /* cols 0: a vector of rows entries */
+    int64_t offset, count; /* in the flat array, in elements */
+} sp_param;
+
+typedef struct sp_params {
+    sp_param *items; /* owned */
+    int n;
+    int64_t total; /* elements of the flat array */
+    /* Index of (role, layer), or -1 where the model has none; [SP_ROLES][layers]. Roles outside
+     * the layers are at layer 0. With a tied head, SP_HEAD is the index of SP_EMBED. */
+    int16_t *index; /* owned */
+    int layers;
+} sp_params;
+
+spar_status sp_params_create(sp_params *out, const sp_config *config, spar_error *err);
+void sp_params_release(sp_params *params);
+
+/* The parameter of a role, or NULL. */
+const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
+/* The parameter's place in a flat array, or NULL where the model has none. */
+float *sp_params_at(const sp_params *params, float *flat, sp_role role, int layer);
+
+#endif

@@ -1,0 +1,474 @@
+/* Forward and backward over a packed batch. Shapes: T rows, H hidden, F feed-forward, D head size,
+ * Hq = heads*D, Hk = kv_heads*D, R scored rows, V vocabulary. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/engine.h"
+
+/* What one layer leaves for its backward. x is the residual stream at the layer's entry and x_mid
+ * between attention and feed-forward; norms and the activation are cheap and recomputed. */
+typedef struct layer_acts {
+    float *x, *x_mid;       /* [T,H] */
+    float *q_raw, *k_raw;   /* [T,Hq], [T,Hk] before the head norms; NULL without them */
+    float *q, *k, *v;       /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
+    void *att;              /* operand [T,Hq] */
+    float *lse;             /* [T,heads] */
+    float *gate, *up;       /* [T,F] */
+    float *rstd_q, *rstd_k; /* [T*heads], [T*kv_heads] */
+} layer_acts;
+
+struct sp_pass {
+    spar_model *model; /* borrowed */
+    bool train;
+    int64_t T, R;                /* capacity */
+    char *block;                 /* owned: all arrays below */
+    layer_acts *layers;          /* owned; model layers when training, else 1 */
+    float *x_out;                /* [T,H]: after the last layer */
+    void *operand;               /* [T, max(H, Hq, F)]: input of a matrix product */
+    float *rstd;                 /* [T] */
+    float *rows_x;               /* [R,H]: scored rows of x_out */
+    void *rows_norm;             /* operand [R,H] */
+    float *rows_rstd, *head_lse; /* [R] */
+    /* backward only */
+    float *dx;         /* [T,H] */
+    float *dwide;      /* [T, max(F, Hq)] */
+    void *dgate, *dup; /* operand [T,F] */
+    float *dq, *dk, *dv;
+    float *dnorm; /* [T,H] */
+    float *drows; /* [R,H] */
+};
+
+/* Rows of logits that an inference pass makes at a time. */
+enum { LOGIT_ROWS = 128 };
+
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* One walk both measures (base NULL) and places the arrays; returns the bytes. */
+typedef struct placer {
+    char *base;
+    size_t used;
+} placer;
+
+static void *place(placer *p, int64_t n, size_t size) {
+    void *at = p->base ? p->base + p->used : NULL;
+    p->used += ((size_t)n * size + 63) / 64 * 64;
+    return at;
+}
+
+static float *place_f32(placer *p, int64_t n) {
+    return place(p, n, sizeof(float));
+}
+
+typedef struct sizes {
+    int64_t H, F, Hq, Hk, V;
+    int heads, kv_heads, D, layers;
+} sizes;
+
+static sizes sizes_of(const sp_config *c) {
+    return (sizes){.H = c->hidden,
+                   .F = c->ffn,
+                   .Hq = (int64_t)c->heads * c->head_dim,
+                   .Hk = (int64_t)c->kv_heads * c->head_dim,
+                   .V = c->vocab,
+                   .heads = c->heads,
+                   .kv_heads = c->kv_heads,
+                   .D = c->head_dim,
+                   .layers = c->layers};
+}
+
+static void place_layer(placer *p, layer_acts *a, const sizes *s, bool qk_norm, bool train,
+                        float *x, int64_t T, size_t operand) {
+    a->x = x ? x : place_f32(p, T * s->H);
+    a->x_mid = train ? place_f32(p, T * s->H) : a->x;
+    a->q = place_f32(p, T * s->Hq);
+    a->k = place_f32(p, T * s->Hk);
+    a->v = place_f32(p, T * s->Hk);
+    a->q_raw = qk_norm && train ? place_f32(p, T * s->Hq) : a->q;
+    a->k_raw = qk_norm && train ? place_f32(p, T * s->Hk) : a->k;
+    a->rstd_q = qk_norm ? place_f32(p, T * s->heads) : NULL;
+    a->rstd_k = qk_norm ? place_f32(p, T * s->kv_heads) : NULL;
+    a->att = place(p, T * s->Hq, operand);
+    a->lse = place_f32(p, T * s->heads);
+    a->gate = place_f32(p, T * s->F);
+    a->up = place_f32(p, T * s->F);
+}
+
+static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t T, int64_t R) {
+    sizes s = sizes_of(&m->config);
+    size_t operand = m->backend->operand_size;
+    bool qk_norm = m->config.arch->qk_norm;
+    placer p = {base, 0};
+    int n = pass->train ? s.layers : 1;
+    for (int l = 0; l < n; l++) {
+        place_layer(&p, &pass->layers[l], &s, qk_norm, pass->train, NULL, T, operand);
+    }
+    pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
+    pass->operand = place(&p, T * max64(s.H, max64(s.Hq, s.F)), operand);
+    pass->rstd = place_f32(&p, T);
+    pass->rows_x = place_f32(&p, R * s.H);
+    pass->rows_norm = place(&p, R * s.H, operand);
+    pass->rows_rstd = place_f32(&p, R);
+    pass->head_lse = place_f32(&p, R);
+    if (pass->train) {
+        pass->dx = place_f32(&p, T * s.H);
+        pass->dwide = place_f32(&p, T * max64(s.F, s.Hq));
+        pass->dgate = place(&p, T * max64(s.F, max64(s.Hq, s.Hk)), operand);
+        pass->dup = place(&p, T * max64(s.F, s.H), operand);
+        pass->dq = place_f32(&p, T * s.Hq);
+        pass->dk = place_f32(&p, T * s.Hk);
+        pass->dv = place_f32(&p, T * s.Hk);
+        pass->dnorm = place_f32(&p, T * s.H);
+        pass->drows = place_f32(&p, R * s.H);
+    }
+    return p.used;
+}
+
+spar_status sp_pass_create(sp_pass **out, spar_model *model, bool train, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = NULL;
+    sp_pass *pass = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *pass, err));
+    pass = memory;
+    pass->model = model;
+    pass->train = train;
+    size_t n = train ? (size_t)model->config.layers : 1;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *pass->layers, err));
+    pass->layers = memory;
+    *out = pass;
+    pass = NULL;
+done:
+    sp_pass_free(pass);
+    return status;
+}
+
+void sp_pass_free(sp_pass *pass) {
+    if (pass) {
+        free(pass->block);
+        free(pass->layers);
+        free(pass);
+    }
+}
+
+size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R) {
+    layer_acts layers[SP_MAX_LAYERS];
+    sp_pass pass = {.train = train, .layers = layers};
+    return place_all(&pass, model, NULL, T, R);
+}
+
+/* Make room for T rows and R scored rows; what the pass held is lost. */
+static spar_status reserve(sp_pass *pass, int64_t T, int64_t R, spar_error *err) {
+    if (T <= pass->T && R <= pass->R) {
+        return SPAR_OK;
+    }
+    T = max64(T, pass->T);
+    R = max64(R, max64(pass->R, pass->train ? 1 : LOGIT_ROWS));
+    size_t bytes = place_all(pass, pass->model, NULL, T, R);
+    free(pass->block);
+    pass->block = NULL;
+    pass->T = pass->R = 0;
+    void *memory;
+    spar_status status = sp_mem_aligned(&memory, bytes, 1, err);
+    if (status == SPAR_OK) {
+        pass->block = memory;
+        pass->T = T;
+        pass->R = R;
+        place_all(pass, pass->model, pass->block, T, R);
+    }
+    return status;
+}
+
+static sp_attention attention_of(const spar_model *m, int layer, const sp_batch *batch) {
+    const sp_config *c = &m->config;
+    return (sp_attention){.n_heads = c->heads,
+                          .n_kv_heads = c->kv_heads,
+                          .head_dim = c->head_dim,
+                          .window = c->window[layer],
+                          .scale = 1.0F / __builtin_sqrtf((float)c->head_dim),
+                          .n_segments = (int)batch->n_segments,
+                          .segments = batch->segments};
+}
+
+static void store_kv(sp_kv_cache *cache, int layer, const sp_batch *batch, const float *k,
+                     const float *v) {
+    size_t row = (size_t)cache->width;
+    float *ck = cache->k + (size_t)layer * (size_t)cache->rows * row;
+    float *cv = cache->v + (size_t)layer * (size_t)cache->rows * row;
+    for (size_t i = 0; i < batch->n_segments; i++) {
+        const sp_segment *s = &batch->segments[i];
+        size_t to = (size_t)(s->kv_start + s->kv_len - s->q_len) * row;
+        size_t from = (size_t)s->q_start * row;
+        memcpy(ck + to, k + from, (size_t)s->q_len * row * sizeof *k);
+        memcpy(cv + to, v + from, (size_t)s->q_len * row * sizeof *v);
+    }
+}
+
+static const float *vector(const spar_model *m, sp_role role, int layer) {
+    return sp_params_at(&m->params, m->weights, role, layer);
+}
+
+static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, const void *x,
+                          int64_t T, float *y, bool accumulate, spar_error *err) {
+    spar_model *m = pass->model;
+    const float *b = bias == SP_ROLES ? NULL : vector(m, bias, layer);
+    return m->backend->ops->linear(m->backend, sp_model_matrix(m, role, layer), b, x, T, y,
+                                   accumulate, err);
+}
+
+/* Queries, keys and values of a layer from its normalised input, rotated. */
+static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, layer_acts *a,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    int64_t T = (int64_t)batch->n_tokens;
+    SPAR_TRY(linear(pass, SP_Q, SP_Q_BIAS, layer, pass->operand, T, a->q_raw, false, err));
+    SPAR_TRY(linear(pass, SP_K, SP_K_BIAS, layer, pass->operand, T, a->k_raw, false, err));
+    SPAR_TRY(linear(pass, SP_V, SP_V_BIAS, layer, pass->operand, T, a->v, false, err));
+    if (c->arch->qk_norm) {
+        ops->rmsnorm_f32(m->backend, a->q_raw, vector(m, SP_Q_NORM, layer), T * c->heads,
+                         c->head_dim, c->norm_eps, a->q, a->rstd_q);
+        ops->rmsnorm_f32(m->backend, a->k_raw, vector(m, SP_K_NORM, layer), T * c->kv_heads,
+                         c->head_dim, c->norm_eps, a->k, a->rstd_k);
+    }
+    ops->rope(m->backend, a->q, T, c->heads, c->head_dim, m->cos_table, m->sin_table,
+              batch->positions, 1.0F);
+    ops->rope(m->backend, a->k, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
+              batch->positions, 1.0F);
+done:
+    return status;
+}
+
+static spar_status forward_layer(sp_pass *pass, int layer, const sp_batch *batch,
+                                 sp_kv_cache *cache, layer_acts *a, float *x_next,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    sizes s = sizes_of(&m->config);
+    int64_t T = (int64_t)batch->n_tokens;
+    size_t stream = (size_t)(T * s.H) * sizeof(float);
+    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, m->config.norm_eps,
+                 pass->operand, pass->rstd);
+    SPAR_TRY(project_qkv(pass, layer, batch, a, err));
+    const float *k = a->k;
+    const float *v = a->v;
+    if (cache) {
+        store_kv(cache, layer, batch, a->k, a->v);
+        k = cache->k + (size_t)layer * (size_t)(cache->rows * cache->width);
+        v = cache->v + (size_t)layer * (size_t)(cache->rows * cache->width);
+    }
+    sp_attention attention = attention_of(m, layer, batch);
+    SPAR_TRY(ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err));
+    if (a->x_mid != a->x) {
+        memcpy(a->x_mid, a->x, stream);
+    }
+    SPAR_TRY(linear(pass, SP_O, SP_O_BIAS, layer, a->att, T, a->x_mid, true, err));
+    ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
+                 pass->operand, pass->rstd);
+    SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, pass->operand, T, a->gate, false, err));
+    SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, pass->operand, T, a->up, false, err));
+    ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
+    if (x_next != a->x_mid) {
+        memcpy(x_next, a->x_mid, stream);
+    }
+    SPAR_TRY(linear(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->operand, T, x_next, true, err));
+done:
+    return status;
+}
+
+static spar_status check_batch(spar_model *m, const sp_batch *batch, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t longest = 1;
+    for (size_t i = 0; i < batch->n_segments; i++) {
+        longest = max64(longest, batch->segments[i].pos0 + (int64_t)batch->segments[i].kv_len);
+    }
+    SPAR_TRY(sp_model_reserve_positions(m, longest, err));
+    SPAR_TRY(sp_model_check_ids(m, batch->ids, batch->n_tokens, err));
+done:
+    return status;
+}
+
+spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *cache,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    int64_t T = (int64_t)batch->n_tokens;
+    int layers = m->config.layers;
+    SPAR_TRY(check_batch(m, batch, err));
+    SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
+    m->backend->ops->embed(m->backend, vector(m, SP_EMBED, 0), batch->ids, T, m->config.hidden,
+                           pass->layers[0].x);
+    for (int l = 0; l < layers; l++) {
+        layer_acts *a = &pass->layers[pass->train ? l : 0];
+        float *x_next = !pass->train || l + 1 == layers ? pass->x_out : pass->layers[l + 1].x;
+        SPAR_TRY(forward_layer(pass, l, batch, cache, a, x_next, err));
+    }
+done:
+    return status;
+}
+
+/* Final norm of the given rows of x_out into rows_norm. */
+static void norm_rows(sp_pass *pass, const int64_t *rows, int64_t n) {
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    ops->gather(m->backend, pass->x_out, rows, n, m->config.hidden, pass->rows_x);
+    ops->rmsnorm(m->backend, pass->rows_x, vector(m, SP_FINAL_NORM, 0), n, m->config.hidden,
+                 m->config.norm_eps, pass->rows_norm, pass->rows_rstd);
+}
+
+spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar_error *err) {
+    spar_model *m = pass->model;
+    norm_rows(pass, batch->score_rows, (int64_t)batch->n_scored);
+    return m->backend->ops->head_logp(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
+                                      batch->targets, (int64_t)batch->n_scored, logp,
+                                      pass->head_lse, err);
+}
+
+spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, float *logits,
+                           spar_error *err) {
+    /* rows_x holds as many rows as were scored; logits are asked for in batches of that size. */
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    for (int64_t at = 0; at < n_rows; at += pass->R) {
+        int64_t n = n_rows - at < pass->R ? n_rows - at : pass->R;
+        norm_rows(pass, rows + at, n);
+        SPAR_TRY(linear(pass, SP_HEAD, SP_ROLES, 0, pass->rows_norm, n,
+                        logits + at * m->config.vocab, false, err));
+    }
+done:
+    return status;
+}
+
+/* dw += dy^T x and, where the model has a bias, its gradient. */
+static spar_status weight_grad(sp_pass *pass, sp_role role, sp_role bias, int layer, const void *dy,
+                               const void *x, int64_t T, float *grads, spar_error *err) {
+    spar_model *m = pass->model;
+    const sp_param *w = sp_params_get(&m->params, role, layer);
+    float *db = bias == SP_ROLES ? NULL : sp_params_at(&m->params, grads, bias, layer);
+    return m->backend->ops->linear_dw(m->backend, w->rows, w->cols, dy, x, T, grads + w->offset, db,
+                                      err);
+}
+
+static spar_status input_grad(sp_pass *pass, sp_role role, int layer, const void *dy, int64_t T,
+                              float *dx, bool accumulate, spar_error *err) {
+    spar_model *m = pass->model;
+    return m->backend->ops->linear_dx(m->backend, sp_model_matrix(m, role, layer), dy, T, dx,
+                                      accumulate, err);
+}
+
+static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, const float *rstd,
+                      const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                      float *grads) {
+    spar_model *m = pass->model;
+    m->backend->ops->rmsnorm_bwd(m->backend, x, vector(m, role, layer), rstd, dy, n, dim, dx,
+                                 accumulate, sp_params_at(&m->params, grads, role, layer));
+}
+
+/* Feed-forward half: dx (gradient at the layer's output) becomes the gradient at x_mid. */
+static spar_status backward_mlp(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *grads,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    sizes s = sizes_of(&m->config);
+    ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
+    void *dy = pass->dup; /* free until swiglu_bwd fills it */
+    ops->to_operand(m->backend, pass->dx, T * s.H, dy);
+    SPAR_TRY(weight_grad(pass, SP_DOWN, SP_DOWN_BIAS, layer, dy, pass->operand, T, grads, err));
+    SPAR_TRY(input_grad(pass, SP_DOWN, layer, dy, T, pass->dwide, false, err));
+    ops->swiglu_bwd(m->backend, a->gate, a->up, pass->dwide, T * s.F, pass->dgate, pass->dup);
+    ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
+                 pass->operand, pass->rstd);
+    SPAR_TRY(
+        weight_grad(pass, SP_GATE, SP_GATE_BIAS, layer, pass->dgate, pass->operand, T, grads, err));
+    SPAR_TRY(weight_grad(pass, SP_UP, SP_UP_BIAS, layer, pass->dup, pass->operand, T, grads, err));
+    SPAR_TRY(input_grad(pass, SP_GATE, layer, pass->dgate, T, pass->dnorm, false, err));
+    SPAR_TRY(input_grad(pass, SP_UP, layer, pass->dup, T, pass->dnorm, true, err));
+    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, pass->dnorm, T, s.H, pass->dx, true,
+              grads);
+done:
+    return status;
+}
+
+/* One projection of the attention input: its weight gradient, and its share of dnorm. */
+static spar_status backward_projection(sp_pass *pass, sp_role role, sp_role bias, int layer,
+                                       const float *dy, int64_t width, int64_t T, bool accumulate,
+                                       float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    m->backend->ops->to_operand(m->backend, dy, T * width, pass->dgate);
+    SPAR_TRY(weight_grad(pass, role, bias, layer, pass->dgate, pass->operand, T, grads, err));
+    SPAR_TRY(input_grad(pass, role, layer, pass->dgate, T, pass->dnorm, accumulate, err));
+done:
+    return status;
+}
+
+/* Attention half: dx (gradient at x_mid) becomes the gradient at x. */
+static spar_status backward_attention(sp_pass *pass, int layer, const sp_batch *batch,
+                                      layer_acts *a, float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    sizes s = sizes_of(c);
+    int64_t T = (int64_t)batch->n_tokens;
+    sp_attention attention = attention_of(m, layer, batch);
+    ops->to_operand(m->backend, pass->dx, T * s.H, pass->operand);
+    SPAR_TRY(weight_grad(pass, SP_O, SP_O_BIAS, layer, pass->operand, a->att, T, grads, err));
+    SPAR_TRY(input_grad(pass, SP_O, layer, pass->operand, T, pass->dwide, false, err));
+    SPAR_TRY(ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att, a->lse,
+                                pass->dwide, pass->dq, pass->dk, pass->dv, err));
+    ops->rope(m->backend, pass->dq, T, c->heads, c->head_dim, m->cos_table, m->sin_table,
+              batch->positions, -1.0F);
+    ops->rope(m->backend, pass->dk, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
+              batch->positions, -1.0F);
+    if (c->arch->qk_norm) {
+        norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, T * c->heads, c->head_dim,
+                  pass->dq, false, grads);
+        norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, pass->dk, T * c->kv_heads,
+                  c->head_dim, pass->dk, false, grads);
+    }
+    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, c->norm_eps,
+                 pass->operand, pass->rstd);
+    SPAR_TRY(
+        backward_projection(pass, SP_Q, SP_Q_BIAS, layer, pass->dq, s.Hq, T, false, grads, err));
+    SPAR_TRY(
+        backward_projection(pass, SP_K, SP_K_BIAS, layer, pass->dk, s.Hk, T, true, grads, err));
+    SPAR_TRY(
+        backward_projection(pass, SP_V, SP_V_BIAS, layer, pass->dv, s.Hk, T, true, grads, err));
+    norm_grad(pass, SP_ATTN_NORM, layer, a->x, pass->rstd, pass->dnorm, T, s.H, pass->dx, true,
+              grads);
+done:
+    return status;
+}
+
+spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    int64_t T = (int64_t)batch->n_tokens;
+    int64_t R = (int64_t)batch->n_scored;
+    int64_t H = m->config.hidden;
+    const sp_param *head = sp_params_get(&m->params, SP_HEAD, 0);
+    SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
+                                batch->targets, pass->head_lse, c, R, pass->drows,
+                                grads + head->offset, err));
+    norm_grad(pass, SP_FINAL_NORM, 0, pass->rows_x, pass->rows_rstd, pass->drows, R, H, pass->drows,
+              false, grads);
+    memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
+    ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
+    for (int l = m->config.layers - 1; l >= 0; l--) {
+        layer_acts *a = &pass->layers[l];
+        SPAR_TRY(backward_mlp(pass, l, T, a, grads, err));
+        SPAR_TRY(backward_attention(pass, l, batch, a, grads, err));
+    }
+    ops->embed_dw(m->backend, batch->ids, T, H, pass->dx,
+                  sp_params_at(&m->params, grads, SP_EMBED, 0));
+done:
+    return status;
+}

@@ -1,0 +1,153 @@
+/* Writing a model as a Hugging Face folder, and f32 tensors as a file. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "io/safetensors.h"
+#include "model/engine.h"
+#include "text/tokenizer.h"
+
+static const uint64_t max_shard_bytes = 5000000000U;
+
+spar_status spar_tensors_write(const char *path, const spar_named_tensor *tensors, size_t n,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_tensor_entry *entries = NULL;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *entries, err));
+    entries = memory;
+    for (size_t i = 0; i < n; i++) {
+        entries[i] = (sp_tensor_entry){.name = tensors[i].name,
+                                       .dtype = SP_F32,
+                                       .n_dims = tensors[i].n_dims,
+                                       .data = tensors[i].data,
+                                       .n_bytes = sizeof(float)};
+        for (int d = 0; d < tensors[i].n_dims; d++) {
+            entries[i].dims[d] = tensors[i].dims[d];
+            entries[i].n_bytes *= (size_t)tensors[i].dims[d];
+        }
+    }
+    SPAR_TRY(sp_safetensors_write(path, entries, n, NULL, err));
+done:
+    free(entries);
+    return status;
+}
+
+static spar_status write_weights(const spar_model *m, const char *dir, spar_error *err) {
+    static const char *const metadata[] = {"format", "pt", NULL};
+    spar_status status = SPAR_OK;
+    sp_tensor_entry *entries = NULL;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *entries, err));
+    entries = memory;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        entries[i] = (sp_tensor_entry){.name = p->name,
+                                       .dtype = SP_F32,
+                                       .n_dims = p->cols ? 2 : 1,
+                                       .dims = {p->rows, p->cols},
+                                       .data = m->weights + p->offset,
+                                       .n_bytes = (size_t)p->count * sizeof(float)};
+    }
+    SPAR_TRY(sp_safetensors_write_sharded(dir, entries, (size_t)m->params.n, metadata,
+                                          max_shard_bytes, err));
+done:
+    free(entries);
+    return status;
+}
+
+/* Save value (stolen) as dir/name. */
+static spar_status write_json(json_t *value, const char *dir, const char *name, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    if (!value) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s/%s: out of memory", dir, name));
+    }
+    SPAR_TRY(sp_path_join(&path, dir, name, err));
+    SPAR_TRY(sp_json_save(value, path, err));
+done:
+    free(path);
+    json_decref(value);
+    return status;
+}
+
+static json_t *generation_config(const sp_config *c) {
+    json_t *root = json_object();
+    if (c->bos >= 0) {
+        json_object_set_new(root, "bos_token_id", json_integer(c->bos));
+    }
+    if (c->n_eos == 1) {
+        json_object_set_new(root, "eos_token_id", json_integer(c->eos[0]));
+    } else if (c->n_eos > 1) {
+        json_t *list = json_array();
+        for (int i = 0; i < c->n_eos; i++) {
+            json_array_append_new(list, json_integer(c->eos[i]));
+        }
+        json_object_set_new(root, "eos_token_id", list);
+    }
+    if (c->pad >= 0) {
+        json_object_set_new(root, "pad_token_id", json_integer(c->pad));
+    }
+    return root;
+}
+
+static spar_status write_tokenizer(const spar_model *m, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    if (m->tokenizer) {
+        SPAR_TRY(write_json(sp_tokenizer_to_json(m->tokenizer), dir, "tokenizer.json", err));
+        SPAR_TRY(
+            write_json(sp_tokenizer_config_json(m->tokenizer), dir, "tokenizer_config.json", err));
+    }
+    if (m->template_source) {
+        SPAR_TRY(sp_path_join(&path, dir, "chat_template.jinja", err));
+        SPAR_TRY(sp_file_write(path, m->template_source, strlen(m->template_source), err));
+    }
+done:
+    free(path);
+    return status;
+}
+
+static spar_status sync_parent(const char *path, spar_error *err) {
+    char parent[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    snprintf(parent, sizeof parent, "%.*s", n ? (int)n : 1, n ? path : slash ? "/" : ".");
+    return sp_dir_sync(parent, err);
+}
+
+spar_status spar_model_save(spar_model *m, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char aside[4096];
+    int n = snprintf(aside, sizeof aside, "%s.tmp.%ld", dir, (long)getpid());
+    bool made = false;
+    if (n < 0 || n >= (int)sizeof aside) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the path is too long", dir));
+    }
+    if (sp_file_exists(dir)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", dir));
+    }
+    SPAR_TRY(sp_dir_make(aside, err));
+    made = true;
+    SPAR_TRY(write_json(sp_config_to_json(&m->config), aside, "config.json", err));
+    SPAR_TRY(write_json(generation_config(&m->config), aside, "generation_config.json", err));
+    SPAR_TRY(write_tokenizer(m, aside, err));
+    SPAR_TRY(write_weights(m, aside, err));
+    SPAR_TRY(sp_dir_sync(aside, err));
+    if (rename(aside, dir) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_IO, "%s: cannot be renamed to %s", aside, dir));
+    }
+    made = false;
+    SPAR_TRY(sync_parent(dir, err));
+done:
+    if (made) {
+        spar_error ignored;
+        sp_dir_remove(aside, &ignored);
+    }
+    return status;
+}
