@@ -1,0 +1,72 @@
+/* Batched sampling: many prompts, K responses each, refilled as sequences end.
+ *
+ * The prompt of K responses is computed once, and so is an opening that all prompts share. The
+ * log-prob kept with each token is that of the untouched distribution (temperature 1, no filter):
+ * what a trainer computes for the same token.
+ *
+ * Random numbers are keyed by (seed, prompt key, sample, position): a response does not depend on
+ * the batch it was sampled in beyond the rounding of matrix products.
+ */
+#ifndef SPAR_GENERATE_H
+#define SPAR_GENERATE_H
+
+#include "spar/model.h"
+#include "spar/options.h"
+
+typedef struct spar_sampling {
+    double temperature;        /* 0: greedy */
+    int64_t top_k;             /* 0: off */
+    double top_p;              /* 1: off */
+    double min_p;              /* 0: off */
+    double repetition_penalty; /* 1: off; over prompt and response, as Hugging Face has it */
+    int64_t max_new_tokens;
+    int64_t seed;
+    int64_t batch; /* sequences in flight */
+    bool ignore_eos;
+    spar_option_list stop; /* strings that end a response; cut from its text */
+} spar_sampling;
+
+/* The rows of an option table for the fields above ("temperature", "top-k", ...). */
+SPAR_API extern const spar_option spar_sampling_options[];
+
+typedef enum spar_finish {
+    SPAR_FINISH_STOP,  /* an end-of-turn id, kept as the last token, or a stop string */
+    SPAR_FINISH_LENGTH /* max_new_tokens or the context was reached: a truncated response */
+} spar_finish;
+
+SPAR_API const char *spar_finish_name(spar_finish finish); /* "stop", "length" */
+
+typedef struct spar_prompt {
+    const int32_t *ids; /* borrowed, n >= 1 */
+    size_t n;
+    uint64_t key; /* names the prompt's random stream */
+} spar_prompt;
+
+typedef struct spar_response {
+    int32_t *ids; /* owned, [n], the end-of-turn token included */
+    float *logps; /* owned, [n], natural log */
+    size_t n;
+    spar_finish finish;
+    char *text; /* owned, NUL-terminated, special tokens left out; NULL without a tokenizer */
+    size_t n_text;
+} spar_response;
+
+typedef struct spar_generate_hooks {
+    /* Called as each token of a response is sampled; may be NULL. */
+    void (*token)(void *context, size_t prompt, int sample, int32_t id);
+    /* Return true to stop early: spar_generate then fails with INTERRUPTED. May be NULL. */
+    bool (*stop)(void *context);
+    void *context;
+    const char *phase; /* of the progress events; NULL: "sample" */
+} spar_generate_hooks;
+
+/* responses [n_prompts * samples], prompt-major, filled here; release each set by
+ * spar_responses_free. On failure nothing is left to release. A prompt that leaves no room in the
+ * context is an error that names its index. */
+SPAR_API spar_status spar_generate(spar_model *model, const spar_prompt *prompts, size_t n_prompts,
+                                   int samples, const spar_sampling *sampling,
+                                   const spar_generate_hooks *hooks, spar_response *responses,
+                                   spar_error *err);
+SPAR_API void spar_responses_free(spar_response *responses, size_t n);
+
+#endif
