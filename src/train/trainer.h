@@ -23,25 +23,26 @@ typedef struct sp_example {
 typedef struct sp_step_stats {
     double loss, margin, accuracy; /* margin beta*Delta and the share of Delta > 0: pairs only */
     double s_chosen, s_rejected;   /* mean s_w and s_l */
-    double kl;                     /* estimate of KL(policy || opponent) on the rejected (sampled)
-                                      responses, per sequence: k3 estimator (Schulman 2020) */
+    double
+        kl; /* estimate of KL(opponent || policy) per sequence, from the rejected responses, which
+               the opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
     double grad_norm, lr;
     double changed_f32, changed_bf16; /* share of weights whose f32, bf16 value changed */
     int64_t tokens, response_tokens;  /* rows computed; tokens scored */
 } sp_step_stats;
 
 typedef struct sp_trainer_options {
-    const char *optimizer;          /* row of the optimiser table */
+    const char *optimizer; /* row of the optimiser table */
     double beta1, beta2, eps, weight_decay, alpha;
-    double max_grad_norm;           /* 0: no clipping */
-    int64_t max_tokens;             /* rows of a micro-batch */
-    bool sequence_mean;             /* SFT: mean of per-sequence means in place of the token mean */
+    double max_grad_norm; /* 0: no clipping */
+    int64_t max_tokens;   /* rows of a micro-batch */
+    bool sequence_mean;   /* SFT: mean of per-sequence means in place of the token mean */
 } sp_trainer_options;
 
 typedef struct sp_trainer sp_trainer;
 
-spar_status sp_trainer_create(sp_trainer **out, spar_model *model, const sp_trainer_options *options,
-                              spar_error *err);
+spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
+                              const sp_trainer_options *options, spar_error *err);
 void sp_trainer_free(sp_trainer *trainer);
 
 /* One optimiser step. loss NULL: SFT on the chosen responses. */

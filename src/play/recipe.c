@@ -1,0 +1,294 @@
+#include "play/recipe.h"
+
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "spar/play.h"
+
+#define DATA(field) offsetof(sp_recipe_data, field)
+static const spar_option data_options[] = {
+    {"families", 0, SPAR_OPTION_LIST, DATA(families), NULL, 0, 0, NULL, "NAME",
+     "task families, each with an optional difficulty: sort_numbers:4"},
+    {"file", 0, SPAR_OPTION_STRING, DATA(file), NULL, 0, 0, NULL, "FILE",
+     "prompts and real responses of your own: messages, prompt/completion or Alpaca rows"},
+    {"system", 0, SPAR_OPTION_STRING, DATA(system), NULL, 0, 0, NULL, "TEXT",
+     "system message before every prompt"},
+    {"train", 0, SPAR_OPTION_INT, DATA(train), "240", 1, 1e9, NULL, "N", "training problems"},
+    {"gate", 0, SPAR_OPTION_INT, DATA(gate), "200", 2, 1e9, NULL, "N",
+     "held-out problems that decide which iteration is kept"},
+    {"report", 0, SPAR_OPTION_INT, DATA(report), "400", 2, 1e9, NULL, "N",
+     "other held-out problems, that the report measures on"},
+    {0}};
+
+#define EVALUATE(field) offsetof(sp_recipe_evaluate, field)
+static const spar_option evaluate_options[] = {
+    {"max-new-tokens", 0, SPAR_OPTION_INT, EVALUATE(max_new_tokens), "64", 1, 1 << 24, NULL, "N",
+     "longest response of an evaluation, in tokens"},
+    {"batch", 0, SPAR_OPTION_INT, EVALUATE(batch), "64", 1, 4096, NULL, "N", "sequences in flight"},
+    {0}};
+
+/* The settings of `train`, which an arm may override. */
+#define ARM(field) offsetof(sp_arm, field)
+#define TRAIN_OPTIONS                                                                              \
+    {"batch", 0, SPAR_OPTION_INT, ARM(batch), "16", 1, 1e6, NULL, "N", "examples a step"},         \
+        {"max-tokens",                                                                             \
+         0,                                                                                        \
+         SPAR_OPTION_INT,                                                                          \
+         ARM(max_tokens),                                                                          \
+         "1024",                                                                                   \
+         1,                                                                                        \
+         1 << 24,                                                                                  \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "rows of a packed micro-batch"},                                                          \
+        {"optimizer", 0,      SPAR_OPTION_STRING, ARM(optimizer), "adamw", 0, 0,                   \
+         NULL,        "NAME", "adamw or rmsprop"},                                                 \
+        {"lr", 0, SPAR_OPTION_NUMBER, ARM(lr), "1e-5", 0, 1, NULL, "X", "peak learning rate"},     \
+        {"schedule", 0,      SPAR_OPTION_STRING,          ARM(schedule), "linear", 0, 0,           \
+         NULL,       "NAME", "constant, linear or cosine"},                                        \
+        {"warmup-ratio",                                                                           \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         ARM(warmup_ratio),                                                                        \
+         "0.1",                                                                                    \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         "X",                                                                                      \
+         "share of the steps in which the learning rate rises"},                                   \
+        {"weight-decay",                                                                           \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         ARM(weight_decay),                                                                        \
+         "0",                                                                                      \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         "X",                                                                                      \
+         "decoupled weight decay on matrices"},                                                    \
+        {"max-grad-norm",                                                                          \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         ARM(max_grad_norm),                                                                       \
+         "1",                                                                                      \
+         0,                                                                                        \
+         1e9,                                                                                      \
+         NULL,                                                                                     \
+         "X",                                                                                      \
+         "clip the gradient to this norm; 0: never"},                                              \
+        {"adam-beta1", 0,   SPAR_OPTION_NUMBER,   ARM(adam_beta1), "0.9", 0, 0.999999,             \
+         NULL,         "X", "AdamW's first decay"},                                                \
+        {"adam-beta2", 0,   SPAR_OPTION_NUMBER,    ARM(adam_beta2), "0.999", 0, 0.9999999,         \
+         NULL,         "X", "AdamW's second decay"},                                               \
+        {"adam-eps", 0,   SPAR_OPTION_NUMBER,           ARM(adam_eps), "1e-8", 1e-16, 1,           \
+         NULL,       "X", "epsilon of either optimiser"},                                          \
+    {                                                                                              \
+        "rms-alpha", 0, SPAR_OPTION_NUMBER, ARM(rms_alpha), "0.99", 0, 0.9999999, NULL, "X",       \
+            "RMSProp's decay"                                                                      \
+    }
+
+static const spar_option train_options[] = {TRAIN_OPTIONS, {0}};
+
+static const spar_option arm_options[] = {
+    {"name", 0, SPAR_OPTION_STRING, ARM(name), NULL, 0, 0, NULL, "NAME", "name in the report"},
+    {"method", 0, SPAR_OPTION_STRING, ARM(method), "spin", 0, 0, NULL, "NAME",
+     "sft, or a loss: spin, dpo, rpo, ipo, ..."},
+    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "real", 0, 0, "real|verified", "WHICH",
+     "real: the real response against a generated one; verified: a right against a wrong one"},
+    {"iterations", 0, SPAR_OPTION_INT, ARM(iterations), "1", 1, 1000, NULL, "N",
+     "iterations; for sft, epochs, ended early when the gate set stops rising"},
+    {"epochs", 0, SPAR_OPTION_INT, ARM(epochs), "1", 1, 1000, NULL, "N",
+     "passes over the pairs of an iteration"},
+    {"samples", 0, SPAR_OPTION_INT, ARM(samples), "1", 1, 1024, NULL, "K",
+     "responses sampled a prompt"},
+    {"pairs-per-prompt", 0, SPAR_OPTION_INT, ARM(pairs_per_prompt), "1", 1, 1024, NULL, "N",
+     "verified pairs taken from a prompt at most"},
+    {"fresh", 0, SPAR_OPTION_FLAG, ARM(fresh), "false", 0, 0, NULL, NULL,
+     "new problems in each iteration (task families)"},
+    {"mix-previous", 0, SPAR_OPTION_NUMBER, ARM(mix_previous), "1", 0, 1, NULL, "X",
+     "share of the previous iteration's pairs mixed in, with real pairs"},
+    {"control", 0, SPAR_OPTION_CHOICE, ARM(control), "none", 0, 0, "none|labelled|verified",
+     "WHICH", "control arm: SFT on the labelled problems, or on the model's own verified answers"},
+    {"control-lr", 0, SPAR_OPTION_NUMBER, ARM(control_lr), "5e-5", 0, 1, NULL, "X",
+     "peak learning rate of the control"},
+    {"control-optimizer", 0, SPAR_OPTION_STRING, ARM(control_optimizer), "adamw", 0, 0, NULL,
+     "NAME", "optimiser of the control"},
+    {"beta", 0, SPAR_OPTION_NUMBER, ARM(beta), "0.1", 1e-6, 1e3, NULL, "X", "the loss's beta"},
+    {"alpha", 0, SPAR_OPTION_NUMBER, ARM(alpha), "1", 0, 1e3, NULL, "X",
+     "weight of the loss's likelihood term (rpo)"},
+    {"label-smoothing", 0, SPAR_OPTION_NUMBER, ARM(label_smoothing), "0", 0, 0.5, NULL, "X",
+     "share of labels taken to be wrong (dpo)"},
+    {"exact-reference", 0, SPAR_OPTION_FLAG, ARM(exact_reference), "true", 0, 0, NULL, NULL,
+     "score the opponent by the trainer's own pass instead of the log-probs kept from sampling"},
+    {"sequence-mean", 0, SPAR_OPTION_FLAG, ARM(sequence_mean), "false", 0, 0, NULL, NULL,
+     "sft: mean of per-sequence means instead of the token mean"},
+    TRAIN_OPTIONS,
+    {0}};
+
+#define TOP(field) offsetof(sp_recipe, field)
+static const spar_option top_options[] = {
+    {"name", 0, SPAR_OPTION_STRING, TOP(name), "run", 0, 0, NULL, "NAME", "name in the report"},
+    {"model", 0, SPAR_OPTION_STRING, TOP(model), NULL, 0, 0, NULL, "PATH",
+     "model to start from, unless -m names one"},
+    {"chat-template-file", 0, SPAR_OPTION_STRING, TOP(template_path), NULL, 0, 0, NULL, "FILE",
+     "chat template, for a model that has none"},
+    {"chat-template", 0, SPAR_OPTION_STRING, TOP(template_text), NULL, 0, 0, NULL, "TEXT",
+     "the same, written in the recipe"},
+    {"seed", 0, SPAR_OPTION_INT, TOP(seed), "0", 0, 9e15, NULL, "N", "seed of the whole run"},
+    {"checkpoint-steps", 0, SPAR_OPTION_INT, TOP(checkpoint_steps), "0", 0, 1e9, NULL, "N",
+     "save the trainer every N steps; 0: at epoch ends only"},
+    {"keep-checkpoints", 0, SPAR_OPTION_FLAG, TOP(keep_checkpoints), "false", 0, 0, NULL, NULL,
+     "keep checkpoints that were superseded or thrown away"},
+    {"gate-margin", 0, SPAR_OPTION_NUMBER, TOP(gate_margin), "0", -1, 1, NULL, "X",
+     "a candidate is kept when it beats the best on the gate set by more than this"},
+    {0}};
+
+const spar_option *spar_recipe_section(int i, const char **name) {
+    static const struct {
+        const char *name;
+        const spar_option *table;
+    } sections[] = {{"", top_options},
+                    {"data", data_options},
+                    {"generate", spar_sampling_options},
+                    {"evaluate", evaluate_options},
+                    {"train", train_options},
+                    {"arms", arm_options}};
+    if (i < 0 || i >= (int)(sizeof sections / sizeof sections[0])) {
+        return NULL;
+    }
+    *name = sections[i].name;
+    return sections[i].table;
+}
+
+/* Read section `key` of the root, which may be missing. */
+static spar_status read_section(const json_t *root, const char *key, const spar_option *table,
+                                void *values, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *section = json_object_get(root, key);
+    if (section) {
+        char where[512];
+        snprintf(where, sizeof where, "%s: %s", path, key);
+        SPAR_TRY(spar_options_from_json(table, values, section, where, err));
+    }
+done:
+    return status;
+}
+
+/* The loss's own parameters come from the arm's settings of the same names. */
+static spar_status find_loss(sp_arm *arm, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const struct {
+        const char *name;
+        double value;
+    } settings[] = {
+        {"beta", arm->beta}, {"alpha", arm->alpha}, {"label_smoothing", arm->label_smoothing}};
+    const sp_schedule *schedule;
+    SPAR_TRY(sp_schedule_find(arm->schedule, &schedule, err));
+    if (strcmp(arm->method, "sft") == 0) {
+        goto done;
+    }
+    SPAR_TRY(sp_loss_find(arm->method, &arm->loss, err));
+    sp_tunable_defaults(arm->loss->params, arm->loss_params);
+    for (int i = 0; arm->loss->params[i].name; i++) {
+        for (size_t j = 0; j < sizeof settings / sizeof settings[0]; j++) {
+            if (strcmp(settings[j].name, arm->loss->params[i].name) == 0) {
+                SPAR_TRY(sp_tunable_set(arm->loss->params, arm->loss_params, settings[j].name,
+                                        settings[j].value, where, err));
+            }
+        }
+    }
+done:
+    if (status != SPAR_OK) {
+        spar_error_context(err, "%s", where);
+    }
+    return status;
+}
+
+static spar_status read_arms(sp_recipe *r, const sp_arm *defaults, const char *path,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *arms = json_object_get(r->root, "arms");
+    size_t n = json_array_size(arms);
+    if (!json_is_array(arms) || n == 0 || n > SP_RECIPE_MAX_ARMS) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: arms: expected a list of 1 to %d arms, found %s",
+                           path, SP_RECIPE_MAX_ARMS,
+                           json_is_array(arms) ? "another number" : sp_json_type_name(arms)));
+    }
+    for (size_t i = 0; i < n; i++) {
+        char where[512];
+        sp_arm *arm = &r->arms[r->n_arms++];
+        snprintf(where, sizeof where, "%s: arms[%zu]", path, i);
+        *arm = *defaults;
+        SPAR_TRY(spar_options_from_json(arm_options, arm, json_array_get(arms, i), where, err));
+        if (!arm->name) {
+            arm->name = arm->method;
+        }
+        SPAR_TRY(find_loss(arm, where, err));
+    }
+done:
+    return status;
+}
+
+static spar_status check_data(const sp_recipe *r, const char *path, spar_error *err) {
+    if ((r->data.families.n > 0) == (r->data.file != NULL)) {
+        return spar_fail(err, SPAR_INVALID, "%s: data: expected either families or file, found %s",
+                         path, r->data.file ? "both" : "neither");
+    }
+    for (int i = 0; i < r->n_arms && r->data.file; i++) {
+        if (r->arms[i].pairing == SP_PAIR_VERIFIED || r->arms[i].fresh) {
+            return spar_fail(err, SPAR_INVALID,
+                             "%s: arms[%d]: verified pairs and fresh problems need task families; "
+                             "data names a file",
+                             path, i);
+        }
+    }
+    return SPAR_OK;
+}
+
+/* The sections that are objects or lists are taken out before the top level is read by its table.
+ */
+static json_t *top_level(const json_t *root) {
+    json_t *top = json_copy((json_t *)(uintptr_t)root);
+    static const char *const sections[] = {"data", "generate", "evaluate", "train", "arms"};
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        json_object_del(top, sections[i]);
+    }
+    return top;
+}
+
+spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *top = NULL;
+    sp_arm defaults;
+    memset(out, 0, sizeof *out);
+    memset(&defaults, 0, sizeof defaults);
+    SPAR_TRY(sp_yaml_load(&out->root, path, err));
+    if (!json_is_object(out->root)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a mapping, found %s", path,
+                           sp_json_type_name(out->root)));
+    }
+    SPAR_TRY(spar_options_default(top_options, out, err));
+    SPAR_TRY(spar_options_default(data_options, &out->data, err));
+    SPAR_TRY(spar_options_default(spar_sampling_options, &out->sampling, err));
+    SPAR_TRY(spar_options_default(evaluate_options, &out->evaluate, err));
+    SPAR_TRY(spar_options_default(arm_options, &defaults, err));
+    top = top_level(out->root);
+    SPAR_TRY(spar_options_from_json(top_options, out, top, path, err));
+    SPAR_TRY(read_section(out->root, "data", data_options, &out->data, path, err));
+    SPAR_TRY(read_section(out->root, "generate", spar_sampling_options, &out->sampling, path, err));
+    SPAR_TRY(read_section(out->root, "evaluate", evaluate_options, &out->evaluate, path, err));
+    SPAR_TRY(read_section(out->root, "train", train_options, &defaults, path, err));
+    SPAR_TRY(read_arms(out, &defaults, path, err));
+    SPAR_TRY(check_data(out, path, err));
+done:
+    json_decref(top);
+    if (status != SPAR_OK) {
+        sp_recipe_release(out);
+    }
+    return status;
+}
+
+void sp_recipe_release(sp_recipe *recipe) {
+    json_decref(recipe->root);
+    memset(recipe, 0, sizeof *recipe);
+}

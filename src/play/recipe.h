@@ -1,0 +1,83 @@
+/* A recipe: the settings of a run, read from YAML through option tables.
+ *
+ * Sections: the top level, `data`, `generate` (the sampling options), `evaluate`, `train` (defaults
+ * of all arms) and `arms`, a list; an arm may override any setting of `train`. An unknown key is
+ * refused, naming the nearest known one.
+ */
+#ifndef SP_PLAY_RECIPE_H
+#define SP_PLAY_RECIPE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+#include "spar/generate.h"
+#include "spar/options.h"
+#include "train/loss.h"
+#include "train/schedule.h"
+
+/* Where prompts and real responses come from: task families, or a file of the user's own. */
+typedef struct sp_recipe_data {
+    spar_option_list families;   /* "sort_numbers" or "sort_numbers:4" with a difficulty */
+    const char *file;            /* JSONL or JSON: messages, prompt/completion or Alpaca rows */
+    const char *system;          /* system message put before every prompt; NULL: none */
+    int64_t train, gate, report; /* problems in each set */
+} sp_recipe_data;
+
+typedef struct sp_recipe_evaluate {
+    int64_t max_new_tokens, batch;
+} sp_recipe_evaluate;
+
+typedef enum sp_pairing {
+    SP_PAIR_REAL,    /* the real response against each generated one (SPIN) */
+    SP_PAIR_VERIFIED /* a right response against a wrong one, by the family's checker */
+} sp_pairing;
+
+/* One arm: a sequence of iterations with one method. */
+typedef struct sp_arm {
+    const char *name;
+    const char *method;       /* "sft", or a row of the loss table */
+    int pairing;              /* sp_pairing; not used by sft */
+    int64_t iterations;       /* sft: epochs, ended early when the gate set stops rising */
+    int64_t epochs;           /* passes over the pairs of an iteration */
+    int64_t samples;          /* responses a prompt */
+    int64_t pairs_per_prompt; /* verified pairing: at most this many */
+    bool fresh;               /* new problems each iteration (task families) */
+    double mix_previous;      /* share of the last iteration's synthetic data mixed in; SPIN: 1 */
+    int control;              /* sp_control */
+    double control_lr;
+    const char *control_optimizer;
+    int64_t batch, max_tokens;
+    const char *optimizer, *schedule;
+    double lr, warmup_ratio, beta, alpha, label_smoothing;
+    double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;
+    bool exact_reference; /* score the opponent by the trainer's own pass, not by the sampler's */
+    bool sequence_mean;
+    const sp_loss *loss; /* NULL for sft; found from method */
+    double loss_params[SP_LOSS_MAX_PARAMS];
+} sp_arm;
+
+typedef enum sp_control { SP_CONTROL_NONE, SP_CONTROL_LABELLED, SP_CONTROL_VERIFIED } sp_control;
+
+enum { SP_RECIPE_MAX_ARMS = 16 };
+
+typedef struct sp_recipe {
+    const char *name, *model, *template_path;
+    const char *template_text; /* chat_template: the template itself */
+    int64_t seed;
+    int64_t checkpoint_steps; /* trainer state every this many steps; 0: at epoch ends only */
+    bool keep_checkpoints;    /* keep those that were superseded too */
+    double gate_margin;       /* a candidate is kept when it beats the best by more than this */
+    sp_recipe_data data;
+    spar_sampling sampling;
+    sp_recipe_evaluate evaluate;
+    sp_arm arms[SP_RECIPE_MAX_ARMS];
+    int n_arms;
+    json_t *root; /* owned: all strings point into it */
+} sp_recipe;
+
+spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err);
+void sp_recipe_release(sp_recipe *recipe);
+
+#endif

@@ -1,0 +1,350 @@
+/* Opening a run, its stages and its checkpoints. Problems are in problems.c. */
+#include "play/run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "model/fingerprint.h"
+#include "play/problems.h"
+
+const char *const sp_set_names[SP_SETS] = {"train", "gate", "report"};
+
+spar_status sp_run_path(const sp_run *run, const char *relative, char **out, spar_error *err) {
+    return sp_path_join(out, run->dir, relative, err);
+}
+
+bool sp_run_stopped(const sp_run *run) {
+    return run->options->stop && run->options->stop(run->options->stop_context);
+}
+
+void sp_run_log(const sp_run *run, const char *fmt, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    spar_sink_log(&run->sink, SPAR_LOG_INFO, "%s", line);
+    if (run->log) {
+        fprintf(run->log, "%s\n", line);
+        fflush(run->log);
+    }
+}
+
+/* ---- opening ---- */
+
+static spar_status put_meta_int(sp_rundb *db, const char *key, int64_t value, spar_error *err) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    return sp_rundb_put_meta(db, key, text, err);
+}
+
+static spar_status get_meta_int(sp_rundb *db, const char *key, int64_t *value, spar_error *err) {
+    char *text = NULL;
+    spar_status status = sp_rundb_get_meta(db, key, &text, err);
+    if (status == SPAR_OK) {
+        *value = strtoll(text, NULL, 10);
+    }
+    free(text);
+    return status;
+}
+
+/* Copy the recipe into a new run; on resuming the run's own copy is the recipe. */
+static spar_status place_recipe(sp_run *run, char **path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    size_t n;
+    SPAR_TRY(sp_run_path(run, "recipe.yaml", path, err));
+    if (!run->options->resume) {
+        SPAR_TRY(sp_file_read(run->options->recipe, 1 << 20, &text, &n, err));
+        SPAR_TRY(sp_file_write(*path, text, n, err));
+    }
+done:
+    free(text);
+    return status;
+}
+
+static spar_status check_folder(const spar_play_options *o, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *db = NULL;
+    char **names = NULL;
+    size_t n = 0;
+    SPAR_TRY(sp_path_join(&db, o->run, "run.db", err));
+    if (o->resume && !sp_file_exists(db)) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: expected a run to resume, found no run.db",
+                           o->run));
+    }
+    if (!o->resume && sp_file_exists(o->run)) {
+        SPAR_TRY(sp_dir_list(o->run, &names, &n, err));
+        if (n > 0 && sp_file_exists(db)) {
+            SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                               "%s: holds a run already: go on with --resume, or name a new folder",
+                               o->run));
+        }
+        /* a lock and a recipe alone are what a run killed at its very start leaves */
+        for (size_t i = 0; i < n; i++) {
+            if (strcmp(names[i], "lock") != 0 && strncmp(names[i], "recipe.yaml", 11) != 0) {
+                SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                                   "%s: expected a new or empty folder, found %s in it", o->run,
+                                   names[i]));
+            }
+        }
+    }
+done:
+    sp_names_free(names, n);
+    free(db);
+    return status;
+}
+
+static spar_status load_model(sp_run *run, const char *path, spar_error *err) {
+    spar_model_options options = {.dtype = run->options->dtype,
+                                  .threads = run->options->threads,
+                                  .template_path = run->recipe.template_path,
+                                  .template_text = run->recipe.template_text,
+                                  .sink = &run->sink};
+    spar_model_free(run->model);
+    run->model = NULL;
+    return spar_model_load(&run->model, path, &options, err);
+}
+
+static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char fingerprint[32];
+    const spar_play_options *o = run->options;
+    const char *model = o->model ? o->model : run->recipe.model;
+    if (!model) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "%s: names no model: give one with -m, or with the key model",
+                           o->recipe));
+    }
+    SPAR_TRY(sp_mem_strdup(&run->model_path, model, strlen(model), err));
+    SPAR_TRY(load_model(run, model, err));
+    run->seed = (uint64_t)(o->seed >= 0 ? o->seed : run->recipe.seed);
+    run->controls = o->controls;
+    SPAR_TRY(sp_rundb_open(&run->db, db_path, SP_RUNDB_CREATE, err));
+    SPAR_TRY(sp_rundb_begin(run->db, err));
+    snprintf(fingerprint, sizeof fingerprint, "%016llx",
+             (unsigned long long)sp_model_fingerprint(run->model));
+    SPAR_TRY(sp_rundb_put_meta(run->db, "model", model, err));
+    SPAR_TRY(sp_rundb_put_meta(run->db, "model_fingerprint", fingerprint, err));
+    SPAR_TRY(sp_rundb_put_meta(run->db, "backend", spar_model_backend(run->model), err));
+    SPAR_TRY(sp_rundb_put_meta(run->db, "recipe", run->recipe.name, err));
+    SPAR_TRY(put_meta_int(run->db, "seed", (int64_t)run->seed, err));
+    SPAR_TRY(put_meta_int(run->db, "controls", run->controls, err));
+    SPAR_TRY(sp_problems_make(run, true, err));
+    SPAR_TRY(sp_rundb_commit(run->db, err));
+done:
+    return status;
+}
+
+static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *was = NULL;
+    char now[32];
+    int64_t value;
+    SPAR_TRY(sp_rundb_open(&run->db, db_path, SP_RUNDB_RESUME, err));
+    SPAR_TRY(sp_rundb_get_meta(run->db, "model", &run->model_path, err));
+    if (run->options->model) {
+        free(run->model_path);
+        run->model_path = NULL;
+        SPAR_TRY(
+            sp_mem_strdup(&run->model_path, run->options->model, strlen(run->options->model), err));
+    }
+    SPAR_TRY(load_model(run, run->model_path, err));
+    SPAR_TRY(sp_rundb_get_meta(run->db, "model_fingerprint", &was, err));
+    snprintf(now, sizeof now, "%016llx", (unsigned long long)sp_model_fingerprint(run->model));
+    if (strcmp(was, now) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: the run started from a model with fingerprint %s, this one has %s",
+                           run->model_path, was, now));
+    }
+    SPAR_TRY(get_meta_int(run->db, "seed", &value, err));
+    run->seed = (uint64_t)value;
+    SPAR_TRY(get_meta_int(run->db, "controls", &value, err));
+    run->controls = value != 0;
+    SPAR_TRY(sp_problems_make(run, false, err));
+done:
+    free(was);
+    return status;
+}
+
+spar_status sp_run_open(sp_run *run, const spar_play_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *recipe = NULL;
+    char *db = NULL;
+    char *log = NULL;
+    memset(run, 0, sizeof *run);
+    run->options = options;
+    run->lock.fd = -1;
+    if (options->sink) {
+        run->sink = *options->sink;
+    }
+    if (!options->resume && !options->recipe) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "a new run needs a recipe"));
+    }
+    if (!options->resume) {
+        sp_recipe trial; /* a bad recipe leaves no folder behind */
+        SPAR_TRY(sp_recipe_load(&trial, options->recipe, err));
+        sp_recipe_release(&trial);
+    }
+    SPAR_TRY(sp_mem_strdup(&run->dir, options->run, strlen(options->run), err));
+    SPAR_TRY(check_folder(options, err));
+    SPAR_TRY(sp_dir_make(run->dir, err));
+    SPAR_TRY(sp_lock_take(&run->lock, run->dir, err));
+    SPAR_TRY(place_recipe(run, &recipe, err));
+    SPAR_TRY(sp_recipe_load(&run->recipe, recipe, err));
+    SPAR_TRY(sp_run_path(run, "run.db", &db, err));
+    SPAR_TRY(options->resume ? resume_run(run, db, err) : begin_run(run, db, err));
+    SPAR_TRY(sp_run_path(run, "log.txt", &log, err));
+    run->log = fopen(log, "a");
+    if (!run->log) {
+        SPAR_TRY(spar_fail(err, SPAR_IO, "%s: cannot be written", log));
+    }
+done:
+    free(recipe);
+    free(db);
+    free(log);
+    return status;
+}
+
+void sp_run_close(sp_run *run) {
+    for (int i = 0; i < SP_SETS; i++) {
+        sp_problems_release(&run->sets[i]);
+    }
+    spar_model_free(run->model);
+    sp_rundb_close(run->db);
+    sp_recipe_release(&run->recipe);
+    if (run->log) {
+        fclose(run->log);
+    }
+    free(run->model_path);
+    if (run->lock.fd >= 0) {
+        sp_lock_drop(&run->lock);
+    }
+    free(run->dir);
+    memset(run, 0, sizeof *run);
+    run->lock.fd = -1;
+}
+
+/* ---- stages ---- */
+
+typedef struct stage_search {
+    int64_t ordinal, id;
+    bool done;
+} stage_search;
+
+static spar_status match_stage(void *context, const sp_rundb_stage *row, spar_error *err) {
+    stage_search *s = context;
+    (void)err;
+    if (row->ordinal == s->ordinal) {
+        s->id = row->id;
+        s->done = strcmp(row->status, "done") == 0;
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_run_stage(sp_run *run, const char *arm, const char *kind, int64_t iteration,
+                         int64_t *stage, bool *done, spar_error *err) {
+    spar_status status = SPAR_OK;
+    stage_search search = {.ordinal = run->next_ordinal++};
+    SPAR_TRY(sp_rundb_each_stage(run->db, match_stage, &search, err));
+    if (search.id == 0) {
+        sp_rundb_stage row = {.ordinal = search.ordinal,
+                              .arm = arm,
+                              .kind = kind,
+                              .iteration = iteration,
+                              .status = "pending",
+                              .settings = "{}"};
+        SPAR_TRY(sp_rundb_put_stage(run->db, &row, &search.id, err));
+    }
+    if (!search.done) {
+        SPAR_TRY(
+            sp_rundb_set_stage_status(run->db, search.id, "running", (int64_t)time(NULL), err));
+    }
+    *stage = search.id;
+    *done = search.done;
+done:
+    return status;
+}
+
+spar_status sp_run_finish_stage(sp_run *run, int64_t stage, spar_error *err) {
+    return sp_rundb_set_stage_status(run->db, stage, "done", (int64_t)time(NULL), err);
+}
+
+spar_status sp_run_phase_done(sp_run *run, int64_t stage, const char *phase, bool *done,
+                              spar_error *err) {
+    int64_t n, total;
+    spar_status status = sp_rundb_get_phase(run->db, stage, phase, &n, &total, err);
+    *done = status == SPAR_OK && n == total;
+    return status;
+}
+
+spar_status sp_run_put_value(sp_run *run, int64_t stage, const char *name, double value,
+                             spar_error *err) {
+    sp_rundb_metric row = {.stage = stage, .step = 0, .name = name, .value = value};
+    return sp_rundb_put_metric(run->db, &row, err);
+}
+
+static spar_status take_value(void *context, const sp_rundb_metric *row, spar_error *err) {
+    (void)err;
+    if (row->step == 0) {
+        *(double *)context = row->value;
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_run_get_value(sp_run *run, int64_t stage, const char *name, double fallback,
+                             double *value, spar_error *err) {
+    *value = fallback;
+    return sp_rundb_each_metric(run->db, stage, name, take_value, value, err);
+}
+
+/* ---- checkpoints ---- */
+
+spar_status sp_run_load_best(sp_run *run, sp_best *best, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    if (best->loaded) {
+        goto done;
+    }
+    if (best->path[0]) {
+        SPAR_TRY(sp_run_path(run, best->path, &path, err));
+    }
+    SPAR_TRY(load_model(run, path ? path : run->model_path, err));
+    best->loaded = true;
+done:
+    free(path);
+    return status;
+}
+
+spar_status sp_run_save_checkpoint(sp_run *run, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *full = NULL;
+    char *parent = NULL;
+    SPAR_TRY(sp_run_path(run, "checkpoints", &parent, err));
+    SPAR_TRY(sp_run_path(run, path, &full, err));
+    SPAR_TRY(sp_dir_make(parent, err));
+    SPAR_TRY(sp_dir_remove(full, err));
+    SPAR_TRY(spar_model_save(run->model, full, err));
+done:
+    free(parent);
+    free(full);
+    return status;
+}
+
+spar_status sp_run_drop_checkpoint(sp_run *run, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *full = NULL;
+    if (path[0] && !run->recipe.keep_checkpoints) {
+        SPAR_TRY(sp_run_path(run, path, &full, err));
+        SPAR_TRY(sp_dir_remove(full, err));
+    }
+done:
+    free(full);
+    return status;
+}

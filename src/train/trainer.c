@@ -1,0 +1,348 @@
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct sp_trainer {
+    spar_model *model; /* borrowed */
+    sp_trainer_options options;
+    float *grads; /* owned, flat like the weights */
+    sp_optimizer *optimizer;
+    sp_pass *pass;
+    sp_batch batch;
+    float *logp, *c; /* owned, [scored_capacity] */
+    size_t scored_capacity;
+    struct placed {
+        size_t chosen, rejected; /* first place in the scored list */
+    } * placed;                  /* owned, [examples of a micro-batch] */
+    size_t placed_capacity;
+};
+
+/* Matrices decay, norm gains and biases do not. */
+static spar_status make_segments(const sp_params *p, sp_optimizer_segment **out, int64_t *n,
+                                 spar_error *err) {
+    void *memory;
+    spar_status status = sp_mem_calloc(&memory, (size_t)p->n, sizeof **out, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    *out = memory;
+    *n = p->n;
+    for (int i = 0; i < p->n; i++) {
+        const sp_param *item = &p->items[i];
+        (*out)[i] = (sp_optimizer_segment){
+            .begin = item->offset, .end = item->offset + item->count, .decay = item->cols > 0};
+    }
+    return status;
+}
+
+static spar_status make_optimizer(sp_trainer *t, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_optimizer_segment *segments = NULL;
+    int64_t n_segments = 0;
+    const sp_optimizer_kind *kind;
+    double params[SP_OPTIMIZER_MAX_PARAMS];
+    const struct {
+        const char *name;
+        double value;
+    } settings[] = {{"beta1", t->options.beta1},
+                    {"beta2", t->options.beta2},
+                    {"eps", t->options.eps},
+                    {"weight_decay", t->options.weight_decay},
+                    {"alpha", t->options.alpha}};
+    SPAR_TRY(sp_optimizer_find(t->options.optimizer, &kind, err));
+    sp_tunable_defaults(kind->params, params);
+    for (int i = 0; kind->params[i].name; i++) {
+        for (size_t j = 0; j < sizeof settings / sizeof settings[0]; j++) {
+            if (strcmp(kind->params[i].name, settings[j].name) == 0) {
+                SPAR_TRY(sp_tunable_set(kind->params, params, settings[j].name, settings[j].value,
+                                        kind->name, err));
+            }
+        }
+    }
+    SPAR_TRY(make_segments(&t->model->params, &segments, &n_segments, err));
+    SPAR_TRY(sp_optimizer_create(&t->optimizer, kind, params, t->model->params.total, segments,
+                                 n_segments, t->model->pool, err));
+done:
+    free(segments);
+    return status;
+}
+
+spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
+                              const sp_trainer_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    sp_trainer *t = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *t, err));
+    t = memory;
+    t->model = model;
+    t->options = *options;
+    sp_batch_init(&t->batch);
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)model->params.total, sizeof *t->grads, err));
+    t->grads = memory;
+    SPAR_TRY(make_optimizer(t, err));
+    SPAR_TRY(sp_pass_create(&t->pass, model, true, err));
+    SPAR_TRY(sp_model_prepare(model, true, err));
+    *out = t;
+    t = NULL;
+done:
+    sp_trainer_free(t);
+    return status;
+}
+
+void sp_trainer_free(sp_trainer *t) {
+    if (t) {
+        sp_optimizer_free(t->optimizer);
+        sp_pass_free(t->pass);
+        sp_batch_release(&t->batch);
+        free(t->grads);
+        free(t->logp);
+        free(t->c);
+        free(t->placed);
+        free(t);
+    }
+}
+
+/* Tokens that all prompts of the micro-batch open with; each keeps one of its own. */
+static size_t shared_opening(const sp_example *e, size_t n, size_t limit) {
+    size_t shared = e[0].n_prompt - 1 < limit ? e[0].n_prompt - 1 : limit;
+    for (size_t i = 1; i < n; i++) {
+        size_t j = 0;
+        while (j < shared && j < e[i].n_prompt - 1 && e[i].prompt[j] == e[0].prompt[j]) {
+            j++;
+        }
+        shared = j;
+    }
+    return shared;
+}
+
+static bool same_prompt(const sp_example *a, const sp_example *b) {
+    return a->n_prompt == b->n_prompt &&
+           memcmp(a->prompt, b->prompt, a->n_prompt * sizeof *a->prompt) == 0;
+}
+
+/* Rows that n examples cost when packed together. */
+static size_t packed_rows(const sp_example *e, size_t n) {
+    size_t shared = n > 1 ? shared_opening(e, n, SIZE_MAX) : 0;
+    size_t rows = shared;
+    for (size_t i = 0; i < n; i++) {
+        rows += e[i].n_chosen + e[i].n_rejected;
+        if (i == 0 || !same_prompt(&e[i], &e[i - 1])) {
+            rows += e[i].n_prompt - shared;
+        }
+    }
+    return rows;
+}
+
+/* Examples that the next micro-batch takes: as many as fit in max_tokens, at least one. */
+static size_t next_micro_batch(const sp_trainer *t, const sp_example *e, size_t n) {
+    size_t take = 1;
+    while (take < n && packed_rows(e, take + 1) <= (size_t)t->options.max_tokens) {
+        take++;
+    }
+    return take;
+}
+
+static spar_status add_response(sp_batch *b, int parent, const int32_t *ids, size_t n,
+                                size_t *place, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int segment;
+    SPAR_TRY(sp_batch_add(b, parent, ids, n, &segment, err));
+    SPAR_TRY(sp_batch_score(b, segment, 0, place, err));
+done:
+    return status;
+}
+
+static spar_status pack(sp_trainer *t, const sp_example *e, size_t n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_batch *b = &t->batch;
+    int root = -1;
+    int prompt = -1;
+    void *memory = t->placed;
+    SPAR_TRY(sp_mem_grow(&memory, &t->placed_capacity, n, sizeof *t->placed, err));
+    t->placed = memory;
+    sp_batch_clear(b);
+    size_t shared = n > 1 ? shared_opening(e, n, SIZE_MAX) : 0;
+    if (shared > 0) {
+        SPAR_TRY(sp_batch_add(b, -1, e[0].prompt, shared, &root, err));
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || !same_prompt(&e[i], &e[i - 1])) {
+            SPAR_TRY(
+                sp_batch_add(b, root, e[i].prompt + shared, e[i].n_prompt - shared, &prompt, err));
+        }
+        SPAR_TRY(add_response(b, prompt, e[i].chosen, e[i].n_chosen, &t->placed[i].chosen, err));
+        if (e[i].rejected) {
+            SPAR_TRY(add_response(b, prompt, e[i].rejected, e[i].n_rejected, &t->placed[i].rejected,
+                                  err));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status forward(sp_trainer *t, const sp_example *e, size_t n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(pack(t, e, n, err));
+    size_t capacity = t->scored_capacity;
+    void *memory = t->logp;
+    SPAR_TRY(sp_mem_grow(&memory, &capacity, t->batch.n_scored, sizeof *t->logp, err));
+    t->logp = memory;
+    memory = t->c;
+    SPAR_TRY(sp_mem_grow(&memory, &t->scored_capacity, t->batch.n_scored, sizeof *t->c, err));
+    t->c = memory;
+    SPAR_TRY(sp_pass_forward(t->pass, &t->batch, NULL, err));
+    SPAR_TRY(sp_pass_logp(t->pass, &t->batch, t->logp, err));
+done:
+    return status;
+}
+
+static double sum(const float *x, size_t n) {
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        total += (double)x[i];
+    }
+    return total;
+}
+
+static void fill(float *x, size_t n, double value) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)value;
+    }
+}
+
+/* Totals over the whole step, known before its first micro-batch. */
+typedef struct step_totals {
+    size_t n;
+    int64_t tokens, sequences;
+} step_totals;
+
+static spar_status sft_weights(sp_trainer *t, const sp_example *e, size_t n,
+                               const step_totals *totals, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_sft_mean mean = t->options.sequence_mean ? SP_SFT_MEAN_SEQUENCES : SP_SFT_MEAN_TOKENS;
+    for (size_t i = 0; i < n; i++) {
+        double weight;
+        int64_t length = (int64_t)e[i].n_chosen;
+        SPAR_TRY(sp_sft_weights(mean, &length, 1, totals->tokens, totals->sequences, &weight, err));
+        size_t at = t->placed[i].chosen;
+        fill(t->c + at, e[i].n_chosen, -weight);
+        stats->loss -= weight * sum(t->logp + at, e[i].n_chosen);
+    }
+done:
+    return status;
+}
+
+/* One weight a token: the derivative of the batch's mean loss by that token's log-prob. */
+static spar_status pair_weights(sp_trainer *t, const sp_example *e, size_t n, const sp_loss *loss,
+                                const double *params, const step_totals *totals,
+                                sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < n; i++) {
+        sp_pair_grad grad;
+        sp_loss_metrics metrics;
+        size_t w = t->placed[i].chosen;
+        size_t l = t->placed[i].rejected;
+        sp_pair_logps pair = {.policy_w = sum(t->logp + w, e[i].n_chosen),
+                              .policy_l = sum(t->logp + l, e[i].n_rejected),
+                              .ref_w = e[i].ref_chosen,
+                              .ref_l = e[i].ref_rejected,
+                              .len_w = (int64_t)e[i].n_chosen,
+                              .len_l = (int64_t)e[i].n_rejected};
+        SPAR_TRY(sp_loss_batch(loss, &pair, 1, params, (int64_t)totals->n, &grad, &metrics, err));
+        fill(t->c + w, e[i].n_chosen, grad.d_policy_w);
+        fill(t->c + l, e[i].n_rejected, grad.d_policy_l);
+        double share = 1.0 / (double)totals->n;
+        stats->loss += share * metrics.loss;
+        stats->margin += share * metrics.margin;
+        stats->accuracy += share * metrics.accuracy;
+        stats->s_chosen += share * metrics.s_w;
+        stats->s_rejected += share * metrics.s_l;
+        double s_l = metrics.s_l < 50 ? metrics.s_l : 50;
+        stats->kl += share * (exp(s_l) - 1.0 - metrics.s_l);
+    }
+done:
+    return status;
+}
+
+static spar_status check_examples(const sp_example *e, size_t n, bool pairs, step_totals *totals,
+                                  spar_error *err) {
+    *totals = (step_totals){.n = n};
+    for (size_t i = 0; i < n; i++) {
+        if (e[i].n_prompt == 0 || e[i].n_chosen == 0 ||
+            (pairs && (!e[i].rejected || e[i].n_rejected == 0))) {
+            return spar_fail(err, SPAR_INVALID,
+                             "example %zu: expected a prompt and %s of at least one token", i,
+                             pairs ? "two responses" : "a response");
+        }
+        totals->tokens += (int64_t)e[i].n_chosen;
+        totals->sequences++;
+    }
+    return n ? SPAR_OK : spar_fail(err, SPAR_INVALID, "a training step needs an example");
+}
+
+static spar_status update(sp_trainer *t, double lr, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_optimizer_stats counts = {0};
+    spar_model *m = t->model;
+    stats->lr = lr;
+    stats->grad_norm = sp_grad_norm(t->grads, m->params.total, m->pool);
+    if (!isfinite(stats->grad_norm)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "the gradient is not finite: the learning rate is too high or the "
+                           "weights are damaged"));
+    }
+    sp_optimizer_step(t->optimizer, m->weights, t->grads, lr,
+                      sp_grad_clip(stats->grad_norm, t->options.max_grad_norm), m->pool, &counts);
+    stats->changed_f32 = (double)counts.changed_f32 / (double)counts.n;
+    stats->changed_bf16 = (double)counts.changed_bf16 / (double)counts.n;
+    SPAR_TRY(sp_model_prepare(m, true, err));
+done:
+    return status;
+}
+
+spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
+                            const sp_loss *loss, const double *params, double lr,
+                            sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    step_totals totals;
+    memset(stats, 0, sizeof *stats);
+    SPAR_TRY(check_examples(examples, n, loss != NULL, &totals, err));
+    memset(t->grads, 0, (size_t)t->model->params.total * sizeof *t->grads);
+    for (size_t at = 0; at < n;) {
+        const sp_example *e = examples + at;
+        size_t take = next_micro_batch(t, e, n - at);
+        SPAR_TRY(forward(t, e, take, err));
+        SPAR_TRY(loss ? pair_weights(t, e, take, loss, params, &totals, stats, err)
+                      : sft_weights(t, e, take, &totals, stats, err));
+        SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
+        stats->tokens += sp_batch_rows(&t->batch);
+        stats->response_tokens += (int64_t)t->batch.n_scored;
+        at += take;
+    }
+    SPAR_TRY(update(t, lr, stats, err));
+done:
+    return status;
+}
+
+spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n, double *chosen,
+                             double *rejected, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t at = 0; at < n;) {
+        const sp_example *e = examples + at;
+        size_t take = next_micro_batch(t, e, n - at);
+        SPAR_TRY(forward(t, e, take, err));
+        for (size_t i = 0; i < take; i++) {
+            chosen[at + i] = sum(t->logp + t->placed[i].chosen, e[i].n_chosen);
+            if (rejected && e[i].rejected) {
+                rejected[at + i] = sum(t->logp + t->placed[i].rejected, e[i].n_rejected);
+            }
+        }
+        at += take;
+    }
+done:
+    return status;
+}
