@@ -1,6 +1,9 @@
 # src/backend/cpu/NAME_simd.c is compiled for each instruction set below with SP_SIMD_SUFFIX set, so
 # that its functions carry the suffix (sp_..._v3); src/backend/cpu picks one by the CPU's features.
 file(GLOB simd_sources CONFIGURE_DEPENDS src/backend/cpu/*_simd.c)
+# Multiply-adds may fuse here (and only here): the kernels want them, and have no exact arithmetic
+# that fusing would break. As a property of the sources it follows the project's flags.
+set_source_files_properties(${simd_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(simd_levels base v3 v4)
   set(simd_flags_base "")

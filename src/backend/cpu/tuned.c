@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cpu/elementwise.h"
+#include "backend/cpu/flash.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/reference.h"
 #include "base/mem.h"
@@ -48,6 +50,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     }
     tuned_state *s = memory;
     s->tuned.isa = sp_cpu_isa();
+    sp_simd_choose(s->tuned.isa, &s->tuned.simd);
     s->ops = *sp_reference_row();
     s->ops.name = "tuned";
     s->ops.weight_prepare = sp_tuned_weight_prepare;
@@ -55,6 +58,9 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.linear = sp_tuned_linear;
     s->ops.linear_dx = sp_tuned_linear_dx;
     s->ops.linear_dw = sp_tuned_linear_dw;
+    s->ops.attention = sp_flash_attention;
+    s->ops.attention_bwd = sp_flash_attention_bwd;
+    sp_elementwise_fill(&s->ops);
     be->ops = &s->ops;
     be->state = s;
     describe(be, &s->tuned, description);

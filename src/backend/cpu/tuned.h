@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/simd.h"
 
 enum { SP_DESCRIPTION_MAX = 96 };
 
@@ -18,10 +19,19 @@ typedef struct sp_scratch {
 } sp_scratch;
 
 /* The arrays that an op may need at once, whatever the op. */
-enum { SP_SCRATCH_A, SP_SCRATCH_B, SP_SCRATCH_PARTIAL, SP_SCRATCH_WORKERS, SP_SCRATCH_COUNT };
+enum {
+    SP_SCRATCH_A,
+    SP_SCRATCH_B,
+    SP_SCRATCH_PARTIAL,
+    SP_SCRATCH_WORKERS,
+    SP_SCRATCH_PLAN,
+    SP_SCRATCH_VIEWERS,
+    SP_SCRATCH_COUNT
+};
 
 typedef struct sp_tuned {
     sp_isa isa;
+    sp_simd simd;
     sp_scratch scratch[SP_SCRATCH_COUNT];
 } sp_tuned;
 

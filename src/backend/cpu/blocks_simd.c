@@ -1,0 +1,205 @@
+/* Inside the attention: small matrix products and the softmax. */
+#include <math.h>
+
+#include "backend/cpu/simd_variant.h"
+
+enum { QUAD = 4 * SP_VEC };
+
+/* Two rows by four vectors: eight independent sums hide the latency of the multiply-add, and six
+ * loads feed them. Each element of C is summed over k in order, in every path below alike, so that
+ * a row's result does not depend on its neighbours. */
+static void tile_two(const sp_block *p, int64_t m, int64_t n) {
+    const float *a0 = p->a + m * p->a_row, *a1 = a0 + p->a_row, *b = p->b + n;
+    float *c0 = p->c + m * p->c_row + n, *c1 = c0 + p->c_row;
+    sp_vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};
+    if (p->accumulate) {
+        s0 = sp_vec_load(c0), s1 = sp_vec_load(c0 + SP_VEC), s2 = sp_vec_load(c0 + 2 * SP_VEC);
+        s3 = sp_vec_load(c0 + 3 * SP_VEC), t0 = sp_vec_load(c1), t1 = sp_vec_load(c1 + SP_VEC);
+        t2 = sp_vec_load(c1 + 2 * SP_VEC), t3 = sp_vec_load(c1 + 3 * SP_VEC);
+    }
+    for (int64_t k = 0; k < p->K; k++, b += p->b_row) {
+        const float x = a0[k * p->a_column], y = a1[k * p->a_column];
+        const sp_vec b0 = sp_vec_load(b), b1 = sp_vec_load(b + SP_VEC);
+        const sp_vec b2 = sp_vec_load(b + 2 * SP_VEC), b3 = sp_vec_load(b + 3 * SP_VEC);
+        s0 += x * b0, s1 += x * b1, s2 += x * b2, s3 += x * b3;
+        t0 += y * b0, t1 += y * b1, t2 += y * b2, t3 += y * b3;
+    }
+    sp_vec_store(c0, s0), sp_vec_store(c0 + SP_VEC, s1), sp_vec_store(c0 + 2 * SP_VEC, s2);
+    sp_vec_store(c0 + 3 * SP_VEC, s3), sp_vec_store(c1, t0), sp_vec_store(c1 + SP_VEC, t1);
+    sp_vec_store(c1 + 2 * SP_VEC, t2), sp_vec_store(c1 + 3 * SP_VEC, t3);
+}
+
+static void tile_one(const sp_block *p, int64_t m, int64_t n) {
+    const float *a = p->a + m * p->a_row, *b = p->b + n;
+    float *c = p->c + m * p->c_row + n;
+    sp_vec s = {0};
+    if (p->accumulate) {
+        s = sp_vec_load(c);
+    }
+    for (int64_t k = 0; k < p->K; k++, b += p->b_row) {
+        s += a[k * p->a_column] * sp_vec_load(b);
+    }
+    sp_vec_store(c, s);
+}
+
+static void tile_scalar(const sp_block *p, int64_t m, int64_t n) {
+    const float *a = p->a + m * p->a_row;
+    float sum = p->accumulate ? p->c[m * p->c_row + n] : 0.0F;
+    for (int64_t k = 0; k < p->K; k++) {
+        sum += a[k * p->a_column] * p->b[k * p->b_row + n];
+    }
+    p->c[m * p->c_row + n] = sum;
+}
+
+static void block_product(const sp_block *p) {
+    int64_t n = 0;
+    for (; n + QUAD <= p->N; n += QUAD) {
+        int64_t m = 0;
+        for (; m + 2 <= p->M; m += 2) {
+            tile_two(p, m, n);
+        }
+        for (int64_t j = 0; m < p->M && j < QUAD; j += SP_VEC) {
+            tile_one(p, m, n + j);
+        }
+    }
+    for (; n + SP_VEC <= p->N; n += SP_VEC) {
+        for (int64_t m = 0; m < p->M; m++) {
+            tile_one(p, m, n);
+        }
+    }
+    for (; n < p->N; n++) {
+        for (int64_t m = 0; m < p->M; m++) {
+            tile_scalar(p, m, n);
+        }
+    }
+}
+
+/* Two rows of a against one row of b. */
+static void dots_two(const sp_block *p, const float *x, const float *b, float *c) {
+    const float *y = x + p->a_row;
+    float sx = 0, sy = 0;
+#pragma omp simd reduction(+ : sx, sy)
+    for (int64_t k = 0; k < p->K; k++) {
+        sx += x[k] * b[k];
+        sy += y[k] * b[k];
+    }
+    c[0] = sx;
+    c[p->c_row] = sy;
+}
+
+static float dots_one(const sp_block *p, const float *x, const float *b) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < p->K; k++) {
+        sum += x[k] * b[k];
+    }
+    return sum;
+}
+
+static void block_dots(const sp_block *p) {
+    for (int64_t n = 0; n < p->N; n++) {
+        const float *b = p->b + n * p->b_row;
+        int64_t m = 0;
+        for (; m + 2 <= p->M; m += 2) {
+            dots_two(p, p->a + m * p->a_row, b, p->c + m * p->c_row + n);
+        }
+        if (m < p->M) {
+            p->c[m * p->c_row + n] = dots_one(p, p->a + m * p->a_row, b);
+        }
+    }
+}
+
+static void transpose(const float *x, int64_t x_row, int rows, int columns, float factor, float *y,
+                      int64_t y_row) {
+    for (int r = 0; r < rows; r++) {
+        for (int c = 0; c < columns; c++) {
+            y[c * y_row + r] = x[r * x_row + c] * factor;
+        }
+    }
+}
+
+/* factor [r] = what old sums of row r shrink by now that max [r] is raised. A row that has seen no
+ * key has max -inf, and keeps its empty sums. */
+static void raise_max(const sp_scores *p, float *max, float *factor) {
+    const int n = p->n_rows;
+    for (int r = 0; r < n; r++) {
+        factor[r] = max[r];
+    }
+    for (int j = 0; j < p->n_keys; j++) {
+        const float *s = p->s + j * p->s_row;
+#pragma omp simd
+        for (int r = 0; r < n; r++) {
+            const float x = j >= p->first[r] && j < p->last[r] ? s[r] : -INFINITY;
+            max[r] = x > max[r] ? x : max[r];
+        }
+    }
+#pragma omp simd
+    for (int r = 0; r < n; r++) {
+        factor[r] = factor[r] == max[r] ? 1.0F : sp_exp(factor[r] - max[r]);
+    }
+}
+
+static void rescale(const sp_scores *p, const float *factor, float *sum, float *out, int64_t dim) {
+    for (int r = 0; r < p->n_rows; r++) {
+        if (factor[r] == 1.0F) {
+            continue;
+        }
+        sum[r] *= factor[r];
+        float *row = out + r * dim;
+#pragma omp simd
+        for (int64_t d = 0; d < dim; d++) {
+            row[d] *= factor[r];
+        }
+    }
+}
+
+static void softmax_step(const sp_scores *p, float *max, float *sum, float *out, int64_t dim) {
+    float factor[SP_BLOCK_ROWS];
+    raise_max(p, max, factor);
+    rescale(p, factor, sum, out, dim);
+    for (int j = 0; j < p->n_keys; j++) {
+        float *s = p->s + j * p->s_row;
+#pragma omp simd
+        for (int r = 0; r < p->n_rows; r++) {
+            const float e = sp_exp(s[r] - max[r]);
+            s[r] = j >= p->first[r] && j < p->last[r] ? e : 0.0F;
+            sum[r] += s[r];
+        }
+    }
+}
+
+static void softmax_grad_columns(const sp_scores *p, const float *lse, const float *delta,
+                                 float *dp) {
+    for (int j = 0; j < p->n_keys; j++) {
+        float *s = p->s + j * p->s_row, *d = dp + j * p->s_row;
+#pragma omp simd
+        for (int r = 0; r < p->n_rows; r++) {
+            const float e = sp_exp(s[r] - lse[r]);
+            s[r] = j >= p->first[r] && j < p->last[r] ? e : 0.0F;
+            d[r] = s[r] * (d[r] - delta[r]);
+        }
+    }
+}
+
+static void softmax_grad_rows(const sp_scores *p, const float *lse, const float *delta, float *dp) {
+    for (int r = 0; r < p->n_rows; r++) {
+        float *s = p->s + r * p->s_row, *d = dp + r * p->s_row;
+        const int first = p->first[r], last = p->last[r];
+        const float total = lse[r], own = delta[r];
+#pragma omp simd
+        for (int j = 0; j < p->n_keys; j++) {
+            const float e = sp_exp(s[j] - total);
+            s[j] = j >= first && j < last ? e : 0.0F;
+            d[j] = s[j] * (d[j] - own);
+        }
+    }
+}
+
+void SP_SIMD_NAME(sp_simd_fill_blocks)(sp_simd *table) {
+    table->block_product = block_product;
+    table->block_dots = block_dots;
+    table->transpose = transpose;
+    table->softmax_step = softmax_step;
+    table->softmax_grad_columns = softmax_grad_columns;
+    table->softmax_grad_rows = softmax_grad_rows;
+}

@@ -1,0 +1,238 @@
+#include <string.h>
+
+#include "backend/cpu/flash.h"
+
+enum { ROW_PAD = 16 }; /* a whole number of the widest vectors */
+
+static int min_int(int a, int b) {
+    return a < b ? a : b;
+}
+
+static int group_of(const sp_attention *a) {
+    return a->n_heads / a->n_kv_heads;
+}
+
+/* Tokens of a block: what SP_BLOCK_ROWS rows hold. */
+static int tokens_max(const sp_attention *a) {
+    return SP_BLOCK_ROWS / min_int(group_of(a), SP_BLOCK_ROWS);
+}
+
+/* How many segments from s on fit one block whole, with the same parent; those without queries
+ * between them count too. */
+static int run_length(const sp_attention *a, int s, int32_t limit) {
+    int64_t tokens = 0;
+    int end = s;
+    while (end < a->n_segments && a->segments[end].parent == a->segments[s].parent &&
+           tokens + a->segments[end].q_len <= limit) {
+        tokens += a->segments[end++].q_len;
+    }
+    return end - s;
+}
+
+static int plan_blocks(const sp_attention *a, sp_flash_block *blocks) {
+    const int32_t limit = tokens_max(a);
+    int n = 0;
+    for (int s = 0; s < a->n_segments;) {
+        const int run = run_length(a, s, limit);
+        if (run > 0) {
+            blocks[n++] = (sp_flash_block){s, run, 0, 0};
+            s += run;
+            continue;
+        }
+        const int32_t length = a->segments[s].q_len;
+        for (int32_t i = 0; i < length; i += limit) {
+            blocks[n++] = (sp_flash_block){s, 1, i, min_int(limit, length - i)};
+        }
+        s++;
+    }
+    return n;
+}
+
+spar_status sp_flash_plan_make(sp_backend *be, const sp_attention *a, sp_flash_plan *out,
+                               spar_error *err) {
+    void *blocks = NULL;
+    size_t bound = 0;
+    for (int s = 0; s < a->n_segments; s++) {
+        bound += (size_t)(a->segments[s].q_len / tokens_max(a)) + 1;
+    }
+    const spar_status status =
+        sp_tuned_scratch(be, SP_SCRATCH_PLAN, bound, sizeof(sp_flash_block), &blocks, err);
+    if (status == SPAR_OK) {
+        *out = (sp_flash_plan){blocks, plan_blocks(a, blocks),
+                               (group_of(a) + SP_BLOCK_ROWS - 1) / SP_BLOCK_ROWS};
+    }
+    return status;
+}
+
+size_t sp_flash_space_floats(int head_dim) {
+    /* Rounded up so that each worker's space starts on a cache line. */
+    const size_t d = ((size_t)head_dim + 15) / 16 * 16;
+    return d * (5 * SP_BLOCK_ROWS + 4 * SP_BLOCK_KEYS) + 2 * SP_BLOCK_ROWS * SP_BLOCK_KEYS;
+}
+
+static float *take(float **next, size_t n) {
+    float *at = *next;
+    *next += n;
+    return at;
+}
+
+sp_flash_space sp_flash_space_at(float *all, int head_dim, int worker) {
+    float *next = all + (size_t)worker * sp_flash_space_floats(head_dim);
+    const size_t rows = (size_t)head_dim * SP_BLOCK_ROWS, keys = (size_t)head_dim * SP_BLOCK_KEYS;
+    const size_t scores = SP_BLOCK_ROWS * SP_BLOCK_KEYS;
+    sp_flash_space space;
+    space.s = take(&next, scores);
+    space.dp = take(&next, scores);
+    space.q = take(&next, rows);
+    space.dout = take(&next, rows);
+    space.q_columns = take(&next, rows);
+    space.do_columns = take(&next, rows);
+    space.out = take(&next, rows);
+    space.k_columns = take(&next, keys);
+    space.v_columns = take(&next, keys);
+    space.dk = take(&next, keys);
+    space.dv = take(&next, keys);
+    return space;
+}
+
+void sp_flash_rows_init(sp_flash_rows *x, const sp_attention *a, const sp_simd *simd, int kv_head,
+                        int part, sp_flash_space space) {
+    const int group = group_of(a);
+    x->a = a;
+    x->simd = simd;
+    x->kv_head = kv_head;
+    x->head0 = kv_head * group + part * SP_BLOCK_ROWS;
+    x->heads = min_int(group - part * SP_BLOCK_ROWS, SP_BLOCK_ROWS);
+    x->capacity = tokens_max(a);
+    x->tokens = x->n_rows = x->padded = 0;
+    x->space = space;
+}
+
+void sp_flash_rows_add(sp_flash_rows *x, int segment, int32_t token) {
+    const sp_segment *s = &x->a->segments[segment];
+    const int t = x->tokens++;
+    x->segment[t] = segment;
+    x->last_key[t] = s->kv_len - s->q_len + token;
+    x->q_row[t] = s->q_start + token;
+    x->n_rows += x->heads;
+    x->padded = min_int((x->n_rows + ROW_PAD - 1) / ROW_PAD * ROW_PAD, SP_BLOCK_ROWS);
+}
+
+void sp_flash_rows_fill(sp_flash_rows *x, const sp_flash_block *block) {
+    if (block->n > 0) {
+        for (int32_t i = 0; i < block->n; i++) {
+            sp_flash_rows_add(x, block->segment, block->i0 + i);
+        }
+        return;
+    }
+    for (int s = block->segment; s < block->segment + block->n_segments; s++) {
+        for (int32_t i = 0; i < x->a->segments[s].q_len; i++) {
+            sp_flash_rows_add(x, s, i);
+        }
+    }
+}
+
+int64_t sp_flash_row_at(const sp_flash_rows *x, int row) {
+    const int64_t head = x->head0 + row % x->heads;
+    return (x->q_row[row / x->heads] * x->a->n_heads + head) * x->a->head_dim;
+}
+
+int64_t sp_flash_key_at(const sp_flash_rows *x, int g, int64_t key) {
+    const int64_t row = x->a->segments[g].kv_start + key;
+    return (row * x->a->n_kv_heads + x->kv_head) * x->a->head_dim;
+}
+
+void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float *to) {
+    const int64_t dim = x->a->head_dim;
+    for (int r = 0; r < x->n_rows; r++) {
+        const float *from = q + sp_flash_row_at(x, r);
+        for (int64_t d = 0; d < dim; d++) {
+            to[r * dim + d] = from[d] * factor;
+        }
+    }
+    memset(to + x->n_rows * dim, 0, (size_t)((x->padded - x->n_rows) * dim) * sizeof *to);
+}
+
+/* Keys of segment g that token t sees, counted from the segment's start. */
+static sp_key_span token_span(const sp_flash_rows *x, int g, int t) {
+    const sp_segment *own = &x->a->segments[x->segment[t]], *s = &x->a->segments[g];
+    sp_key_span span = {0, x->segment[t] == g ? x->last_key[t] + 1 : s->kv_len};
+    const int64_t oldest = (int64_t)own->pos0 + x->last_key[t] - x->a->window + 1 - s->pos0;
+    if (x->a->window > 0 && oldest > 0) {
+        span.first = oldest < span.last ? (int32_t)oldest : span.last;
+    }
+    return span;
+}
+
+sp_key_span sp_flash_span(const sp_flash_rows *x, int g, int t0, int t1) {
+    sp_key_span all = {INT32_MAX, 0};
+    for (int t = t0; t < t1; t++) {
+        const sp_key_span span = token_span(x, g, t);
+        if (span.first < span.last) {
+            all.first = min_int(all.first, span.first);
+            all.last = all.last > span.last ? all.last : span.last;
+        }
+    }
+    return all;
+}
+
+static void set_rows(sp_flash_rows *x, int t, int32_t first, int32_t last) {
+    for (int r = t * x->heads; r < (t + 1) * x->heads; r++) {
+        x->first[r] = first;
+        x->last[r] = last;
+    }
+}
+
+bool sp_flash_see(sp_flash_rows *x, int g, int32_t key, int n, int t0, int t1) {
+    bool any = false;
+    for (int t = 0; t < x->tokens; t++) {
+        const sp_key_span span = t >= t0 && t < t1 ? token_span(x, g, t) : (sp_key_span){0, 0};
+        const int32_t first = span.first > key ? min_int(span.first - key, n) : 0;
+        const int32_t last = span.last > key ? min_int(span.last - key, n) : 0;
+        set_rows(x, t, first, last);
+        any = any || first < last;
+    }
+    for (int r = x->n_rows; r < x->padded; r++) {
+        x->first[r] = x->last[r] = 0;
+    }
+    return any;
+}
+
+sp_row_range sp_flash_seeing(const sp_flash_rows *x) {
+    int first = 0, last = x->n_rows;
+    while (first < last && x->first[first] >= x->last[first]) {
+        first++;
+    }
+    while (last > first && x->first[last - 1] >= x->last[last - 1]) {
+        last--;
+    }
+    return (sp_row_range){first, last - first, last - first};
+}
+
+void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows) {
+    rows->padded = (rows->n + ROW_PAD - 1) / ROW_PAD * ROW_PAD;
+    rows->first = min_int(rows->first, x->padded - rows->padded);
+}
+
+static void walk_segment(sp_flash_rows *x, sp_flash_visit visit, void *context, int g, int t0,
+                         int t1) {
+    const sp_key_span span = sp_flash_span(x, g, t0, t1);
+    for (int32_t key = span.first; key < span.last; key += SP_BLOCK_KEYS) {
+        const int n = min_int(SP_BLOCK_KEYS, span.last - key);
+        if (sp_flash_see(x, g, key, n, t0, t1)) {
+            visit(x, context, g, key, n);
+        }
+    }
+}
+
+void sp_flash_walk(sp_flash_rows *x, sp_flash_visit visit, void *context) {
+    for (int t0 = 0, t1 = 0; t0 < x->tokens; t0 = t1) {
+        while (t1 < x->tokens && x->segment[t1] == x->segment[t0]) {
+            t1++;
+        }
+        walk_segment(x, visit, context, x->segment[t0], t0, t1);
+    }
+    for (int g = x->a->segments[x->segment[0]].parent; g >= 0; g = x->a->segments[g].parent) {
+        walk_segment(x, visit, context, g, 0, x->tokens);
+    }
+}

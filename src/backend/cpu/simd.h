@@ -1,0 +1,84 @@
+/* The SIMD kernels: loops over one chunk of work on one thread, compiled once an instruction set.
+ *
+ * The callers cut the work into tasks; a kernel sees plain pointers and sizes. Arrays may be of any
+ * alignment; outputs do not alias inputs unless said. `bf16` says whether an operand output is
+ * bf16 or f32.
+ */
+#ifndef SP_BACKEND_CPU_SIMD_H
+#define SP_BACKEND_CPU_SIMD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/cpu/cpu.h"
+
+/* Rows of queries in one block, at most. */
+enum { SP_BLOCK_ROWS = 64 };
+
+/* C [M,N] (= or +=) A B, small: A is read by element A[m a_row + k a_column], B and C by rows. */
+typedef struct sp_block {
+    int64_t M, N, K;
+    const float *a;
+    int64_t a_row, a_column;
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    bool accumulate;
+} sp_block;
+
+/* Scores of a block of keys and rows of queries. s [n_keys, s_row] has a column a row (transposed:
+ * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (softmax_grad_rows). Row
+ * r sees the keys first[r] .. last[r] - 1, none when first >= last. */
+typedef struct sp_scores {
+    float *s;
+    int64_t s_row;
+    int n_rows, n_keys;
+    const int32_t *first, *last;
+} sp_scores;
+
+typedef struct sp_simd {
+    void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
+    void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
+    void (*add)(const float *x, int64_t n, float *y); /* y += x */
+    void (*exp)(const float *x, int64_t n, float *y); /* the exponential that all kernels use */
+
+    /* As the ops of the same name, on n rows. */
+    void (*rmsnorm)(const float *x, const float *g, int64_t n, int64_t dim, float eps, void *y,
+                    bool bf16, float *rstd);
+    void (*rmsnorm_bwd)(const float *x, const float *g, const float *rstd, const float *dy,
+                        int64_t n, int64_t dim, float *dx, bool accumulate, float *dg);
+    void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
+                 const float *sin_table, const int32_t *positions, float sign);
+    void (*swiglu)(const float *gate, const float *up, int64_t n, void *y, bool bf16);
+    void (*swiglu_bwd)(const float *gate, const float *up, const float *dy, int64_t n, void *dgate,
+                       void *dup, bool bf16);
+
+    void (*block_product)(const sp_block *p);
+    /* C [M,N] = A B^T with contiguous rows of K elements (a_column 1, b_row apart): for the few
+     * columns of one decoded token. */
+    void (*block_dots)(const sp_block *p);
+    float (*dot)(const float *x, const float *y, int64_t n);
+    /* y [columns, y_row] = transposed x [rows, x_row], times factor. */
+    void (*transpose)(const float *x, int64_t x_row, int rows, int columns, float factor, float *y,
+                      int64_t y_row);
+    /* One step of the online softmax: raise max [rows], replace scores by exponentials (0 where
+     * not visible), rescale sum [rows] and out [rows, dim], and add to sum. */
+    void (*softmax_step)(const sp_scores *p, float *max, float *sum, float *out, int64_t dim);
+    /* Scores to probabilities with the known log-sum-exp of each row (0 where not visible), and
+     * dp, shaped like s, to the gradient of the scores: p (dp - delta). */
+    void (*softmax_grad_columns)(const sp_scores *p, const float *lse, const float *delta,
+                                 float *dp);
+    void (*softmax_grad_rows)(const sp_scores *p, const float *lse, const float *delta, float *dp);
+
+    /* max and sum of exp(x - max) of n >= 1 logits. */
+    void (*logits_stats)(const float *x, int64_t n, float *max, float *sum);
+    /* y = -c exp(x - lse): the gradient of c log p[target] with respect to the logits, all but the
+     * target's own +c. y may be x when f32. */
+    void (*logits_grad)(const float *x, int64_t n, float lse, float c, void *y, bool bf16);
+} sp_simd;
+
+/* The kernels of an instruction set, by value into *out. */
+void sp_simd_choose(sp_isa isa, sp_simd *out);
+
+#endif

@@ -1,0 +1,332 @@
+/* Element-wise and row ops: tuned against reference, gradients against differences, and the
+ * exponential that all kernels share. */
+#include "compare.h"
+
+#include "backend/cpu/operand.h"
+#include "backend/cpu/simd.h"
+
+static const int64_t sizes[] = {1, 7, 63, 65, 129, 576};
+enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+
+static double tolerance(sp_compute compute) {
+    return compute == SP_COMPUTE_BF16 ? 4e-3 : 2e-6;
+}
+
+typedef struct outcome {
+    float *a, *b, *c, *d;
+    int64_t na, nb, nc, nd;
+} outcome;
+
+static void outcome_free(outcome *x) {
+    free(x->a);
+    free(x->b);
+    free(x->c);
+    free(x->d);
+}
+
+typedef outcome (*op_run)(sp_backend *be, int64_t n, int64_t dim, bool flag);
+
+static void compare(op_run op, const char *what, double scale) {
+    for (int compute = SP_COMPUTE_F32; compute <= SP_COMPUTE_BF16; compute++) {
+        bench b = bench_open((sp_compute)compute);
+        for (int i = 0; i < 2 * N_SIZES; i++) {
+            const int64_t n = sizes[i % N_SIZES], dim = sizes[i * 5 / 2 % N_SIZES];
+            outcome want = op(b.be[BENCH_REFERENCE], n, dim, i % 2 == 0);
+            outcome one = op(b.be[BENCH_ONE], n, dim, i % 2 == 0);
+            const double limit = scale * tolerance((sp_compute)compute);
+            assert_close(what, one.a, want.a, want.na, limit);
+            assert_close(what, one.b, want.b, want.nb, limit);
+            assert_close(what, one.c, want.c, want.nc, limit);
+            assert_close(what, one.d, want.d, want.nd, limit);
+            for (int t = BENCH_TWO; t <= BENCH_THREE; t++) {
+                outcome more = op(b.be[t], n, dim, i % 2 == 0);
+                assert_same(what, one.a, more.a, (size_t)one.na * sizeof(float));
+                assert_same(what, one.b, more.b, (size_t)one.nb * sizeof(float));
+                assert_same(what, one.c, more.c, (size_t)one.nc * sizeof(float));
+                assert_same(what, one.d, more.d, (size_t)one.nd * sizeof(float));
+                outcome_free(&more);
+            }
+            outcome_free(&want);
+            outcome_free(&one);
+        }
+        bench_close(&b);
+    }
+}
+
+static float *values_and_free(const sp_backend *be, void *operand, int64_t n) {
+    float *x = operand_values(be, operand, n);
+    free(operand);
+    return x;
+}
+
+static outcome run_norm(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    (void)flag;
+    float *x = array_random(n * dim, 1, 3), *g = array_random(dim, 2, 1);
+    void *y = array_bytes((size_t)(n * dim) * be->operand_size);
+    outcome o = {.b = array_zero(n), .c = array_copy(x, n * dim), .d = array_zero(n)};
+    be->ops->rmsnorm(be, x, g, n, dim, 1e-5F, y, o.b);
+    be->ops->rmsnorm_f32(be, o.c, g, n, dim, 1e-5F, o.c, o.d); /* in place */
+    o.a = values_and_free(be, y, n * dim);
+    o.na = o.nc = n * dim;
+    o.nb = o.nd = n;
+    free(x);
+    free(g);
+    return o;
+}
+
+static outcome run_norm_bwd(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    float *x = array_random(n * dim, 1, 1), *g = array_random(dim, 2, 1);
+    float *dy = array_random(n * dim, 3, 1), *rstd = array_random(n, 4, 1);
+    outcome o = {.a = flag ? array_random(n * dim, 5, 1) : array_copy(dy, n * dim),
+                 .b = array_random(dim, 6, 1),
+                 .c = array_random(n * dim, 5, 1)};
+    /* Not accumulating, dx takes the place of dy. */
+    be->ops->rmsnorm_bwd(be, x, g, rstd, flag ? dy : o.a, n, dim, o.a, flag, o.b);
+    be->ops->rmsnorm_bwd(be, x, g, rstd, dy, n, dim, o.c, flag, NULL);
+    o.na = o.nc = n * dim;
+    o.nb = dim;
+    free(x);
+    free(g);
+    free(dy);
+    free(rstd);
+    return o;
+}
+
+static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    (void)flag;
+    const int64_t N = n * dim;
+    float *gate = array_random(N, 1, 4), *up = array_random(N, 2, 1), *dy = array_random(N, 3, 1);
+    gate[0] = -200;
+    gate[N / 2] = 200;
+    void *y = array_bytes((size_t)N * be->operand_size);
+    void *dgate = array_bytes((size_t)N * be->operand_size);
+    void *dup = array_bytes((size_t)N * be->operand_size);
+    be->ops->swiglu(be, gate, up, N, y);
+    be->ops->swiglu_bwd(be, gate, up, dy, N, dgate, dup);
+    outcome o = {.na = N, .nb = N, .nc = N};
+    o.a = values_and_free(be, y, N);
+    o.b = values_and_free(be, dgate, N);
+    o.c = values_and_free(be, dup, N);
+    free(gate);
+    free(up);
+    free(dy);
+    return o;
+}
+
+static outcome run_rope(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    enum { HEADS = 3, POSITIONS = 50 };
+    const int64_t half = (dim + 1) / 2, width = HEADS * 2 * half;
+    float *cosines = array_random(POSITIONS * half, 1, 1);
+    float *sines = array_random(POSITIONS * half, 2, 1);
+    int32_t *at = array_bytes((size_t)n * sizeof *at);
+    for (int64_t t = 0; t < n; t++) {
+        at[t] = (int32_t)(t * 7 % POSITIONS);
+    }
+    outcome o = {.a = array_random(n * width, 3, 1), .na = n * width};
+    be->ops->rope(be, o.a, n, HEADS, (int)(2 * half), cosines, sines, at, flag ? 1.0F : -1.0F);
+    free(cosines);
+    free(sines);
+    free(at);
+    return o;
+}
+
+static outcome run_moves(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    enum { TABLE = 11 };
+    (void)flag;
+    float *table = array_random(TABLE * dim, 1, 1), *dx = array_random(n * dim, 2, 1);
+    int32_t *ids = array_bytes((size_t)n * sizeof *ids);
+    int64_t *rows = array_bytes((size_t)n * sizeof *rows);
+    for (int64_t t = 0; t < n; t++) {
+        rows[t] = t * 5 % TABLE;
+        ids[t] = (int32_t)rows[t];
+    }
+    outcome o = {array_zero(n * dim),
+                 array_random(TABLE * dim, 3, 1),
+                 array_zero(n * dim),
+                 array_random(TABLE * dim, 4, 1),
+                 n * dim,
+                 TABLE * dim,
+                 n * dim,
+                 TABLE * dim};
+    be->ops->embed(be, table, ids, n, dim, o.a);
+    be->ops->embed_dw(be, ids, n, dim, dx, o.b);
+    be->ops->gather(be, table, rows, n, dim, o.c);
+    be->ops->scatter_add(be, dx, rows, n, dim, o.d);
+    free(table);
+    free(dx);
+    free(ids);
+    free(rows);
+    return o;
+}
+
+static void test_norm(void **state) {
+    (void)state;
+    compare(run_norm, "rmsnorm", 1);
+    compare(run_norm_bwd, "rmsnorm_bwd", 10);
+}
+
+static void test_swiglu(void **state) {
+    (void)state;
+    compare(run_swiglu, "swiglu", 1);
+}
+
+static void test_rope(void **state) {
+    (void)state;
+    compare(run_rope, "rope", 1);
+}
+
+static void test_moves(void **state) {
+    (void)state;
+    compare(run_moves, "embed, gather", 1);
+}
+
+/* Rotating by an angle and back gives the vector again. */
+static void test_rope_back(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_F32);
+    float c[8], s[8], *x = array_random(2 * 16, 1, 1), *y = array_copy(x, 2 * 16);
+    const int32_t at[] = {0, 0};
+    for (int i = 0; i < 8; i++) {
+        c[i] = cosf(0.3F * (float)i);
+        s[i] = sinf(0.3F * (float)i);
+    }
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, c, s, at, 1);
+        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, c, s, at, -1);
+        assert_close("rope and back", x, y, 32, 1e-6);
+    }
+    free(x);
+    free(y);
+    bench_close(&b);
+}
+
+/* A loss of a vector: the difference quotient of f at x[i] against want. */
+typedef double (*loss_fn)(sp_backend *be, const float *x, const float *weight, int64_t n);
+
+static double norm_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[32], rstd[1], g[32] = {0};
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        g[i] = 0.5F + 0.1F * (float)i;
+    }
+    be->ops->rmsnorm_f32(be, x, g, 1, n, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static double swiglu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[16];
+    double sum = 0;
+    be->ops->swiglu(be, x, x + n / 2, n / 2, y);
+    for (int64_t i = 0; i < n / 2; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static void check_slopes(sp_backend *be, loss_fn f, float *x, const float *weight, int64_t n,
+                         const float *got) {
+    for (int64_t i = 0; i < n; i++) {
+        const float old = x[i], step = 4e-3F;
+        x[i] = old + step;
+        const double high = f(be, x, weight, n), up = (double)x[i];
+        x[i] = old - step;
+        const double low = f(be, x, weight, n), down = (double)x[i];
+        x[i] = old;
+        const double want = (high - low) / (up - down);
+        if (fabs(want - (double)got[i]) > 1e-3 * fmax(1, fabs(want))) {
+            fail_msg("[%d]: gradient %.6g, difference quotient %.6g", (int)i, (double)got[i], want);
+        }
+    }
+}
+
+static void test_differences(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_F32);
+    float *x = array_random(32, 1, 1), *w = array_random(32, 2, 1), g[32], dx[32], y[32], rstd[1];
+    for (int i = 0; i < 32; i++) {
+        g[i] = 0.5F + 0.1F * (float)i;
+    }
+    for (int i = BENCH_REFERENCE; i <= BENCH_ONE; i++) {
+        sp_backend *be = b.be[i];
+        be->ops->rmsnorm_f32(be, x, g, 1, 32, 1e-5F, y, rstd);
+        be->ops->rmsnorm_bwd(be, x, g, rstd, w, 1, 32, dx, false, NULL);
+        check_slopes(b.be[BENCH_REFERENCE], norm_loss, x, w, 32, dx);
+        be->ops->swiglu_bwd(be, x, x + 16, w, 16, dx, dx + 16);
+        check_slopes(b.be[BENCH_REFERENCE], swiglu_loss, x, w, 32, dx);
+    }
+    free(x);
+    free(w);
+    bench_close(&b);
+}
+
+/* Documented: relative error below 2^-22 from the smallest normal number to e^88.37. */
+static void test_exp(void **state) {
+    (void)state;
+    sp_simd simd;
+    sp_simd_choose(sp_cpu_isa(), &simd);
+    enum { N = 4001 };
+    float *x = array_zero(N), *y = array_zero(N);
+    for (int part = 0; part < 88; part++) {
+        for (int i = 0; i < N; i++) {
+            x[i] = (float)(-87.3 + 2.0 * (part + (double)i / N) * 0.998);
+        }
+        simd.exp(x, N, y);
+        for (int i = 0; i < N; i++) {
+            const double want = exp((double)x[i]);
+            if (!(fabs((double)y[i] - want) < want * 0x1p-22)) {
+                fail_msg("exp(%.9g): got %.9g, want %.9g", (double)x[i], (double)y[i], want);
+            }
+        }
+    }
+    const float special[] = {-INFINITY, -1000, -87.34F, 0, 1000, INFINITY, NAN};
+    float got[7];
+    simd.exp(special, 7, got);
+    assert_true(got[0] == 0.0F && got[1] == 0.0F && got[2] == 0.0F && got[3] == 1.0F);
+    assert_true(got[4] > 2e38F && got[5] == got[4] && isnan(got[6]));
+    free(x);
+    free(y);
+}
+
+static void test_bf16_rounding(void **state) {
+    (void)state;
+    assert_int_equal(sp_bf16_from_f32(1.0F), 0x3f80);
+    assert_int_equal(sp_bf16_from_f32(1.00390625F), 0x3f80); /* a tie goes to even */
+    assert_int_equal(sp_bf16_from_f32(1.01171875F), 0x3f82);
+    assert_int_equal(sp_bf16_from_f32(1.0040F), 0x3f81);
+    assert_int_equal(sp_bf16_from_f32(3.4e38F), 0x7f80);
+    assert_int_equal(sp_bf16_from_f32(-INFINITY), 0xff80);
+    const float nan[] = {NAN};
+    uint16_t half[1];
+    sp_simd simd;
+    sp_simd_choose(sp_cpu_isa(), &simd);
+    simd.to_bf16(nan, 1, half);
+    assert_true(isnan(sp_bf16_to_f32(half[0])) && isnan(sp_bf16_to_f32(sp_bf16_from_f32(NAN))));
+}
+
+/* The cap of the environment, which the whole suite can also be run under. */
+static void test_cap(void **state) {
+    (void)state;
+    const char *old = getenv("SPAR_MAX_ISA");
+    char keep[16];
+    snprintf(keep, sizeof keep, "%s", old == NULL ? "" : old);
+    assert_int_equal(setenv("SPAR_MAX_ISA", "base", 1), 0);
+    assert_int_equal(sp_cpu_isa(), SP_ISA_BASE);
+    assert_false(sp_cpu_has_bf16());
+    test_exp(state);
+    compare(run_norm, "rmsnorm", 1);
+    compare(run_swiglu, "swiglu", 1);
+    assert_int_equal(old == NULL ? unsetenv("SPAR_MAX_ISA") : setenv("SPAR_MAX_ISA", keep, 1), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exp),   cmocka_unit_test(test_bf16_rounding),
+        cmocka_unit_test(test_norm),  cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_rope),  cmocka_unit_test(test_rope_back),
+        cmocka_unit_test(test_moves), cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_cap)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
