@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "backend/cpu/onednn.h"
-#include "backend/cpu/operand.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
@@ -68,24 +67,34 @@ static spar_status run_product(sp_backend *be, product *p, const char *what, spa
     return sp_onednn_check(atomic_load(&p->status), what, err);
 }
 
-typedef struct widening {
-    const uint16_t *from;
+typedef struct conversion {
+    const sp_simd *simd;
+    const void *from;
     float *to;
     int64_t n;
-} widening;
+} conversion;
 
 static void widen_chunk(void *context, int task, int worker) {
     (void)worker;
-    const widening *w = context;
-    const int64_t end = min64(w->n, (int64_t)(task + 1) * CONVERT);
-    for (int64_t i = (int64_t)task * CONVERT; i < end; i++) {
-        w->to[i] = sp_bf16_to_f32(w->from[i]);
-    }
+    const conversion *c = context;
+    const int64_t at = (int64_t)task * CONVERT;
+    c->simd->from_bf16((const uint16_t *)c->from + at, min64(c->n - at, CONVERT), c->to + at);
 }
 
-/* The operand array x [n] as f32: itself, or a widened copy in scratch `slot`. */
-static spar_status operand_f32(sp_backend *be, const void *x, int64_t n, int slot,
-                               const float **out, spar_error *err) {
+static void round_chunk(void *context, int task, int worker) {
+    (void)worker;
+    const conversion *c = context;
+    const int64_t at = (int64_t)task * CONVERT;
+    c->simd->round_bf16((const float *)c->from + at, min64(c->n - at, CONVERT), c->to + at);
+}
+
+static void convert(sp_backend *be, sp_pool_fn chunk, const void *from, float *to, int64_t n) {
+    conversion c = {&((const sp_tuned *)be->state)->simd, from, to, n};
+    sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), chunk, &c);
+}
+
+spar_status sp_tuned_operand_f32(sp_backend *be, const void *x, int64_t n, int slot,
+                                 const float **out, spar_error *err) {
     void *copy = NULL;
     if (be->compute == SP_COMPUTE_F32) {
         *out = x;
@@ -93,31 +102,14 @@ static spar_status operand_f32(sp_backend *be, const void *x, int64_t n, int slo
     }
     const spar_status status = sp_tuned_scratch(be, slot, (size_t)n, sizeof(float), &copy, err);
     if (status == SPAR_OK) {
-        widening w = {x, copy, n};
-        sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), widen_chunk, &w);
+        convert(be, widen_chunk, x, copy, n);
         *out = copy;
     }
     return status;
 }
 
-/* The values that the products see: the master weights, or their copy rounded to bf16. */
-static const float *weight_values(const sp_weight *w) {
+const float *sp_tuned_weight_values(const sp_weight *w) {
     return w->packed != NULL ? w->packed : w->data;
-}
-
-typedef struct rounding {
-    const float *from;
-    float *to;
-    int64_t n;
-} rounding;
-
-static void round_chunk(void *context, int task, int worker) {
-    (void)worker;
-    const rounding *r = context;
-    const int64_t end = min64(r->n, (int64_t)(task + 1) * CONVERT);
-    for (int64_t i = (int64_t)task * CONVERT; i < end; i++) {
-        r->to[i] = sp_bf16_to_f32(sp_bf16_from_f32(r->from[i]));
-    }
 }
 
 spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
@@ -132,8 +124,7 @@ spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar
             return status;
         }
     }
-    rounding r = {w->data, w->packed, n};
-    sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), round_chunk, &r);
+    convert(be, round_chunk, w->data, w->packed, n);
     return SPAR_OK;
 }
 
@@ -146,7 +137,7 @@ void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
 spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                             int64_t T, float *y, bool accumulate, spar_error *err) {
     const float *a = NULL;
-    const spar_status status = operand_f32(be, x, T * w->in, SP_SCRATCH_A, &a, err);
+    const spar_status status = sp_tuned_operand_f32(be, x, T * w->in, SP_SCRATCH_A, &a, err);
     if (status != SPAR_OK) {
         return status;
     }
@@ -159,7 +150,7 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
                        .ldb = w->in,
                        .ldc = w->out,
                        .a = a,
-                       .b = weight_values(w),
+                       .b = sp_tuned_weight_values(w),
                        .c = y},
                  .bias = bias};
     return run_product(be, &p, "linear", err);
@@ -168,7 +159,7 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
 spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                                float *dx, bool accumulate, spar_error *err) {
     const float *a = NULL;
-    const spar_status status = operand_f32(be, dy, T * w->out, SP_SCRATCH_A, &a, err);
+    const spar_status status = sp_tuned_operand_f32(be, dy, T * w->out, SP_SCRATCH_A, &a, err);
     if (status != SPAR_OK) {
         return status;
     }
@@ -180,7 +171,7 @@ spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *d
                        .ldb = w->in,
                        .ldc = w->in,
                        .a = a,
-                       .b = weight_values(w),
+                       .b = sp_tuned_weight_values(w),
                        .c = dx}};
     return run_product(be, &p, "linear_dx", err);
 }
@@ -197,8 +188,8 @@ spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const vo
                                const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
     spar_status status = SPAR_OK;
     const float *a = NULL, *b = NULL;
-    SPAR_TRY(operand_f32(be, dy, T * out, SP_SCRATCH_A, &a, err));
-    SPAR_TRY(operand_f32(be, x, T * in, SP_SCRATCH_B, &b, err));
+    SPAR_TRY(sp_tuned_operand_f32(be, dy, T * out, SP_SCRATCH_A, &a, err));
+    SPAR_TRY(sp_tuned_operand_f32(be, x, T * in, SP_SCRATCH_B, &b, err));
     product p = {.g = {.transpose_a = true,
                        .accumulate = true,
                        .M = out,

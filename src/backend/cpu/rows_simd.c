@@ -29,6 +29,13 @@ static void from_bf16(const uint16_t *x, int64_t n, float *y) {
     }
 }
 
+static void round_bf16(const float *x, int64_t n, float *y) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = sp_bf16_to_f32(sp_bf16_from_f32(x[i]));
+    }
+}
+
 static void add(const float *x, int64_t n, float *y) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -190,24 +197,17 @@ static void logits_stats(const float *x, int64_t n, float *max, float *sum) {
     *sum = total;
 }
 
-INLINE void logits_grad_as(const float *x, int64_t n, float lse, float c, void *y, bool bf16) {
+static void logits_grad(float *x, int64_t n, float lse, float c) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        put(y, i, -c * sp_exp(x[i] - lse), bf16);
-    }
-}
-
-static void logits_grad(const float *x, int64_t n, float lse, float c, void *y, bool bf16) {
-    if (bf16) {
-        logits_grad_as(x, n, lse, c, y, true);
-    } else {
-        logits_grad_as(x, n, lse, c, y, false);
+        x[i] = -c * sp_exp(x[i] - lse);
     }
 }
 
 void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->to_bf16 = to_bf16;
     table->from_bf16 = from_bf16;
+    table->round_bf16 = round_bf16;
     table->add = add;
     table->exp = exp_array;
     table->dot = dot;

@@ -40,7 +40,8 @@ typedef struct sp_scores {
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
     void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
-    void (*add)(const float *x, int64_t n, float *y); /* y += x */
+    void (*round_bf16)(const float *x, int64_t n, float *y); /* values of bf16; y may be x */
+    void (*add)(const float *x, int64_t n, float *y);        /* y += x */
     void (*exp)(const float *x, int64_t n, float *y); /* the exponential that all kernels use */
 
     /* As the ops of the same name, on n rows. */
@@ -73,9 +74,9 @@ typedef struct sp_simd {
 
     /* max and sum of exp(x - max) of n >= 1 logits. */
     void (*logits_stats)(const float *x, int64_t n, float *max, float *sum);
-    /* y = -c exp(x - lse): the gradient of c log p[target] with respect to the logits, all but the
-     * target's own +c. y may be x when f32. */
-    void (*logits_grad)(const float *x, int64_t n, float lse, float c, void *y, bool bf16);
+    /* In place, x = -c exp(x - lse): the gradient of c log p[target] with respect to the logits,
+     * all but the target's own +c. */
+    void (*logits_grad)(float *x, int64_t n, float lse, float c);
 } sp_simd;
 
 /* The kernels of an instruction set, by value into *out. */

@@ -58,6 +58,8 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.linear = sp_tuned_linear;
     s->ops.linear_dx = sp_tuned_linear_dx;
     s->ops.linear_dw = sp_tuned_linear_dw;
+    s->ops.head_logp = sp_tuned_head_logp;
+    s->ops.head_logp_bwd = sp_tuned_head_logp_bwd;
     s->ops.attention = sp_flash_attention;
     s->ops.attention_bwd = sp_flash_attention_bwd;
     sp_elementwise_fill(&s->ops);

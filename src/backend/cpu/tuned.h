@@ -26,6 +26,7 @@ enum {
     SP_SCRATCH_WORKERS,
     SP_SCRATCH_PLAN,
     SP_SCRATCH_VIEWERS,
+    SP_SCRATCH_STATS,
     SP_SCRATCH_COUNT
 };
 
@@ -43,6 +44,12 @@ void sp_tuned_free(sp_backend *be);
 spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,
                              spar_error *err);
 
+/* The operand array x [n] as f32: itself, or a widened copy in scratch `slot`. */
+spar_status sp_tuned_operand_f32(sp_backend *be, const void *x, int64_t n, int slot,
+                                 const float **out, spar_error *err);
+/* The values that the products see: the master weights, or their copy rounded to bf16. */
+const float *sp_tuned_weight_values(const sp_weight *w);
+
 /* Entries of the row; contracts in backend.h. */
 spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err);
 void sp_tuned_weight_release(sp_backend *be, sp_weight *w);
@@ -52,5 +59,11 @@ spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *d
                                float *dx, bool accumulate, spar_error *err);
 spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
                                const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
+spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const void *h,
+                               const int32_t *target, int64_t R, float *logp, float *lse,
+                               spar_error *err);
+spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,
+                                   const int32_t *target, const float *lse, const float *c,
+                                   int64_t R, float *dh, float *dw, spar_error *err);
 
 #endif

@@ -1,0 +1,188 @@
+/* The vocabulary projection with its log-probabilities: tuned against reference, against a plain
+ * log-softmax, and the backward against differences. */
+#include "compare.h"
+
+typedef struct shape {
+    int64_t R, V, H;
+} shape;
+
+static const shape shapes[] = {{1, 1, 1},      {7, 65, 9},     {129, 513, 33},
+                               {5, 1500, 130}, {300, 100, 17}, {2, 5000, 8}};
+enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
+
+typedef struct problem {
+    shape s;
+    float *w, *h, *c;
+    int32_t *target;
+} problem;
+
+static problem make_problem(shape s) {
+    problem p = {s, array_random(s.V * s.H, 1, 1), array_random(s.R * s.H, 2, 1),
+                 array_random(s.R, 3, 1), array_bytes((size_t)s.R * sizeof(int32_t))};
+    for (int64_t r = 0; r < s.R; r++) {
+        p.target[r] = (int32_t)(r * 7919 % s.V);
+    }
+    p.target[0] = (int32_t)(s.V - 1);
+    p.c[s.R / 2] = 0;
+    return p;
+}
+
+static void problem_free(problem *p) {
+    free(p->w);
+    free(p->h);
+    free(p->c);
+    free(p->target);
+}
+
+typedef struct result {
+    float *logp, *lse, *dh, *dw, *dh2;
+} result;
+
+static result run(sp_backend *be, const problem *p) {
+    const shape s = p->s;
+    result x = {array_zero(s.R), array_zero(s.R), array_random(s.R * s.H, 5, 1),
+                array_random(s.V * s.H, 6, 1), array_zero(s.R * s.H)};
+    void *h = operand_of(be, p->h, s.R * s.H);
+    sp_weight w = {.data = p->w, .out = s.V, .in = s.H};
+    assert_int_equal(
+        be->ops->weight_prepare(be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD, NULL), SPAR_OK);
+    assert_int_equal(be->ops->head_logp(be, &w, h, p->target, s.R, x.logp, x.lse, NULL), SPAR_OK);
+    assert_int_equal(
+        be->ops->head_logp_bwd(be, &w, h, p->target, x.lse, p->c, s.R, x.dh, x.dw, NULL), SPAR_OK);
+    assert_int_equal(
+        be->ops->head_logp_bwd(be, &w, h, p->target, x.lse, p->c, s.R, x.dh2, NULL, NULL), SPAR_OK);
+    be->ops->weight_release(be, &w);
+    free(h);
+    return x;
+}
+
+static void result_free(result *x) {
+    free(x->logp);
+    free(x->lse);
+    free(x->dh);
+    free(x->dw);
+    free(x->dh2);
+}
+
+static void compare(sp_compute compute) {
+    bench b = bench_open(compute);
+    for (int i = 0; i < N_SHAPES; i++) {
+        const shape s = shapes[i];
+        problem p = make_problem(s);
+        result want = run(b.be[BENCH_REFERENCE], &p), one = run(b.be[BENCH_ONE], &p);
+        /* A gradient on the edge between two bf16 values may round either way. */
+        const double tolerance = compute == SP_COMPUTE_BF16 ? 4e-3 : 2e-5;
+        assert_close("logp", one.logp, want.logp, s.R, 2e-6);
+        assert_close("lse", one.lse, want.lse, s.R, 2e-6);
+        assert_close("dh", one.dh, want.dh, s.R * s.H, tolerance);
+        assert_close("dw", one.dw, want.dw, s.V * s.H, tolerance);
+        assert_same("dh without dw", one.dh, one.dh2, (size_t)(s.R * s.H) * sizeof(float));
+        for (int t = BENCH_TWO; t <= BENCH_THREE; t++) {
+            result more = run(b.be[t], &p);
+            assert_same("logp", one.logp, more.logp, (size_t)s.R * sizeof(float));
+            assert_same("lse", one.lse, more.lse, (size_t)s.R * sizeof(float));
+            assert_same("dh", one.dh, more.dh, (size_t)(s.R * s.H) * sizeof(float));
+            assert_same("dw", one.dw, more.dw, (size_t)(s.V * s.H) * sizeof(float));
+            result_free(&more);
+        }
+        result_free(&want);
+        result_free(&one);
+        problem_free(&p);
+    }
+    bench_close(&b);
+}
+
+static void test_f32(void **state) {
+    (void)state;
+    compare(SP_COMPUTE_F32);
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    compare(SP_COMPUTE_BF16);
+}
+
+/* Log-softmax from whole logits, in double. */
+static double naive_logp(const problem *p, int64_t r) {
+    double max = -INFINITY, sum = 0, logits[64];
+    for (int64_t j = 0; j < p->s.V; j++) {
+        logits[j] = 0;
+        for (int64_t i = 0; i < p->s.H; i++) {
+            logits[j] += (double)p->h[r * p->s.H + i] * (double)p->w[j * p->s.H + i];
+        }
+        max = fmax(max, logits[j]);
+    }
+    for (int64_t j = 0; j < p->s.V; j++) {
+        sum += exp(logits[j] - max);
+    }
+    return logits[p->target[r]] - max - log(sum);
+}
+
+static double naive_loss(const problem *p) {
+    double sum = 0;
+    for (int64_t r = 0; r < p->s.R; r++) {
+        sum += (double)p->c[r] * naive_logp(p, r);
+    }
+    return sum;
+}
+
+static void check_slope(const problem *p, float *at, double got) {
+    const float old = *at, step = 1e-3F;
+    *at = old + step;
+    const double high = naive_loss(p), up = (double)*at;
+    *at = old - step;
+    const double low = naive_loss(p), down = (double)*at;
+    *at = old;
+    const double want = (high - low) / (up - down);
+    if (fabs(want - got) > 1e-4 * fmax(1, fabs(want))) {
+        fail_msg("gradient %.6g, difference quotient %.6g", got, want);
+    }
+}
+
+static void test_naive(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_F32);
+    problem p = make_problem((shape){9, 31, 5});
+    for (int i = BENCH_REFERENCE; i <= BENCH_ONE; i++) {
+        result x = run(b.be[i], &p);
+        float *start = array_random(31 * 5, 6, 1); /* what dw was added to */
+        for (int64_t r = 0; r < p.s.R; r++) {
+            assert_true(fabs((double)x.logp[r] - naive_logp(&p, r)) < 1e-5);
+        }
+        for (int64_t j = 0; j < 9 * 5; j++) {
+            check_slope(&p, p.h + j, (double)x.dh[j]);
+        }
+        for (int64_t j = 0; j < 31 * 5; j++) {
+            check_slope(&p, p.w + j, (double)x.dw[j] - (double)start[j]);
+        }
+        free(start);
+        result_free(&x);
+    }
+    problem_free(&p);
+    bench_close(&b);
+}
+
+/* Logits of hundreds neither overflow nor lose the small probabilities' logarithms. */
+static void test_extreme(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_F32);
+    const float w[] = {300, -300, 0}, h[] = {1, -1};
+    const int32_t target[] = {1, 1};
+    sp_weight weight = {.data = w, .out = 3, .in = 1};
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        float logp[2], lse[2];
+        sp_backend *be = b.be[i];
+        assert_int_equal(be->ops->weight_prepare(be, &weight, SP_PREPARE_FORWARD, NULL), SPAR_OK);
+        assert_int_equal(be->ops->head_logp(be, &weight, h, target, 2, logp, lse, NULL), SPAR_OK);
+        assert_true(logp[0] == -600.0F && logp[1] == 0.0F && lse[0] == 300.0F);
+        be->ops->weight_release(be, &weight);
+    }
+    bench_close(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16),
+                                       cmocka_unit_test(test_naive),
+                                       cmocka_unit_test(test_extreme)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
