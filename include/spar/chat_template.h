@@ -1,0 +1,48 @@
+/* Chat templates: the Jinja2 that Hugging Face checkpoints carry, rendered as transformers'
+ * apply_chat_template renders it.
+ *
+ * Templates come from downloaded checkpoints and are not trusted: they see nothing but the values
+ * given to them, and a render is bounded in steps, memory, output and depth. Rendering has no
+ * clock: the date is an input.
+ *
+ * Life cycle: spar_template_compile -> spar_template_render (any number of times, from any number
+ * of threads at once) -> spar_template_free.
+ *
+ * Messages of errors read `where:line: what`. Codes: FORMAT for a template that does not parse,
+ * INVALID where the template refuses the conversation (raise_exception) or misuses a value,
+ * UNSUPPORTED for include, import and extends, LIMIT for a render that grows too far.
+ */
+#ifndef SPAR_CHAT_TEMPLATE_H
+#define SPAR_CHAT_TEMPLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "spar/status.h"
+
+struct json_t;
+
+typedef struct spar_template spar_template;
+
+/* source: n bytes of UTF-8. where names the template in messages; both are copied. */
+SPAR_API spar_status spar_template_compile(spar_template **out, const char *source, size_t n,
+                                           const char *where, spar_error *err);
+SPAR_API void spar_template_free(spar_template *t); /* NULL is fine */
+
+/* What a template may see beside the messages. All zero is a valid value. */
+typedef struct spar_render_options {
+    bool add_generation_prompt;
+    const char *bos, *eos, *pad, *unk; /* bos_token, ...; NULL: undefined in the template */
+    const char *now; /* "YYYY-MM-DD", for strftime_now; NULL: templates that ask are refused */
+    const struct json_t *extra; /* an object of further variables, borrowed; NULL: none */
+} spar_render_options;
+
+/* messages: an array of objects; tools: an array, NULL for none (the template sees none, not
+ * undefined; so it does for documents, unless extra has them). options NULL is all zero. *text is
+ * owned by the caller (free()) and NUL-terminated; *n (may be NULL) is its length. */
+SPAR_API spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
+                                          const struct json_t *tools,
+                                          const spar_render_options *options, char **text,
+                                          size_t *n, spar_error *err);
+
+#endif
