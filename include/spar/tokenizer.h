@@ -1,0 +1,53 @@
+/* Tokenizers: text to token ids and back, exactly as the Hugging Face tokenizers library does it.
+ *
+ * Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM) and SentencePiece-style BPE with byte fallback
+ * (Llama 2, Mistral, Gemma), read from tokenizer.json. Life cycle: load, encode and decode, free.
+ * A tokenizer does not change after loading and may be used by several threads.
+ */
+#ifndef SPAR_TOKENIZER_H
+#define SPAR_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spar/status.h"
+
+typedef struct spar_tokenizer spar_tokenizer;
+
+/* path: tokenizer.json, or a folder that has it; tokenizer_config.json, special_tokens_map.json and
+ * chat_template.jinja beside it are read where they exist. */
+SPAR_API spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_error *err);
+SPAR_API void spar_tokenizer_free(spar_tokenizer *tokenizer);
+
+enum {
+    SPAR_TOKENIZE_NO_SPECIAL = 1 /* add no BOS or EOS; special tokens in the text are recognised */
+};
+
+/* text: n bytes of UTF-8; ill-formed sequences become U+FFFD. *ids is owned by the caller. */
+SPAR_API spar_status spar_tokenizer_encode(const spar_tokenizer *tokenizer, const char *text,
+                                           size_t n, unsigned flags, int32_t **ids, size_t *n_ids,
+                                           spar_error *err);
+/* *text is NUL-terminated and owned by the caller; *n_text (may be NULL) its length. Ids that the
+ * vocabulary lacks are left out, as special tokens are with skip_special. */
+SPAR_API spar_status spar_tokenizer_decode(const spar_tokenizer *tokenizer, const int32_t *ids,
+                                           size_t n, bool skip_special, char **text, size_t *n_text,
+                                           spar_error *err);
+
+SPAR_API int32_t spar_tokenizer_vocab_size(const spar_tokenizer *tokenizer); /* largest id + 1 */
+/* The id of a token as written in the vocabulary, or -1; and back, NULL where there is none. */
+SPAR_API int32_t spar_tokenizer_id(const spar_tokenizer *tokenizer, const char *token);
+SPAR_API const char *spar_tokenizer_token(const spar_tokenizer *tokenizer, int32_t id);
+SPAR_API bool spar_tokenizer_is_special(const spar_tokenizer *tokenizer, int32_t id);
+
+/* Ids (-1: none) and texts (NULL: none) of the named special tokens. */
+SPAR_API int32_t spar_tokenizer_bos(const spar_tokenizer *tokenizer);
+SPAR_API int32_t spar_tokenizer_eos(const spar_tokenizer *tokenizer);
+SPAR_API const char *spar_tokenizer_bos_text(const spar_tokenizer *tokenizer);
+SPAR_API const char *spar_tokenizer_eos_text(const spar_tokenizer *tokenizer);
+SPAR_API const char *spar_tokenizer_pad_text(const spar_tokenizer *tokenizer);
+SPAR_API const char *spar_tokenizer_unk_text(const spar_tokenizer *tokenizer);
+/* The chat template that came with it, or NULL. Borrowed. */
+SPAR_API const char *spar_tokenizer_chat_template(const spar_tokenizer *tokenizer);
+
+#endif

@@ -1,0 +1,25 @@
+/* Matching of patterns in text: PCRE2 with JIT, UTF-8 and Unicode classes, or plain strings. */
+#ifndef SP_TEXT_PATTERN_H
+#define SP_TEXT_PATTERN_H
+
+#include "text/steps.h"
+
+spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char *where,
+                               spar_error *err);
+
+/* A walk over the non-empty matches of step's pattern in text. */
+typedef struct sp_matcher {
+    const sp_step *step;
+    const char *text;
+    size_t n, at;
+    pcre2_match_data *data; /* owned; NULL for plain strings */
+} sp_matcher;
+
+spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text, size_t n,
+                            spar_error *err);
+void sp_matcher_release(sp_matcher *m);
+/* Next match as [*begin, *end); *found false at the end of the text. */
+spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *found,
+                            spar_error *err);
+
+#endif

@@ -1,0 +1,221 @@
+/* Decoders: from tokens to text. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "text/step_types.h"
+
+/* All tokens become one piece with the given bytes. */
+static spar_status fuse_into(sp_pieces *tokens, sp_str *text, spar_error *err) {
+    spar_status status = sp_str_status(text, err);
+    sp_pieces_release(tokens);
+    if (status == SPAR_OK) {
+        status = sp_pieces_add(tokens, sp_str_get(text), text->len, true, err);
+    }
+    sp_str_release(text);
+    return status;
+}
+
+/* The bytes of a token written in the byte-level alphabet; a token with other characters (an added
+ * token) stands for itself. */
+static void from_alphabet(const sp_str *token, sp_str *out) {
+    const char *s = sp_str_get(token);
+    size_t before = out->len;
+    for (size_t at = 0; at < token->len;) {
+        unsigned c;
+        at += sp_utf8_decode(s + at, token->len - at, &c);
+        int byte = sp_char_to_byte(c);
+        if (byte < 0) {
+            sp_str_truncate(out, before);
+            sp_str_append(out, s, token->len);
+            return;
+        }
+        sp_str_putc(out, (char)(unsigned char)byte);
+    }
+}
+
+static spar_status decode_byte_level(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    sp_str bytes = SP_STR_INIT;
+    sp_str text = SP_STR_INIT;
+    (void)step;
+    for (size_t i = 0; i < tokens->n; i++) {
+        from_alphabet(&tokens->items[i].text, &bytes);
+    }
+    sp_utf8_repair(sp_str_get(&bytes), bytes.len, &text);
+    spar_status status = sp_str_status(&bytes, err);
+    sp_str_release(&bytes);
+    if (status != SPAR_OK) {
+        sp_str_release(&text);
+        return status;
+    }
+    return fuse_into(tokens, &text, err);
+}
+
+static spar_status read_replace(sp_step *step, const json_t *value, sp_arena *arena,
+                                const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_step_pattern(step, value, arena, where, err));
+    SPAR_TRY(sp_step_string(value, "content", NULL, arena, &step->content, where, err));
+done:
+    return status;
+}
+
+static spar_status decode_replace(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < tokens->n; i++) {
+        SPAR_TRY(sp_step_replace(step, &tokens->items[i].text, err));
+    }
+done:
+    return status;
+}
+
+/* The byte that a token <0xHH> stands for, or -1. */
+static int byte_of(const sp_str *token) {
+    const char *s = sp_str_get(token);
+    if (token->len != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>') {
+        return -1;
+    }
+    char digits[3] = {s[3], s[4], 0};
+    char *end;
+    long value = strtol(digits, &end, 16);
+    return *end == 0 ? (int)value : -1;
+}
+
+/* A run of byte tokens is text when it is well-formed, else one U+FFFD a byte. */
+static void flush_bytes(sp_str *bytes, sp_pieces *out, spar_status *status, spar_error *err) {
+    sp_str text = SP_STR_INIT;
+    sp_str repaired = SP_STR_INIT;
+    if (bytes->len == 0 || *status != SPAR_OK) {
+        return;
+    }
+    sp_utf8_repair(sp_str_get(bytes), bytes->len, &repaired);
+    bool well_formed = repaired.len == bytes->len &&
+                       memcmp(sp_str_get(&repaired), sp_str_get(bytes), bytes->len) == 0;
+    for (size_t i = 0; i < bytes->len && !well_formed; i++) {
+        sp_str_put_utf8(&text, 0xFFFD);
+    }
+    const sp_str *from = well_formed ? &repaired : &text;
+    *status = sp_pieces_add(out, sp_str_get(from), from->len, false, err);
+    sp_str_release(&text);
+    sp_str_release(&repaired);
+    sp_str_clear(bytes);
+}
+
+static spar_status decode_byte_fallback(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str bytes = SP_STR_INIT;
+    sp_pieces out = {0};
+    (void)step;
+    for (size_t i = 0; i < tokens->n; i++) {
+        int byte = byte_of(&tokens->items[i].text);
+        if (byte >= 0) {
+            sp_str_putc(&bytes, (char)(unsigned char)byte);
+            continue;
+        }
+        flush_bytes(&bytes, &out, &status, err);
+        SPAR_TRY(status);
+        SPAR_TRY(sp_pieces_add(&out, sp_str_get(&tokens->items[i].text), tokens->items[i].text.len,
+                               i == 0, err));
+    }
+    flush_bytes(&bytes, &out, &status, err);
+    SPAR_TRY(status);
+    sp_pieces_release(tokens);
+    *tokens = out;
+    memset(&out, 0, sizeof out);
+done:
+    sp_pieces_release(&out);
+    sp_str_release(&bytes);
+    return status;
+}
+
+static spar_status decode_fuse(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    sp_str text = SP_STR_INIT;
+    (void)step;
+    for (size_t i = 0; i < tokens->n; i++) {
+        sp_str_append(&text, sp_str_get(&tokens->items[i].text), tokens->items[i].text.len);
+    }
+    return fuse_into(tokens, &text, err);
+}
+
+static spar_status read_strip(sp_step *step, const json_t *value, sp_arena *arena,
+                              const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t start, stop;
+    SPAR_TRY(sp_step_string(value, "content", NULL, arena, &step->content, where, err));
+    SPAR_TRY(sp_json_get_int_or(value, "start", 0, 1 << 20, 0, &start, where, err));
+    SPAR_TRY(sp_json_get_int_or(value, "stop", 0, 1 << 20, 0, &stop, where, err));
+    step->start = (long)start;
+    step->stop = (long)stop;
+done:
+    return status;
+}
+
+/* Cut up to `start` copies of the character from the front of each token, `stop` from its end. */
+static spar_status decode_strip(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t n = strlen(step->content);
+    for (size_t i = 0; i < tokens->n && n > 0; i++) {
+        sp_str *token = &tokens->items[i].text;
+        const char *s = sp_str_get(token);
+        size_t begin = 0;
+        size_t end = token->len;
+        for (long k = 0;
+             k < step->start && end - begin >= n && memcmp(s + begin, step->content, n) == 0; k++) {
+            begin += n;
+        }
+        for (long k = 0;
+             k < step->stop && end - begin >= n && memcmp(s + end - n, step->content, n) == 0;
+             k++) {
+            end -= n;
+        }
+        sp_str out = SP_STR_INIT;
+        sp_str_append(&out, s + begin, end - begin);
+        SPAR_TRY(sp_str_status(&out, err));
+        sp_str_release(token);
+        *token = out;
+    }
+done:
+    return status;
+}
+
+static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
+                                  const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *scheme;
+    bool prefix;
+    SPAR_TRY(sp_step_string(value, "replacement", "\xE2\x96\x81", arena, &step->text, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "add_prefix_space", true, &prefix, where, err));
+    SPAR_TRY(sp_json_get_string_or(value, "prepend_scheme", prefix ? "always" : "never", &scheme,
+                                   where, err));
+    step->content = " ";
+    step->prepend = strcmp(scheme, "never") == 0 ? SP_PREPEND_NEVER : SP_PREPEND_ALWAYS;
+done:
+    return status;
+}
+
+/* Marks become spaces; the one that encoding put in front of the first token goes. */
+static spar_status decode_metaspace(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(decode_replace(step, tokens, err));
+    if (tokens->n > 0 && step->prepend != SP_PREPEND_NEVER) {
+        sp_str *first = &tokens->items[0].text;
+        if (first->len > 0 && sp_str_get(first)[0] == ' ') {
+            sp_str out = SP_STR_INIT;
+            sp_str_append(&out, sp_str_get(first) + 1, first->len - 1);
+            sp_str_release(first);
+            *first = out;
+            SPAR_TRY(sp_str_status(first, err));
+        }
+    }
+done:
+    return status;
+}
+
+const sp_step_type sp_decoder_types[] = {
+    {.name = "ByteLevel", .stage = SP_DECODER, .decode = decode_byte_level},
+    {.name = "Replace", .stage = SP_DECODER, .read = read_replace, .decode = decode_replace},
+    {.name = "ByteFallback", .stage = SP_DECODER, .decode = decode_byte_fallback},
+    {.name = "Fuse", .stage = SP_DECODER, .decode = decode_fuse},
+    {.name = "Strip", .stage = SP_DECODER, .read = read_strip, .decode = decode_strip},
+    {.name = "Metaspace", .stage = SP_DECODER, .read = read_metaspace, .decode = decode_metaspace},
+    {.name = NULL}};

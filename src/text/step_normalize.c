@@ -1,0 +1,159 @@
+/* Normalizers. */
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "base/jsonx.h"
+#include "text/step_types.h"
+
+/* Unicode normalisation forms and case through utf8proc; the form is the step's `start`. */
+static spar_status unicode_map(sp_str *text, utf8proc_option_t options, spar_error *err) {
+    utf8proc_uint8_t *mapped = NULL;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)sp_str_get(text),
+                                      (utf8proc_ssize_t)text->len, &mapped, options);
+    if (n < 0) {
+        return spar_fail(err, n == UTF8PROC_ERROR_NOMEM ? SPAR_NO_MEMORY : SPAR_FORMAT,
+                         "Unicode normalisation: %s", utf8proc_errmsg(n));
+    }
+    sp_str_clear(text);
+    sp_str_append(text, mapped, (size_t)n);
+    free(mapped);
+    return sp_str_status(text, err);
+}
+
+static spar_status nfc(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE, err);
+}
+
+static spar_status nfd(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, err);
+}
+
+static spar_status nfkc(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, err);
+}
+
+static spar_status nfkd(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, err);
+}
+
+/* Replace each code point by f(code point); -1 leaves it out. */
+static spar_status map_characters(sp_str *text, utf8proc_int32_t (*f)(utf8proc_int32_t),
+                                  spar_error *err) {
+    sp_str out = SP_STR_INIT;
+    const char *s = sp_str_get(text);
+    for (size_t at = 0; at < text->len;) {
+        unsigned c;
+        at += sp_utf8_decode(s + at, text->len - at, &c);
+        utf8proc_int32_t mapped = f((utf8proc_int32_t)c);
+        if (mapped >= 0) {
+            sp_str_put_utf8(&out, (unsigned)mapped);
+        }
+    }
+    spar_status status = sp_str_status(&out, err);
+    sp_str_release(text);
+    *text = out;
+    return status;
+}
+
+static utf8proc_int32_t drop_marks(utf8proc_int32_t c) {
+    return utf8proc_category(c) == UTF8PROC_CATEGORY_MN ? -1 : c;
+}
+
+static spar_status lowercase(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return map_characters(text, utf8proc_tolower, err);
+}
+
+static spar_status strip_accents(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return map_characters(text, drop_marks, err);
+}
+
+static spar_status read_prepend(sp_step *step, const json_t *value, sp_arena *arena,
+                                const char *where, spar_error *err) {
+    return sp_step_string(value, "prepend", NULL, arena, &step->content, where, err);
+}
+
+static spar_status prepend(const sp_step *step, sp_str *text, spar_error *err) {
+    sp_str out = SP_STR_INIT;
+    if (text->len == 0) {
+        return SPAR_OK;
+    }
+    sp_str_puts(&out, step->content);
+    sp_str_append(&out, sp_str_get(text), text->len);
+    sp_str_release(text);
+    *text = out;
+    return sp_str_status(text, err);
+}
+
+static spar_status read_replace(sp_step *step, const json_t *value, sp_arena *arena,
+                                const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_step_pattern(step, value, arena, where, err));
+    SPAR_TRY(sp_step_string(value, "content", NULL, arena, &step->content, where, err));
+done:
+    return status;
+}
+
+static spar_status read_strip(sp_step *step, const json_t *value, sp_arena *arena,
+                              const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    (void)arena;
+    SPAR_TRY(sp_json_get_bool_or(value, "strip_left", true, &step->left, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "strip_right", true, &step->right, where, err));
+done:
+    return status;
+}
+
+static bool is_space(unsigned c) {
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
+    return (c >= 9 && c <= 13) || c == 0x85 || category == UTF8PROC_CATEGORY_ZS ||
+           category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP;
+}
+
+static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
+    const char *s = sp_str_get(text);
+    size_t begin = 0;
+    size_t end = text->len;
+    unsigned c;
+    while (step->left && begin < end) {
+        size_t used = sp_utf8_decode(s + begin, end - begin, &c);
+        if (!is_space(c)) {
+            break;
+        }
+        begin += used;
+    }
+    while (step->right && end > begin) {
+        size_t last = end - 1;
+        while (last > begin && ((unsigned char)s[last] & 0xC0U) == 0x80U) {
+            last--;
+        }
+        sp_utf8_decode(s + last, end - last, &c);
+        if (!is_space(c)) {
+            break;
+        }
+        end = last;
+    }
+    sp_str out = SP_STR_INIT;
+    sp_str_append(&out, s + begin, end - begin);
+    sp_str_release(text);
+    *text = out;
+    return sp_str_status(text, err);
+}
+
+const sp_step_type sp_normalizer_types[] = {
+    {.name = "NFC", .stage = SP_NORMALIZER, .normalize = nfc},
+    {.name = "NFD", .stage = SP_NORMALIZER, .normalize = nfd},
+    {.name = "NFKC", .stage = SP_NORMALIZER, .normalize = nfkc},
+    {.name = "NFKD", .stage = SP_NORMALIZER, .normalize = nfkd},
+    {.name = "Lowercase", .stage = SP_NORMALIZER, .normalize = lowercase},
+    {.name = "StripAccents", .stage = SP_NORMALIZER, .normalize = strip_accents},
+    {.name = "Prepend", .stage = SP_NORMALIZER, .read = read_prepend, .normalize = prepend},
+    {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = sp_step_replace},
+    {.name = "Strip", .stage = SP_NORMALIZER, .read = read_strip, .normalize = strip},
+    {.name = NULL}};

@@ -1,0 +1,465 @@
+/* Loading a tokenizer, and the way through its pipeline. */
+#include "text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+
+/* ---- added tokens ---- */
+
+static int by_first_byte(const void *a, const void *b) {
+    const sp_added_token *x = a;
+    const sp_added_token *y = b;
+    if (x->content[0] != y->content[0]) {
+        return (unsigned char)x->content[0] < (unsigned char)y->content[0] ? -1 : 1;
+    }
+    return x->n != y->n ? (x->n > y->n ? -1 : 1) : strcmp(x->content, y->content);
+}
+
+static void index_added(sp_added_token *tokens, size_t n, uint32_t first[257]) {
+    if (n > 1) {
+        qsort(tokens, n, sizeof *tokens, by_first_byte);
+    }
+    size_t at = 0;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        first[byte] = (uint32_t)at;
+        while (at < n && (unsigned char)tokens[at].content[0] == byte) {
+            at++;
+        }
+    }
+    first[256] = (uint32_t)at;
+}
+
+static spar_status read_added(spar_tokenizer *t, const json_t *item, sp_added_token *out,
+                              const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
+    const char *content;
+    int64_t id;
+    SPAR_TRY(sp_json_get_string(item, "content", &content, where, err));
+    SPAR_TRY(sp_json_get_int(item, "id", 0, INT32_MAX, &id, where, err));
+    SPAR_TRY(sp_json_get_bool_or(item, "special", false, &out->special, where, err));
+    SPAR_TRY(sp_json_get_bool_or(item, "lstrip", false, &out->lstrip, where, err));
+    SPAR_TRY(sp_json_get_bool_or(item, "rstrip", false, &out->rstrip, where, err));
+    SPAR_TRY(sp_json_get_bool_or(item, "single_word", false, &out->single_word, where, err));
+    SPAR_TRY(sp_json_get_bool_or(item, "normalized", !out->special, &out->normalized, where, err));
+    out->id = (int32_t)id;
+    sp_str_puts(&text, content);
+    if (out->normalized) {
+        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &text, err));
+    }
+    SPAR_TRY(sp_str_status(&text, err));
+    out->n = text.len;
+    out->content = sp_arena_strndup(&t->arena, sp_str_get(&text), text.len);
+    if (!out->content) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where));
+    }
+done:
+    sp_str_release(&text);
+    return status;
+}
+
+static spar_status read_all_added(spar_tokenizer *t, const json_t *list, const char *where,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    size_t n = json_array_size(list);
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *t->added, err));
+    t->added = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *t->added, err));
+    t->added_normalized = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)t->bpe.n_tokens, 1, err));
+    t->special = memory;
+    for (size_t i = 0; i < n; i++) {
+        sp_added_token token;
+        SPAR_TRY(read_added(t, json_array_get(list, i), &token, where, err));
+        if (token.special) {
+            t->special[token.id] = 1;
+        }
+        if (token.n == 0) {
+            continue;
+        }
+        if (token.normalized) {
+            t->added_normalized[t->n_added_normalized++] = token;
+        } else {
+            t->added[t->n_added++] = token;
+        }
+    }
+    index_added(t->added, t->n_added, t->first[0]);
+    index_added(t->added_normalized, t->n_added_normalized, t->first[1]);
+done:
+    return status;
+}
+
+/* ---- post-processor: ids before and after the text ---- */
+
+static spar_status add_template_id(spar_tokenizer *t, const json_t *processor, const json_t *item,
+                                   bool before, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *name;
+    SPAR_TRY(sp_json_get_string(item, "id", &name, where, err));
+    const json_t *ids =
+        json_object_get(json_object_get(json_object_get(processor, "special_tokens"), name), "ids");
+    if (!json_is_array(ids)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: post_processor: special token %s has no ids",
+                           where, name));
+    }
+    sp_ids list = before ? (sp_ids){t->before, t->n_before, t->n_before}
+                         : (sp_ids){t->after, t->n_after, t->n_after};
+    for (size_t i = 0; i < json_array_size(ids); i++) {
+        status = sp_ids_push(&list, (int32_t)json_integer_value(json_array_get(ids, i)), err);
+    }
+    if (before) {
+        t->before = list.data;
+        t->n_before = list.n;
+    } else {
+        t->after = list.data;
+        t->n_after = list.n;
+    }
+done:
+    return status;
+}
+
+static spar_status read_template(spar_tokenizer *t, const json_t *processor, const char *where,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *single = json_object_get(processor, "single");
+    bool before = true;
+    for (size_t i = 0; i < json_array_size(single); i++) {
+        const json_t *item = json_array_get(single, i);
+        const json_t *special = json_object_get(item, "SpecialToken");
+        if (special) {
+            SPAR_TRY(add_template_id(t, processor, special, before, where, err));
+        } else {
+            before = false;
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status read_processor(spar_tokenizer *t, const json_t *processor, const char *where,
+                                  int depth, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *type;
+    if (!processor || json_is_null(processor)) {
+        goto done;
+    }
+    SPAR_TRY(sp_json_get_string(processor, "type", &type, where, err));
+    if (strcmp(type, "TemplateProcessing") == 0) {
+        SPAR_TRY(read_template(t, processor, where, err));
+    } else if (strcmp(type, "Sequence") == 0 && depth < 8) {
+        const json_t *list = json_object_get(processor, "processors");
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            SPAR_TRY(read_processor(t, json_array_get(list, i), where, depth + 1, err));
+        }
+    } else if (strcmp(type, "ByteLevel") != 0) { /* which trims offsets only */
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: post_processor: type %s is not supported",
+                           where, type));
+    }
+done:
+    return status;
+}
+
+/* ---- loading ---- */
+
+static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *model = json_object_get(root, "model");
+    const json_t *added = json_object_get(root, "added_tokens");
+    if (!json_is_object(model)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: model: expected an object, found %s", where,
+                           sp_json_type_name(model)));
+    }
+    SPAR_TRY(sp_bpe_init(&t->bpe, &t->arena, model, added, where, err));
+    SPAR_TRY(sp_steps_read(&t->normalizers, &t->n_normalizers, SP_NORMALIZER,
+                           json_object_get(root, "normalizer"), &t->arena, where, err));
+    SPAR_TRY(sp_steps_read(&t->splitters, &t->n_splitters, SP_PRE_TOKENIZER,
+                           json_object_get(root, "pre_tokenizer"), &t->arena, where, err));
+    SPAR_TRY(sp_steps_read(&t->decoders, &t->n_decoders, SP_DECODER,
+                           json_object_get(root, "decoder"), &t->arena, where, err));
+    t->no_decoder = t->n_decoders == 0;
+    SPAR_TRY(read_all_added(t, added, where, err));
+    SPAR_TRY(read_processor(t, json_object_get(root, "post_processor"), where, 0, err));
+done:
+    return status;
+}
+
+spar_status sp_tokenizer_from_json(spar_tokenizer **out, json_t *root, const char *where,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    spar_tokenizer *t = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *t, err));
+    t = memory;
+    sp_arena_init(&t->arena);
+    t->source = json_incref(root);
+    SPAR_TRY(build(t, root, where, err));
+    *out = t;
+    t = NULL;
+done:
+    spar_tokenizer_free(t);
+    return status;
+}
+
+void spar_tokenizer_free(spar_tokenizer *t) {
+    if (t) {
+        sp_bpe_release(&t->bpe);
+        sp_steps_free(t->normalizers, t->n_normalizers);
+        sp_steps_free(t->splitters, t->n_splitters);
+        sp_steps_free(t->decoders, t->n_decoders);
+        free(t->added);
+        free(t->added_normalized);
+        free(t->special);
+        free(t->before);
+        free(t->after);
+        json_decref(t->source);
+        json_decref(t->config);
+        sp_arena_release(&t->arena);
+        free(t);
+    }
+}
+
+/* ---- encoding ---- */
+
+static bool is_word(unsigned c) {
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return c == '_' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO);
+}
+
+static bool is_space(unsigned c) {
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return (c >= 9 && c <= 13) || c == 0x85 ||
+           (k >= UTF8PROC_CATEGORY_ZS && k <= UTF8PROC_CATEGORY_ZP);
+}
+
+/* The code point that ends at `end`; *begin is where it begins. */
+static unsigned before(const char *text, size_t end, size_t *begin) {
+    unsigned c;
+    size_t at = end - 1;
+    while (at > 0 && ((unsigned char)text[at] & 0xC0U) == 0x80U) {
+        at--;
+    }
+    sp_utf8_decode(text + at, end - at, &c);
+    *begin = at;
+    return c;
+}
+
+static bool stands_alone(const char *text, size_t n, size_t begin, size_t end) {
+    unsigned c;
+    size_t ignored;
+    if (begin > 0 && is_word(before(text, begin, &ignored))) {
+        return false;
+    }
+    if (end < n) {
+        sp_utf8_decode(text + end, n - end, &c);
+        return !is_word(c);
+    }
+    return true;
+}
+
+static const sp_added_token *match_added(const sp_added_token *tokens, const uint32_t first[257],
+                                         const char *text, size_t n) {
+    unsigned byte = (unsigned char)text[0];
+    for (uint32_t i = first[byte]; i < first[byte + 1]; i++) {
+        if (tokens[i].n <= n && memcmp(tokens[i].content, text, tokens[i].n) == 0) {
+            return &tokens[i];
+        }
+    }
+    return NULL;
+}
+
+typedef struct encoder {
+    const spar_tokenizer *t;
+    sp_ids ids;
+} encoder;
+
+typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, bool first, spar_error *err);
+
+/* Cut the added tokens of one kind out of the text and hand the rest on. */
+static spar_status cut_added(encoder *e, const sp_added_token *tokens, const uint32_t first[257],
+                             const char *text, size_t n, bool opens, text_fn rest,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t last = 0;
+    for (size_t at = 0; at < n;) {
+        const sp_added_token *token = match_added(tokens, first, text + at, n - at);
+        if (!token) {
+            at++;
+            continue;
+        }
+        size_t begin = at;
+        size_t end = at + token->n;
+        at = end;
+        if (token->single_word && !stands_alone(text, n, begin, end)) {
+            continue;
+        }
+        size_t earlier;
+        while (token->lstrip && begin > last && is_space(before(text, begin, &earlier))) {
+            begin = earlier;
+        }
+        unsigned c;
+        while (token->rstrip && end < n) {
+            size_t used = sp_utf8_decode(text + end, n - end, &c);
+            if (!is_space(c)) {
+                break;
+            }
+            end += used;
+        }
+        if (begin > last) {
+            SPAR_TRY(rest(e, text + last, begin - last, opens && last == 0, err));
+        }
+        SPAR_TRY(sp_ids_push(&e->ids, token->id, err));
+        last = end;
+        at = end;
+    }
+    if (last < n) {
+        SPAR_TRY(rest(e, text + last, n - last, opens && last == 0, err));
+    }
+done:
+    return status;
+}
+
+static spar_status encode_words(encoder *e, const char *text, size_t n, bool first,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_pieces pieces = {0};
+    SPAR_TRY(sp_pieces_add(&pieces, text, n, first, err));
+    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, &pieces, err));
+    for (size_t i = 0; i < pieces.n; i++) {
+        const sp_str *word = &pieces.items[i].text;
+        if (word->len > 0) {
+            SPAR_TRY(sp_bpe_encode(&e->t->bpe, sp_str_get(word), word->len, &e->ids, err));
+        }
+    }
+done:
+    sp_pieces_release(&pieces);
+    return status;
+}
+
+static spar_status encode_normalized(encoder *e, const char *text, size_t n, bool first,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str normal = SP_STR_INIT;
+    sp_str_append(&normal, text, n);
+    SPAR_TRY(sp_steps_normalize(e->t->normalizers, e->t->n_normalizers, &normal, err));
+    SPAR_TRY(cut_added(e, e->t->added_normalized, e->t->first[1], sp_str_get(&normal), normal.len,
+                       first, encode_words, err));
+done:
+    sp_str_release(&normal);
+    return status;
+}
+
+spar_status spar_tokenizer_encode(const spar_tokenizer *t, const char *text, size_t n,
+                                  unsigned flags, int32_t **ids, size_t *n_ids, spar_error *err) {
+    spar_status status = SPAR_OK;
+    encoder e = {.t = t};
+    sp_str clean = SP_STR_INIT;
+    bool special = !(flags & SPAR_TOKENIZE_NO_SPECIAL);
+    sp_utf8_repair(text, n, &clean);
+    SPAR_TRY(sp_str_status(&clean, err));
+    for (size_t i = 0; special && i < t->n_before; i++) {
+        SPAR_TRY(sp_ids_push(&e.ids, t->before[i], err));
+    }
+    SPAR_TRY(cut_added(&e, t->added, t->first[0], sp_str_get(&clean), clean.len, true,
+                       encode_normalized, err));
+    for (size_t i = 0; special && i < t->n_after; i++) {
+        SPAR_TRY(sp_ids_push(&e.ids, t->after[i], err));
+    }
+    if (!e.ids.data) { /* an empty text: the caller frees an array all the same */
+        void *memory;
+        SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof **ids, err));
+        e.ids.data = memory;
+    }
+    *ids = e.ids.data;
+    *n_ids = e.ids.n;
+    e.ids.data = NULL;
+done:
+    free(e.ids.data);
+    sp_str_release(&clean);
+    return status;
+}
+
+spar_status spar_tokenizer_decode(const spar_tokenizer *t, const int32_t *ids, size_t n,
+                                  bool skip_special, char **text, size_t *n_text, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_pieces tokens = {0};
+    sp_str out = SP_STR_INIT;
+    for (size_t i = 0; i < n; i++) {
+        const char *token = spar_tokenizer_token(t, ids[i]);
+        if (!token || (skip_special && spar_tokenizer_is_special(t, ids[i]))) {
+            continue;
+        }
+        if (t->no_decoder && tokens.n > 0) {
+            SPAR_TRY(sp_pieces_add(&tokens, " ", 1, false, err));
+        }
+        SPAR_TRY(sp_pieces_add(&tokens, token, strlen(token), tokens.n == 0, err));
+    }
+    SPAR_TRY(sp_steps_decode(t->decoders, t->n_decoders, &tokens, &out, err));
+    if (n_text) {
+        *n_text = out.len;
+    }
+    SPAR_TRY(sp_str_take(&out, text, err));
+done:
+    sp_pieces_release(&tokens);
+    sp_str_release(&out);
+    return status;
+}
+
+/* ---- what it knows ---- */
+
+int32_t spar_tokenizer_vocab_size(const spar_tokenizer *t) {
+    return t->bpe.n_tokens;
+}
+
+int32_t spar_tokenizer_id(const spar_tokenizer *t, const char *token) {
+    return sp_bpe_find(&t->bpe, token, strlen(token));
+}
+
+const char *spar_tokenizer_token(const spar_tokenizer *t, int32_t id) {
+    return id >= 0 && id < t->bpe.n_tokens ? t->bpe.tokens[id] : NULL;
+}
+
+bool spar_tokenizer_is_special(const spar_tokenizer *t, int32_t id) {
+    return id >= 0 && id < t->bpe.n_tokens && t->special[id];
+}
+
+static int32_t special_id(const spar_tokenizer *t, sp_special which) {
+    const char *text = t->special_text[which];
+    return text ? spar_tokenizer_id(t, text) : -1;
+}
+
+int32_t spar_tokenizer_bos(const spar_tokenizer *t) {
+    return special_id(t, SP_BOS);
+}
+
+int32_t spar_tokenizer_eos(const spar_tokenizer *t) {
+    return special_id(t, SP_EOS);
+}
+
+const char *spar_tokenizer_bos_text(const spar_tokenizer *t) {
+    return t->special_text[SP_BOS];
+}
+
+const char *spar_tokenizer_eos_text(const spar_tokenizer *t) {
+    return t->special_text[SP_EOS];
+}
+
+const char *spar_tokenizer_pad_text(const spar_tokenizer *t) {
+    return t->special_text[SP_PAD];
+}
+
+const char *spar_tokenizer_unk_text(const spar_tokenizer *t) {
+    return t->special_text[SP_UNK];
+}
+
+const char *spar_tokenizer_chat_template(const spar_tokenizer *t) {
+    return t->chat_template;
+}
+
+json_t *sp_tokenizer_to_json(const spar_tokenizer *t) {
+    return json_incref(t->source);
+}

@@ -1,0 +1,88 @@
+/* Inside of a tokenizer: its parts, and building one from a description.
+ *
+ * A tokenizer is a pipeline: added tokens are cut out of the text, the rest is normalised, split
+ * into words and merged by BPE; decoding runs a chain of decoders. Each stage is a list of steps
+ * read from tokenizer.json. A GGUF vocabulary is first written as the tokenizer.json that means the
+ * same (tokenizer_spec.c), so there is one way in, and export is what was read.
+ */
+#ifndef SP_TEXT_TOKENIZER_H
+#define SP_TEXT_TOKENIZER_H
+
+#include <jansson.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "spar/tokenizer.h"
+#include "text/bpe.h"
+#include "text/steps.h"
+
+typedef struct sp_added_token {
+    int32_t id;
+    const char *content; /* borrowed from the arena; for normalised tokens, normalised */
+    size_t n;
+    bool special, lstrip, rstrip, single_word, normalized;
+} sp_added_token;
+
+typedef enum sp_special { SP_BOS, SP_EOS, SP_PAD, SP_UNK, SP_SPECIALS } sp_special;
+
+struct spar_tokenizer {
+    sp_arena arena;
+    sp_bpe bpe;
+    sp_added_token *added; /* owned, sorted by first byte, then longest first */
+    size_t n_added;
+    uint32_t first[2][257]; /* range of `added` by first byte; [1]: of normalised tokens */
+    sp_added_token *added_normalized;
+    size_t n_added_normalized;
+    uint8_t *special;                            /* owned, one byte an id: 1 special */
+    sp_step *normalizers, *splitters, *decoders; /* owned */
+    size_t n_normalizers, n_splitters, n_decoders;
+    bool no_decoder;         /* tokens are joined by spaces */
+    int32_t *before, *after; /* owned: ids that the post-processor adds */
+    size_t n_before, n_after;
+    const char *special_text[SP_SPECIALS];
+    const char *chat_template; /* arena */
+    json_t *source;            /* owned: the tokenizer.json it was made from */
+    json_t *config;            /* owned: tokenizer_config.json, or NULL */
+};
+
+/* Build from the JSON value of a tokenizer.json (borrowed; a reference is kept). */
+spar_status sp_tokenizer_from_json(spar_tokenizer **out, json_t *root, const char *where,
+                                   spar_error *err);
+
+/* New references: a complete tokenizer.json and tokenizer_config.json. */
+json_t *sp_tokenizer_to_json(const spar_tokenizer *tokenizer);
+json_t *sp_tokenizer_config_json(const spar_tokenizer *tokenizer);
+
+/* A vocabulary as GGUF files describe it. Strings are not NUL-terminated; all borrowed. */
+typedef struct sp_bytes {
+    const char *data;
+    size_t n;
+} sp_bytes;
+
+typedef enum sp_token_type {
+    SP_TOKEN_NORMAL = 1,
+    SP_TOKEN_UNKNOWN = 2,
+    SP_TOKEN_CONTROL = 3,
+    SP_TOKEN_USER = 4,
+    SP_TOKEN_UNUSED = 5,
+    SP_TOKEN_BYTE = 6
+} sp_token_type;
+
+typedef struct sp_vocab_spec {
+    bool sentencepiece; /* scores instead of merges */
+    sp_bytes *tokens;
+    size_t n_tokens;
+    const int32_t *types; /* sp_token_type by token; NULL: all normal */
+    const float *scores;  /* by token; for sentencepiece */
+    sp_bytes *merges;     /* "left right" */
+    size_t n_merges;
+    sp_bytes pre;               /* name of the pre-tokeniser */
+    int64_t bos, eos, pad, unk; /* -1: none */
+    bool add_bos, add_eos, add_space_prefix;
+    sp_bytes chat_template; /* data NULL: none */
+} sp_vocab_spec;
+
+spar_status sp_tokenizer_from_spec(spar_tokenizer **out, const sp_vocab_spec *spec,
+                                   const char *where, spar_error *err);
+
+#endif
