@@ -53,6 +53,9 @@ SPAR_API const char *spar_model_path(const spar_model *model);
 /* The ids that end a turn; *n of them, borrowed. */
 SPAR_API const int32_t *spar_model_eos(const spar_model *model, int *n);
 
+/* Only the tokenizer of a folder, a tokenizer.json or a GGUF file. */
+SPAR_API spar_status spar_vocab_load(spar_tokenizer **out, const char *path, spar_error *err);
+
 /* Render messages through the model's chat template and tokenise, special tokens recognised and
  * none added. *ids is owned by the caller (free()). Refused without tokenizer or template. */
 struct json_t;

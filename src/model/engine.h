@@ -38,6 +38,18 @@ const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int laye
 spar_status sp_model_check_ids(const spar_model *model, const int32_t *ids, size_t n,
                                spar_error *err);
 
+/* Render messages through the chat template. *text is owned by the caller. */
+spar_status sp_model_render(const spar_model *model, const struct json_t *messages,
+                            bool generation_prompt, char **text, size_t *n, spar_error *err);
+/* A prompt (messages) and the response to it as ids, tokenised apart as sampling sees them: the
+ * prompt with its generation prompt; the response up to and with the token that ends the turn.
+ * MISMATCH when the template renders the conversation with another prompt than the one it generates
+ * from. Both arrays are owned by the caller. */
+spar_status sp_model_turn(const spar_model *model, const struct json_t *prompt,
+                          const char *response, int32_t **prompt_ids, size_t *n_prompt,
+                          int32_t **response_ids, size_t *n_response, spar_error *err);
+bool sp_model_ends_turn(const spar_model *model, int32_t id);
+
 /* Make the rotary tables cover n positions; LIMIT beyond the model's context. */
 spar_status sp_model_reserve_positions(spar_model *model, int64_t n, spar_error *err);
 

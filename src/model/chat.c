@@ -1,0 +1,155 @@
+/* Messages to token ids: the model's chat template and tokenizer together. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "io/gguf.h"
+#include "model/engine.h"
+#include "model/vocab_gguf.h"
+#include "text/bpe.h"
+
+static spar_status need_text(const spar_model *m, spar_error *err) {
+    if (!m->tokenizer) {
+        return spar_fail(err, SPAR_UNSUPPORTED, "%s: has no tokenizer", m->path);
+    }
+    if (!m->chat_template) {
+        return spar_fail(
+            err, SPAR_UNSUPPORTED,
+            "%s: has no chat template; name one (chat_template.jinja in the folder, or "
+            "the recipe's chat_template)",
+            m->path);
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_model_render(const spar_model *m, const json_t *messages, bool generation_prompt,
+                            char **text, size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char today[16];
+    time_t now = time(NULL);
+    struct tm date;
+    SPAR_TRY(need_text(m, err));
+    gmtime_r(&now, &date);
+    strftime(today, sizeof today, "%Y-%m-%d", &date);
+    spar_render_options options = {.add_generation_prompt = generation_prompt,
+                                   .bos = spar_tokenizer_bos_text(m->tokenizer),
+                                   .eos = spar_tokenizer_eos_text(m->tokenizer),
+                                   .pad = spar_tokenizer_pad_text(m->tokenizer),
+                                   .unk = spar_tokenizer_unk_text(m->tokenizer),
+                                   .now = today};
+    SPAR_TRY(spar_template_render(m->chat_template, messages, NULL, &options, text, n, err));
+done:
+    return status;
+}
+
+spar_status spar_model_chat_ids(const spar_model *m, const json_t *messages, bool generation_prompt,
+                                int32_t **ids, size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    size_t n_text = 0;
+    SPAR_TRY(sp_model_render(m, messages, generation_prompt, &text, &n_text, err));
+    SPAR_TRY(
+        spar_tokenizer_encode(m->tokenizer, text, n_text, SPAR_TOKENIZE_NO_SPECIAL, ids, n, err));
+done:
+    free(text);
+    return status;
+}
+
+/* prompt followed by {"role": "assistant", "content": response}; new reference. */
+static json_t *with_response(const json_t *prompt, const char *response) {
+    json_t *all = json_copy((json_t *)(uintptr_t)prompt);
+    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", response));
+    return all;
+}
+
+/* Ids of text up to the first that ends a turn; without one, the first such id is put at the end.
+ */
+static spar_status turn_ids(const spar_model *m, const char *text, size_t n_text, int32_t **ids,
+                            size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_ids list = {0};
+    SPAR_TRY(spar_tokenizer_encode(m->tokenizer, text, n_text, SPAR_TOKENIZE_NO_SPECIAL, &list.data,
+                                   &list.n, err));
+    list.capacity = list.n;
+    for (size_t i = 0; i < list.n; i++) {
+        if (sp_model_ends_turn(m, list.data[i])) {
+            list.n = i + 1;
+            goto done;
+        }
+    }
+    if (m->config.n_eos == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: names no token that ends a turn", m->path));
+    }
+    SPAR_TRY(sp_ids_push(&list, m->config.eos[0], err));
+done:
+    if (status == SPAR_OK) {
+        *ids = list.data;
+        *n = list.n;
+    } else {
+        free(list.data);
+    }
+    return status;
+}
+
+spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const char *response,
+                          int32_t **prompt_ids, size_t *n_prompt, int32_t **response_ids,
+                          size_t *n_response, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *before = NULL;
+    char *whole = NULL;
+    size_t n_before = 0;
+    size_t n_whole = 0;
+    json_t *all = NULL;
+    *prompt_ids = *response_ids = NULL;
+    SPAR_TRY(sp_model_render(m, prompt, true, &before, &n_before, err));
+    all = with_response(prompt, response);
+    SPAR_TRY(sp_model_render(m, all, false, &whole, &n_whole, err));
+    if (n_whole < n_before || memcmp(whole, before, n_before) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: chat template: expected the conversation to begin with its "
+                           "generation prompt, found another text: training and sampling would "
+                           "see different prompts",
+                           m->path));
+    }
+    SPAR_TRY(spar_tokenizer_encode(m->tokenizer, before, n_before, SPAR_TOKENIZE_NO_SPECIAL,
+                                   prompt_ids, n_prompt, err));
+    SPAR_TRY(turn_ids(m, whole + n_before, n_whole - n_before, response_ids, n_response, err));
+done:
+    if (status != SPAR_OK) {
+        free(*prompt_ids);
+        *prompt_ids = NULL;
+    }
+    json_decref(all);
+    free(before);
+    free(whole);
+    return status;
+}
+
+bool sp_model_ends_turn(const spar_model *m, int32_t id) {
+    for (int i = 0; i < m->config.n_eos; i++) {
+        if (m->config.eos[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+spar_status spar_vocab_load(spar_tokenizer **out, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_gguf *gguf = NULL;
+    size_t n = strlen(path);
+    *out = NULL;
+    if (n < 5 || strcmp(path + n - 5, ".gguf") != 0) {
+        return spar_tokenizer_load(out, path, err);
+    }
+    SPAR_TRY(sp_gguf_open(&gguf, path, err));
+    SPAR_TRY(sp_vocab_from_gguf(gguf, out, err));
+    if (!*out) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: holds no vocabulary", path));
+    }
+done:
+    sp_gguf_free(gguf);
+    return status;
+}
