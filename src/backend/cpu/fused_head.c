@@ -3,54 +3,30 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cpu/onednn.h"
-#include "backend/cpu/tuned.h"
+#include "backend/cpu/fused_head.h"
 
-/* Blocks are cut by these alone. A row of logits is padded apart from a power of two, which would
- * crowd a few sets of the cache. */
 enum {
-    CHUNK = 512, /* of the vocabulary */
-    ROWS = 128,  /* of h */
-    STRIDE = CHUNK + 16,
     GROUPS_MIN = 8, /* partial sums of dh, each of a fixed run of chunks */
     GROUPS_MAX = 32,
     PARTIAL_BYTES = 32 << 20 /* what all partial sums may take before GROUPS_MIN is kept */
 };
 
-typedef struct head {
-    const sp_simd *simd;
-    sp_weight w; /* sizes */
-    const float *values, *h;
-    const int32_t *target;
-    const float *lse_in, *c;
-    int64_t R, chunks, row_blocks, groups;
-    float *max, *sum; /* [chunks, R] */
-    float *logp, *lse, *dw, *dh;
-    float *partial; /* [groups, R, H] */
-    float *logits;  /* [workers, ROWS, STRIDE] */
-    bool bf16;
-    atomic_int status;
-} head;
-
-/* Rows r0 .. r0 + rows - 1 meet entries v0 .. v0 + n - 1. */
-typedef struct cell {
-    int64_t r0, rows, v0, n;
-    float *logits;
-} cell;
-
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static cell cell_at(const head *x, int64_t chunk, int64_t row_block, int worker) {
-    cell at = {.r0 = row_block * ROWS, .v0 = chunk * CHUNK};
-    at.rows = min64(ROWS, x->R - at.r0);
-    at.n = min64(CHUNK, x->w.out - at.v0);
-    at.logits = x->logits + (int64_t)worker * ROWS * STRIDE;
+static sp_head_cell cell_at(const sp_head *x, int64_t chunk, int64_t row_block, int worker) {
+    sp_head_cell at = {.r0 = row_block * SP_HEAD_ROWS, .v0 = chunk * x->chunk, .worker = worker};
+    at.rows = min64(SP_HEAD_ROWS, x->R - at.r0);
+    at.n = min64(x->chunk, x->w.out - at.v0);
+    at.stride = x->operand_h == NULL ? SP_HEAD_STRIDE : at.n;
+    at.logits = x->logits + (int64_t)worker * SP_HEAD_ROWS * SP_HEAD_STRIDE;
+    at.last_rows = row_block == x->row_blocks - 1;
+    at.last_chunk = chunk == x->chunks - 1;
     return at;
 }
 
-static void multiply(head *x, const sp_sgemm *g) {
+static void multiply(sp_head *x, const sp_sgemm *g) {
     sp_onednn_single();
     const int code = sp_onednn_sgemm(g);
     if (code != 0) {
@@ -58,7 +34,7 @@ static void multiply(head *x, const sp_sgemm *g) {
     }
 }
 
-static void make_logits(head *x, const cell *at) {
+static void sgemm_logits(sp_head *x, const sp_head_cell *at) {
     const int64_t H = x->w.in;
     const sp_sgemm g = {.transpose_b = true,
                         .M = at->rows,
@@ -66,27 +42,58 @@ static void make_logits(head *x, const cell *at) {
                         .K = H,
                         .lda = H,
                         .ldb = H,
-                        .ldc = STRIDE,
+                        .ldc = at->stride,
                         .a = x->h + at->r0 * H,
                         .b = x->values + at->v0 * H,
                         .c = at->logits};
     multiply(x, &g);
 }
 
-static bool has_target(const head *x, const cell *at, int64_t r) {
+static void sgemm_dh(sp_head *x, const sp_head_cell *at, float *partial) {
+    const int64_t H = x->w.in;
+    const sp_sgemm g = {.accumulate = true,
+                        .M = at->rows,
+                        .N = H,
+                        .K = at->n,
+                        .lda = at->stride,
+                        .ldb = H,
+                        .ldc = H,
+                        .a = at->logits,
+                        .b = x->values + at->v0 * H,
+                        .c = partial + at->r0 * H};
+    multiply(x, &g);
+}
+
+static void sgemm_dw(sp_head *x, const sp_head_cell *at) {
+    const int64_t H = x->w.in;
+    const sp_sgemm g = {.transpose_a = true,
+                        .accumulate = true,
+                        .M = at->n,
+                        .N = H,
+                        .K = at->rows,
+                        .lda = at->stride,
+                        .ldb = H,
+                        .ldc = H,
+                        .a = at->logits,
+                        .b = x->h + at->r0 * H,
+                        .c = x->dw + at->v0 * H};
+    multiply(x, &g);
+}
+
+static bool has_target(const sp_head *x, const sp_head_cell *at, int64_t r) {
     return x->target[r] >= at->v0 && x->target[r] < at->v0 + at->n;
 }
 
 static void stats_task(void *context, int task, int worker) {
-    head *x = context;
+    sp_head *x = context;
     const int64_t chunk = task / x->row_blocks;
-    const cell at = cell_at(x, chunk, task % x->row_blocks, worker);
-    make_logits(x, &at);
+    const sp_head_cell at = cell_at(x, chunk, task % x->row_blocks, worker);
+    x->products->logits(x, &at);
     for (int64_t i = 0; i < at.rows; i++) {
         const int64_t r = at.r0 + i, to = chunk * x->R + r;
-        x->simd->logits_stats(at.logits + i * STRIDE, at.n, &x->max[to], &x->sum[to]);
+        x->simd->logits_stats(at.logits + i * at.stride, at.n, &x->max[to], &x->sum[to]);
         if (has_target(x, &at, r)) {
-            x->logp[r] = at.logits[i * STRIDE + x->target[r] - at.v0];
+            x->logp[r] = at.logits[i * at.stride + x->target[r] - at.v0];
         }
     }
 }
@@ -94,9 +101,9 @@ static void stats_task(void *context, int task, int worker) {
 /* logp holds the target's logit; the chunks are joined in their order. */
 static void join_task(void *context, int task, int worker) {
     (void)worker;
-    const head *x = context;
-    const int64_t end = min64(x->R, (task + 1) * (int64_t)ROWS);
-    for (int64_t r = task * (int64_t)ROWS; r < end; r++) {
+    const sp_head *x = context;
+    const int64_t end = min64(x->R, (task + 1) * (int64_t)SP_HEAD_ROWS);
+    for (int64_t r = task * (int64_t)SP_HEAD_ROWS; r < end; r++) {
         float max = -INFINITY;
         for (int64_t k = 0; k < x->chunks; k++) {
             max = fmaxf(max, x->max[k * x->R + r]);
@@ -111,20 +118,33 @@ static void join_task(void *context, int task, int worker) {
     }
 }
 
-static spar_status head_init(head *x, sp_backend *be, const sp_weight *w, const void *h,
-                             spar_error *err) {
+static spar_status sgemm_init(sp_head *x, const void *h, spar_error *err) {
+    static const sp_head_products products = {sgemm_logits, sgemm_dh, sgemm_dw};
+    x->products = &products;
+    x->values = sp_tuned_weight_values(&x->w);
+    x->chunk = SP_HEAD_CHUNK;
+    x->chunks = (x->w.out + SP_HEAD_CHUNK - 1) / SP_HEAD_CHUNK;
+    x->partial_rows = x->R;
+    return sp_tuned_operand_f32(x->be, h, x->R * x->w.in, SP_SCRATCH_A, &x->h, err);
+}
+
+static spar_status head_init(sp_head *x, sp_backend *be, const sp_weight *w, const void *h,
+                             bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
+    const sp_tuned *tuned = be->state;
     void *logits = NULL;
-    x->simd = &((const sp_tuned *)be->state)->simd;
+    x->be = be;
+    x->simd = &tuned->simd;
     x->w = *w;
-    x->values = sp_tuned_weight_values(w);
-    x->bf16 = be->compute == SP_COMPUTE_BF16;
-    x->chunks = (w->out + CHUNK - 1) / CHUNK;
-    x->row_blocks = (x->R + ROWS - 1) / ROWS;
+    x->row_blocks = (x->R + SP_HEAD_ROWS - 1) / SP_HEAD_ROWS;
     atomic_init(&x->status, 0);
-    SPAR_TRY(sp_tuned_operand_f32(be, h, x->R * w->in, SP_SCRATCH_A, &x->h, err));
+    if (tuned->dnn != NULL) {
+        SPAR_TRY(sp_packed_head_init(x, h, backward, err));
+    } else {
+        SPAR_TRY(sgemm_init(x, h, err));
+    }
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
-                              ROWS * STRIDE * sizeof(float), &logits, err));
+                              SP_HEAD_ROWS * SP_HEAD_STRIDE * sizeof(float), &logits, err));
     x->logits = logits;
 done:
     return status;
@@ -134,12 +154,12 @@ spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const void *h
                                const int32_t *target, int64_t R, float *logp, float *lse,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    head x = {.target = target, .R = R, .logp = logp, .lse = lse};
+    sp_head x = {.target = target, .R = R, .logp = logp, .lse = lse};
     void *stats = NULL;
     if (R == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(head_init(&x, be, w, h, err));
+    SPAR_TRY(head_init(&x, be, w, h, false, err));
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_STATS, (size_t)(2 * x.chunks * R), sizeof(float),
                               &stats, err));
     x.max = stats;
@@ -152,65 +172,34 @@ done:
 }
 
 /* d logp / d logit_j = [j = target] - p_j, times c. */
-static void make_gradient(head *x, const cell *at) {
+static void make_gradient(sp_head *x, const sp_head_cell *at) {
     for (int64_t i = 0; i < at->rows; i++) {
         const int64_t r = at->r0 + i;
-        float *row = at->logits + i * STRIDE;
+        float *row = at->logits + i * at->stride;
         x->simd->logits_grad(row, at->n, x->lse_in[r], x->c[r]);
         if (has_target(x, at, r)) {
             row[x->target[r] - at->v0] += x->c[r];
         }
-        if (x->bf16) {
+        if (x->be->compute == SP_COMPUTE_BF16) {
             x->simd->round_bf16(row, at->n, row);
         }
     }
 }
 
-static void add_dh(head *x, const cell *at, float *partial) {
-    const int64_t H = x->w.in;
-    const sp_sgemm g = {.accumulate = true,
-                        .M = at->rows,
-                        .N = H,
-                        .K = at->n,
-                        .lda = STRIDE,
-                        .ldb = H,
-                        .ldc = H,
-                        .a = at->logits,
-                        .b = x->values + at->v0 * H,
-                        .c = partial + at->r0 * H};
-    multiply(x, &g);
-}
-
-static void add_dw(head *x, const cell *at) {
-    const int64_t H = x->w.in;
-    const sp_sgemm g = {.transpose_a = true,
-                        .accumulate = true,
-                        .M = at->n,
-                        .N = H,
-                        .K = at->rows,
-                        .lda = STRIDE,
-                        .ldb = H,
-                        .ldc = H,
-                        .a = at->logits,
-                        .b = x->h + at->r0 * H,
-                        .c = x->dw + at->v0 * H};
-    multiply(x, &g);
-}
-
 /* A group owns its chunks' rows of dw and one partial sum of dh. */
 static void gradient_task(void *context, int task, int worker) {
-    head *x = context;
-    float *partial = x->partial + task * x->R * x->w.in;
-    memset(partial, 0, (size_t)(x->R * x->w.in) * sizeof *partial);
+    sp_head *x = context;
+    float *partial = x->partial + task * x->partial_rows * x->w.in;
+    memset(partial, 0, (size_t)(x->partial_rows * x->w.in) * sizeof *partial);
     const int64_t first = task * x->chunks / x->groups, last = (task + 1) * x->chunks / x->groups;
     for (int64_t chunk = first; chunk < last; chunk++) {
         for (int64_t block = 0; block < x->row_blocks; block++) {
-            const cell at = cell_at(x, chunk, block, worker);
-            make_logits(x, &at);
+            const sp_head_cell at = cell_at(x, chunk, block, worker);
+            x->products->logits(x, &at);
             make_gradient(x, &at);
-            add_dh(x, &at, partial);
+            x->products->add_dh(x, &at, partial);
             if (x->dw != NULL) {
-                add_dw(x, &at);
+                x->products->add_dw(x, &at);
             }
         }
     }
@@ -218,17 +207,17 @@ static void gradient_task(void *context, int task, int worker) {
 
 static void sum_task(void *context, int task, int worker) {
     (void)worker;
-    const head *x = context;
-    const int64_t at = (int64_t)task * ROWS * x->w.in;
-    const int64_t n = min64(ROWS, x->R - (int64_t)task * ROWS) * x->w.in;
+    const sp_head *x = context;
+    const int64_t at = (int64_t)task * SP_HEAD_ROWS * x->w.in;
+    const int64_t n = min64(SP_HEAD_ROWS, x->R - (int64_t)task * SP_HEAD_ROWS) * x->w.in;
     memcpy(x->dh + at, x->partial + at, (size_t)n * sizeof(float));
     for (int64_t group = 1; group < x->groups; group++) {
-        x->simd->add(x->partial + group * x->R * x->w.in + at, n, x->dh + at);
+        x->simd->add(x->partial + group * x->partial_rows * x->w.in + at, n, x->dh + at);
     }
 }
 
 /* As many as there are chunks, within the limits. */
-static int64_t count_groups(const head *x) {
+static int64_t count_groups(const sp_head *x) {
     const int64_t room = PARTIAL_BYTES / (int64_t)sizeof(float) / (x->R * x->w.in);
     const int64_t wanted = room < GROUPS_MIN ? GROUPS_MIN : min64(room, GROUPS_MAX);
     return min64(wanted, x->chunks);
@@ -238,15 +227,15 @@ spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const voi
                                    const int32_t *target, const float *lse, const float *c,
                                    int64_t R, float *dh, float *dw, spar_error *err) {
     spar_status status = SPAR_OK;
-    head x = {.target = target, .lse_in = lse, .c = c, .R = R, .dh = dh, .dw = dw};
+    sp_head x = {.target = target, .lse_in = lse, .c = c, .R = R, .dh = dh, .dw = dw};
     void *partial = NULL;
     if (R == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(head_init(&x, be, w, h, err));
+    SPAR_TRY(head_init(&x, be, w, h, true, err));
     x.groups = count_groups(&x);
-    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_PARTIAL, (size_t)(x.groups * R * w->in), sizeof(float),
-                              &partial, err));
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_PARTIAL, (size_t)(x.groups * x.partial_rows * w->in),
+                              sizeof(float), &partial, err));
     x.partial = partial;
     sp_pool_run(be->pool, (int)x.groups, gradient_task, &x);
     SPAR_TRY(sp_onednn_check(atomic_load(&x.status), "head_logp_bwd", err));

@@ -7,6 +7,7 @@
 #define SP_BACKEND_CPU_ONEDNN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "spar/status.h"
@@ -24,6 +25,42 @@ typedef struct sp_sgemm {
     float *c;
 } sp_sgemm;
 int sp_onednn_sgemm(const sp_sgemm *g);
+
+/* The engine with its products for fixed shapes ("kernels"), made on first use and kept. Kernels
+ * are requested by one thread at a time and never while others run; running them is safe from any
+ * thread that passes its own worker number. */
+typedef struct sp_dnn sp_dnn;
+typedef struct sp_dnn_kernel sp_dnn_kernel;
+
+typedef enum sp_dnn_type { SP_DNN_F32, SP_DNN_BF16 } sp_dnn_type;
+
+/* C [M,N] f32 (= or +=) A [M,K] B [K,N], all dense and row-major; A and B of `type`. packed: B is
+ * in the library's own layout for (type, N, K), made by sp_dnn_pack. */
+typedef struct sp_dnn_shape {
+    sp_dnn_type type;
+    int64_t M, N, K;
+    bool packed, accumulate;
+} sp_dnn_shape;
+
+spar_status sp_dnn_create(sp_dnn **out, int workers, spar_error *err);
+void sp_dnn_free(sp_dnn *dnn);
+
+/* *out is borrowed from dnn, until sp_dnn_trim drops it. */
+spar_status sp_dnn_get(sp_dnn *dnn, const sp_dnn_shape *shape, const sp_dnn_kernel **out,
+                       spar_error *err);
+/* Drop all kernels when very many have been made; called between ops. */
+void sp_dnn_trim(sp_dnn *dnn);
+/* Bytes of a packed B of this kernel. */
+size_t sp_dnn_packed_bytes(const sp_dnn_kernel *kernel);
+/* The library's name of the implementation: one with "ref" in it is no gain. */
+const char *sp_dnn_implementation(const sp_dnn_kernel *kernel);
+
+/* Both return oneDNN's status, 0 for success. */
+int sp_dnn_run(const sp_dnn *dnn, const sp_dnn_kernel *kernel, int worker, const void *a,
+               const void *b, float *c);
+/* packed = B, where B's element (k, n) is b[k row + n column] in f32. */
+int sp_dnn_pack(const sp_dnn *dnn, const sp_dnn_kernel *kernel, int worker, const float *b,
+                int64_t row, int64_t column, void *packed);
 
 /* INTERNAL with oneDNN's status when code is not 0. */
 spar_status sp_onednn_check(int code, const char *what, spar_error *err);

@@ -1,7 +1,7 @@
 /* Matrix products: cut into tiles by the sizes alone, each tile one oneDNN call on one thread. */
 #include <stdlib.h>
 
-#include "backend/cpu/onednn.h"
+#include "backend/cpu/packed.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
@@ -112,8 +112,14 @@ const float *sp_tuned_weight_values(const sp_weight *w) {
     return w->packed != NULL ? w->packed : w->data;
 }
 
+static bool has_primitives(const sp_backend *be) {
+    return ((const sp_tuned *)be->state)->dnn != NULL;
+}
+
 spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
-    (void)what;
+    if (has_primitives(be)) {
+        return sp_packed_prepare(be, w, what, err);
+    }
     if (be->compute == SP_COMPUTE_F32) {
         return SPAR_OK;
     }
@@ -129,13 +135,18 @@ spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar
 }
 
 void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
-    (void)be;
+    if (has_primitives(be)) {
+        sp_packed_release(w);
+    }
     free(w->packed);
     w->packed = NULL;
 }
 
 spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                             int64_t T, float *y, bool accumulate, spar_error *err) {
+    if (has_primitives(be)) {
+        return sp_packed_linear(be, w, bias, x, T, y, accumulate, err);
+    }
     const float *a = NULL;
     const spar_status status = sp_tuned_operand_f32(be, x, T * w->in, SP_SCRATCH_A, &a, err);
     if (status != SPAR_OK) {
@@ -158,6 +169,9 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
 
 spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                                float *dx, bool accumulate, spar_error *err) {
+    if (has_primitives(be)) {
+        return sp_packed_linear_dx(be, w, dy, T, dx, accumulate, err);
+    }
     const float *a = NULL;
     const spar_status status = sp_tuned_operand_f32(be, dy, T * w->out, SP_SCRATCH_A, &a, err);
     if (status != SPAR_OK) {
@@ -184,8 +198,8 @@ static void add_column_sums(const float *dy, int64_t T, int64_t out, float *dbia
     }
 }
 
-spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+static spar_status sgemm_dw(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
+                            int64_t T, float *dw, spar_error *err) {
     spar_status status = SPAR_OK;
     const float *a = NULL, *b = NULL;
     SPAR_TRY(sp_tuned_operand_f32(be, dy, T * out, SP_SCRATCH_A, &a, err));
@@ -202,8 +216,22 @@ spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const vo
                        .b = b,
                        .c = dw}};
     SPAR_TRY(run_product(be, &p, "linear_dw", err));
+done:
+    return status;
+}
+
+spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
+                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const float *values = NULL;
+    if (has_primitives(be)) {
+        SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, err));
+    } else {
+        SPAR_TRY(sgemm_dw(be, out, in, dy, x, T, dw, err));
+    }
     if (dbias != NULL) {
-        add_column_sums(a, T, out, dbias);
+        SPAR_TRY(sp_tuned_operand_f32(be, dy, T * out, SP_SCRATCH_A, &values, err));
+        add_column_sums(values, T, out, dbias);
     }
 done:
     return status;

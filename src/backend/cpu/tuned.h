@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/simd.h"
 
 enum { SP_DESCRIPTION_MAX = 96 };
@@ -32,6 +33,7 @@ enum {
 
 typedef struct sp_tuned {
     sp_isa isa;
+    sp_dnn *dnn; /* owned; NULL: products by dnnl_sgemm on f32 copies */
     sp_simd simd;
     sp_scratch scratch[SP_SCRATCH_COUNT];
 } sp_tuned;
@@ -39,6 +41,12 @@ typedef struct sp_tuned {
 /* Fill be->ops and be->state (the other fields are set), and say in one line what was chosen. */
 spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX], spar_error *err);
 void sp_tuned_free(sp_backend *be);
+
+/* Take the library's primitives with packed weights for products from now on, of either operand
+ * type: what bf16 does where it runs in hardware. Weights prepared before must be released first.
+ * Checks them against the reference on a small problem; UNSUPPORTED when they cannot be used here
+ * (and nothing changes). */
+spar_status sp_tuned_use_primitives(sp_backend *be, spar_error *err);
 
 /* *out = n * size bytes of scratch `slot`, 64-byte aligned, borrowed until the next request. */
 spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,

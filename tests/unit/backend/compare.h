@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "backend/cpu/tuned.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
@@ -37,6 +38,16 @@ static inline bench bench_open(sp_compute compute) {
         const sp_backend_kind kind = i == BENCH_REFERENCE ? SP_BACKEND_REFERENCE : SP_BACKEND_TUNED;
         assert_int_equal(
             sp_backend_create(&b.be[i], kind, compute, b.pools[i == 0 ? 0 : i - 1], NULL), SPAR_OK);
+    }
+    return b;
+}
+
+/* Like bench_open, with the tuned rows turned to oneDNN's primitives and packed weights: the way of
+ * native bf16, which in f32 runs on any CPU. */
+static inline bench bench_open_primitives(void) {
+    bench b = bench_open(SP_COMPUTE_F32);
+    for (int i = BENCH_ONE; i < BENCH_COUNT; i++) {
+        assert_int_equal(sp_tuned_use_primitives(b.be[i], NULL), SPAR_OK);
     }
     return b;
 }

@@ -1,0 +1,62 @@
+/* Inside the vocabulary head: fused_head.c walks the blocks, and makes their products by
+ * dnnl_sgemm; packed_head.c makes them by primitives with packed weights. */
+#ifndef SP_BACKEND_CPU_FUSED_HEAD_H
+#define SP_BACKEND_CPU_FUSED_HEAD_H
+
+#include "backend/cpu/packed.h"
+#include "backend/cpu/tuned.h"
+
+enum {
+    SP_HEAD_CHUNK = 512, /* of the vocabulary, at most */
+    SP_HEAD_ROWS = 128,  /* of h; the last ones are padded to SP_PACKED_PAD for primitives */
+    /* Apart from a power of two, which would crowd a few sets of the cache. */
+    SP_HEAD_STRIDE = SP_HEAD_CHUNK + 16
+};
+
+typedef struct sp_head sp_head;
+
+/* Rows r0 .. r0 + rows - 1 meet entries v0 .. v0 + n - 1. */
+typedef struct sp_head_cell {
+    int64_t r0, rows, v0, n;
+    int64_t stride; /* of logits */
+    float *logits;  /* [rows, stride]: logits, then their gradient; borrowed */
+    int worker;
+    bool last_rows, last_chunk;
+} sp_head_cell;
+
+/* The three products of a cell; errors are left in x->status. */
+typedef struct sp_head_products {
+    void (*logits)(sp_head *x, const sp_head_cell *at);
+    void (*add_dh)(sp_head *x, const sp_head_cell *at, float *partial);
+    void (*add_dw)(sp_head *x, const sp_head_cell *at);
+} sp_head_products;
+
+struct sp_head {
+    sp_backend *be;
+    const sp_simd *simd;
+    const sp_head_products *products;
+    sp_weight w;             /* sizes, and the packed copies */
+    const float *values, *h; /* sgemm: W and h in f32 */
+    const int32_t *target;
+    const float *lse_in, *c;
+    int64_t R, chunk, chunks, row_blocks, groups;
+    int64_t partial_rows; /* R, or padded */
+    float *max, *sum;     /* [chunks, R] */
+    float *logp, *lse, *dw, *dh;
+    float *partial; /* [groups, partial_rows, H] */
+    float *logits;  /* [workers, SP_HEAD_ROWS, SP_HEAD_STRIDE] */
+    atomic_int status;
+
+    /* primitives only */
+    const char *operand_h; /* h as given */
+    char *last_h;          /* its last block, padded */
+    char *operands;        /* [workers, 2, SP_HEAD_ROWS, SP_HEAD_CHUNK] */
+    /* By whether the rows are the last ones, and the chunk is. */
+    const sp_dnn_kernel *make_logits[2][2], *make_dh[2][2], *make_dw[2][2];
+};
+
+/* Turn x to primitives: kernels (backward's too when asked), padded h, chunks as packed. x->R,
+ * x->w, x->dw are set. */
+spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_error *err);
+
+#endif

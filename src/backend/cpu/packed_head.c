@@ -1,0 +1,128 @@
+#include <string.h>
+
+#include "backend/cpu/fused_head.h"
+
+static sp_dnn *dnn_of(const sp_head *x) {
+    return ((const sp_tuned *)x->be->state)->dnn;
+}
+
+static const sp_packed *packed_of(const sp_head *x) {
+    return x->w.packed;
+}
+
+static const char *h_rows(const sp_head *x, const sp_head_cell *at) {
+    return at->last_rows ? x->last_h
+                         : x->operand_h + (size_t)(at->r0 * x->w.in) * x->be->operand_size;
+}
+
+/* Operand buffer `which` (0, 1) of the cell's worker. */
+static char *operands(const sp_head *x, const sp_head_cell *at, int which) {
+    const size_t bytes = SP_HEAD_ROWS * SP_HEAD_CHUNK * x->be->operand_size;
+    return x->operands + ((size_t)at->worker * 2 + (size_t)which) * bytes;
+}
+
+static void run(sp_head *x, const sp_dnn_kernel *kernel, const sp_head_cell *at, const void *a,
+                const void *b, float *c) {
+    sp_onednn_single();
+    const int code = sp_dnn_run(dnn_of(x), kernel, at->worker, a, b, c);
+    if (code != 0) {
+        atomic_store(&x->status, code);
+    }
+}
+
+static int64_t tile_of(const sp_head *x, const sp_head_cell *at) {
+    return at->v0 / x->chunk;
+}
+
+static void logits(sp_head *x, const sp_head_cell *at) {
+    const sp_packed *w = packed_of(x);
+    run(x, x->make_logits[at->last_rows][at->last_chunk], at, h_rows(x, at),
+        w->forward + (size_t)tile_of(x, at) * w->forward_bytes, at->logits);
+}
+
+/* The gradient of the logits as a dense operand, padding rows zero. */
+static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
+    const sp_packed *w = packed_of(x);
+    const int64_t rows = sp_packed_rows(at->rows);
+    char *grad = operands(x, at, 0);
+    memset(at->logits + at->rows * at->stride, 0,
+           (size_t)((rows - at->rows) * at->stride) * sizeof(float));
+    if (x->be->compute == SP_COMPUTE_BF16) {
+        x->simd->to_bf16(at->logits, rows * at->n, (uint16_t *)(void *)grad);
+    } else {
+        memcpy(grad, at->logits, (size_t)(rows * at->n) * sizeof(float));
+    }
+    run(x, x->make_dh[at->last_rows][at->last_chunk], at, grad,
+        w->backward + (size_t)tile_of(x, at) * w->backward_bytes, partial + at->r0 * x->w.in);
+}
+
+/* After add_dh, whose operand it takes. */
+static void add_dw(sp_head *x, const sp_head_cell *at) {
+    const int64_t rows = sp_packed_rows(at->rows);
+    char *columns = operands(x, at, 1);
+    sp_packed_transpose(operands(x, at, 0), at->n, rows, at->n, x->be->operand_size, rows, columns);
+    run(x, x->make_dw[at->last_rows][at->last_chunk], at, columns, h_rows(x, at),
+        x->dw + at->v0 * x->w.in);
+}
+
+static spar_status get_kernels(sp_head *x, bool backward, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dnn *dnn = dnn_of(x);
+    const sp_dnn_type type = sp_packed_type(x->be);
+    const int64_t H = x->w.in, last = x->R - (x->row_blocks - 1) * SP_HEAD_ROWS;
+    for (int i = 0; i < 4; i++) {
+        const int r = i & 1, c = i >> 1;
+        const int64_t rows = sp_packed_rows(r ? last : SP_HEAD_ROWS);
+        const int64_t n = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk;
+        const sp_dnn_shape make_logits = {type, rows, n, H, true, false};
+        const sp_dnn_shape make_dh = {type, rows, H, n, true, true};
+        const sp_dnn_shape make_dw = {type, n, H, rows, false, true};
+        SPAR_TRY(sp_dnn_get(dnn, &make_logits, &x->make_logits[r][c], err));
+        if (backward) {
+            SPAR_TRY(sp_dnn_get(dnn, &make_dh, &x->make_dh[r][c], err));
+        }
+        if (backward && x->dw != NULL) {
+            SPAR_TRY(sp_dnn_get(dnn, &make_dw, &x->make_dw[r][c], err));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status pad_last_rows(sp_head *x, spar_error *err) {
+    const size_t row = (size_t)x->w.in * x->be->operand_size;
+    void *memory = NULL;
+    const spar_status status =
+        sp_tuned_scratch(x->be, SP_SCRATCH_A, SP_HEAD_ROWS, row, &memory, err);
+    if (status == SPAR_OK) {
+        const int64_t r0 = (x->row_blocks - 1) * SP_HEAD_ROWS, rows = x->R - r0;
+        memset(memory, 0, SP_HEAD_ROWS * row);
+        memcpy(memory, x->operand_h + (size_t)r0 * row, (size_t)rows * row);
+        x->last_h = memory;
+    }
+    return status;
+}
+
+spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_error *err) {
+    static const sp_head_products products = {logits, add_dh, add_dw};
+    spar_status status = SPAR_OK;
+    const sp_packed *w = packed_of(x);
+    void *memory = NULL;
+    if (w == NULL || w->forward == NULL || (backward && w->backward == NULL)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INTERNAL, "the head's weight was used before it was prepared"));
+    }
+    x->products = &products;
+    x->chunk = w->tile;
+    x->chunks = w->tiles;
+    x->partial_rows = sp_packed_rows(x->R);
+    x->operand_h = h;
+    sp_dnn_trim(dnn_of(x));
+    SPAR_TRY(get_kernels(x, backward, err));
+    SPAR_TRY(pad_last_rows(x, err));
+    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_B, (size_t)sp_pool_threads(x->be->pool) * 2,
+                              SP_HEAD_ROWS * SP_HEAD_CHUNK * x->be->operand_size, &memory, err));
+    x->operands = memory;
+done:
+    return status;
+}
