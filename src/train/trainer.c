@@ -1,25 +1,10 @@
-#include "train/trainer.h"
+#include "train/trainer_parts.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-
-struct sp_trainer {
-    spar_model *model; /* borrowed */
-    sp_trainer_options options;
-    float *grads; /* owned, flat like the weights */
-    sp_optimizer *optimizer;
-    sp_pass *pass;
-    sp_batch batch;
-    float *logp, *c; /* owned, [scored_capacity] */
-    size_t scored_capacity;
-    struct placed {
-        size_t chosen, rejected; /* first place in the scored list */
-    } * placed;                  /* owned, [examples of a micro-batch] */
-    size_t placed_capacity;
-};
 
 /* Matrices decay, norm gains and biases do not. */
 static spar_status make_segments(const sp_params *p, sp_optimizer_segment **out, int64_t *n,
@@ -328,17 +313,31 @@ done:
     return status;
 }
 
+static void note_gap(const float *trainer, const float *sampler, size_t n, sp_logp_gap *gap) {
+    for (size_t i = 0; sampler && i < n; i++) {
+        double d = fabs((double)trainer[i] - (double)sampler[i]);
+        gap->sum += d;
+        gap->max = d > gap->max ? d : gap->max;
+        gap->n++;
+    }
+}
+
 spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n, double *chosen,
-                             double *rejected, spar_error *err) {
+                             double *rejected, sp_logp_gap *gap, spar_error *err) {
     spar_status status = SPAR_OK;
+    memset(gap, 0, sizeof *gap);
     for (size_t at = 0; at < n;) {
         const sp_example *e = examples + at;
         size_t take = next_micro_batch(t, e, n - at);
         SPAR_TRY(forward(t, e, take, err));
         for (size_t i = 0; i < take; i++) {
-            chosen[at + i] = sum(t->logp + t->placed[i].chosen, e[i].n_chosen);
+            const float *logp = t->logp + t->placed[i].chosen;
+            chosen[at + i] = sum(logp, e[i].n_chosen);
+            note_gap(logp, e[i].kept_chosen, e[i].n_chosen, gap);
             if (rejected && e[i].rejected) {
-                rejected[at + i] = sum(t->logp + t->placed[i].rejected, e[i].n_rejected);
+                logp = t->logp + t->placed[i].rejected;
+                rejected[at + i] = sum(logp, e[i].n_rejected);
+                note_gap(logp, e[i].kept_rejected, e[i].n_rejected, gap);
             }
         }
         at += take;

@@ -16,7 +16,8 @@
 typedef struct sp_example {
     const int32_t *prompt, *chosen, *rejected; /* rejected NULL for SFT */
     size_t n_prompt, n_chosen, n_rejected;
-    double ref_chosen, ref_rejected; /* summed log-probs under the opponent */
+    double ref_chosen, ref_rejected;          /* summed log-probs under the opponent */
+    const float *kept_chosen, *kept_rejected; /* log-probs kept from sampling, by token; or NULL */
 } sp_example;
 
 /* Metrics of a step: means over its examples. */
@@ -50,9 +51,23 @@ spar_status sp_trainer_step(sp_trainer *trainer, const sp_example *examples, siz
                             const sp_loss *loss, const double *params, double lr,
                             sp_step_stats *stats, spar_error *err);
 
-/* Summed log-probs of both responses of each example under the model as it is, computed exactly as
- * sp_trainer_step computes them (same micro-batches): chosen [n], rejected [n] (may be NULL). */
+/* Absolute differences, by token, between log-probs kept from sampling and the trainer's own. */
+typedef struct sp_logp_gap {
+    double sum, max;
+    int64_t n;
+} sp_logp_gap;
+
+/* Summed log-probs of both responses of each example under the model as it is, computed by the pass
+ * that sp_trainer_step uses: chosen [n], rejected [n] (may be NULL). gap: out. */
 spar_status sp_trainer_score(sp_trainer *trainer, const sp_example *examples, size_t n,
-                             double *chosen, double *rejected, spar_error *err);
+                             double *chosen, double *rejected, sp_logp_gap *gap, spar_error *err);
+
+/* Weights, optimiser state and place (stage, step) in one safetensors file, all or nothing. */
+spar_status sp_trainer_save(sp_trainer *trainer, const char *path, int64_t stage, int64_t step,
+                            spar_error *err);
+/* The place that a saved state stands at; stage -1 where there is no file. */
+spar_status sp_trainer_state_place(const char *path, int64_t *stage, int64_t *step,
+                                   spar_error *err);
+spar_status sp_trainer_restore(sp_trainer *trainer, const char *path, spar_error *err);
 
 #endif
