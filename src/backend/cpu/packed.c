@@ -34,7 +34,7 @@ int64_t sp_packed_tile(int64_t out) {
 }
 
 int64_t sp_packed_rows(int64_t rows) {
-    return round_up(rows, SP_PACKED_PAD);
+    return rows < SP_PACKED_PAD ? rows : round_up(rows, SP_PACKED_PAD);
 }
 
 sp_dnn_type sp_packed_type(const sp_backend *be) {

@@ -10,7 +10,7 @@
 
 enum {
     SP_PACKED_ROWS = 64, /* of x in one product, at most */
-    SP_PACKED_PAD = 16,  /* the last rows are padded to a multiple of this */
+    SP_PACKED_PAD = 8,   /* this many rows or more are padded to a multiple of it */
     SP_PACKED_TILE = 512 /* of the outputs, at most */
 };
 
@@ -25,7 +25,7 @@ typedef struct sp_packed {
 
 /* Outputs of a tile of a weight with `out` outputs. */
 int64_t sp_packed_tile(int64_t out);
-/* Rows of a product, padded. */
+/* Rows of a product, padded: so that few kernels serve any number of rows. */
 int64_t sp_packed_rows(int64_t rows);
 
 sp_dnn_type sp_packed_type(const sp_backend *be);

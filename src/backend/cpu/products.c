@@ -1,13 +1,16 @@
 /* Matrix products: cut into tiles by the sizes alone, each tile one oneDNN call on one thread. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/packed.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
 enum {
-    TILE_M = 256,
-    TILE_N = 192, /* wider blocks of B fall out of the second-level cache */
+    TILE = 192,      /* of a dimension whose operand may be copied: a block stays in the cache */
+    TILE_LONG = 512, /* of the other dimension */
+    FEW_ROWS = 32,   /* up to which y^T = W x^T is faster than y = x W^T */
+    CROWDED = 256,   /* rows a multiple of this many floats apart crowd a few sets of the cache */
     CONVERT = 1 << 15
 };
 
@@ -15,7 +18,11 @@ enum {
 typedef struct product {
     sp_sgemm g; /* of the whole */
     const float *bias;
-    int64_t tiles_n;
+    int64_t tile_m, tile_n, tiles_n;
+    bool copy_a, copy_b; /* operands read by columns go through a dense copy of the tile */
+    bool swap;           /* few rows: the tile is made transposed */
+    float *space;        /* of all workers */
+    size_t space_floats;
     atomic_int status;
 } product;
 
@@ -36,13 +43,59 @@ static void put_bias(const product *p, const sp_sgemm *t, int64_t n0) {
     }
 }
 
+/* Copy x [K, n] with rows row apart to to [K, n]; the copy's leading dimension. */
+static int64_t copy_tile(const float *x, int64_t row, int64_t K, int64_t n, float *to) {
+    for (int64_t k = 0; k < K; k++) {
+        memcpy(to + k * n, x + k * row, (size_t)n * sizeof *to);
+    }
+    return n;
+}
+
+/* C^T = B^T A^T into the worker's space, then turned and added in place. */
+static int run_swapped(const product *p, const sp_sgemm *t, float *space) {
+    const sp_sgemm swapped = {.transpose_b = true,
+                              .M = t->N,
+                              .N = t->M,
+                              .K = t->K,
+                              .lda = t->ldb,
+                              .ldb = t->lda,
+                              .ldc = t->M,
+                              .a = t->b,
+                              .b = t->a,
+                              .c = space};
+    const int code = sp_onednn_sgemm(&swapped);
+    const bool add = t->accumulate || p->bias != NULL;
+    for (int64_t m = 0; m < t->M; m++) {
+        for (int64_t n = 0; n < t->N; n++) {
+            float *to = &t->c[m * t->ldc + n];
+            *to = (add ? *to : 0.0F) + space[n * t->M + m];
+        }
+    }
+    return code;
+}
+
+static int run_tile(const product *p, sp_sgemm *t, float *space) {
+    if (p->swap) {
+        return run_swapped(p, t, space);
+    }
+    if (p->copy_a) {
+        t->lda = copy_tile(t->a, t->lda, t->K, t->M, space);
+        t->a = space;
+        space += t->K * t->M;
+    }
+    if (p->copy_b) {
+        t->ldb = copy_tile(t->b, t->ldb, t->K, t->N, space);
+        t->b = space;
+    }
+    return sp_onednn_sgemm(t);
+}
+
 static void product_tile(void *context, int task, int worker) {
-    (void)worker;
     product *p = context;
-    const int64_t m0 = task / p->tiles_n * TILE_M, n0 = task % p->tiles_n * TILE_N;
+    const int64_t m0 = task / p->tiles_n * p->tile_m, n0 = task % p->tiles_n * p->tile_n;
     sp_sgemm t = p->g;
-    t.M = min64(TILE_M, p->g.M - m0);
-    t.N = min64(TILE_N, p->g.N - n0);
+    t.M = min64(p->tile_m, p->g.M - m0);
+    t.N = min64(p->tile_n, p->g.N - n0);
     t.a += p->g.transpose_a ? m0 : m0 * t.lda;
     t.b += p->g.transpose_b ? n0 * t.ldb : n0;
     t.c += m0 * t.ldc + n0;
@@ -51,20 +104,46 @@ static void product_tile(void *context, int task, int worker) {
         t.accumulate = true;
     }
     sp_onednn_single();
-    const int code = sp_onednn_sgemm(&t);
+    const int code = run_tile(p, &t, p->space + (size_t)worker * p->space_floats);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
 }
 
+/* How to cut, by the sizes alone. */
+static void plan_product(product *p) {
+    const sp_sgemm *g = &p->g;
+    p->copy_a = g->transpose_a && g->lda % CROWDED == 0 && g->M > TILE;
+    p->copy_b = !g->transpose_b && g->ldb % CROWDED == 0 && g->N > TILE;
+    p->swap = g->transpose_b && g->M <= FEW_ROWS;
+    /* A copy is worth more the longer the other side of its tile is. */
+    p->tile_m = p->copy_b && !p->copy_a ? TILE_LONG : TILE;
+    p->tile_n = p->copy_a && !p->copy_b ? TILE_LONG : TILE;
+    p->tiles_n = ceil_div(g->N, p->tile_n);
+    p->space_floats = 0;
+    if (p->swap) {
+        p->space_floats = FEW_ROWS * TILE;
+    } else {
+        p->space_floats += p->copy_a ? (size_t)(g->K * p->tile_m) : 0;
+        p->space_floats += p->copy_b ? (size_t)(g->K * p->tile_n) : 0;
+    }
+}
+
 static spar_status run_product(sp_backend *be, product *p, const char *what, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *space = NULL;
     if (p->g.M == 0 || p->g.N == 0) {
         return SPAR_OK;
     }
-    p->tiles_n = ceil_div(p->g.N, TILE_N);
+    plan_product(p);
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
+                              p->space_floats * sizeof(float), &space, err));
+    p->space = space;
     atomic_init(&p->status, 0);
-    sp_pool_run(be->pool, (int)(ceil_div(p->g.M, TILE_M) * p->tiles_n), product_tile, p);
-    return sp_onednn_check(atomic_load(&p->status), what, err);
+    sp_pool_run(be->pool, (int)(ceil_div(p->g.M, p->tile_m) * p->tiles_n), product_tile, p);
+    SPAR_TRY(sp_onednn_check(atomic_load(&p->status), what, err));
+done:
+    return status;
 }
 
 typedef struct conversion {

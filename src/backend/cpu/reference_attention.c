@@ -57,7 +57,7 @@ static double score(const query *x, const float *q, const float *k, int64_t row)
 
 /* Log-sum-exp of the visible scores; every query sees at least itself. */
 static double log_sum(const query *x, const float *q, const float *k) {
-    double max = -INFINITY, sum = 0;
+    double max = -(double)INFINITY, sum = 0;
     for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
         const key_range keys = visible(x, g);
         for (int64_t row = keys.first; row <= keys.last; row++) {

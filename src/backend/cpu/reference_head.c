@@ -19,7 +19,7 @@ spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const voi
                                    spar_error *err) {
     (void)err;
     for (int64_t r = 0; r < R; r++) {
-        double max = -INFINITY, sum = 0;
+        double max = -(double)INFINITY, sum = 0;
         for (int64_t j = 0; j < w->out; j++) {
             const double x = logit(be, w, h, r, j);
             if (x > max) {

@@ -177,13 +177,27 @@ static void swiglu_bwd(const float *gate, const float *up, const float *dy, int6
     }
 }
 
+/* Lanes apart, since not every compiler turns a plain maximum into vectors. */
 static float row_max(const float *x, int64_t n) {
-    float max = -INFINITY;
-#pragma omp simd reduction(max : max)
-    for (int64_t i = 0; i < n; i++) {
-        max = x[i] > max ? x[i] : max;
+    enum { LANES = 2 * SP_VEC };
+    float lanes[LANES];
+    for (int j = 0; j < LANES; j++) {
+        lanes[j] = -INFINITY;
     }
-    return max;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int j = 0; j < LANES; j++) {
+            lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    }
+    for (int j = 1; j < LANES; j++) {
+        lanes[0] = lanes[j] > lanes[0] ? lanes[j] : lanes[0];
+    }
+    return lanes[0];
 }
 
 static void logits_stats(const float *x, int64_t n, float *max, float *sum) {
