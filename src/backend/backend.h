@@ -34,8 +34,8 @@ typedef struct sp_weight {
 
 enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2 };
 
-/* A run of tokens of one sequence. Its keys and values lie in rows kv_start .. kv_start + kv_len - 1
- * of the key and value arrays; the last q_len of them belong to the queries q_start .. of this
+/* A run of tokens of one sequence. Its keys and values lie in rows kv_start .. kv_start + kv_len -
+ * 1 of the key and value arrays; the last q_len of them belong to the queries q_start .. of this
  * batch (q_len may be 0 for a segment that only others look at). Key i has position pos0 + i.
  * A query sees the keys of its own segment up to its own position, and all keys of the parent, the
  * parent's parent, ... (parent < own index, or -1), whose positions end where its own begin. With
@@ -71,8 +71,8 @@ typedef struct sp_ops {
     spar_status (*linear_dx)(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                              float *dx, bool accumulate, spar_error *err);
     /* dw [out,in] += dy^T x; dbias [out] += column sums of dy (when not NULL). Operands. */
-    spar_status (*linear_dw)(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                             const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
+    spar_status (*linear_dw)(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
+                             int64_t T, float *dw, float *dbias, spar_error *err);
 
     /* operand y [n] = x [n] */
     void (*to_operand)(sp_backend *be, const float *x, int64_t n, void *y);
@@ -126,11 +126,12 @@ typedef struct sp_ops {
                              spar_error *err);
     /* With c[r] = d loss / d logp[r]: dh [R,H] f32 =, dw [V,H] += (skipped when NULL). */
     spar_status (*head_logp_bwd)(sp_backend *be, const sp_weight *w, const void *h,
-                                 const int32_t *target, const float *lse, const float *c,
-                                 int64_t R, float *dh, float *dw, spar_error *err);
+                                 const int32_t *target, const float *lse, const float *c, int64_t R,
+                                 float *dh, float *dw, spar_error *err);
 
     /* y [n_rows,H] = x [rows[i],:]; and dx [rows[i],:] += dy [i,:] in the
-     * order of i (rows may repeat: a prompt's last row predicts the first token of every response). */
+     * order of i (rows may repeat: a prompt's last row predicts the first token of every response).
+     */
     void (*gather)(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
                    float *y);
     void (*scatter_add)(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
@@ -145,7 +146,11 @@ struct sp_backend {
     void *state;         /* owned by the implementation: scratch by worker, primitive cache */
 };
 
-typedef enum sp_backend_kind { SP_BACKEND_AUTO, SP_BACKEND_REFERENCE, SP_BACKEND_TUNED } sp_backend_kind;
+typedef enum sp_backend_kind {
+    SP_BACKEND_AUTO,
+    SP_BACKEND_REFERENCE,
+    SP_BACKEND_TUNED
+} sp_backend_kind;
 
 /* AUTO takes the tuned row where the CPU has AVX2 or better. bf16 compute runs on any CPU: where
  * the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32 (the

@@ -24,6 +24,12 @@ int sp_onednn_sgemm(const sp_sgemm *g) {
                            g->ldc);
 }
 
+int sp_onednn_int8(int64_t n, const uint8_t *a, const int8_t *b, int32_t *c) {
+    const int32_t offset = 0;
+    return (int)dnnl_gemm_u8s8s32('N', 'N', 'F', n, n, n, 1.0F, a, n, 0, b, n, 0, 0.0F, c, n,
+                                  &offset);
+}
+
 spar_status sp_onednn_check(int code, const char *what, spar_error *err) {
     if (code != 0) {
         return spar_fail(err, SPAR_INTERNAL, "%s: oneDNN %s failed with status %d", what,

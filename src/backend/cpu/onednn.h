@@ -26,6 +26,9 @@ typedef struct sp_sgemm {
 } sp_sgemm;
 int sp_onednn_sgemm(const sp_sgemm *g);
 
+/* C = A B for square matrices of n: u8 by s8 into s32. */
+int sp_onednn_int8(int64_t n, const uint8_t *a, const int8_t *b, int32_t *c);
+
 /* The engine with its products for fixed shapes ("kernels"), made on first use and kept. Kernels
  * are requested by one thread at a time and never while others run; running them is safe from any
  * thread that passes its own worker number. */
