@@ -10,7 +10,11 @@
  * 64-byte aligned, and do not alias unless said. "=" overwrites, "+=" accumulates.
  *
  * Determinism: work is cut by sizes alone, never by the thread count, and every reduction has a
- * fixed order: results are bit-identical for any number of threads.
+ * fixed order: results are bit-identical for any number of threads (on one CPU and library; another
+ * instruction set sums in another order).
+ *
+ * Threads: one op at a time per backend, since ops share its scratch. An op may set the OpenMP
+ * thread count of the calling thread to one, which oneDNN is run under.
  */
 #ifndef SP_BACKEND_BACKEND_H
 #define SP_BACKEND_BACKEND_H
@@ -152,7 +156,8 @@ typedef enum sp_backend_kind {
     SP_BACKEND_TUNED
 } sp_backend_kind;
 
-/* AUTO takes the tuned row where the CPU has AVX2 or better. bf16 compute runs on any CPU: where
+/* AUTO takes the tuned row. Its kernels are those of the CPU's instruction set, capped by the
+ * environment's SPAR_MAX_ISA=base|v3|v4 (for tests). bf16 compute runs on any CPU: where
  * the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32 (the
  * same values, without the speed). */
 spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute compute,
