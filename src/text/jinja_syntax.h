@@ -42,7 +42,7 @@ bool sp_jinja_lex(sp_jinja *r, const char *source, size_t n, sp_jtoken **tokens)
     X(TEST, test)            /* a is value(list) */                                                \
     X(AND, and)              /* a and b */                                                         \
     X(OR, or)                /* a or b */                                                          \
-    X(NOT, not )             /* not a */                                                           \
+    X(NOT, not)           /* not a */                                                           \
     X(COMPARE, compare)      /* a, then list of OPERAND */                                         \
     X(BINARY, binary)        /* a op b */                                                          \
     X(UNARY, unary)          /* op a */                                                            \

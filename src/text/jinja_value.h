@@ -103,7 +103,7 @@ typedef struct sp_jinja {
     spar_error error;
     const char *now;    /* borrowed, "YYYY-MM-DD" or NULL */
     sp_str *out;        /* where text goes: the render's, or a capture's */
-    struct sp_jscope *globals; /* owned by the arena */
+    sp_jval hole;       /* what the filter of a block is given */
 } sp_jinja;
 
 /* Note the first error. The forms return what their callers return. */
