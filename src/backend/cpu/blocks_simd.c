@@ -42,6 +42,24 @@ static void tile_one(const sp_block *p, int64_t m, int64_t n) {
     sp_vec_store(c, s);
 }
 
+/* One row by four vectors, for an odd last row. */
+static void tile_row(const sp_block *p, int64_t m, int64_t n) {
+    const float *a = p->a + m * p->a_row, *b = p->b + n;
+    float *c = p->c + m * p->c_row + n;
+    sp_vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    if (p->accumulate) {
+        s0 = sp_vec_load(c), s1 = sp_vec_load(c + SP_VEC);
+        s2 = sp_vec_load(c + 2 * SP_VEC), s3 = sp_vec_load(c + 3 * SP_VEC);
+    }
+    for (int64_t k = 0; k < p->K; k++, b += p->b_row) {
+        const float x = a[k * p->a_column];
+        s0 += x * sp_vec_load(b), s1 += x * sp_vec_load(b + SP_VEC);
+        s2 += x * sp_vec_load(b + 2 * SP_VEC), s3 += x * sp_vec_load(b + 3 * SP_VEC);
+    }
+    sp_vec_store(c, s0), sp_vec_store(c + SP_VEC, s1);
+    sp_vec_store(c + 2 * SP_VEC, s2), sp_vec_store(c + 3 * SP_VEC, s3);
+}
+
 static void tile_scalar(const sp_block *p, int64_t m, int64_t n) {
     const float *a = p->a + m * p->a_row;
     float sum = p->accumulate ? p->c[m * p->c_row + n] : 0.0F;
@@ -58,8 +76,8 @@ static void block_product(const sp_block *p) {
         for (; m + 2 <= p->M; m += 2) {
             tile_two(p, m, n);
         }
-        for (int64_t j = 0; m < p->M && j < QUAD; j += SP_VEC) {
-            tile_one(p, m, n + j);
+        if (m < p->M) {
+            tile_row(p, m, n);
         }
     }
     for (; n + SP_VEC <= p->N; n += SP_VEC) {
@@ -168,6 +186,54 @@ static void softmax_step(const sp_scores *p, float *max, float *sum, float *out,
     }
 }
 
+static float row_sum(float *s, int first, int last, float max) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int j = first; j < last; j++) {
+        s[j] = sp_exp(s[j] - max);
+        sum += s[j];
+    }
+    return sum;
+}
+
+static float row_max(const float *s, int first, int last) {
+    float lanes[SP_VEC];
+    int j = first;
+    for (int i = 0; i < SP_VEC; i++) {
+        lanes[i] = -INFINITY;
+    }
+    for (; j + SP_VEC <= last; j += SP_VEC) {
+#pragma omp simd
+        for (int i = 0; i < SP_VEC; i++) {
+            lanes[i] = s[j + i] > lanes[i] ? s[j + i] : lanes[i];
+        }
+    }
+    for (; j < last; j++) {
+        lanes[0] = s[j] > lanes[0] ? s[j] : lanes[0];
+    }
+    for (int i = 1; i < SP_VEC; i++) {
+        lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
+    }
+    return lanes[0];
+}
+
+static void softmax_step_rows(const sp_scores *p, float *max, float *sum, float *out, int64_t dim) {
+    float factor[SP_BLOCK_ROWS];
+    for (int r = 0; r < p->n_rows; r++) {
+        const float block_max = row_max(p->s + r * p->s_row, p->first[r], p->last[r]);
+        factor[r] = block_max > max[r] ? sp_exp(max[r] - block_max) : 1.0F;
+        max[r] = block_max > max[r] ? block_max : max[r];
+    }
+    rescale(p, factor, sum, out, dim);
+    for (int r = 0; r < p->n_rows; r++) {
+        float *s = p->s + r * p->s_row;
+        const int first = p->first[r], last = p->last[r] > first ? p->last[r] : first;
+        sum[r] += row_sum(s, first, last, max[r]);
+        memset(s, 0, (size_t)first * sizeof *s);
+        memset(s + last, 0, (size_t)(p->n_keys - last) * sizeof *s);
+    }
+}
+
 static void softmax_grad_columns(const sp_scores *p, const float *lse, const float *delta,
                                  float *dp) {
     for (int j = 0; j < p->n_keys; j++) {
@@ -200,6 +266,7 @@ void SP_SIMD_NAME(sp_simd_fill_blocks)(sp_simd *table) {
     table->block_dots = block_dots;
     table->transpose = transpose;
     table->softmax_step = softmax_step;
+    table->softmax_step_rows = softmax_step_rows;
     table->softmax_grad_columns = softmax_grad_columns;
     table->softmax_grad_rows = softmax_grad_rows;
 }

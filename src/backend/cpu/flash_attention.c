@@ -5,7 +5,7 @@
 #include "backend/cpu/operand.h"
 
 /* Rows up to which dot products beat the product with padded columns (a decoded token's heads). */
-enum { FEW_ROWS = 4 };
+enum { FEW_ROWS = 7 };
 
 typedef struct forward {
     sp_backend *be;
@@ -17,51 +17,90 @@ typedef struct forward {
     float *lse, *space;
 } forward;
 
-/* Scores of the seeing rows as [n keys, rows->padded]. */
-static void score_block(const sp_flash_rows *x, const float *k, sp_row_range *rows, int n) {
-    const sp_flash_space *w = &x->space;
-    const int64_t dim = x->a->head_dim, stride = x->a->n_kv_heads * dim;
-    sp_block p = {.M = n, .K = dim, .a = k, .a_row = stride, .a_column = 1, .c = w->s};
-    if (rows->n <= FEW_ROWS) {
-        rows->padded = rows->n;
-        p.N = p.c_row = rows->n;
-        p.b = w->q + rows->first * dim;
-        p.b_row = dim;
-        x->simd->block_dots(&p);
-        return;
-    }
-    sp_flash_widen(x, rows);
-    p.N = p.c_row = rows->padded;
-    p.b = w->q_columns + rows->first;
-    p.b_row = SP_BLOCK_ROWS;
+/* Where the score of (row, key) lies: row row_step + key key_step. */
+typedef struct layout {
+    int64_t row_step, key_step;
+} layout;
+
+/* out += P V */
+static void add_values(const sp_flash_rows *x, const float *v, const sp_row_range *rows, layout at,
+                       int n) {
+    const int64_t dim = x->a->head_dim;
+    const sp_block p = {.M = rows->padded,
+                        .N = dim,
+                        .K = n,
+                        .a = x->space.s,
+                        .a_row = at.row_step,
+                        .a_column = at.key_step,
+                        .b = v,
+                        .b_row = x->a->n_kv_heads * dim,
+                        .c = x->space.out + rows->first * dim,
+                        .c_row = dim,
+                        .accumulate = true};
     x->simd->block_product(&p);
+}
+
+static sp_scores scores_of(const sp_flash_rows *x, const sp_row_range *rows, int64_t step, int n) {
+    return (sp_scores){.s = x->space.s,
+                       .s_row = step,
+                       .n_rows = rows->padded,
+                       .n_keys = n,
+                       .first = x->first + rows->first,
+                       .last = x->last + rows->first};
+}
+
+/* Scores as [rows, keys], by dot products. */
+static void attend_few(sp_flash_rows *x, const float *k, const float *v, sp_row_range rows, int n) {
+    const int64_t dim = x->a->head_dim, first = rows.first;
+    rows.padded = rows.n;
+    const sp_block p = {.M = rows.n,
+                        .N = n,
+                        .K = dim,
+                        .a = x->space.q + first * dim,
+                        .a_row = dim,
+                        .a_column = 1,
+                        .b = k,
+                        .b_row = x->a->n_kv_heads * dim,
+                        .c = x->space.s,
+                        .c_row = SP_BLOCK_KEYS};
+    x->simd->block_dots(&p);
+    const sp_scores scores = scores_of(x, &rows, SP_BLOCK_KEYS, n);
+    x->simd->softmax_step_rows(&scores, x->max + first, x->sum + first, x->space.out + first * dim,
+                               dim);
+    add_values(x, v, &rows, (layout){SP_BLOCK_KEYS, 1}, n);
+}
+
+/* Scores as [keys, rows], by a product with the queries' columns. */
+static void attend_many(sp_flash_rows *x, const float *k, const float *v, sp_row_range rows,
+                        int n) {
+    const int64_t dim = x->a->head_dim;
+    sp_flash_widen(x, &rows);
+    const int64_t first = rows.first;
+    const sp_block p = {.M = n,
+                        .N = rows.padded,
+                        .K = dim,
+                        .a = k,
+                        .a_row = x->a->n_kv_heads * dim,
+                        .a_column = 1,
+                        .b = x->space.q_columns + first,
+                        .b_row = SP_BLOCK_ROWS,
+                        .c = x->space.s,
+                        .c_row = rows.padded};
+    x->simd->block_product(&p);
+    const sp_scores scores = scores_of(x, &rows, rows.padded, n);
+    x->simd->softmax_step(&scores, x->max + first, x->sum + first, x->space.out + first * dim, dim);
+    add_values(x, v, &rows, (layout){1, rows.padded}, n);
 }
 
 static void attend(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
     const forward *f = context;
-    const int64_t dim = x->a->head_dim, at = sp_flash_key_at(x, g, key);
-    sp_row_range rows = sp_flash_seeing(x);
-    score_block(x, f->k + at, &rows, n);
-    float *out = x->space.out + rows.first * dim;
-    const sp_scores scores = {.s = x->space.s,
-                              .s_row = rows.padded,
-                              .n_rows = rows.padded,
-                              .n_keys = n,
-                              .first = x->first + rows.first,
-                              .last = x->last + rows.first};
-    x->simd->softmax_step(&scores, x->max + rows.first, x->sum + rows.first, out, dim);
-    const sp_block p = {.M = rows.padded,
-                        .N = dim,
-                        .K = n,
-                        .a = x->space.s,
-                        .a_row = 1,
-                        .a_column = rows.padded,
-                        .b = f->v + at,
-                        .b_row = x->a->n_kv_heads * dim,
-                        .c = out,
-                        .c_row = dim,
-                        .accumulate = true};
-    x->simd->block_product(&p);
+    const int64_t at = sp_flash_key_at(x, g, key);
+    const sp_row_range rows = sp_flash_seeing(x);
+    if (rows.n <= FEW_ROWS) {
+        attend_few(x, f->k + at, f->v + at, rows, n);
+    } else {
+        attend_many(x, f->k + at, f->v + at, rows, n);
+    }
 }
 
 static void put_row(const forward *f, const sp_flash_rows *x, int r) {

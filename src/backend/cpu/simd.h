@@ -28,7 +28,7 @@ typedef struct sp_block {
 } sp_block;
 
 /* Scores of a block of keys and rows of queries. s [n_keys, s_row] has a column a row (transposed:
- * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (softmax_grad_rows). Row
+ * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (the others). Row
  * r sees the keys first[r] .. last[r] - 1, none when first >= last. */
 typedef struct sp_scores {
     float *s;
@@ -57,7 +57,7 @@ typedef struct sp_simd {
 
     void (*block_product)(const sp_block *p);
     /* C [M,N] = A B^T with contiguous rows of K elements (a_column 1, b_row apart): for the few
-     * columns of one decoded token. */
+     * rows of one decoded token. */
     void (*block_dots)(const sp_block *p);
     float (*dot)(const float *x, const float *y, int64_t n);
     /* y [columns, y_row] = transposed x [rows, x_row], times factor. */
@@ -66,6 +66,8 @@ typedef struct sp_simd {
     /* One step of the online softmax: raise max [rows], replace scores by exponentials (0 where
      * not visible), rescale sum [rows] and out [rows, dim], and add to sum. */
     void (*softmax_step)(const sp_scores *p, float *max, float *sum, float *out, int64_t dim);
+    /* The same for scores as [rows, keys]: for few rows. */
+    void (*softmax_step_rows)(const sp_scores *p, float *max, float *sum, float *out, int64_t dim);
     /* Scores to probabilities with the known log-sum-exp of each row (0 where not visible), and
      * dp, shaped like s, to the gradient of the scores: p (dp - delta). */
     void (*softmax_grad_columns)(const sp_scores *p, const float *lse, const float *delta,
