@@ -40,9 +40,9 @@ static void widen(const uint16_t *from, int64_t n, float *to) {
 static int float_square(const squares *s, char *a, char *b, float *c) {
     const int64_t n = s->n;
     if (s->type == SP_PROBE_BF16) {
-        /* As the emulation: A is widened for each product, B once an update. C is overwritten, so
-         * it may hold the narrow operand. */
-        widen((const uint16_t *)(void *)c, n * n, (float *)(void *)a);
+        /* As the emulation: A is widened for each product, B once an update. Any bf16 numbers will
+         * do for A, and B's memory holds some. */
+        widen((const uint16_t *)(void *)b, n * n, (float *)(void *)a);
     }
     const sp_sgemm g = {.transpose_b = true,
                         .M = n,

@@ -108,7 +108,7 @@ static void test_primitives(void **state) {
 
 /* Log-softmax from whole logits, in double. */
 static double naive_logp(const problem *p, int64_t r) {
-    double max = -INFINITY, sum = 0, logits[64];
+    double max = -(double)INFINITY, sum = 0, logits[64];
     for (int64_t j = 0; j < p->s.V; j++) {
         logits[j] = 0;
         for (int64_t i = 0; i < p->s.H; i++) {
