@@ -1,0 +1,128 @@
+#include "spar/chat_template.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/jinja_eval.h"
+
+enum { TEMPLATE_MAX = 4 << 20 }; /* bytes of source */
+
+struct spar_template {
+    sp_jinja compiled; /* owns the tree through its arena */
+    char *where;       /* owned */
+    const sp_jnode *body;
+};
+
+static void release(sp_jinja *r) {
+    sp_arena_release(&r->arena);
+}
+
+static spar_status report(const sp_jinja *r, spar_error *err) {
+    return r->failed ? spar_fail(err, r->error.code, "%s", r->error.message) : SPAR_OK;
+}
+
+spar_status spar_template_compile(spar_template **out, const char *source, size_t n,
+                                  const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_template *t = NULL;
+    *out = NULL;
+    SPAR_TRY(sp_mem_calloc((void **)&t, 1, sizeof *t, err));
+    SPAR_TRY(sp_mem_strdup(&t->where, where, strlen(where), err));
+    if (n > TEMPLATE_MAX) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT, "%s: a template of %zu bytes, expected at most %d",
+                           where, n, TEMPLATE_MAX));
+    }
+    sp_arena_init(&t->compiled.arena);
+    t->compiled.where = t->where;
+    t->body = sp_jinja_parse(&t->compiled, source, n);
+    SPAR_TRY(report(&t->compiled, err));
+    *out = t;
+    t = NULL;
+done:
+    spar_template_free(t);
+    return status;
+}
+
+void spar_template_free(spar_template *t) {
+    if (t != NULL) {
+        release(&t->compiled);
+        free(t->where);
+        free(t);
+    }
+}
+
+static bool define_text(sp_jinja *r, sp_jscope *scope, const char *name, const char *text) {
+    return text == NULL ||
+           sp_jinja_define(r, scope, name, sp_jinja_text(r, text, strlen(text)));
+}
+
+static bool define_builtins(sp_jinja *r, sp_jscope *scope) {
+    for (const sp_jrow *row = sp_jinja_builtins; row->name != NULL; row++) {
+        const sp_jval callable = sp_jinja_callable(r, (sp_jcallable){.row = row});
+        if (!sp_jinja_define(r, scope, row->name, callable)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool define_extra(sp_jinja *r, sp_jscope *scope, const json_t *extra) {
+    const char *key = NULL;
+    json_t *value = NULL;
+    if (extra != NULL && !json_is_object(extra)) {
+        sp_jinja_error(r, SPAR_INVALID, "the further variables must be an object");
+        return false;
+    }
+    json_object_foreach((json_t *)(uintptr_t)extra, key, value) {
+        if (!sp_jinja_define(r, scope, key, sp_jinja_from_json(r, value))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What the template sees, in transformers' order: later ones hide earlier ones. */
+static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *messages, const json_t *tools,
+                       const spar_render_options *o) {
+    if (!json_is_array(messages)) {
+        sp_jinja_error(r, SPAR_INVALID, "the messages must be an array");
+        return false;
+    }
+    return define_builtins(r, scope) && define_text(r, scope, "bos_token", o->bos) &&
+           define_text(r, scope, "eos_token", o->eos) &&
+           define_text(r, scope, "pad_token", o->pad) &&
+           define_text(r, scope, "unk_token", o->unk) &&
+           sp_jinja_define(r, scope, "messages", sp_jinja_from_json(r, messages)) &&
+           sp_jinja_define(r, scope, "tools", sp_jinja_from_json(r, tools)) &&
+           sp_jinja_define(r, scope, "documents", sp_jinja_none()) &&
+           sp_jinja_define(r, scope, "add_generation_prompt",
+                           sp_jinja_bool(o->add_generation_prompt)) &&
+           define_extra(r, scope, o->extra);
+}
+
+spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
+                                 const struct json_t *tools, const spar_render_options *options,
+                                 char **text, size_t *n, spar_error *err) {
+    const spar_render_options plain = {0};
+    const spar_render_options *o = options == NULL ? &plain : options;
+    spar_status status = SPAR_OK;
+    sp_str out = SP_STR_INIT;
+    sp_jinja r = {.where = t->where, .line = 1, .now = o->now, .out = &out};
+    *text = NULL;
+    sp_arena_init(&r.arena);
+    sp_jscope *globals = sp_jinja_scope(&r, NULL);
+    sp_jscope *scope = globals == NULL ? NULL : sp_jinja_scope(&r, globals);
+    if (scope != NULL && define_all(&r, globals, messages, tools, o)) {
+        sp_jinja_exec(&r, scope, t->body);
+    }
+    SPAR_TRY(report(&r, err));
+    if (n != NULL) {
+        *n = out.len;
+    }
+    SPAR_TRY(sp_str_take(&out, text, err));
+done:
+    sp_str_release(&out);
+    release(&r);
+    return status;
+}
