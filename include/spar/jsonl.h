@@ -1,0 +1,25 @@
+/* Rows of a data file: JSON Lines, or one JSON array of rows.
+ *
+ * A file whose first byte that is not white space is '[' is an array; any other has one row a
+ * line. Every row is an object. A byte order mark, CRLF and blank lines are fine. Rows are read one
+ * at a time, so a file may be larger than memory; a row may have 64 MiB.
+ */
+#ifndef SPAR_JSONL_H
+#define SPAR_JSONL_H
+
+#include <stdint.h>
+
+#include "spar/status.h"
+
+struct json_t; /* jansson's */
+typedef struct spar_jsonl spar_jsonl;
+
+SPAR_API spar_status spar_jsonl_open(spar_jsonl **out, const char *path /* "-": stdin */,
+                                     spar_error *err);
+/* *row: a new reference, NULL at the end. After an error the reader can only be freed. */
+SPAR_API spar_status spar_jsonl_next(spar_jsonl *jsonl, struct json_t **row, spar_error *err);
+/* The line at which the last row began, from 1; 0 before the first. */
+SPAR_API int64_t spar_jsonl_line(const spar_jsonl *jsonl);
+SPAR_API void spar_jsonl_free(spar_jsonl *jsonl); /* NULL is fine */
+
+#endif
