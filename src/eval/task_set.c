@@ -153,15 +153,15 @@ typedef struct making {
     sp_str key; /* "family:content" of the draft */
 } making;
 
-static bool acceptable(const making *m, const rules *rules, bool full) {
+static bool acceptable(const making *m, const rules *by, bool full) {
     const char *text = sp_str_get(&m->draft.prompt), *key = sp_str_get(&m->key);
     if (strings_have(&m->texts, text) || strings_have(&m->other_texts, text)) {
         return false;
     }
-    if (!rules->excluded && strings_have(&m->other_keys, key)) {
+    if (!by->excluded && strings_have(&m->other_keys, key)) {
         return false;
     }
-    return strings_have(&m->keys, key) ? rules->repeat : rules->beyond || !full;
+    return strings_have(&m->keys, key) ? by->repeat : by->beyond || !full;
 }
 
 /* Put the draft at place i of the set. */
@@ -204,18 +204,18 @@ static size_t draws_allowed(const request *r) {
 
 /* Problems of r stand at the places first, first + stride, ... of the set. share: the distinct keys
  * that the set may take unless the rules go beyond. */
-static spar_status run_pass(making *m, request *r, const rules *rules, uint64_t share, size_t first,
+static spar_status run_pass(making *m, request *r, const rules *by, uint64_t share, size_t first,
                             size_t stride, spar_error *err) {
     spar_status status = SPAR_OK;
     size_t fruitless = 0;
     for (uint64_t index = 0; r->taken < r->wanted && fruitless < draws_allowed(r); index++) {
         const bool full = r->keys >= share;
-        if (full && !rules->repeat) {
+        if (full && !by->repeat) {
             break;
         }
         SPAR_TRY(draw(m, r, index, err));
         fruitless++;
-        if (acceptable(m, rules, full)) {
+        if (acceptable(m, by, full)) {
             SPAR_TRY(take(m, r, first + stride * r->taken, err));
             fruitless = 0;
         }
