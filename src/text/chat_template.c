@@ -53,8 +53,7 @@ void spar_template_free(spar_template *t) {
 }
 
 static bool define_text(sp_jinja *r, sp_jscope *scope, const char *name, const char *text) {
-    return text == NULL ||
-           sp_jinja_define(r, scope, name, sp_jinja_text(r, text, strlen(text)));
+    return text == NULL || sp_jinja_define(r, scope, name, sp_jinja_text(r, text, strlen(text)));
 }
 
 static bool define_builtins(sp_jinja *r, sp_jscope *scope) {

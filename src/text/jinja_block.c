@@ -198,8 +198,7 @@ static sp_jnode *parse_with(sp_jparser *p) {
         sp_jnode *set = sp_jinja_node(p, JN_SET);
         if (set == NULL || (node->list != NULL && !sp_jinja_expect_op(p, ",")) ||
             (set->a = sp_jinja_parse_target(p, NULL, false)) == NULL ||
-            !sp_jinja_expect_op(p, "=") ||
-            (set->b = sp_jinja_parse_expression(p, true)) == NULL) {
+            !sp_jinja_expect_op(p, "=") || (set->b = sp_jinja_parse_expression(p, true)) == NULL) {
             return NULL;
         }
         *tail = set;

@@ -170,8 +170,7 @@ sp_jval sp_jinja_filter(sp_jinja *r, sp_jval name, sp_jval value, const sp_jargs
 bool sp_jinja_test(sp_jinja *r, sp_jval name, sp_jval value, const sp_jargs *args, bool *verdict) {
     const sp_jrow *row = sp_jinja_find_row(sp_jinja_tests, name, 0);
     if (row == NULL) {
-        sp_jinja_error(r, SPAR_INVALID, "no test named '%s'",
-                       name.kind == J_STR ? name.s->s : "?");
+        sp_jinja_error(r, SPAR_INVALID, "no test named '%s'", name.kind == J_STR ? name.s->s : "?");
         return false;
     }
     *verdict = value.kind != J_FAIL && sp_jinja_truth(sp_jinja_run_row(r, row, value, args));
@@ -236,8 +235,8 @@ bool sp_jinja_eval_args(sp_jinja *r, sp_jscope *scope, const sp_jnode *list, sp_
     gathered g = {sp_jinja_list(r, J_LIST, 4), sp_jinja_list(r, J_LIST, 0),
                   sp_jinja_list(r, J_LIST, 0)};
     for (; list != NULL && !r->failed; list = list->next) {
-        const bool plain = list->kind != JN_KEYWORD && list->kind != JN_STAR &&
-                           list->kind != JN_STAR2;
+        const bool plain =
+            list->kind != JN_KEYWORD && list->kind != JN_STAR && list->kind != JN_STAR2;
         if (!gather(r, list, sp_jinja_eval(r, scope, plain ? list : list->a), &g)) {
             return false;
         }
@@ -385,10 +384,10 @@ static sp_jval eval_unary(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
         return sp_jinja_float(negative ? -v.d : v.d);
     }
     if (!sp_jinja_as_int(v, &i)) {
-        return v.kind == J_UNDEF ? sp_jinja_fail(r, SPAR_INVALID, "%s", v.undef)
-                                 : sp_jinja_fail(r, SPAR_INVALID,
-                                                 "bad operand type for unary %s: '%s'", node->op,
-                                                 sp_jinja_type_name(v));
+        return v.kind == J_UNDEF
+                   ? sp_jinja_fail(r, SPAR_INVALID, "%s", v.undef)
+                   : sp_jinja_fail(r, SPAR_INVALID, "bad operand type for unary %s: '%s'", node->op,
+                                   sp_jinja_type_name(v));
     }
     return negative ? sp_jinja_binary(r, "-", sp_jinja_int(0), v) : sp_jinja_int(i);
 }
@@ -414,8 +413,9 @@ static sp_jval eval_condition(sp_jinja *r, sp_jscope *scope, const sp_jnode *nod
     }
     return node->c != NULL
                ? sp_jinja_eval(r, scope, node->c)
-               : sp_jinja_undefined(r, "the inline if-expression on line %d evaluated to false and "
-                                       "no else section was defined",
+               : sp_jinja_undefined(r,
+                                    "the inline if-expression on line %d evaluated to false and "
+                                    "no else section was defined",
                                     node->line);
 }
 

@@ -85,7 +85,7 @@ sp_jval sp_jinja_item(sp_jinja *r, sp_jval v, sp_jval key);
 sp_jval sp_jinja_slice(sp_jinja *r, sp_jval v, sp_jval start, sp_jval stop, sp_jval step);
 sp_jval sp_jinja_binary(sp_jinja *r, const char *op, sp_jval a, sp_jval b);
 sp_jval sp_jinja_printf(sp_jinja *r, sp_jval format, sp_jval arguments); /* format % arguments */
-sp_jval sp_jinja_loop_attr(sp_jinja *r, sp_jval loop, sp_jval name); /* ABSENT: has none */
+sp_jval sp_jinja_loop_attr(sp_jinja *r, sp_jval loop, sp_jval name);     /* ABSENT: has none */
 
 /* Statements (jinja_exec.c). */
 typedef enum sp_jflow { JF_FAIL, JF_NEXT, JF_BREAK, JF_CONTINUE } sp_jflow;

@@ -91,10 +91,10 @@ static bool bind_param(sp_jinja *r, sp_jscope *scope, const sp_jnode *param, con
         ++*used;
     }
     if (v.kind == J_ABSENT) {
-        v = param->a != NULL ? sp_jinja_eval(r, scope, param->a)
-                             : sp_jinja_undefined(r, "parameter '%.*s' was not provided",
-                                                  (int)(param->value.s->n & 0xff),
-                                                  param->value.s->s);
+        v = param->a != NULL
+                ? sp_jinja_eval(r, scope, param->a)
+                : sp_jinja_undefined(r, "parameter '%.*s' was not provided",
+                                     (int)(param->value.s->n & 0xff), param->value.s->s);
     }
     return sp_jinja_assign(r, scope, param->value.s, v);
 }
@@ -224,8 +224,9 @@ static sp_jflow run_loop(sp_jinja *r, sp_jscope *scope, const sp_jnode *node, sp
 
 sp_jval sp_jinja_call_loop(sp_jinja *r, const sp_jloop *loop, const sp_jargs *args) {
     if (!loop->node->recursive || args->n_pos != 1 || args->n_named > 0) {
-        return sp_jinja_fail(r, SPAR_INVALID, "the loop is not recursive, or is not called with "
-                                              "one thing to walk");
+        return sp_jinja_fail(r, SPAR_INVALID,
+                             "the loop is not recursive, or is not called with "
+                             "one thing to walk");
     }
     sp_str text = SP_STR_INIT;
     sp_str *outer = r->out;
@@ -253,8 +254,8 @@ static sp_jflow exec_print(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) 
 
 static sp_jflow exec_if(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
     for (const sp_jnode *branch = node->list; branch != NULL; branch = branch->next) {
-        const sp_jval v = branch->a == NULL ? sp_jinja_bool(true)
-                                            : sp_jinja_eval(r, scope, branch->a);
+        const sp_jval v =
+            branch->a == NULL ? sp_jinja_bool(true) : sp_jinja_eval(r, scope, branch->a);
         if (v.kind == J_FAIL) {
             return JF_FAIL;
         }

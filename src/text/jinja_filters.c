@@ -119,8 +119,7 @@ FILTER(escape) {
 FILTER(forceescape) {
     UNUSED;
     const sp_jval s = sp_jinja_str(r, v);
-    return s.kind == J_FAIL ? s
-                            : sp_jinja_escape(r, sp_jinja_borrow(r, s.s->s, s.s->n, false));
+    return s.kind == J_FAIL ? s : sp_jinja_escape(r, sp_jinja_borrow(r, s.s->s, s.s->n, false));
 }
 
 FILTER(center) {
@@ -207,9 +206,8 @@ FILTER(striptags) {
     for (size_t i = 0; s.kind == J_STR && i < s.s->n; i++) {
         const bool comment = s.s->n - i >= 4 && memcmp(s.s->s + i, "<!--", 4) == 0;
         const char *close = comment ? "-->" : ">";
-        const char *end = s.s->s[i] != '<'
-                              ? NULL
-                              : memmem(s.s->s + i, s.s->n - i, close, strlen(close));
+        const char *end =
+            s.s->s[i] != '<' ? NULL : memmem(s.s->s + i, s.s->n - i, close, strlen(close));
         if (end != NULL) {
             i = (size_t)(end - s.s->s) + strlen(close) - 1;
         } else {
@@ -217,11 +215,9 @@ FILTER(striptags) {
         }
     }
     const sp_jval bare = sp_jinja_take(r, &out, false);
-    const sp_jval words = bare.kind == J_FAIL
-                              ? bare
-                              : sp_jinja_split(r, bare, sp_jinja_none(), -1, false);
-    return words.kind == J_FAIL ? words
-                                : sp_jinja_join(r, sp_jinja_text(r, " ", 1), words, false);
+    const sp_jval words =
+        bare.kind == J_FAIL ? bare : sp_jinja_split(r, bare, sp_jinja_none(), -1, false);
+    return words.kind == J_FAIL ? words : sp_jinja_join(r, sp_jinja_text(r, " ", 1), words, false);
 }
 
 static void put_quoted(sp_str *out, const sp_jstr *s, bool query) {
@@ -409,9 +405,7 @@ FILTER(float) {
     if (v.kind == J_UNDEF) {
         return sp_jinja_fail(r, SPAR_INVALID, "%s", v.undef);
     }
-    return read_float(v, &d)         ? sp_jinja_float(d)
-           : a[0].kind == J_ABSENT ? sp_jinja_float(0)
-                                     : a[0];
+    return read_float(v, &d) ? sp_jinja_float(d) : a[0].kind == J_ABSENT ? sp_jinja_float(0) : a[0];
 }
 
 FILTER(abs) {
@@ -458,7 +452,7 @@ FILTER(round) {
         return sp_jinja_float((ceiling ? ceil(d) : floor(d)) / scale);
     }
     if (v.kind != J_FLOAT && places >= 0) {
-        return sp_jinja_int((int64_t)sp_jinja_number(v) == v.i || v.kind == J_INT ? v.i : v.b);
+        return sp_jinja_int(v.kind == J_INT ? v.i : (int64_t)v.b);
     }
     const double d = round_decimal(sp_jinja_number(v), places);
     return v.kind == J_FLOAT ? sp_jinja_float(d) : sp_jinja_int((int64_t)d);
@@ -468,7 +462,7 @@ const sp_jrow sp_jinja_filters[] = {
 #define X(name, params) {#name, params, sp_jinja_filter_##name, 0},
     SP_JINJA_SEQUENCE_FILTERS(X)
 #undef X
-    {"trim", "?chars", filter_trim, 0},
+        {"trim", "?chars", filter_trim, 0},
     {"length", "", filter_length, 0},
     {"count", "", filter_length, 0},
     {"default", "?default_value,?boolean", filter_default, 0},

@@ -253,8 +253,7 @@ static bool write_json_key(json_writer *w, sp_jval key) {
         return true;
     }
     if (key.kind != J_NONE && !sp_jinja_is_number(key)) {
-        sp_jinja_error(w->r, SPAR_INVALID,
-                       "keys must be str, int, float, bool or None, not %s",
+        sp_jinja_error(w->r, SPAR_INVALID, "keys must be str, int, float, bool or None, not %s",
                        sp_jinja_type_name(key));
         return false;
     }

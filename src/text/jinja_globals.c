@@ -10,9 +10,9 @@ static sp_jval global_raise(sp_jinja *r, sp_jval self, const sp_jval *a, const s
     (void)self;
     (void)args;
     const sp_jval text = sp_jinja_str(r, a[0]);
-    return text.kind == J_FAIL ? text : sp_jinja_fail(r, SPAR_INVALID, "%s", text.kind == J_STR
-                                                                               ? text.s->s
-                                                                               : "");
+    return text.kind == J_FAIL
+               ? text
+               : sp_jinja_fail(r, SPAR_INVALID, "%s", text.kind == J_STR ? text.s->s : "");
 }
 
 static int day_of_week(int y, int m, int d) {
@@ -46,10 +46,9 @@ static sp_jval global_strftime(sp_jinja *r, sp_jval self, const sp_jval *a, cons
     struct tm when;
     char text[512];
     if (r->now == NULL || !parse_date(r->now, &when)) {
-        return sp_jinja_fail(r, SPAR_INVALID,
-                             "the template asks for the date: expected YYYY-MM-DD, %s%s",
-                             r->now == NULL ? "none was given" : "found ",
-                             r->now == NULL ? "" : r->now);
+        return sp_jinja_fail(
+            r, SPAR_INVALID, "the template asks for the date: expected YYYY-MM-DD, %s%s",
+            r->now == NULL ? "none was given" : "found ", r->now == NULL ? "" : r->now);
     }
     if (a[0].kind != J_STR || a[0].s->n > 200) {
         return sp_jinja_fail(r, SPAR_INVALID, "strftime_now() expects a short format");
@@ -95,8 +94,8 @@ static sp_jval global_range(sp_jinja *r, sp_jval self, const sp_jval *a, const s
         return sp_jinja_failed();
     }
     const bool empty = step > 0 ? start >= stop : start <= stop;
-    const uint64_t width = step > 0 ? (uint64_t)stop - (uint64_t)start
-                                    : (uint64_t)start - (uint64_t)stop;
+    const uint64_t width =
+        step > 0 ? (uint64_t)stop - (uint64_t)start : (uint64_t)start - (uint64_t)stop;
     const uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
     const uint64_t n = empty ? 0 : (width - 1) / stride + 1;
     if (n > SP_JINJA_RANGE) {
@@ -148,8 +147,7 @@ static sp_jval global_dict(sp_jinja *r, sp_jval self, const sp_jval *a, const sp
     return build_dict(r, J_DICT, args);
 }
 
-static sp_jval global_namespace(sp_jinja *r, sp_jval self, const sp_jval *a,
-                                const sp_jargs *args) {
+static sp_jval global_namespace(sp_jinja *r, sp_jval self, const sp_jval *a, const sp_jargs *args) {
     (void)self;
     (void)a;
     return build_dict(r, J_NAMESPACE, args);
@@ -204,10 +202,14 @@ sp_jval sp_jinja_loop_attr(sp_jinja *r, sp_jval v, sp_jval name) {
         const char *name;
         sp_jval value;
     } rows[] = {
-        {"index", sp_jinja_int(i + 1)},         {"index0", sp_jinja_int(i)},
-        {"revindex", sp_jinja_int(n - i)},      {"revindex0", sp_jinja_int(n - i - 1)},
-        {"first", sp_jinja_bool(i == 0)},       {"last", sp_jinja_bool(i + 1 == n)},
-        {"length", sp_jinja_int(n)},            {"depth", sp_jinja_int(loop->depth)},
+        {"index", sp_jinja_int(i + 1)},
+        {"index0", sp_jinja_int(i)},
+        {"revindex", sp_jinja_int(n - i)},
+        {"revindex0", sp_jinja_int(n - i - 1)},
+        {"first", sp_jinja_bool(i == 0)},
+        {"last", sp_jinja_bool(i + 1 == n)},
+        {"length", sp_jinja_int(n)},
+        {"depth", sp_jinja_int(loop->depth)},
         {"depth0", sp_jinja_int(loop->depth - 1)},
     };
     for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {

@@ -69,8 +69,7 @@ static bool emit_data(lexer *x, size_t from, size_t to, char sign, bool variable
             to = line;
         }
     }
-    return to == from ||
-           emit(x, (sp_jtoken){.kind = JT_DATA, .text = x->s + from, .n = to - from});
+    return to == from || emit(x, (sp_jtoken){.kind = JT_DATA, .text = x->s + from, .n = to - from});
 }
 
 /* If "SIGN CLOSE" stands at x->at: move past it and the white space it eats. */
@@ -385,7 +384,8 @@ static bool lex_tag(lexer *x, bool block) {
 /* The next tag's opening at or after at, or n. */
 static size_t find_tag(const lexer *x, size_t at) {
     for (; at + 1 < x->n; at++) {
-        if (x->s[at] == '{' && (x->s[at + 1] == '{' || x->s[at + 1] == '%' || x->s[at + 1] == '#')) {
+        if (x->s[at] == '{' &&
+            (x->s[at + 1] == '{' || x->s[at + 1] == '%' || x->s[at + 1] == '#')) {
             return at;
         }
     }

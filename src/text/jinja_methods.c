@@ -36,20 +36,17 @@ static bool want_int(sp_jinja *r, sp_jval v, int64_t fallback, int64_t *out) {
 
 METHOD(strip) {
     UNUSED;
-    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], true, true)
-                                      : sp_jinja_failed();
+    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], true, true) : sp_jinja_failed();
 }
 
 METHOD(lstrip) {
     UNUSED;
-    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], true, false)
-                                      : sp_jinja_failed();
+    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], true, false) : sp_jinja_failed();
 }
 
 METHOD(rstrip) {
     UNUSED;
-    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], false, true)
-                                      : sp_jinja_failed();
+    return want_text_or_none(r, a[0]) ? sp_jinja_strip(r, v, a[0], false, true) : sp_jinja_failed();
 }
 
 static sp_jval split(sp_jinja *r, sp_jval v, const sp_jval *a, bool from_right) {
@@ -204,8 +201,7 @@ static sp_jval find(sp_jinja *r, sp_jval v, const sp_jval *a, bool last) {
         return sp_jinja_int(-1);
     }
     sp_jstr head = {.s = s.s->s, .n = (size_t)(found - s.s->s), .chars = SIZE_MAX};
-    return sp_jinja_int(start +
-                        (int64_t)sp_jinja_chars((sp_jval){.kind = J_STR, .s = &head}));
+    return sp_jinja_int(start + (int64_t)sp_jinja_chars((sp_jval){.kind = J_STR, .s = &head}));
 }
 
 METHOD(find) {

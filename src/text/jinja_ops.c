@@ -129,8 +129,7 @@ static sp_jval repeat_text(sp_jinja *r, sp_jval v, size_t times) {
     for (size_t i = 0; s != NULL && v.s->n > 0 && i < times; i++) {
         memcpy(s + i * v.s->n, v.s->s, v.s->n);
     }
-    return s == NULL ? sp_jinja_failed()
-                     : sp_jinja_borrow(r, s, v.s->n * times, v.s->markup);
+    return s == NULL ? sp_jinja_failed() : sp_jinja_borrow(r, s, v.s->n * times, v.s->markup);
 }
 
 static sp_jval repeat(sp_jinja *r, sp_jval v, int64_t times) {
@@ -196,8 +195,8 @@ static sp_jval find_method(sp_jinja *r, sp_jval v, sp_jval name) {
         return v.kind == J_LOOP ? sp_jinja_loop_attr(r, v, name) : (sp_jval){.kind = J_ABSENT};
     }
     if (row->run == NULL) {
-        return sp_jinja_undefined(r, "access to attribute '%s' of '%s' object is unsafe",
-                                  row->name, sp_jinja_type_name(v));
+        return sp_jinja_undefined(r, "access to attribute '%s' of '%s' object is unsafe", row->name,
+                                  sp_jinja_type_name(v));
     }
     return sp_jinja_callable(r, (sp_jcallable){.row = row, .self = v});
 }
@@ -266,9 +265,8 @@ sp_jval sp_jinja_item(sp_jinja *r, sp_jval v, sp_jval key) {
         found = sp_jinja_get(r, v, key);
     }
     if (found.kind == J_ABSENT && key.kind == J_STR) {
-        return v.kind == J_DICT ? find_method(r, v, key).kind == J_ABSENT
-                                      ? no_attribute(r, v, key)
-                                      : find_method(r, v, key)
+        return v.kind == J_DICT ? find_method(r, v, key).kind == J_ABSENT ? no_attribute(r, v, key)
+                                                                          : find_method(r, v, key)
                                 : sp_jinja_attr(r, v, key);
     }
     return found.kind == J_ABSENT ? no_attribute(r, v, key) : found;

@@ -115,8 +115,7 @@ bool sp_jinja_deeper(sp_jparser *p) {
 }
 
 /* A node with operands a and b, NULL when one of them failed. */
-static sp_jnode *join(sp_jparser *p, sp_jnode_kind kind, const char *op, sp_jnode *a,
-                      sp_jnode *b) {
+static sp_jnode *join(sp_jparser *p, sp_jnode_kind kind, const char *op, sp_jnode *a, sp_jnode *b) {
     sp_jnode *node = a == NULL || b == NULL ? NULL : sp_jinja_node(p, kind);
     if (node != NULL) {
         node->op = op;

@@ -94,8 +94,8 @@ static void put_padded(printer *p, const conversion *c, const char *s, size_t n,
 
 static bool put_text(printer *p, const conversion *c, sp_jval v) {
     sp_str text = SP_STR_INIT;
-    bool good = c->type == 'r' ? sp_jinja_put_repr(p->r, &text, v)
-                               : sp_jinja_put_str(p->r, &text, v);
+    bool good =
+        c->type == 'r' ? sp_jinja_put_repr(p->r, &text, v) : sp_jinja_put_str(p->r, &text, v);
     if (good) {
         sp_jstr s = {.s = sp_str_get(&text), .n = text.len, .chars = SIZE_MAX};
         if (c->precision >= 0) {
@@ -110,8 +110,8 @@ static bool put_text(printer *p, const conversion *c, sp_jval v) {
 static bool put_integer(printer *p, const conversion *c, sp_jval v) {
     char text[80];
     int64_t i = 0;
-    if (v.kind == J_FLOAT && c->type != 'x' && c->type != 'X' && c->type != 'o' &&
-        v.d > -9e18 && v.d < 9e18) {
+    if (v.kind == J_FLOAT && c->type != 'x' && c->type != 'X' && c->type != 'o' && v.d > -9e18 &&
+        v.d < 9e18) {
         v = sp_jinja_int((int64_t)v.d);
     }
     if (!sp_jinja_as_int(v, &i)) {
@@ -119,14 +119,18 @@ static bool put_integer(printer *p, const conversion *c, sp_jval v) {
     }
     const unsigned long long size = i < 0 ? 0ULL - (unsigned long long)i : (unsigned long long)i;
     const char *sign = i < 0 ? "-" : c->plus ? "+" : c->space ? " " : "";
-    const char *prefix = !c->alternate     ? ""
-                         : c->type == 'x'  ? "0x"
-                         : c->type == 'X'  ? "0X"
-                         : c->type == 'o'  ? "0o"
-                                           : "";
+    const char *prefix = !c->alternate    ? ""
+                         : c->type == 'x' ? "0x"
+                         : c->type == 'X' ? "0X"
+                         : c->type == 'o' ? "0o"
+                                          : "";
     char digits[32];
-    snprintf(digits, sizeof digits, c->type == 'x' ? "%llx" : c->type == 'X' ? "%llX"
-                                    : c->type == 'o' ? "%llo" : "%llu", size);
+    snprintf(digits, sizeof digits,
+             c->type == 'x'   ? "%llx"
+             : c->type == 'X' ? "%llX"
+             : c->type == 'o' ? "%llo"
+                              : "%llu",
+             size);
     snprintf(text, sizeof text, "%s%s%s", sign, prefix, digits);
     put_padded(p, c, text, strlen(text), true);
     return true;
@@ -140,7 +144,10 @@ static bool put_real(printer *p, const conversion *c, sp_jval v) {
     const double d = sp_jinja_number(v);
     const int precision = c->precision < 0 ? 6 : (int)c->precision;
     const char type = (char)(c->type | 32);
-    snprintf(text, sizeof text, type == 'e' ? "%+.*e" : type == 'g' ? "%+.*g" : "%+.*f",
+    snprintf(text, sizeof text,
+             type == 'e'   ? "%+.*e"
+             : type == 'g' ? "%+.*g"
+                           : "%+.*f",
              precision, d);
     const bool skip = text[0] == '+' && !c->plus;
     if (skip && c->space) {

@@ -33,8 +33,8 @@ static sp_jval attribute_of(sp_jinja *r, sp_jval item, sp_jval attribute) {
         for (; k < s->n && k < 18 && s->s[k] >= '0' && s->s[k] <= '9'; k++) {
             index = index * 10 + (s->s[k] - '0');
         }
-        item = sp_jinja_item(r, item,
-                             s->n > 0 && k == s->n ? sp_jinja_int(index) : parts.l->items[i]);
+        item =
+            sp_jinja_item(r, item, s->n > 0 && k == s->n ? sp_jinja_int(index) : parts.l->items[i]);
     }
     return r->failed ? sp_jinja_failed() : item;
 }
@@ -132,8 +132,8 @@ static sp_jval map_one(sp_jinja *r, sp_jval item, const sp_jargs *args, sp_jval 
 
 FILTER(map) {
     UNUSED;
-    const sp_jval attribute = args->n_pos == 0 ? named(args, "attribute")
-                                               : (sp_jval){.kind = J_ABSENT};
+    const sp_jval attribute =
+        args->n_pos == 0 ? named(args, "attribute") : (sp_jval){.kind = J_ABSENT};
     if (args->n_pos == 0 && attribute.kind == J_ABSENT) {
         return sp_jinja_fail(r, SPAR_INVALID, "map requires a filter argument");
     }
@@ -225,7 +225,9 @@ static void merge_sort(sorter *s, size_t from, size_t to) {
 static sp_jval sort_by(sp_jinja *r, sp_jval list, sp_jval keys, bool reverse) {
     const size_t n = list.l->n;
     sp_jval out = sp_jinja_list(r, J_LIST, n);
-    sorter s = {.r = r, .reverse = reverse, .spare_keys = sp_jinja_alloc(r, n * sizeof(sp_jval)),
+    sorter s = {.r = r,
+                .reverse = reverse,
+                .spare_keys = sp_jinja_alloc(r, n * sizeof(sp_jval)),
                 .spare_items = sp_jinja_alloc(r, n * sizeof(sp_jval))};
     for (size_t i = 0; i < n && !r->failed; i++) {
         sp_jinja_push(r, out, list.l->items[i]);
@@ -253,8 +255,8 @@ static sp_jval sort_keys(sp_jinja *r, sp_jval list, sp_jval attribute, bool case
         return keys_of(r, list, attribute, case_sensitive);
     }
     const sp_jval comma = sp_jinja_text(r, ",", 1);
-    const sp_jval parts = comma.kind == J_FAIL ? comma
-                                               : sp_jinja_split(r, attribute, comma, -1, false);
+    const sp_jval parts =
+        comma.kind == J_FAIL ? comma : sp_jinja_split(r, attribute, comma, -1, false);
     sp_jval keys = sp_jinja_list(r, J_LIST, list.l->n);
     for (size_t i = 0; i < list.l->n && !r->failed; i++) {
         sp_jval key = sp_jinja_list(r, J_TUPLE, 2);
@@ -331,8 +333,8 @@ FILTER(sum) {
 FILTER(join) {
     UNUSED;
     const sp_jval list = sp_jinja_iterate(r, v);
-    const sp_jval separator = a[0].kind == J_ABSENT ? sp_jinja_text(r, "", 0)
-                                                    : sp_jinja_str(r, a[0]);
+    const sp_jval separator =
+        a[0].kind == J_ABSENT ? sp_jinja_text(r, "", 0) : sp_jinja_str(r, a[0]);
     if (r->failed) {
         return sp_jinja_failed();
     }
@@ -414,8 +416,8 @@ FILTER(dictsort) {
     for (size_t i = 0; i < v.m->n && !r->failed; i++) {
         sp_jinja_push(r, pairs, sp_jinja_pair(r, v.m->keys[i], v.m->values[i]));
     }
-    const sp_jval keys = r->failed ? sp_jinja_failed()
-                                   : keys_of(r, pairs, sp_jinja_int(by_value), flag(a[0]));
+    const sp_jval keys =
+        r->failed ? sp_jinja_failed() : keys_of(r, pairs, sp_jinja_int(by_value), flag(a[0]));
     return keys.kind == J_FAIL ? keys : sort_by(r, pairs, keys, flag(a[2]));
 }
 

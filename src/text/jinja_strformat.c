@@ -131,9 +131,11 @@ static sp_jval number_text(formatter *f, const spec *c, sp_jval v) {
         snprintf(digits_text, sizeof digits_text, ".%d", (int)c->precision);
     }
     snprintf(format, sizeof format, "%%%s%s%s%c%s",
-             c->sign == '+' ? "+" : c->sign == ' ' ? " " : "", c->alternate ? "#" : "",
-             type == 'r' && c->precision < 0 ? "" : digits_text,
-             percent                          ? 'f'
+             c->sign == '+'   ? "+"
+             : c->sign == ' ' ? " "
+                              : "",
+             c->alternate ? "#" : "", type == 'r' && c->precision < 0 ? "" : digits_text,
+             percent                            ? 'f'
              : type == 'r' && c->precision >= 0 ? 'g'
                                                 : type,
              percent ? "%%" : "");

@@ -32,25 +32,25 @@ bool sp_jinja_lex(sp_jinja *r, const char *source, size_t n, sp_jtoken **tokens)
 
 /* X(kind, evaluator): the expressions. a, b, c are operands; list is the first of many. */
 #define SP_JINJA_EXPRESSIONS(X)                                                                    \
-    X(CONST, constant)       /* value */                                                           \
-    X(NAME, name)            /* value: the name */                                                 \
-    X(ATTR, attribute)       /* a.value */                                                         \
-    X(ITEM, item)            /* a[b] */                                                            \
-    X(SLICE, slice)          /* a[b:c:d], each but a may be NULL; only under ITEM */               \
-    X(CALL, call)            /* a(list) */                                                         \
-    X(FILTER, filter)        /* a | value(list) */                                                 \
-    X(TEST, test)            /* a is value(list) */                                                \
-    X(AND, and)              /* a and b */                                                         \
-    X(OR, or)                /* a or b */                                                          \
-    X(NOT, not)           /* not a */                                                           \
-    X(COMPARE, compare)      /* a, then list of OPERAND */                                         \
-    X(BINARY, binary)        /* a op b */                                                          \
-    X(UNARY, unary)          /* op a */                                                            \
-    X(CONCAT, concat)        /* list joined by ~ */                                                \
-    X(CONDITION, condition)  /* a if b else c (NULL) */                                            \
-    X(LIST, list)            /* [list] */                                                          \
-    X(TUPLE, tuple)          /* (list) */                                                          \
-    X(DICT, dict)            /* {list}: each a PAIR */
+    X(CONST, constant)      /* value */                                                            \
+    X(NAME, name)           /* value: the name */                                                  \
+    X(ATTR, attribute)      /* a.value */                                                          \
+    X(ITEM, item)           /* a[b] */                                                             \
+    X(SLICE, slice)         /* a[b:c:d], each but a may be NULL; only under ITEM */                \
+    X(CALL, call)           /* a(list) */                                                          \
+    X(FILTER, filter)       /* a | value(list) */                                                  \
+    X(TEST, test)           /* a is value(list) */                                                 \
+    X(AND, and)             /* a and b */                                                          \
+    X(OR, or)               /* a or b */                                                           \
+    X(NOT, not )            /* not a */                                                            \
+    X(COMPARE, compare)     /* a, then list of OPERAND */                                          \
+    X(BINARY, binary)       /* a op b */                                                           \
+    X(UNARY, unary)         /* op a */                                                             \
+    X(CONCAT, concat)       /* list joined by ~ */                                                 \
+    X(CONDITION, condition) /* a if b else c (NULL) */                                             \
+    X(LIST, list)           /* [list] */                                                           \
+    X(TUPLE, tuple)         /* (list) */                                                           \
+    X(DICT, dict)           /* {list}: each a PAIR */
 
 /* X(kind, executor): the statements. body and orelse are lists of statements. */
 #define SP_JINJA_STATEMENTS(X)                                                                     \
@@ -59,41 +59,41 @@ bool sp_jinja_lex(sp_jinja *r, const char *source, size_t n, sp_jtoken **tokens)
     X(IF, if)                /* list of BRANCH (a, NULL for else; body) */                         \
     X(FOR, for)              /* a: target, b: what to walk, c: filter; body, orelse; recursive */  \
     X(SET, set)              /* a: target, b: value */                                             \
-    X(SET_BLOCK, set_block)  /* a: target, b: filter over HOLE or NULL; body */                    \
-    X(MACRO, macro)          /* value: name; list: of PARAM; body */                               \
-    X(CALL_BLOCK, call_block) /* a: the call; list, body: of caller() */                           \
+    X(SET_BLOCK, set_block)       /* a: target, b: filter over HOLE or NULL; body */               \
+    X(MACRO, macro)               /* value: name; list: of PARAM; body */                          \
+    X(CALL_BLOCK, call_block)     /* a: the call; list, body: of caller() */                       \
     X(FILTER_BLOCK, filter_block) /* b: filter over HOLE; body */                                  \
-    X(WITH, with)            /* list: of SET; body */                                              \
-    X(SCOPE, scope)          /* body: in a scope of its own */                                     \
+    X(WITH, with)                 /* list: of SET; body */                                         \
+    X(SCOPE, scope)               /* body: in a scope of its own */                                \
     X(BREAK, break)                                                                                \
     X(CONTINUE, continue)
 
 typedef enum sp_jnode_kind {
 #define X(name, function) JN_##name,
     SP_JINJA_EXPRESSIONS(X)
-    JN_HOLE, /* what a filter of a block filters; evaluates to value given at run time */
-    JN_PAIR,    /* a: b of a dict */
-    JN_OPERAND, /* op a of a comparison */
-    JN_KEYWORD, /* value=a of a call */
-    JN_STAR,    /* *a of a call */
-    JN_STAR2,   /* **a of a call */
-    JN_NSREF,   /* target name.attribute: value, b->value */
+        JN_HOLE, /* what a filter of a block filters; evaluates to value given at run time */
+    JN_PAIR,     /* a: b of a dict */
+    JN_OPERAND,  /* op a of a comparison */
+    JN_KEYWORD,  /* value=a of a call */
+    JN_STAR,     /* *a of a call */
+    JN_STAR2,    /* **a of a call */
+    JN_NSREF,    /* target name.attribute: value, b->value */
     JN_BRANCH,
-    JN_PARAM, /* value: name, a: default or NULL */
+    JN_PARAM,     /* value: name, a: default or NULL */
     JN_STATEMENT, /* not a node: statements follow */
     SP_JINJA_STATEMENTS(X)
 #undef X
-    JN_COUNT
+        JN_COUNT
 } sp_jnode_kind;
 
 typedef struct sp_jnode sp_jnode;
 struct sp_jnode {
     sp_jnode_kind kind;
     int line;
-    bool recursive;  /* FOR */
+    bool recursive;   /* FOR */
     bool uses_caller; /* MACRO: names caller, so one may be passed */
     bool uses_varargs, uses_kwargs;
-    const char *op;  /* BINARY, UNARY, OPERAND: the operator as written; "notin" */
+    const char *op; /* BINARY, UNARY, OPERAND: the operator as written; "notin" */
     sp_jval value;
     sp_jnode *a, *b, *c, *d;
     sp_jnode *list, *body, *orelse;

@@ -118,8 +118,7 @@ TEST(ne) {
 TEST(lt) {
     UNUSED;
     int order = 0;
-    return sp_jinja_compare(r, v, a[0], "<", &order) ? sp_jinja_bool(order < 0)
-                                                     : sp_jinja_failed();
+    return sp_jinja_compare(r, v, a[0], "<", &order) ? sp_jinja_bool(order < 0) : sp_jinja_failed();
 }
 
 TEST(le) {
@@ -132,8 +131,7 @@ TEST(le) {
 TEST(gt) {
     UNUSED;
     int order = 0;
-    return sp_jinja_compare(r, v, a[0], ">", &order) ? sp_jinja_bool(order > 0)
-                                                     : sp_jinja_failed();
+    return sp_jinja_compare(r, v, a[0], ">", &order) ? sp_jinja_bool(order > 0) : sp_jinja_failed();
 }
 
 TEST(ge) {

@@ -156,8 +156,7 @@ static sp_jval rsplit_on(sp_jinja *r, sp_jval s, const sp_jstr *by, int64_t limi
     return r->failed ? sp_jinja_failed() : list;
 }
 
-sp_jval sp_jinja_split(sp_jinja *r, sp_jval s, sp_jval separator, int64_t limit,
-                       bool from_right) {
+sp_jval sp_jinja_split(sp_jinja *r, sp_jval s, sp_jval separator, int64_t limit, bool from_right) {
     if (!sp_jinja_step(r, s.s->n / 64)) {
         return sp_jinja_failed();
     }
@@ -259,9 +258,7 @@ sp_jval sp_jinja_pad(sp_jinja *r, sp_jval s, int64_t width, char fill, int where
                              (long long)width);
     }
     /* str.center puts the odd space to the left when the width is odd */
-    const size_t left = where > 0   ? pad
-                        : where < 0 ? 0
-                                    : pad / 2 + (pad & (size_t)width & 1);
+    const size_t left = where > 0 ? pad : where < 0 ? 0 : pad / 2 + (pad & (size_t)width & 1);
     sp_str out = SP_STR_INIT;
     for (size_t i = 0; i < left; i++) {
         sp_str_putc(&out, fill);
@@ -281,8 +278,8 @@ sp_jval sp_jinja_join(sp_jinja *r, sp_jval separator, sp_jval items, bool strict
         const sp_jval item = items.l->items[i];
         sp_str_append(&out, separator.s->s, i > 0 ? separator.s->n : 0);
         if (strict && item.kind != J_STR) {
-            sp_jinja_error(r, SPAR_INVALID, "sequence item %zu: expected str instance, %s found",
-                           i, sp_jinja_type_name(item));
+            sp_jinja_error(r, SPAR_INVALID, "sequence item %zu: expected str instance, %s found", i,
+                           sp_jinja_type_name(item));
         }
         if (markup && item.kind == J_STR) {
             sp_jinja_put_escaped(&out, item.s);

@@ -467,8 +467,8 @@ bool sp_jinja_has_length(sp_jval v) {
 }
 
 size_t sp_jinja_length(sp_jval v) {
-    return v.kind == J_UNDEF ? 0
-           : v.kind == J_STR ? sp_jinja_chars(v)
+    return v.kind == J_UNDEF  ? 0
+           : v.kind == J_STR  ? sp_jinja_chars(v)
            : v.kind == J_DICT ? v.m->n
                               : v.l->n;
 }
@@ -529,8 +529,8 @@ bool sp_jinja_contains(sp_jinja *r, sp_jval container, sp_jval item, bool *found
                            sp_jinja_type_name(item));
             return false;
         }
-        *found = item.s->n == 0 ||
-                 memmem(container.s->s, container.s->n, item.s->s, item.s->n) != NULL;
+        *found =
+            item.s->n == 0 || memmem(container.s->s, container.s->n, item.s->s, item.s->n) != NULL;
         return sp_jinja_step(r, container.s->n / 64);
     }
     if (container.kind == J_DICT) {
@@ -549,12 +549,12 @@ bool sp_jinja_contains(sp_jinja *r, sp_jval container, sp_jval item, bool *found
 
 const char *sp_jinja_type_name(sp_jval v) {
     static const char *const names[] = {
-        [J_FAIL] = "failure",       [J_ABSENT] = "nothing",  [J_UNDEF] = "Undefined",
-        [J_NONE] = "NoneType",      [J_BOOL] = "bool",       [J_INT] = "int",
-        [J_FLOAT] = "float",        [J_STR] = "str",         [J_LIST] = "list",
-        [J_TUPLE] = "tuple",        [J_DICT] = "dict",       [J_VIEW] = "dict_view",
-        [J_GEN] = "generator",      [J_RANGE] = "range",     [J_NAMESPACE] = "Namespace",
-        [J_CALLABLE] = "function",  [J_LOOP] = "LoopContext", [J_CYCLER] = "Cycler",
+        [J_FAIL] = "failure",      [J_ABSENT] = "nothing",   [J_UNDEF] = "Undefined",
+        [J_NONE] = "NoneType",     [J_BOOL] = "bool",        [J_INT] = "int",
+        [J_FLOAT] = "float",       [J_STR] = "str",          [J_LIST] = "list",
+        [J_TUPLE] = "tuple",       [J_DICT] = "dict",        [J_VIEW] = "dict_view",
+        [J_GEN] = "generator",     [J_RANGE] = "range",      [J_NAMESPACE] = "Namespace",
+        [J_CALLABLE] = "function", [J_LOOP] = "LoopContext", [J_CYCLER] = "Cycler",
         [J_JOINER] = "Joiner",
     };
     return v.kind == J_VIEW ? v.l->label : names[v.kind];

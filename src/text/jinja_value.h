@@ -82,8 +82,8 @@ typedef struct sp_jval {
 struct sp_jlist {
     sp_jval *items;
     size_t n, capacity;
-    size_t pos;        /* GEN: items already taken; CYCLER, JOINER: turns taken */
-    const char *label; /* VIEW: "dict_keys", ... */
+    size_t pos;                /* GEN: items already taken; CYCLER, JOINER: turns taken */
+    const char *label;         /* VIEW: "dict_keys", ... */
     int64_t start, stop, step; /* RANGE: for its repr */
 };
 
@@ -101,9 +101,9 @@ typedef struct sp_jinja {
     int line;          /* of the statement or expression under way */
     bool failed;
     spar_error error;
-    const char *now;    /* borrowed, "YYYY-MM-DD" or NULL */
-    sp_str *out;        /* where text goes: the render's, or a capture's */
-    sp_jval hole;       /* what the filter of a block is given */
+    const char *now; /* borrowed, "YYYY-MM-DD" or NULL */
+    sp_str *out;     /* where text goes: the render's, or a capture's */
+    sp_jval hole;    /* what the filter of a block is given */
 } sp_jinja;
 
 /* Note the first error. The forms return what their callers return. */
@@ -127,10 +127,10 @@ sp_jval sp_jinja_undefined(sp_jinja *r, const char *fmt, ...) SPAR_PRINTF(2, 3);
 sp_jval sp_jinja_text(sp_jinja *r, const char *s, size_t n);
 sp_jval sp_jinja_borrow(sp_jinja *r, const char *s, size_t n, bool markup);
 sp_jval sp_jinja_take(sp_jinja *r, sp_str *s, bool markup); /* copies and releases s */
-bool sp_jinja_room(sp_jinja *r, const sp_str *s); /* a builder within the memory budget? */
-size_t sp_jinja_chars(sp_jval v);                 /* code points of a string */
+bool sp_jinja_room(sp_jinja *r, const sp_str *s);   /* a builder within the memory budget? */
+size_t sp_jinja_chars(sp_jval v);                   /* code points of a string */
 size_t sp_jinja_offset(const sp_jstr *s, size_t i); /* byte offset of code point i */
-bool sp_jinja_is(sp_jval v, const char *text);       /* a string equal to text? */
+bool sp_jinja_is(sp_jval v, const char *text);      /* a string equal to text? */
 bool sp_jinja_same_text(const sp_jstr *a, const sp_jstr *b);
 
 /* Lists (any kind that holds one) and dicts. */
@@ -146,8 +146,8 @@ sp_jval sp_jinja_get(sp_jinja *r, sp_jval dict, sp_jval key);
 
 /* Python's view of values. */
 bool sp_jinja_truth(sp_jval v);
-bool sp_jinja_is_number(sp_jval v); /* bool, int or float */
-double sp_jinja_number(sp_jval v);  /* of such a value */
+bool sp_jinja_is_number(sp_jval v);            /* bool, int or float */
+double sp_jinja_number(sp_jval v);             /* of such a value */
 bool sp_jinja_as_int(sp_jval v, int64_t *out); /* int or bool */
 bool sp_jinja_equal(sp_jinja *r, sp_jval a, sp_jval b);
 /* *order < 0, 0, > 0; false (and an error noted) where the two have no order. */
