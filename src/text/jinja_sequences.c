@@ -132,6 +132,9 @@ static sp_jval map_one(sp_jinja *r, sp_jval item, const sp_jargs *args, sp_jval 
 
 FILTER(map) {
     UNUSED;
+    if (!sp_jinja_truth(v)) { /* none too, which cannot be walked */
+        return sp_jinja_list(r, J_GEN, 0);
+    }
     const sp_jval attribute =
         args->n_pos == 0 ? named(args, "attribute") : (sp_jval){.kind = J_ABSENT};
     if (args->n_pos == 0 && attribute.kind == J_ABSENT) {
@@ -148,6 +151,9 @@ FILTER(map) {
 
 static sp_jval select_items(sp_jinja *r, sp_jval v, const sp_jargs *args, bool by_attribute,
                             bool keep) {
+    if (!sp_jinja_truth(v)) { /* none too, which cannot be walked */
+        return sp_jinja_list(r, J_GEN, 0);
+    }
     if (by_attribute && args->n_pos == 0) {
         return sp_jinja_fail(r, SPAR_INVALID, "missing parameter for attribute name");
     }
