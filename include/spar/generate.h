@@ -26,7 +26,96 @@ typedef struct spar_sampling {
     spar_option_list stop; /* strings that end a response; cut from its text */
 } spar_sampling;
 
-/* The rows of an option table for the fields above ("temperature", "top-k", ...). */
+/* Rows of an option table for the fields above, for a struct of the caller's that holds them:
+ * SPAR_SAMPLING_ROWS(my_values, sampling.) */
+#define SPAR_SAMPLING_ROWS(type, prefix)                                                           \
+    {"temperature",                                                                                \
+     'T',                                                                                          \
+     SPAR_OPTION_NUMBER,                                                                           \
+     offsetof(type, prefix temperature),                                                           \
+     "1",                                                                                          \
+     0,                                                                                            \
+     100,                                                                                          \
+     NULL,                                                                                         \
+     "X",                                                                                          \
+     "sampling temperature; 0 takes the most likely token"},                                       \
+        {"top-k",                                                                                  \
+         0,                                                                                        \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, prefix top_k),                                                             \
+         "0",                                                                                      \
+         0,                                                                                        \
+         1 << 24,                                                                                  \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "sample from the N most likely tokens; 0 from all"},                                      \
+        {"top-p",                                                                                  \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, prefix top_p),                                                             \
+         "1",                                                                                      \
+         1e-9,                                                                                     \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         "P",                                                                                      \
+         "sample from the smallest set of tokens with this probability"},                          \
+        {"min-p",                                                                                  \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, prefix min_p),                                                             \
+         "0",                                                                                      \
+         0,                                                                                        \
+         1,                                                                                        \
+         NULL,                                                                                     \
+         "P",                                                                                      \
+         "drop tokens less likely than this share of the most likely one"},                        \
+        {"repetition-penalty",                                                                     \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, prefix repetition_penalty),                                                \
+         "1",                                                                                      \
+         0.01,                                                                                     \
+         100,                                                                                      \
+         NULL,                                                                                     \
+         "X",                                                                                      \
+         "divide the logits of tokens that were there already"},                                   \
+        {"max-new-tokens",                                                                         \
+         'n',                                                                                      \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, prefix max_new_tokens),                                                    \
+         "256",                                                                                    \
+         1,                                                                                        \
+         1 << 24,                                                                                  \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "longest response, in tokens"},                                                           \
+        {"seed",                                                                                   \
+         's',                                                                                      \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, prefix seed),                                                              \
+         "0",                                                                                      \
+         0,                                                                                        \
+         9e15,                                                                                     \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "seed of the random numbers"},                                                            \
+        {"batch", 0,   SPAR_OPTION_INT,      offsetof(type, prefix batch), "32", 1, 4096,          \
+         NULL,    "N", "sequences in flight"},                                                     \
+        {"ignore-eos",                                                                             \
+         0,                                                                                        \
+         SPAR_OPTION_FLAG,                                                                         \
+         offsetof(type, prefix ignore_eos),                                                        \
+         "false",                                                                                  \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL,                                                                                     \
+         "go on past end-of-turn tokens"},                                                         \
+    {                                                                                              \
+        "stop", 0, SPAR_OPTION_LIST, offsetof(type, prefix stop), NULL, 0, 0, NULL, "TEXT",        \
+            "end a response at this text"                                                          \
+    }
+/* The same for a spar_sampling by itself. */
 SPAR_API extern const spar_option spar_sampling_options[];
 
 typedef enum spar_finish {

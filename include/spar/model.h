@@ -63,6 +63,11 @@ SPAR_API spar_status spar_model_chat_ids(const spar_model *model, const struct j
                                          bool generation_prompt, int32_t **ids, size_t *n,
                                          spar_error *err);
 
+/* A conversation that ends with the assistant's message, as prompt and response ids in one array
+ * (owned by the caller): the response begins at *first and ends with the end-of-turn token. */
+SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct json_t *messages,
+                                         int32_t **ids, size_t *n, size_t *first, spar_error *err);
+
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
 
@@ -78,6 +83,10 @@ typedef struct spar_score_row {
     float *logps;       /* out, n - first of them; caller's memory */
     float *logits;      /* out, [n, vocab]; NULL when not wanted */
 } spar_score_row;
+
+/* Whether the model can score the row: its bounds, its ids, the context. */
+SPAR_API spar_status spar_model_check_row(const spar_model *model, const spar_score_row *row,
+                                          spar_error *err);
 
 /* Write f32 tensors as a safetensors file, all or nothing. */
 typedef struct spar_named_tensor {

@@ -1,9 +1,9 @@
 /* Option tables: one row a setting gives parsing, bounds, default, --help, man page, recipe key and
  * shell completion.
  *
- * A table describes the fields of one plain struct. The command line spells a name "max-new-tokens",
- * a recipe spells it "max_new_tokens". Strings that are stored point into argv, into the JSON value
- * or into the table: all must outlive the struct.
+ * A table describes the fields of one plain struct. The command line spells a name
+ * "max-new-tokens", a recipe spells it "max_new_tokens". Strings that are stored point into argv,
+ * into the JSON value or into the table: all must outlive the struct.
  */
 #ifndef SPAR_OPTIONS_H
 #define SPAR_OPTIONS_H
@@ -31,8 +31,8 @@ typedef struct spar_option_list {
 } spar_option_list;
 
 typedef struct spar_option {
-    const char *name;     /* long name; rows end with name NULL */
-    char letter;          /* short form, or 0 */
+    const char *name; /* long name; rows end with name NULL */
+    char letter;      /* short form, or 0 */
     spar_option_type type;
     size_t offset;        /* offsetof the field */
     const char *fallback; /* default as text, parsed like the command line; NULL leaves the field */
@@ -58,6 +58,9 @@ SPAR_API spar_status spar_options_from_json(const spar_option *table, void *valu
                                             const struct json_t *object, const char *where,
                                             spar_error *err);
 
+/* Edit distance between two names, for "did you mean". */
+SPAR_API size_t spar_name_distance(const char *a, const char *b);
+
 /* The settings as a JSON object (new reference), for the run record. */
 SPAR_API struct json_t *spar_options_to_json(const spar_option *table, const void *values);
 
@@ -71,7 +74,7 @@ typedef struct spar_command_doc {
 } spar_command_doc;
 
 SPAR_API void spar_options_help(const spar_command_doc *doc, FILE *out);
-SPAR_API void spar_options_man(const spar_command_doc *doc, FILE *out);  /* roff, man(7) */
+SPAR_API void spar_options_man(const spar_command_doc *doc, FILE *out); /* roff, man(7) */
 /* One bash completion function for all commands. */
 SPAR_API void spar_options_bash(const spar_command_doc *const *docs, size_t n, FILE *out);
 

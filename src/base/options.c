@@ -526,3 +526,7 @@ struct json_t *spar_options_to_json(const spar_option *table, const void *values
     }
     return object;
 }
+
+size_t spar_name_distance(const char *a, const char *b) {
+    return sp_str_distance(a, b);
+}

@@ -18,28 +18,7 @@
 #include "generate/sampler.h"
 #include "model/engine.h"
 
-const spar_option spar_sampling_options[] = {
-    {"temperature", 'T', SPAR_OPTION_NUMBER, offsetof(spar_sampling, temperature), "1", 0, 100,
-     NULL, "X", "sampling temperature; 0 takes the most likely token"},
-    {"top-k", 0, SPAR_OPTION_INT, offsetof(spar_sampling, top_k), "0", 0, 1 << 24, NULL, "N",
-     "sample from the N most likely tokens; 0 from all"},
-    {"top-p", 0, SPAR_OPTION_NUMBER, offsetof(spar_sampling, top_p), "1", 1e-9, 1, NULL, "P",
-     "sample from the smallest set of tokens with this probability"},
-    {"min-p", 0, SPAR_OPTION_NUMBER, offsetof(spar_sampling, min_p), "0", 0, 1, NULL, "P",
-     "drop tokens less likely than this share of the most likely one"},
-    {"repetition-penalty", 0, SPAR_OPTION_NUMBER, offsetof(spar_sampling, repetition_penalty), "1",
-     0.01, 100, NULL, "X", "divide the logits of tokens that were there already"},
-    {"max-new-tokens", 'n', SPAR_OPTION_INT, offsetof(spar_sampling, max_new_tokens), "256", 1,
-     1 << 24, NULL, "N", "longest response, in tokens"},
-    {"seed", 's', SPAR_OPTION_INT, offsetof(spar_sampling, seed), "0", 0, 9e15, NULL, "N",
-     "seed of the random numbers"},
-    {"batch", 0, SPAR_OPTION_INT, offsetof(spar_sampling, batch), "32", 1, 4096, NULL, "N",
-     "sequences in flight"},
-    {"ignore-eos", 0, SPAR_OPTION_FLAG, offsetof(spar_sampling, ignore_eos), "false", 0, 0, NULL,
-     NULL, "go on past end-of-turn tokens"},
-    {"stop", 0, SPAR_OPTION_LIST, offsetof(spar_sampling, stop), NULL, 0, 0, NULL, "TEXT",
-     "end a response at this text"},
-    {0}};
+const spar_option spar_sampling_options[] = {SPAR_SAMPLING_ROWS(spar_sampling, ), {0}};
 
 const char *spar_finish_name(spar_finish finish) {
     return finish == SPAR_FINISH_STOP ? "stop" : "length";

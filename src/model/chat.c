@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/file.h"
+#include "base/mem.h"
 #include "io/gguf.h"
 #include "model/engine.h"
 #include "model/vocab_gguf.h"
@@ -151,5 +152,39 @@ spar_status spar_vocab_load(spar_tokenizer **out, const char *path, spar_error *
     }
 done:
     sp_gguf_free(gguf);
+    return status;
+}
+
+spar_status spar_model_turn_ids(const spar_model *m, const json_t *messages, int32_t **ids,
+                                size_t *n, size_t *first, spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t count = json_array_size(messages);
+    const json_t *last = count ? json_array_get(messages, count - 1) : NULL;
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const char *content = json_string_value(json_object_get(last, "content"));
+    json_t *prompt = json_copy((json_t *)(uintptr_t)messages);
+    int32_t *prompt_ids = NULL;
+    int32_t *response_ids = NULL;
+    size_t n_prompt = 0;
+    size_t n_response = 0;
+    void *memory;
+    if (count < 2 || !role || strcmp(role, "assistant") != 0 || !content) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "messages: expected a list that ends with an assistant's message of "
+                           "text, found another"));
+    }
+    json_array_remove(prompt, count - 1);
+    SPAR_TRY(
+        sp_model_turn(m, prompt, content, &prompt_ids, &n_prompt, &response_ids, &n_response, err));
+    SPAR_TRY(sp_mem_calloc(&memory, n_prompt + n_response, sizeof **ids, err));
+    *ids = memory;
+    memcpy(*ids, prompt_ids, n_prompt * sizeof **ids);
+    memcpy(*ids + n_prompt, response_ids, n_response * sizeof **ids);
+    *n = n_prompt + n_response;
+    *first = n_prompt;
+done:
+    json_decref(prompt);
+    free(prompt_ids);
+    free(response_ids);
     return status;
 }

@@ -19,25 +19,18 @@ typedef struct scorer {
     size_t capacity;
 } scorer;
 
-static spar_status check_row(const spar_model *m, const spar_score_row *row, size_t index,
-                             spar_error *err) {
-    spar_status status = SPAR_OK;
+spar_status spar_model_check_row(const spar_model *m, const spar_score_row *row, spar_error *err) {
     if (row->n == 0 || row->first == 0 || row->first > row->n) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                           "expected at least one token and something before the first scored one, "
-                           "found %zu tokens scored from %zu",
-                           row->n, row->first));
+        return spar_fail(err, SPAR_INVALID,
+                         "expected tokens with at least one before the first scored one, found %zu "
+                         "tokens scored from %zu on",
+                         row->n, row->first);
     }
     if ((int64_t)row->n > m->config.context) {
-        SPAR_TRY(spar_fail(err, SPAR_LIMIT, "%zu tokens are more than the model's context of %lld",
-                           row->n, (long long)m->config.context));
+        return spar_fail(err, SPAR_LIMIT, "%zu tokens are more than the model's context of %lld",
+                         row->n, (long long)m->config.context);
     }
-    SPAR_TRY(sp_model_check_ids(m, row->ids, row->n, err));
-done:
-    if (status != SPAR_OK) {
-        spar_error_context(err, "row %zu", index);
-    }
-    return status;
+    return sp_model_check_ids(m, row->ids, row->n, err);
 }
 
 static spar_status reserve(scorer *s, size_t n, spar_error *err) {
@@ -109,7 +102,11 @@ static spar_status score(spar_model *model, spar_score_row *rows, size_t n_rows,
     scorer s = {.model = model, .grads = grads};
     sp_batch_init(&s.batch);
     for (size_t i = 0; i < n_rows; i++) {
-        SPAR_TRY(check_row(model, &rows[i], i, err));
+        status = spar_model_check_row(model, &rows[i], err);
+        if (status != SPAR_OK) {
+            spar_error_context(err, "row %zu", i);
+            goto done;
+        }
     }
     SPAR_TRY(sp_pass_create(&s.pass, model, grads != NULL, err));
     for (size_t at = 0; at < n_rows;) {

@@ -84,6 +84,32 @@ done:
     return status;
 }
 
+/* Problems of a fresh iteration take consecutive ids; the stage keeps the first. */
+static spar_status store_fresh(sp_run *run, int64_t stage, sp_problems *p, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_rundb_begin(run->db, err));
+    for (size_t i = 0; i < p->n; i++) {
+        SPAR_TRY(store_problem(run, &p->items[i], "train", err));
+    }
+    SPAR_TRY(sp_run_put_value(run, stage, "first_problem", (double)p->items[0].id, err));
+    SPAR_TRY(sp_rundb_put_phase(run->db, stage, "problems", 1, 1, err));
+    SPAR_TRY(sp_rundb_commit(run->db, err));
+done:
+    if (status != SPAR_OK) {
+        sp_rundb_rollback(run->db);
+    }
+    return status;
+}
+
+static spar_status recall_fresh(sp_run *run, int64_t stage, sp_problems *p, spar_error *err) {
+    double first;
+    spar_status status = sp_run_get_value(run, stage, "first_problem", 0, &first, err);
+    for (size_t i = 0; i < p->n; i++) {
+        p->items[i].id = (int64_t)first + (int64_t)i;
+    }
+    return status;
+}
+
 /* ---- making ---- */
 
 static spar_status tokenize(sp_run *run, sp_problem *p, spar_error *err) {
@@ -235,5 +261,27 @@ spar_status sp_problems_make(sp_run *run, bool store, spar_error *err) {
         SPAR_TRY(settle(run, (sp_set)i, store, err));
     }
 done:
+    return status;
+}
+
+spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, sp_problems *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool stored;
+    const spar_task_set *others[SP_SETS];
+    const sp_recipe_data *data = &run->recipe.data;
+    for (int i = 0; i < SP_SETS; i++) {
+        others[i] = run->sets[i].tasks;
+    }
+    memset(out, 0, sizeof *out);
+    SPAR_TRY(spar_tasks_generate(
+        &out->tasks, data->families.items, data->families.n, (size_t)data->train,
+        sp_rng_stream(run->seed, STREAM_FRESH, (uint64_t)stage, 0), others, SP_SETS, err));
+    SPAR_TRY(from_tasks(run, out, err));
+    SPAR_TRY(sp_run_phase_done(run, stage, "problems", &stored, err));
+    SPAR_TRY(stored ? recall_fresh(run, stage, out, err) : store_fresh(run, stage, out, err));
+done:
+    if (status != SPAR_OK) {
+        sp_problems_release(out);
+    }
     return status;
 }

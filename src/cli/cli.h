@@ -1,0 +1,51 @@
+/* The command line: one file a command, each a row of main.c's table. Commands see the public
+ * headers only. */
+#ifndef SP_CLI_CLI_H
+#define SP_CLI_CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "spar/log.h"
+#include "spar/options.h"
+#include "spar/status.h"
+
+typedef struct cli_command {
+    spar_command_doc doc;
+    /* values: storage of the option struct, defaults already filled in; operands argv[0..argc). */
+    spar_status (*run)(void *values, int argc, char **argv, spar_error *err);
+    void *values;
+} cli_command;
+
+extern const cli_command cli_bench, cli_chat, cli_eval, cli_generate, cli_inspect, cli_play,
+    cli_render, cli_report, cli_score, cli_tasks, cli_tokenize;
+
+/* Progress and log lines on standard error: a redrawn line on a terminal, else plain lines now and
+ * then. */
+const spar_sink *cli_sink(void);
+/* End the progress line, before other output. */
+void cli_sink_finish(void);
+
+/* Set by Ctrl-C. */
+bool cli_interrupted(void *context);
+void cli_catch_interrupt(void);
+
+/* Rows of JSON Lines in, rows out: next row of path ("-": standard input), NULL at the end. */
+typedef struct cli_rows cli_rows;
+spar_status cli_rows_open(cli_rows **out, const char *path, spar_error *err);
+spar_status cli_rows_next(cli_rows *rows, json_t **row, spar_error *err);
+void cli_rows_close(cli_rows *rows);
+
+/* Write a row (stolen) as one line on standard output. */
+spar_status cli_put_row(json_t *row, spar_error *err);
+/* {"error": message} in the place of a row; remembers that one failed. */
+spar_status cli_put_error(const spar_error *why, int *failed, spar_error *err);
+/* OK, or INVALID saying how many rows failed. */
+spar_status cli_rows_status(int failed, spar_error *err);
+
+/* Operands: at most max of them. */
+spar_status cli_check_operands(int argc, char **argv, int min, int max, const char *what,
+                               spar_error *err);
+
+#endif

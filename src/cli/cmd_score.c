@@ -1,0 +1,248 @@
+/* spar score: log-probs, logits and gradients of rows. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "spar/model.h"
+
+typedef struct score_values {
+    const char *model, *logits, *grads;
+    int dtype;
+    int64_t threads;
+    bool reference;
+} score_values;
+
+#define SCORE(field) offsetof(score_values, field)
+static const spar_option score_options[] = {
+    {"model", 'm', SPAR_OPTION_STRING, SCORE(model), NULL, 0, 0, NULL, "MODEL",
+     "a Hugging Face folder or a GGUF file"},
+    {"logits", 0, SPAR_OPTION_STRING, SCORE(logits), NULL, 0, 0, NULL, "FILE",
+     "write logits.ROW [T,V] to a safetensors file"},
+    {"grads", 0, SPAR_OPTION_STRING, SCORE(grads), NULL, 0, 0, NULL, "FILE",
+     "write the gradient of minus the sum of all scored log-probs to a safetensors file"},
+    {"dtype", 0, SPAR_OPTION_CHOICE, SCORE(dtype), "f32", 0, 0, "auto|f32|bf16", "TYPE",
+     "type of the matrix products"},
+    {"threads", 'j', SPAR_OPTION_INT, SCORE(threads), "0", 0, 1024, NULL, "N",
+     "threads; 0: one a processor"},
+    {"reference", 0, SPAR_OPTION_FLAG, SCORE(reference), "false", 0, 0, NULL, NULL,
+     "plain reference kernels instead of the tuned ones"},
+    {0}};
+
+/* One input row: what it scores, or why it cannot. */
+typedef struct input {
+    int32_t *ids; /* owned */
+    spar_score_row row;
+    spar_error error;
+} input;
+
+typedef struct inputs {
+    input *items; /* owned */
+    size_t n, capacity;
+} inputs;
+
+static spar_status no_memory(spar_error *err) {
+    return spar_fail(err, SPAR_NO_MEMORY, "out of memory for the rows");
+}
+
+/* Append the ids of a JSON list to ids [*n..]; *ids grows. */
+static spar_status append_ids(const json_t *list, const char *key, int32_t **ids, size_t *n,
+                              spar_error *err) {
+    size_t count = json_array_size(list);
+    if (!json_is_array(list)) {
+        return spar_fail(err, SPAR_FORMAT, "%s: expected a list of token ids, found %s", key,
+                         list ? "another type" : "nothing");
+    }
+    int32_t *grown = realloc(*ids, (*n + count + 1) * sizeof **ids);
+    if (!grown) {
+        return no_memory(err);
+    }
+    *ids = grown;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) > INT32_MAX) {
+            return spar_fail(err, SPAR_FORMAT, "%s[%zu]: expected a token id", key, i);
+        }
+        (*ids)[(*n)++] = (int32_t)json_integer_value(id);
+    }
+    return SPAR_OK;
+}
+
+static spar_status read_row(const spar_model *m, const json_t *row, input *in, spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t n = 0;
+    size_t first = 1;
+    const json_t *messages = json_object_get(row, "messages");
+    const json_t *prompt = json_object_get(row, "prompt_ids");
+    if (messages) {
+        SPAR_TRY(spar_model_turn_ids(m, messages, &in->ids, &n, &first, err));
+    } else if (prompt) {
+        SPAR_TRY(append_ids(prompt, "prompt_ids", &in->ids, &n, err));
+        first = n;
+        SPAR_TRY(
+            append_ids(json_object_get(row, "response_ids"), "response_ids", &in->ids, &n, err));
+    } else if (json_object_get(row, "ids")) {
+        SPAR_TRY(append_ids(json_object_get(row, "ids"), "ids", &in->ids, &n, err));
+    } else {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "expected ids, prompt_ids and response_ids, or messages, found none"));
+    }
+    in->row = (spar_score_row){.ids = in->ids, .n = n, .first = first};
+    SPAR_TRY(spar_model_check_row(m, &in->row, err));
+done:
+    return status;
+}
+
+static spar_status read_rows(const spar_model *m, const char *path, inputs *all, spar_error *err) {
+    spar_status status = SPAR_OK;
+    cli_rows *rows = NULL;
+    SPAR_TRY(cli_rows_open(&rows, path, err));
+    for (;;) {
+        json_t *row = NULL;
+        SPAR_TRY(cli_rows_next(rows, &row, err));
+        if (!row) {
+            break;
+        }
+        if (all->n == all->capacity) {
+            size_t capacity = all->capacity ? 2 * all->capacity : 64;
+            input *grown = realloc(all->items, capacity * sizeof *grown);
+            if (!grown) {
+                json_decref(row);
+                SPAR_TRY(no_memory(err));
+            }
+            all->items = grown;
+            all->capacity = capacity;
+        }
+        input *in = &all->items[all->n++];
+        memset(in, 0, sizeof *in);
+        read_row(m, row, in, &in->error);
+        json_decref(row);
+    }
+done:
+    cli_rows_close(rows);
+    return status;
+}
+
+/* Rows that can be scored, with memory for their results. */
+static spar_status collect(const spar_model *m, inputs *all, bool logits, spar_score_row *rows,
+                           size_t *n, spar_error *err) {
+    size_t vocab = (size_t)spar_model_vocab(m);
+    *n = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        input *in = &all->items[i];
+        if (in->error.code != SPAR_OK) {
+            continue;
+        }
+        in->row.logps = malloc((in->row.n - in->row.first + 1) * sizeof *in->row.logps);
+        in->row.logits = logits ? malloc(in->row.n * vocab * sizeof(float)) : NULL;
+        if (!in->row.logps || (logits && !in->row.logits)) {
+            return no_memory(err);
+        }
+        rows[(*n)++] = in->row;
+    }
+    return SPAR_OK;
+}
+
+static spar_status write_logits(const spar_model *m, const inputs *all, const char *path,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_named_tensor *tensors = calloc(all->n + 1, sizeof *tensors);
+    char(*names)[32] = calloc(all->n + 1, sizeof *names);
+    size_t n = 0;
+    if (!tensors || !names) {
+        SPAR_TRY(no_memory(err));
+    }
+    for (size_t i = 0; i < all->n; i++) {
+        const input *in = &all->items[i];
+        if (in->error.code != SPAR_OK) {
+            continue;
+        }
+        snprintf(names[n], sizeof names[n], "logits.%zu", i);
+        tensors[n] = (spar_named_tensor){.name = names[n],
+                                         .n_dims = 2,
+                                         .dims = {(int64_t)in->row.n, spar_model_vocab(m)},
+                                         .data = in->row.logits};
+        n++;
+    }
+    SPAR_TRY(spar_tensors_write(path, tensors, n, err));
+done:
+    free(tensors);
+    free(names);
+    return status;
+}
+
+static spar_status put_results(const inputs *all, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int failed = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        const input *in = &all->items[i];
+        if (in->error.code != SPAR_OK) {
+            SPAR_TRY(cli_put_error(&in->error, &failed, err));
+            continue;
+        }
+        double sum = 0;
+        json_t *list = json_array();
+        for (size_t k = 0; k < in->row.n - in->row.first; k++) {
+            sum += (double)in->row.logps[k];
+            json_array_append_new(list, json_real((double)in->row.logps[k]));
+        }
+        SPAR_TRY(cli_put_row(json_pack("{s:o, s:f}", "logprobs", list, "sum", sum), err));
+    }
+    SPAR_TRY(cli_rows_status(failed, err));
+done:
+    return status;
+}
+
+static spar_status run_score(void *values, int argc, char **argv, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const score_values *v = values;
+    spar_model *m = NULL;
+    inputs all = {0};
+    spar_score_row *rows = NULL;
+    size_t n = 0;
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
+    if (!v->model) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing"));
+    }
+    spar_model_options options = {.dtype = (spar_dtype)v->dtype,
+                                  .threads = (int)v->threads,
+                                  .reference = v->reference,
+                                  .sink = cli_sink()};
+    SPAR_TRY(spar_model_load(&m, v->model, &options, err));
+    SPAR_TRY(read_rows(m, argc ? argv[0] : "-", &all, err));
+    rows = calloc(all.n + 1, sizeof *rows);
+    if (!rows) {
+        SPAR_TRY(no_memory(err));
+    }
+    SPAR_TRY(collect(m, &all, v->logits != NULL, rows, &n, err));
+    SPAR_TRY(v->grads ? spar_model_score_grads(m, rows, n, v->grads, err)
+                      : spar_model_score(m, rows, n, err));
+    if (v->logits) {
+        SPAR_TRY(write_logits(m, &all, v->logits, err));
+    }
+    SPAR_TRY(put_results(&all, err));
+done:
+    for (size_t i = 0; i < all.n; i++) {
+        free(all.items[i].ids);
+        free(all.items[i].row.logps);
+        free(all.items[i].row.logits);
+    }
+    free(all.items);
+    free(rows);
+    spar_model_free(m);
+    return status;
+}
+
+static score_values the_values;
+const cli_command cli_score = {
+    .doc = {.name = "score",
+            .synopsis = "-m MODEL [--logits FILE] [--grads FILE] [FILE]",
+            .summary = "log-probs of rows of token ids or messages",
+            .details =
+                "Rows are {\"ids\"}, {\"prompt_ids\", \"response_ids\"} or {\"messages\"}; each "
+                "gives {\"logprobs\": log p of every scored token, \"sum\"}. A row that fails "
+                "gives {\"error\"} in its place, and the exit status says so.",
+            .options = score_options},
+    .run = run_score,
+    .values = &the_values};

@@ -1,0 +1,249 @@
+/* spar tokenize, spar render: JSON Lines in, JSON Lines out. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+#include "spar/chat_template.h"
+#include "spar/model.h"
+#include "spar/tokenizer.h"
+
+typedef struct tokenize_values {
+    const char *model;
+    bool no_special;
+} tokenize_values;
+
+static const spar_option tokenize_options[] = {
+    {"model", 'm', SPAR_OPTION_STRING, offsetof(tokenize_values, model), NULL, 0, 0, NULL, "MODEL",
+     "a folder with a tokenizer, a tokenizer.json or a GGUF file"},
+    {"no-special", 0, SPAR_OPTION_FLAG, offsetof(tokenize_values, no_special), "false", 0, 0, NULL,
+     NULL, "add no BOS or EOS; special tokens in the text are recognised all the same"},
+    {0}};
+
+static spar_status need_model(const char *model, spar_error *err) {
+    return model ? SPAR_OK : spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing");
+}
+
+static spar_status tokenize_row(const spar_tokenizer *t, unsigned flags, const json_t *row,
+                                json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    const json_t *text = json_object_get(row, "text");
+    if (!json_is_string(text)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "text: expected a string, found %s",
+                           text ? "another type" : "nothing"));
+    }
+    SPAR_TRY(spar_tokenizer_encode(t, json_string_value(text), json_string_length(text), flags,
+                                   &ids, &n, err));
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_integer(ids[i]));
+    }
+    *out = json_pack("{s:o}", "ids", list);
+done:
+    free(ids);
+    return status;
+}
+
+static spar_status run_tokenize(void *values, int argc, char **argv, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const tokenize_values *v = values;
+    spar_tokenizer *t = NULL;
+    cli_rows *rows = NULL;
+    int failed = 0;
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
+    SPAR_TRY(need_model(v->model, err));
+    SPAR_TRY(spar_vocab_load(&t, v->model, err));
+    SPAR_TRY(cli_rows_open(&rows, argc ? argv[0] : "-", err));
+    for (;;) {
+        json_t *row = NULL;
+        json_t *out = NULL;
+        spar_error why;
+        SPAR_TRY(cli_rows_next(rows, &row, err));
+        if (!row) {
+            break;
+        }
+        spar_status one =
+            tokenize_row(t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0, row, &out, &why);
+        json_decref(row);
+        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
+    }
+    SPAR_TRY(cli_rows_status(failed, err));
+done:
+    cli_rows_close(rows);
+    spar_tokenizer_free(t);
+    return status;
+}
+
+static tokenize_values the_tokenize_values;
+const cli_command cli_tokenize = {
+    .doc = {.name = "tokenize",
+            .synopsis = "-m MODEL [--no-special] [FILE]",
+            .summary = "rows {\"text\"} to rows {\"ids\"}",
+            .details =
+                "Reads JSON Lines from FILE or standard input and writes one row for each. A "
+                "row that fails gives {\"error\"} in its place, and the exit status says so.",
+            .options = tokenize_options},
+    .run = run_tokenize,
+    .values = &the_tokenize_values};
+
+typedef struct render_values {
+    const char *model, *template_path, *bos, *eos, *pad, *unk, *now;
+    bool generation_prompt;
+} render_values;
+
+#define RENDER(field) offsetof(render_values, field)
+static const spar_option render_options[] = {
+    {"model", 'm', SPAR_OPTION_STRING, RENDER(model), NULL, 0, 0, NULL, "MODEL",
+     "model whose chat template and special tokens are used"},
+    {"template", 0, SPAR_OPTION_STRING, RENDER(template_path), NULL, 0, 0, NULL, "FILE",
+     "chat template to use"},
+    {"generation-prompt", 0, SPAR_OPTION_FLAG, RENDER(generation_prompt), "false", 0, 0, NULL, NULL,
+     "end with the opening of the assistant's turn"},
+    {"bos", 0, SPAR_OPTION_STRING, RENDER(bos), NULL, 0, 0, NULL, "S", "bos_token"},
+    {"eos", 0, SPAR_OPTION_STRING, RENDER(eos), NULL, 0, 0, NULL, "S", "eos_token"},
+    {"pad", 0, SPAR_OPTION_STRING, RENDER(pad), NULL, 0, 0, NULL, "S", "pad_token"},
+    {"unk", 0, SPAR_OPTION_STRING, RENDER(unk), NULL, 0, 0, NULL, "S", "unk_token"},
+    {"now", 0, SPAR_OPTION_STRING, RENDER(now), NULL, 0, 0, NULL, "YYYY-MM-DD",
+     "date for templates that print one; today unless given"},
+    {0}};
+
+/* The whole of a small file. */
+static spar_status read_text(const char *path, char **out, size_t *n, spar_error *err) {
+    FILE *f = fopen(path, "rb");
+    char *text = NULL;
+    size_t used = 0;
+    size_t capacity = 0;
+    if (!f) {
+        return spar_fail(err, SPAR_NOT_FOUND, "%s: cannot be opened", path);
+    }
+    for (;;) {
+        if (used == capacity) {
+            capacity = capacity ? 2 * capacity : 65536;
+            char *grown = capacity > (64U << 20) ? NULL : realloc(text, capacity);
+            if (!grown) {
+                free(text);
+                fclose(f);
+                return spar_fail(err, SPAR_LIMIT, "%s: expected at most 64 MiB", path);
+            }
+            text = grown;
+        }
+        size_t got = fread(text + used, 1, capacity - used, f);
+        used += got;
+        if (got == 0) {
+            break;
+        }
+    }
+    bool bad = ferror(f) != 0;
+    fclose(f);
+    if (bad) {
+        free(text);
+        return spar_fail(err, SPAR_IO, "%s: cannot be read", path);
+    }
+    *out = text;
+    *n = used;
+    return SPAR_OK;
+}
+
+static spar_status load_template(const render_values *v, const spar_tokenizer *t,
+                                 spar_template **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    size_t n = 0;
+    const char *own = t ? spar_tokenizer_chat_template(t) : NULL;
+    if (v->template_path) {
+        SPAR_TRY(read_text(v->template_path, &text, &n, err));
+        SPAR_TRY(spar_template_compile(out, text, n, v->template_path, err));
+    } else if (own) {
+        SPAR_TRY(spar_template_compile(out, own, strlen(own), v->model, err));
+    } else {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: has no chat template",
+                           v->model ? v->model : "--template"));
+    }
+done:
+    free(text);
+    return status;
+}
+
+static spar_status render_row(const spar_template *t, const spar_render_options *options,
+                              const json_t *row, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    size_t n = 0;
+    const json_t *messages = json_object_get(row, "messages");
+    const json_t *tools = json_object_get(row, "tools");
+    if (!json_is_array(messages)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "messages: expected a list, found %s",
+                           messages ? "another type" : "nothing"));
+    }
+    SPAR_TRY(spar_template_render(t, messages, json_is_null(tools) ? NULL : tools, options, &text,
+                                  &n, err));
+    *out = json_pack("{s:s%}", "text", text, (int)n);
+done:
+    free(text);
+    return status;
+}
+
+static spar_status run_render(void *values, int argc, char **argv, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const render_values *v = values;
+    spar_tokenizer *t = NULL;
+    spar_template *template = NULL;
+    cli_rows *rows = NULL;
+    int failed = 0;
+    char today[16];
+    time_t seconds = time(NULL);
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
+    if (!v->model && !v->template_path) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INVALID, "expected -m MODEL or --template FILE, found neither"));
+    }
+    if (v->model) {
+        SPAR_TRY(spar_vocab_load(&t, v->model, err));
+    }
+    SPAR_TRY(load_template(v, t, &template, err));
+    strftime(today, sizeof today, "%Y-%m-%d", localtime(&seconds));
+    spar_render_options options = {.add_generation_prompt = v->generation_prompt,
+                                   .bos = v->bos ? v->bos
+                                          : t    ? spar_tokenizer_bos_text(t)
+                                                 : NULL,
+                                   .eos = v->eos ? v->eos
+                                          : t    ? spar_tokenizer_eos_text(t)
+                                                 : NULL,
+                                   .pad = v->pad ? v->pad
+                                          : t    ? spar_tokenizer_pad_text(t)
+                                                 : NULL,
+                                   .unk = v->unk ? v->unk
+                                          : t    ? spar_tokenizer_unk_text(t)
+                                                 : NULL,
+                                   .now = v->now ? v->now : today};
+    SPAR_TRY(cli_rows_open(&rows, argc ? argv[0] : "-", err));
+    for (;;) {
+        json_t *row = NULL;
+        json_t *out = NULL;
+        spar_error why;
+        SPAR_TRY(cli_rows_next(rows, &row, err));
+        if (!row) {
+            break;
+        }
+        spar_status one = render_row(template, &options, row, &out, &why);
+        json_decref(row);
+        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
+    }
+    SPAR_TRY(cli_rows_status(failed, err));
+done:
+    cli_rows_close(rows);
+    spar_template_free(template);
+    spar_tokenizer_free(t);
+    return status;
+}
+
+static render_values the_render_values;
+const cli_command cli_render = {
+    .doc = {.name = "render",
+            .synopsis = "-m MODEL | --template FILE [options] [FILE]",
+            .summary = "rows {\"messages\", \"tools\"} to rows {\"text\"} through a chat template",
+            .options = render_options},
+    .run = run_render,
+    .values = &the_render_values};

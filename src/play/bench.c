@@ -1,0 +1,290 @@
+#include "spar/bench.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "backend/probe.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "spar/generate.h"
+#include "train/trainer.h"
+
+/* What a child process measured. */
+typedef struct measurement {
+    double tokens_per_s, peak_rss_mb;
+    int64_t matmul_parameters;
+    spar_error error;
+} measurement;
+
+enum { MAX_RUNS = 15 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int n) {
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+static void random_ids(const spar_model *m, uint64_t stream, int32_t *ids, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)sp_rng_below(1, stream, i, (uint64_t)spar_model_vocab(m));
+    }
+}
+
+/* ---- the works: each runs once and gives its tokens ---- */
+
+typedef struct bench_state {
+    spar_model *model;
+    sp_trainer *trainer;
+} bench_state;
+
+/* A full fine-tuning step with AdamW on 4 packed sequences of 256 tokens, all scored. */
+static spar_status work_train(bench_state *s, double *tokens, spar_error *err) {
+    enum { SEQUENCES = 4, LENGTH = 256 };
+    spar_status status = SPAR_OK;
+    int32_t ids[SEQUENCES][LENGTH];
+    sp_example examples[SEQUENCES];
+    sp_step_stats stats;
+    if (!s->trainer) {
+        sp_trainer_options options = {.optimizer = "adamw",
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .eps = 1e-8,
+                                      .alpha = 0.99,
+                                      .max_grad_norm = 1,
+                                      .max_tokens = SEQUENCES * LENGTH};
+        SPAR_TRY(sp_trainer_create(&s->trainer, s->model, &options, err));
+    }
+    for (int i = 0; i < SEQUENCES; i++) {
+        random_ids(s->model, (uint64_t)i, ids[i], LENGTH);
+        examples[i] = (sp_example){
+            .prompt = ids[i], .n_prompt = 1, .chosen = ids[i] + 1, .n_chosen = LENGTH - 1};
+    }
+    SPAR_TRY(sp_trainer_step(s->trainer, examples, SEQUENCES, NULL, NULL, 1e-6, &stats, err));
+    *tokens = (double)stats.tokens;
+done:
+    return status;
+}
+
+static spar_status sample(bench_state *s, size_t n_prompt, int samples, int64_t new_tokens,
+                          spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t ids[1024];
+    spar_sampling sampling;
+    spar_response responses[64];
+    SPAR_TRY(spar_options_default(spar_sampling_options, &sampling, err));
+    sampling.max_new_tokens = new_tokens;
+    sampling.ignore_eos = true;
+    random_ids(s->model, 100, ids, n_prompt);
+    spar_prompt prompt = {.ids = ids, .n = n_prompt, .key = 0};
+    SPAR_TRY(spar_generate(s->model, &prompt, 1, samples, &sampling, NULL, responses, err));
+    spar_responses_free(responses, (size_t)samples);
+done:
+    return status;
+}
+
+/* 32 responses of one 128-token prompt, 128 new tokens each, temperature 1, log-probs kept. */
+static spar_status work_rollout(bench_state *s, double *tokens, spar_error *err) {
+    *tokens = 32 * 128;
+    return sample(s, 128, 32, 128, err);
+}
+
+/* One stream: 128 tokens after a prompt of 8. */
+static spar_status work_single(bench_state *s, double *tokens, spar_error *err) {
+    *tokens = 128;
+    return sample(s, 8, 1, 128, err);
+}
+
+/* 512 prompt tokens to the first token. */
+static spar_status work_prefill(bench_state *s, double *tokens, spar_error *err) {
+    *tokens = 512;
+    return sample(s, 512, 1, 1, err);
+}
+
+static const struct work {
+    const char *name;
+    spar_status (*run)(bench_state *s, double *tokens, spar_error *err);
+    double flops_a_parameter; /* 0: bound by memory bandwidth */
+} works[] = {{"train", work_train, 6},
+             {"rollout", work_rollout, 2},
+             {"prefill", work_prefill, 2},
+             {"single", work_single, 0}};
+enum { N_WORKS = sizeof works / sizeof works[0] };
+
+static spar_status measure(const spar_bench_options *o, const struct work *work, spar_dtype dtype,
+                           measurement *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bench_state s = {0};
+    double rates[MAX_RUNS];
+    double tokens;
+    spar_model_options options = {.dtype = dtype, .threads = o->threads};
+    SPAR_TRY(spar_model_load(&s.model, o->model, &options, err));
+    out->matmul_parameters = spar_model_matmul_parameters(s.model);
+    SPAR_TRY(work->run(&s, &tokens, err)); /* the first run also makes buffers and primitives */
+    for (int i = 0; i < o->runs; i++) {
+        double begun = now();
+        SPAR_TRY(work->run(&s, &tokens, err));
+        rates[i] = tokens / (now() - begun);
+    }
+    out->tokens_per_s = median(rates, o->runs);
+done:
+    sp_trainer_free(s.trainer);
+    spar_model_free(s.model);
+    return status;
+}
+
+/* Run a row in a process of its own and read what it measured from a pipe. */
+static spar_status measure_apart(const spar_bench_options *o, const struct work *work,
+                                 spar_dtype dtype, measurement *out, spar_error *err) {
+    int ends[2];
+    fflush(NULL);
+    if (pipe(ends) != 0) {
+        return spar_fail(err, SPAR_IO, "a pipe cannot be made");
+    }
+    pid_t child = fork();
+    if (child < 0) {
+        close(ends[0]);
+        close(ends[1]);
+        return spar_fail(err, SPAR_IO, "a process cannot be started");
+    }
+    if (child == 0) {
+        measurement m = {0};
+        struct rusage usage;
+        measure(o, work, dtype, &m, &m.error);
+        getrusage(RUSAGE_SELF, &usage);
+        m.peak_rss_mb = (double)usage.ru_maxrss / 1024;
+        _exit(write(ends[1], &m, sizeof m) == (ssize_t)sizeof m ? 0 : 1);
+    }
+    close(ends[1]);
+    memset(out, 0, sizeof *out);
+    size_t got = 0;
+    while (got < sizeof *out) {
+        ssize_t n = read(ends[0], (char *)out + got, sizeof *out - got);
+        if (n <= 0) {
+            break;
+        }
+        got += (size_t)n;
+    }
+    close(ends[0]);
+    waitpid(child, NULL, 0);
+    if (got != sizeof *out) {
+        return spar_fail(err, SPAR_INTERNAL, "%s: the measuring process died", work->name);
+    }
+    if (out->error.code != SPAR_OK) {
+        return spar_fail(err, out->error.code, "%s: %s", work->name, out->error.message);
+    }
+    return SPAR_OK;
+}
+
+static bool listed(const spar_option_list *list, const char *name) {
+    for (int i = 0; i < list->n; i++) {
+        if (strcmp(list->items[i], name) == 0) {
+            return true;
+        }
+    }
+    return list->n == 0;
+}
+
+static spar_status check_names(const spar_option_list *list, const char *what,
+                               const char *const *known, int n_known, spar_error *err) {
+    for (int i = 0; i < list->n; i++) {
+        bool found = false;
+        for (int k = 0; k < n_known; k++) {
+            found = found || strcmp(list->items[i], known[k]) == 0;
+        }
+        if (!found) {
+            return spar_fail(err, SPAR_INVALID, "--%s: %s is not known", what, list->items[i]);
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status probe_machine(const spar_bench_options *o, double gemm[3], double *bandwidth,
+                                 int *cores, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_pool *pool = NULL;
+    SPAR_TRY(sp_pool_create(&pool, o->threads, err));
+    *cores = sp_pool_threads(pool);
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_F32, pool, &gemm[0], err));
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_BF16, pool, &gemm[1], err));
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_INT8, pool, &gemm[2], err));
+    SPAR_TRY(sp_probe_bandwidth(pool, bandwidth, err));
+done:
+    sp_pool_free(pool);
+    return status;
+}
+
+static json_t *row_json(const struct work *work, const char *dtype, const measurement *m,
+                        double gflops, double bandwidth) {
+    double n = (double)m->matmul_parameters;
+    double bytes = n * (strcmp(dtype, "bf16") == 0 ? 2 : 4);
+    double limit = work->flops_a_parameter > 0 ? gflops * 1e9 / (work->flops_a_parameter * n)
+                                               : bandwidth * 1e9 / bytes;
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "work", work->name, "dtype", dtype,
+                     "tokens_per_s", m->tokens_per_s, "limit_tokens_per_s", limit, "share_of_limit",
+                     m->tokens_per_s / limit, "peak_rss_mb", m->peak_rss_mb);
+}
+
+static spar_status run_rows(json_t *rows, const spar_bench_options *o, const double gemm[3],
+                            double bandwidth, spar_error *err) {
+    static const struct {
+        const char *name;
+        spar_dtype dtype;
+    } dtypes[] = {{"f32", SPAR_DTYPE_F32}, {"bf16", SPAR_DTYPE_BF16}};
+    spar_status status = SPAR_OK;
+    for (int d = 0; d < 2; d++) {
+        for (int w = 0; w < N_WORKS; w++) {
+            measurement m;
+            if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name)) {
+                continue;
+            }
+            spar_sink_log(o->sink, SPAR_LOG_INFO, "measuring %s in %s", works[w].name,
+                          dtypes[d].name);
+            SPAR_TRY(measure_apart(o, &works[w], dtypes[d].dtype, &m, err));
+            json_array_append_new(rows,
+                                  row_json(&works[w], dtypes[d].name, &m, gemm[d], bandwidth));
+        }
+    }
+done:
+    return status;
+}
+
+spar_status spar_bench(json_t **out, const spar_bench_options *options, spar_error *err) {
+    static const char *const dtype_names[] = {"f32", "bf16"};
+    spar_status status = SPAR_OK;
+    spar_bench_options o = *options;
+    const char *work_names[N_WORKS];
+    double gemm[3], bandwidth;
+    int cores;
+    json_t *rows = json_array();
+    o.runs = o.runs < 1 ? 1 : o.runs > MAX_RUNS ? MAX_RUNS : o.runs;
+    for (int i = 0; i < N_WORKS; i++) {
+        work_names[i] = works[i].name;
+    }
+    SPAR_TRY(check_names(&o.works, "work", work_names, N_WORKS, err));
+    SPAR_TRY(check_names(&o.dtypes, "dtype", dtype_names, 2, err));
+    spar_sink_log(o.sink, SPAR_LOG_INFO, "measuring the machine's limits");
+    SPAR_TRY(probe_machine(&o, gemm, &bandwidth, &cores, err));
+    SPAR_TRY(run_rows(rows, &o, gemm, bandwidth, err));
+    *out = json_pack("{s:{s:{s:f, s:f, s:f}, s:f, s:i}, s:O}", "machine", "gemm_gflops", "f32",
+                     gemm[0], "bf16", gemm[1], "int8", gemm[2], "bandwidth_gbs", bandwidth, "cores",
+                     cores, "rows", rows);
+done:
+    json_decref(rows);
+    return status;
+}

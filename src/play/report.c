@@ -1,0 +1,421 @@
+/* Reading a run's figures from its database into one JSON value. Rendering is in report_table.c. */
+#include "play/report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "eval/statistics.h"
+#include "io/rundb.h"
+
+/* The scores of one stage on one set, in the order of the prompts. */
+typedef struct scores {
+    double *strict, *lenient; /* owned, [n] */
+    int *family;              /* owned, [n]: index into the reader's families */
+    size_t n, capacity[3];
+} scores;
+
+typedef struct stage {
+    int64_t id, parent, iteration;
+    char arm[128], kind[32];
+    bool kept, finished;
+    scores gate, report;
+    json_t *json; /* owned */
+} stage;
+
+enum { MAX_FAMILIES = 64 };
+
+typedef struct reader {
+    sp_rundb *db;
+    stage *stages; /* owned */
+    size_t n, capacity;
+    char families[MAX_FAMILIES][64];
+    int n_families;
+    int *prompt_family; /* owned, by prompt id */
+    size_t prompt_capacity;
+    bool passes; /* scores are 0 or 1: pass rates; else means of real numbers */
+} reader;
+
+static void release_scores(scores *s) {
+    free(s->strict);
+    free(s->lenient);
+    free(s->family);
+}
+
+static void release(reader *r) {
+    for (size_t i = 0; i < r->n; i++) {
+        release_scores(&r->stages[i].gate);
+        release_scores(&r->stages[i].report);
+        json_decref(r->stages[i].json);
+    }
+    free(r->stages);
+    free(r->prompt_family);
+    sp_rundb_close(r->db);
+}
+
+/* ---- reading ---- */
+
+static spar_status take_prompt(void *context, const sp_rundb_prompt *row, spar_error *err) {
+    spar_status status = SPAR_OK;
+    reader *r = context;
+    int family = 0;
+    void *memory = r->prompt_family;
+    while (family < r->n_families && strcmp(r->families[family], row->family) != 0) {
+        family++;
+    }
+    if (family == r->n_families && family < MAX_FAMILIES) {
+        snprintf(r->families[r->n_families++], sizeof r->families[0], "%s", row->family);
+    }
+    SPAR_TRY(sp_mem_grow(&memory, &r->prompt_capacity, (size_t)row->id + 1,
+                         sizeof *r->prompt_family, err));
+    r->prompt_family = memory;
+    r->prompt_family[row->id] = family;
+done:
+    return status;
+}
+
+static spar_status take_stage(void *context, const sp_rundb_stage *row, spar_error *err) {
+    spar_status status = SPAR_OK;
+    reader *r = context;
+    void *memory = r->stages;
+    SPAR_TRY(sp_mem_grow(&memory, &r->capacity, r->n + 1, sizeof *r->stages, err));
+    r->stages = memory;
+    stage *s = &r->stages[r->n++];
+    memset(s, 0, sizeof *s);
+    s->id = row->id;
+    s->iteration = row->iteration;
+    s->finished = strcmp(row->status, "done") == 0;
+    snprintf(s->arm, sizeof s->arm, "%s", row->arm);
+    snprintf(s->kind, sizeof s->kind, "%s", row->kind);
+done:
+    return status;
+}
+
+typedef struct evaluation_context {
+    reader *r;
+    scores *s;
+} evaluation_context;
+
+static spar_status grow_scores(scores *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = s->strict;
+    SPAR_TRY(sp_mem_grow(&memory, &s->capacity[0], s->n + 1, sizeof *s->strict, err));
+    s->strict = memory;
+    memory = s->lenient;
+    SPAR_TRY(sp_mem_grow(&memory, &s->capacity[1], s->n + 1, sizeof *s->lenient, err));
+    s->lenient = memory;
+    memory = s->family;
+    SPAR_TRY(sp_mem_grow(&memory, &s->capacity[2], s->n + 1, sizeof *s->family, err));
+    s->family = memory;
+done:
+    return status;
+}
+
+static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row, spar_error *err) {
+    evaluation_context *c = context;
+    spar_status status = grow_scores(c->s, err);
+    if (status == SPAR_OK) {
+        c->s->strict[c->s->n] = row->strict;
+        c->s->lenient[c->s->n] = row->lenient;
+        c->s->family[c->s->n++] = c->r->prompt_family[row->prompt];
+        c->r->passes = c->r->passes && !isnan(row->lenient);
+    }
+    return status;
+}
+
+/* ---- figures ---- */
+
+static json_t *interval(double value, double low, double high) {
+    return json_pack("{s:f, s:f, s:f}", "value", value, "low", low, "high", high);
+}
+
+/* A pass rate or mean over the rows of one family (-1: all). */
+static json_t *level(const reader *r, const scores *s, const double *x, int family) {
+    int64_t passed = 0;
+    int64_t n = 0;
+    double sum = 0;
+    double squares = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        if (family < 0 || s->family[i] == family) {
+            passed += x[i] > 0.5;
+            sum += x[i];
+            squares += x[i] * x[i];
+            n++;
+        }
+    }
+    double low, high;
+    double mean = n ? sum / (double)n : 0;
+    if (r->passes) {
+        sp_wilson(passed, n, &low, &high);
+    } else {
+        double variance = n > 1 ? (squares - (double)n * mean * mean) / (double)(n - 1) : 0;
+        double half =
+            n > 1 ? sp_t_quantile(0.975, (double)(n - 1)) * sqrt(fmax(variance, 0) / (double)n) : 0;
+        low = mean - half;
+        high = mean + half;
+    }
+    json_t *out = interval(mean, low, high);
+    json_object_set_new(out, "n", json_integer(n));
+    return out;
+}
+
+static json_t *levels(const reader *r, const scores *s) {
+    json_t *families = json_object();
+    json_t *out = json_pack("{s:o}", "strict", level(r, s, s->strict, -1));
+    if (r->passes) {
+        json_object_set_new(out, "lenient", level(r, s, s->lenient, -1));
+    }
+    for (int f = 0; f < r->n_families; f++) {
+        json_t *family = json_pack("{s:o}", "strict", level(r, s, s->strict, f));
+        if (r->passes) {
+            json_object_set_new(family, "lenient", level(r, s, s->lenient, f));
+        }
+        json_object_set_new(families, r->families[f], family);
+    }
+    json_object_set_new(out, "families", families);
+    return out;
+}
+
+/* b - a over the same prompts, with its interval. */
+static json_t *difference(const reader *r, const scores *a, const scores *b) {
+    double d, low, high;
+    if (a->n == 0 || a->n != b->n) {
+        return json_null();
+    }
+    if (!r->passes) {
+        sp_paired_mean(a->strict, b->strict, a->n, &d, &low, &high);
+        return interval(d, low, high);
+    }
+    uint8_t *before = malloc(2 * a->n);
+    if (!before) {
+        return json_null();
+    }
+    uint8_t *after = before + a->n;
+    for (size_t i = 0; i < a->n; i++) {
+        before[i] = a->strict[i] > 0.5;
+        after[i] = b->strict[i] > 0.5;
+    }
+    sp_paired_difference(before, after, a->n, &d, &low, &high);
+    free(before);
+    return interval(d, low, high);
+}
+
+static spar_status take_metric(void *context, const sp_rundb_metric *row, spar_error *err) {
+    json_t *out = context;
+    (void)err;
+    if (row->step == 0) {
+        json_object_set_new(out, row->name, json_real(row->value));
+        return SPAR_OK;
+    }
+    /* steps: mean, first and last of each name */
+    json_t *steps = json_object_get(out, "steps");
+    json_t *name = json_object_get(steps, row->name);
+    if (!name) {
+        name = json_pack("{s:f, s:f, s:f, s:i}", "first", row->value, "last", row->value, "mean",
+                         0.0, "n", 0);
+        json_object_set_new(steps, row->name, name);
+    }
+    double n = (double)json_integer_value(json_object_get(name, "n"));
+    double mean = json_real_value(json_object_get(name, "mean"));
+    json_object_set_new(name, "n", json_integer((json_int_t)n + 1));
+    json_object_set_new(name, "mean", json_real(mean + (row->value - mean) / (n + 1)));
+    json_object_set_new(name, "last", json_real(row->value));
+    return SPAR_OK;
+}
+
+static spar_status take_pair(void *context, const sp_rundb_pair *row, spar_error *err) {
+    json_t *out = context;
+    (void)err;
+    json_int_t n = json_integer_value(json_object_get(out, row->reason));
+    json_object_set_new(out, row->reason, json_integer(n + 1));
+    return SPAR_OK;
+}
+
+static const stage *find_stage(const reader *r, int64_t id) {
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->stages[i].id == id) {
+            return &r->stages[i];
+        }
+    }
+    return NULL;
+}
+
+static spar_status read_stage(reader *r, stage *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *metrics = json_pack("{s:{}}", "steps");
+    json_t *pairs = json_object();
+    evaluation_context gate = {r, &s->gate};
+    evaluation_context report = {r, &s->report};
+    SPAR_TRY(sp_rundb_each_metric(r->db, s->id, NULL, take_metric, metrics, err));
+    SPAR_TRY(sp_rundb_each_pair(r->db, s->id, take_pair, pairs, err));
+    SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "gate", take_evaluation, &gate, err));
+    SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "report", take_evaluation, &report, err));
+    s->kept = json_real_value(json_object_get(metrics, "kept")) > 0.5;
+    s->parent = (int64_t)json_real_value(json_object_get(metrics, "parent"));
+    s->json =
+        json_pack("{s:I, s:s, s:s, s:I, s:b, s:b, s:O, s:O}", "stage", (json_int_t)s->id, "arm",
+                  s->arm, "kind", s->kind, "iteration", (json_int_t)s->iteration, "finished",
+                  s->finished, "kept", s->kept, "metrics", metrics, "pairs", pairs);
+done:
+    json_decref(metrics);
+    json_decref(pairs);
+    return status;
+}
+
+static bool is_control(const stage *s) {
+    return strcmp(s->kind, "control") == 0;
+}
+
+/* The stage whose model was the best before stage i began on the main line: for warm-up, the last
+ * kept epoch. */
+static const stage *last_kept(const reader *r, const char *kind) {
+    const stage *found = NULL;
+    for (size_t i = 0; i < r->n; i++) {
+        const stage *s = &r->stages[i];
+        if (s->kept && !is_control(s) && (!kind || strcmp(s->kind, kind) == 0)) {
+            found = s;
+        }
+    }
+    return found;
+}
+
+/* The main line's stage of the same iteration as a control. */
+static const stage *controlled(const reader *r, const stage *control) {
+    size_t n = strlen(control->arm) - strlen(" control");
+    for (size_t i = 0; i < r->n; i++) {
+        const stage *s = &r->stages[i];
+        if (strlen(s->arm) == n && memcmp(s->arm, control->arm, n) == 0 &&
+            s->iteration == control->iteration) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static void add_figures(const reader *r, stage *s) {
+    const stage *parent = find_stage(r, s->parent);
+    if (s->gate.n) {
+        json_object_set_new(s->json, "gate", levels(r, &s->gate));
+    }
+    if (s->report.n) {
+        json_object_set_new(s->json, "report", levels(r, &s->report));
+    }
+    if (parent && parent->gate.n && s->gate.n) {
+        json_object_set_new(s->json, "gate_difference", difference(r, &parent->gate, &s->gate));
+    }
+    /* an epoch that the warm-up passed through has no report figures: its parent's parent may */
+    while (parent && parent->report.n == 0) {
+        parent = parent->parent == parent->id ? NULL : find_stage(r, parent->parent);
+    }
+    if (parent && s->report.n) {
+        json_object_set_new(s->json, "difference", difference(r, &parent->report, &s->report));
+        json_object_set_new(s->json, "difference_from", json_integer(parent->id));
+    }
+    if (is_control(s) && s->report.n) {
+        const stage *other = controlled(r, s);
+        if (other && other->report.n) {
+            json_object_set_new(s->json, "method_minus_control",
+                                difference(r, &s->report, &other->report));
+        }
+    }
+}
+
+static spar_status add_meta(const reader *r, json_t *out, spar_error *err) {
+    static const char *const keys[] = {"recipe",  "model", "model_fingerprint",
+                                       "backend", "seed",  "controls"};
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        char *value = NULL;
+        SPAR_TRY(sp_rundb_get_meta(r->db, keys[i], &value, err));
+        json_object_set_new(out, keys[i], json_string(value));
+        free(value);
+    }
+done:
+    return status;
+}
+
+/* The kept model against the warm-up and against the base, on the report set. */
+static void add_conclusion(const reader *r, json_t *out) {
+    const stage *base = last_kept(r, "base");
+    const stage *warm = last_kept(r, "epoch");
+    const stage *kept = last_kept(r, NULL);
+    if (kept) {
+        json_object_set_new(out, "kept_stage", json_integer(kept->id));
+    }
+    if (kept && base && kept->report.n) {
+        json_object_set_new(out, "kept_minus_base", difference(r, &base->report, &kept->report));
+    }
+    if (kept && warm && kept->report.n && warm->report.n) {
+        json_object_set_new(out, "kept_minus_warmup", difference(r, &warm->report, &kept->report));
+    }
+}
+
+spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    reader r = {.passes = true};
+    char *path = NULL;
+    json_t *root = json_object();
+    json_t *list = json_array();
+    SPAR_TRY(sp_path_join(&path, run, "run.db", err));
+    if (!sp_file_exists(path)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_NOT_FOUND, "%s: expected a run directory, found no run.db", run));
+    }
+    SPAR_TRY(sp_rundb_open(&r.db, path, SP_RUNDB_READ, err));
+    SPAR_TRY(add_meta(&r, root, err));
+    SPAR_TRY(sp_rundb_each_prompt(r.db, NULL, take_prompt, &r, err));
+    SPAR_TRY(sp_rundb_each_stage(r.db, take_stage, &r, err));
+    for (size_t i = 0; i < r.n; i++) {
+        SPAR_TRY(read_stage(&r, &r.stages[i], err));
+    }
+    for (size_t i = 0; i < r.n; i++) {
+        add_figures(&r, &r.stages[i]);
+        json_array_append(list, r.stages[i].json);
+    }
+    json_object_set_new(root, "score", json_string(r.passes ? "pass rate" : "log-prob a token"));
+    json_object_set(root, "stages", list);
+    add_conclusion(&r, root);
+    *out = root;
+    root = NULL;
+done:
+    json_decref(root);
+    json_decref(list);
+    free(path);
+    release(&r);
+    return status;
+}
+
+spar_status sp_report_save(const char *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *report = NULL;
+    char *path = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = NULL;
+    SPAR_TRY(spar_report_read(run, &report, err));
+    SPAR_TRY(sp_path_join(&path, run, "report.json", err));
+    SPAR_TRY(sp_json_save(report, path, err));
+    free(path);
+    path = NULL;
+    out = open_memstream(&text, &n);
+    if (!out) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the report"));
+    }
+    spar_report_write(report, SPAR_REPORT_MARKDOWN, out);
+    fclose(out);
+    out = NULL;
+    SPAR_TRY(sp_path_join(&path, run, "report.md", err));
+    SPAR_TRY(sp_file_write(path, text, n, err));
+done:
+    if (out) {
+        fclose(out);
+    }
+    free(text);
+    free(path);
+    json_decref(report);
+    return status;
+}

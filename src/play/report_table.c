@@ -1,0 +1,292 @@
+/* A report as a table: for a terminal, and as Markdown. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "spar/play.h"
+
+typedef struct table {
+    FILE *out;
+    bool markdown, percent;
+} table;
+
+static double number(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+/* "71.2 [66.6, 75.4]" for rates, in per cent; three decimals for log-probs. */
+static void write_interval(const table *t, const json_t *v, bool sign, char *text, size_t n) {
+    if (!json_is_object(v)) {
+        snprintf(text, n, "-");
+        return;
+    }
+    double scale = t->percent ? 100 : 1;
+    int digits = t->percent ? 1 : 4;
+    snprintf(text, n, sign ? "%+.*f [%+.*f, %+.*f]" : "%.*f [%.*f, %.*f]", digits,
+             scale * number(v, "value"), digits, scale * number(v, "low"), digits,
+             scale * number(v, "high"));
+}
+
+static void cell(const table *t, const char *text, int width) {
+    if (t->markdown) {
+        fprintf(t->out, " %s |", text);
+    } else {
+        fprintf(t->out, "%-*s  ", width, text);
+    }
+}
+
+static void begin_row(const table *t) {
+    if (t->markdown) {
+        fputc('|', t->out);
+    }
+}
+
+static void end_row(const table *t) {
+    fputc('\n', t->out);
+}
+
+static void stage_name(const json_t *s, char *text, size_t n) {
+    const char *arm = json_string_value(json_object_get(s, "arm"));
+    const char *kind = json_string_value(json_object_get(s, "kind"));
+    long long iteration = json_integer_value(json_object_get(s, "iteration"));
+    if (iteration == 0) {
+        snprintf(text, n, "%s", arm);
+    } else {
+        snprintf(text, n, "%s, %s %lld", arm, strcmp(kind, "epoch") == 0 ? "epoch" : "iteration",
+                 iteration);
+    }
+}
+
+enum { NAME_WIDTH = 36, FIGURE_WIDTH = 24 };
+
+static void header(const table *t, const char *const *names, const int *widths, int n) {
+    begin_row(t);
+    for (int i = 0; i < n; i++) {
+        cell(t, names[i], widths[i]);
+    }
+    end_row(t);
+    if (t->markdown) {
+        fputc('|', t->out);
+        for (int i = 0; i < n; i++) {
+            fputs("---|", t->out);
+        }
+        fputc('\n', t->out);
+    }
+}
+
+static void summary_row(const table *t, const json_t *s) {
+    char text[96];
+    const json_t *report = json_object_get(s, "report");
+    const json_t *gate = json_object_get(s, "gate");
+    begin_row(t);
+    stage_name(s, text, sizeof text);
+    cell(t, text, NAME_WIDTH);
+    write_interval(t, json_object_get(gate, "strict"), false, text, sizeof text);
+    cell(t, text, FIGURE_WIDTH);
+    write_interval(t, json_object_get(report, "strict"), false, text, sizeof text);
+    cell(t, text, FIGURE_WIDTH);
+    if (t->percent) {
+        write_interval(t, json_object_get(report, "lenient"), false, text, sizeof text);
+        cell(t, text, FIGURE_WIDTH);
+    }
+    write_interval(t, json_object_get(s, "difference"), true, text, sizeof text);
+    cell(t, text, FIGURE_WIDTH);
+    cell(t, json_is_true(json_object_get(s, "kept")) ? "kept" : "no", 4);
+    end_row(t);
+}
+
+static void write_summary(const table *t, const json_t *stages) {
+    static const char *const rates[] = {"stage",           "gate, strict",  "report, strict",
+                                        "report, lenient", "step (strict)", "kept"};
+    static const char *const means[] = {"stage", "gate", "report", "step", "kept"};
+    static const int rate_widths[] = {NAME_WIDTH,   FIGURE_WIDTH, FIGURE_WIDTH,
+                                      FIGURE_WIDTH, FIGURE_WIDTH, 4};
+    static const int mean_widths[] = {NAME_WIDTH, FIGURE_WIDTH, FIGURE_WIDTH, FIGURE_WIDTH, 4};
+    size_t i;
+    json_t *s;
+    header(t, t->percent ? rates : means, t->percent ? rate_widths : mean_widths,
+           t->percent ? 6 : 5);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        summary_row(t, s);
+    }
+}
+
+/* Pass rates by family, strict and lenient, of every stage measured on the report set. */
+static void write_families(const table *t, const json_t *stages) {
+    static const char *const names[] = {"stage", "family", "strict", "lenient"};
+    static const int widths[] = {NAME_WIDTH, 16, FIGURE_WIDTH, FIGURE_WIDTH};
+    size_t i;
+    json_t *s;
+    header(t, names, widths, 4);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const char *family;
+        json_t *value;
+        json_t *families = json_object_get(json_object_get(s, "report"), "families");
+        json_object_foreach(families, family, value) {
+            char text[96];
+            begin_row(t);
+            stage_name(s, text, sizeof text);
+            cell(t, text, NAME_WIDTH);
+            cell(t, family, 16);
+            write_interval(t, json_object_get(value, "strict"), false, text, sizeof text);
+            cell(t, text, FIGURE_WIDTH);
+            write_interval(t, json_object_get(value, "lenient"), false, text, sizeof text);
+            cell(t, text, FIGURE_WIDTH);
+            end_row(t);
+        }
+    }
+}
+
+static void figure(const json_t *steps, const char *name, const char *which, char *text, size_t n) {
+    double value = number(json_object_get(steps, name), which);
+    if (isnan(value)) {
+        snprintf(text, n, "-");
+    } else {
+        snprintf(text, n, "%.4g", value);
+    }
+}
+
+/* What training did: both halves apart, since falling chosen log-probs matter. */
+static void write_training(const table *t, const json_t *stages) {
+    static const char *const names[] = {"stage",  "sequences", "loss first",   "loss last",
+                                        "margin", "accuracy",  "s chosen",     "s rejected",
+                                        "kl",     "|g|",       "bf16 changed", "logp gap max"};
+    static const struct {
+        const char *metric, *which;
+    } columns[] = {{"loss", "first"},    {"loss", "last"},      {"margin", "last"},
+                   {"accuracy", "last"}, {"s_chosen", "last"},  {"s_rejected", "last"},
+                   {"kl", "last"},       {"grad_norm", "mean"}, {"changed_bf16", "mean"}};
+    static const int widths[] = {NAME_WIDTH, 9, 10, 10, 10, 8, 10, 10, 10, 10, 12, 12};
+    size_t i;
+    json_t *s;
+    header(t, names, widths, 12);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        char text[96];
+        const json_t *metrics = json_object_get(s, "metrics");
+        const json_t *steps = json_object_get(metrics, "steps");
+        if (json_object_size(steps) == 0) {
+            continue;
+        }
+        begin_row(t);
+        stage_name(s, text, sizeof text);
+        cell(t, text, NAME_WIDTH);
+        snprintf(text, sizeof text, "%.0f", fmax(0, number(metrics, "sequences")));
+        cell(t, json_object_get(metrics, "sequences") ? text : "-", widths[1]);
+        for (size_t c = 0; c < sizeof columns / sizeof columns[0]; c++) {
+            figure(steps, columns[c].metric, columns[c].which, text, sizeof text);
+            cell(t, text, widths[2 + c]);
+        }
+        snprintf(text, sizeof text, "%.2e", number(metrics, "logp_gap_max"));
+        cell(t, json_object_get(metrics, "logp_gap_max") ? text : "-", widths[11]);
+        end_row(t);
+    }
+}
+
+static void write_pairs(const table *t, const json_t *stages) {
+    static const char *const names[] = {"stage", "verdict", "pairs"};
+    static const int widths[] = {NAME_WIDTH, 32, 6};
+    size_t i;
+    json_t *s;
+    header(t, names, widths, 3);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const char *reason;
+        json_t *n;
+        json_object_foreach(json_object_get(s, "pairs"), reason, n) {
+            char text[96];
+            begin_row(t);
+            stage_name(s, text, sizeof text);
+            cell(t, text, widths[0]);
+            cell(t, reason, widths[1]);
+            snprintf(text, sizeof text, "%lld", json_integer_value(n));
+            cell(t, text, widths[2]);
+            end_row(t);
+        }
+    }
+}
+
+/* Whether self-play itself added something: each arm against its control. */
+static void write_controls(const table *t, const json_t *stages) {
+    static const char *const names[] = {"control", "method - control (strict)"};
+    static const int widths[] = {NAME_WIDTH, FIGURE_WIDTH};
+    size_t i;
+    json_t *s;
+    header(t, names, widths, 2);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *d = json_object_get(s, "method_minus_control");
+        if (d) {
+            char text[96];
+            begin_row(t);
+            stage_name(s, text, sizeof text);
+            cell(t, text, widths[0]);
+            write_interval(t, d, true, text, sizeof text);
+            cell(t, text, widths[1]);
+            end_row(t);
+        }
+    }
+}
+
+static bool any(const json_t *stages, const char *key) {
+    size_t i;
+    json_t *s;
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *value = json_object_get(s, key);
+        if (value && (!json_is_object(value) || json_object_size(value) > 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void section(const table *t, const char *title) {
+    fprintf(t->out, t->markdown ? "\n## %s\n\n" : "\n%s\n", title);
+}
+
+static void conclusion(const table *t, const json_t *report, const char *key, const char *from) {
+    const json_t *d = json_object_get(report, key);
+    char text[96];
+    if (!json_is_object(d)) {
+        return;
+    }
+    write_interval(t, d, true, text, sizeof text);
+    double low = number(d, "low");
+    double high = number(d, "high");
+    fprintf(t->out, "%sThe kept model against %s: %s%s, %s.\n", t->markdown ? "- " : "", from, text,
+            t->percent ? " points" : "",
+            low > 0    ? "better: the 95 % interval lies above zero"
+            : high < 0 ? "worse: the 95 % interval lies below zero"
+                       : "not told apart: the 95 % interval holds zero");
+}
+
+void spar_report_write(const json_t *report, spar_report_format format, FILE *out) {
+    const char *score = json_string_value(json_object_get(report, "score"));
+    table t = {out, format == SPAR_REPORT_MARKDOWN, score && strcmp(score, "pass rate") == 0};
+    const json_t *stages = json_object_get(report, "stages");
+    fprintf(out, "%s%s: %s, %s, seed %s\n", t.markdown ? "# " : "",
+            json_string_value(json_object_get(report, "recipe")),
+            json_string_value(json_object_get(report, "model")),
+            json_string_value(json_object_get(report, "backend")),
+            json_string_value(json_object_get(report, "seed")));
+    section(&t, t.percent ? "Pass rates, per cent, with 95 % intervals (Wilson; steps: paired, "
+                            "Newcombe)"
+                          : "Mean log-prob a token of held-out responses, with 95 % intervals");
+    write_summary(&t, stages);
+    fputc('\n', out);
+    conclusion(&t, report, "kept_minus_warmup", "the warm-up");
+    conclusion(&t, report, "kept_minus_base", "the base");
+    if (any(stages, "method_minus_control")) {
+        section(&t, "Against controls with as many trained sequences");
+        write_controls(&t, stages);
+    }
+    if (t.percent) {
+        section(&t, "By family, on the report set");
+        write_families(&t, stages);
+    }
+    section(&t, "Training");
+    write_training(&t, stages);
+    if (any(stages, "pairs")) {
+        section(&t, "Pairs");
+        write_pairs(&t, stages);
+    }
+}

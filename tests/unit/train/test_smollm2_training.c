@@ -1,0 +1,179 @@
+/* Five AdamW steps of sft and spin on SmolLM2-135M-Instruct, from its GGUF, against torch: loss and
+ * gradient norm before each step, and the gradient norm of every parameter (shared/golden/smollm2).
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/jsonx.h"
+#include "quickstart_model.h"
+#include "support.h"
+#include "train/trainer.h"
+
+enum { PAIRS = 3, MAX_IDS = 128, STEPS = 5 };
+
+static json_t *io;
+static int32_t ids[PAIRS][3][MAX_IDS];
+static sp_example examples[PAIRS];
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+static size_t read_ids(const json_t *list, int32_t *out) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    return json_array_size(list);
+}
+
+static void read_examples(bool pairs) {
+    json_t *list = json_object_get(io, "pairs");
+    assert_int_equal(json_array_size(list), PAIRS);
+    for (size_t i = 0; i < PAIRS; i++) {
+        const json_t *pair = json_array_get(list, i);
+        sp_example *e = &examples[i];
+        *e = (sp_example){.prompt = ids[i][0], .chosen = ids[i][1]};
+        e->n_prompt = read_ids(json_object_get(pair, "prompt_ids"), ids[i][0]);
+        e->n_chosen = read_ids(json_object_get(pair, "chosen_ids"), ids[i][1]);
+        if (pairs) {
+            e->rejected = ids[i][2];
+            e->n_rejected = read_ids(json_object_get(pair, "rejected_ids"), ids[i][2]);
+        }
+    }
+}
+
+static double relative(double got, double want) {
+    return fabs(got - want) / fabs(want);
+}
+
+static void run(const char *objective, const char *loss_name) {
+    spar_error err;
+    spar_model *model;
+    sp_trainer *trainer;
+    const sp_loss *loss = NULL;
+    double params[SP_LOSS_MAX_PARAMS];
+    const json_t *golden = json_object_get(json_object_get(io, "training"), objective);
+    spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
+    sp_trainer_options settings = {.optimizer = "adamw",
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .alpha = 0.99,
+                                   .max_tokens = 512};
+    check(spar_model_load(&model, quickstart_model(), &options, &err), &err);
+    check(sp_trainer_create(&trainer, model, &settings, &err), &err);
+    read_examples(loss_name != NULL);
+    if (loss_name) {
+        double chosen[PAIRS], rejected[PAIRS];
+        sp_logp_gap gap;
+        check(sp_loss_find(loss_name, &loss, &err), &err);
+        sp_tunable_defaults(loss->params, params);
+        check(sp_trainer_score(trainer, examples, PAIRS, chosen, rejected, &gap, &err), &err);
+        for (int i = 0; i < PAIRS; i++) {
+            examples[i].ref_chosen = chosen[i];
+            examples[i].ref_rejected = rejected[i];
+        }
+    }
+    for (size_t step = 0; step < STEPS; step++) {
+        sp_step_stats stats;
+        check(sp_trainer_step(trainer, examples, PAIRS, loss, params, 1e-5, &stats, &err), &err);
+        double want_loss = json_number_value(json_array_get(json_object_get(golden, "loss"), step));
+        double want_norm =
+            json_number_value(json_array_get(json_object_get(golden, "grad_norm"), step));
+        double bound = step < 2 ? 1e-3 : 2e-2;
+        print_message("%s step %zu: loss %.6f (%.6f) |g| %.5f (%.5f)\n", objective, step,
+                      stats.loss, want_loss, stats.grad_norm, want_norm);
+        assert_true(relative(stats.loss, want_loss) <= bound);
+        assert_true(relative(stats.grad_norm, want_norm) <= bound);
+        assert_true(stats.changed_f32 > 0.5);
+    }
+    sp_trainer_free(trainer);
+    spar_model_free(model);
+}
+
+static void test_sft(void **state) {
+    (void)state;
+    run("sft", NULL);
+}
+
+static void test_spin(void **state) {
+    (void)state;
+    run("spin", "spin");
+}
+
+/* At learning rate 0 nothing changes and every SPIN step has loss ln 2. */
+static void test_rate_zero(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *model;
+    sp_trainer *trainer;
+    const sp_loss *loss;
+    double params[SP_LOSS_MAX_PARAMS], chosen[PAIRS], rejected[PAIRS];
+    sp_logp_gap gap;
+    spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
+    sp_trainer_options settings = {.optimizer = "rmsprop",
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.999,
+                                   .eps = 1e-8,
+                                   .alpha = 0.99,
+                                   .max_grad_norm = 1,
+                                   .max_tokens = 96};
+    check(spar_model_load(&model, quickstart_model(), &options, &err), &err);
+    check(sp_trainer_create(&trainer, model, &settings, &err), &err);
+    check(sp_loss_find("spin", &loss, &err), &err);
+    sp_tunable_defaults(loss->params, params);
+    read_examples(true);
+    check(sp_trainer_score(trainer, examples, PAIRS, chosen, rejected, &gap, &err), &err);
+    for (int i = 0; i < PAIRS; i++) {
+        examples[i].ref_chosen = chosen[i];
+        examples[i].ref_rejected = rejected[i];
+    }
+    for (int step = 0; step < 3; step++) {
+        sp_step_stats stats;
+        check(sp_trainer_step(trainer, examples, PAIRS, loss, params, 0, &stats, &err), &err);
+        assert_true(fabs(stats.loss - log(2.0)) <= 1e-6);
+        assert_true(stats.changed_f32 == 0);
+        assert_true(stats.changed_bf16 == 0);
+    }
+    sp_trainer_free(trainer);
+    spar_model_free(model);
+}
+
+static int setup(void **state) {
+    (void)state;
+    spar_error err;
+    char path[TEST_PATH_MAX];
+    snprintf(path, sizeof path, "%s/io.json", test_shared("golden/smollm2"));
+    check(sp_json_load(&io, path, &err), &err);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    json_decref(io);
+    return 0;
+}
+
+int main(void) {
+    if (!test_shared("golden/smollm2")) {
+        TEST_SKIP("the shared folder with golden/smollm2 is missing");
+    }
+    if (!quickstart_model()) {
+        TEST_SKIP("the quick-start model is not in the cache (tools/fetch_model gets it)");
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sft),
+        cmocka_unit_test(test_spin),
+        cmocka_unit_test(test_rate_zero),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
