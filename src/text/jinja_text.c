@@ -73,11 +73,8 @@ static sp_jval split_space(sp_jinja *r, sp_jval s, int64_t limit) {
             }
             end += n;
         }
-        if (limit == 0) {
-            size_t from = at;
+        if (limit == 0) { /* the rest keeps the white space at its end */
             end = to;
-            sp_jinja_trim(s.s->s, &from, &end, false, true);
-            to = end;
         }
         limit -= limit > 0;
         sp_jinja_push(r, list, part(r, s, at, end));
@@ -99,10 +96,8 @@ static sp_jval rsplit_space(sp_jinja *r, sp_jval s, int64_t limit) {
                !sp_jinja_is_space(sp_jinja_before(s.s->s, start, &before))) {
             start = before;
         }
-        if (limit == 0) {
+        if (limit == 0) { /* the rest keeps the white space at its start */
             start = from;
-            sp_jinja_trim(s.s->s, &start, &to, true, false);
-            from = start;
         }
         limit -= limit > 0;
         sp_jinja_push(r, list, part(r, s, start, to));
