@@ -97,7 +97,7 @@ sp_jval sp_jinja_undefined(sp_jinja *r, const char *fmt, ...) {
     if (copy == NULL) {
         return sp_jinja_failed();
     }
-    memcpy(copy, message, n);
+    memcpy(copy, message, n + 1);
     return (sp_jval){.kind = J_UNDEF, .undef = copy};
 }
 
