@@ -1,0 +1,468 @@
+#include "eval/dataset.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "spar/jsonl.h"
+
+/* A row being read. The strings and messages are moved into the dataset. */
+typedef struct reading {
+    const json_t *row; /* borrowed */
+    const char *where; /* borrowed: "file:line" */
+    sp_dataset_row *out;
+    spar_error *err;
+} reading;
+
+static spar_status wrong(const reading *r, const char *field, const char *expected,
+                         const char *found) {
+    return spar_fail(r->err, SPAR_FORMAT, "%s: %s: expected %s, found %s", r->where, field,
+                     expected, found);
+}
+
+static spar_status wrong_type(const reading *r, const char *field, const char *expected,
+                              const json_t *found) {
+    return wrong(r, field, expected, sp_json_type_name(found));
+}
+
+static spar_status no_memory(const reading *r) {
+    return spar_fail(r->err, SPAR_NO_MEMORY, "%s: out of memory for a row", r->where);
+}
+
+static spar_status copy_text(const reading *r, char **out, const json_t *string) {
+    return sp_mem_strdup(out, json_string_value(string), json_string_length(string), r->err);
+}
+
+/* ---- messages ---- */
+
+static spar_status append_message(const reading *r, json_t *list, const char *role,
+                                  const json_t *content) {
+    json_t *message = json_object();
+    if (message == NULL || json_object_set_new(message, "role", json_string(role)) != 0 ||
+        json_object_set_new(
+            message, "content",
+            json_stringn(json_string_value(content), json_string_length(content))) != 0 ||
+        json_array_append(list, message) != 0) {
+        json_decref(message);
+        return no_memory(r);
+    }
+    json_decref(message);
+    return SPAR_OK;
+}
+
+/* The role of a message: "from" has its own names for them. */
+static const char *role_of(const json_t *message) {
+    static const char *const roles[][2] = {{"human", "user"},
+                                           {"gpt", "assistant"},
+                                           {"user", "user"},
+                                           {"assistant", "assistant"},
+                                           {"system", "system"}};
+    const json_t *role = json_object_get(message, "role"), *from = json_object_get(message, "from");
+    if (role != NULL || !json_is_string(from)) {
+        return json_string_value(role);
+    }
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (strcmp(json_string_value(from), roles[i][0]) == 0) {
+            return roles[i][1];
+        }
+    }
+    return NULL;
+}
+
+/* Append one message {role, content} or {from, value} to list. */
+static spar_status read_message(const reading *r, const char *field, const json_t *message,
+                                json_t *list) {
+    const bool turn =
+        json_object_get(message, "from") != NULL && json_object_get(message, "role") == NULL;
+    const json_t *content = json_object_get(message, turn ? "value" : "content");
+    const char *role = role_of(message);
+    if (!json_is_object(message)) {
+        return wrong_type(r, field, "a message object", message);
+    }
+    if (role == NULL) {
+        const json_t *given = json_object_get(message, turn ? "from" : "role");
+        return wrong(r, field,
+                     turn ? "\"from\" of human, gpt or system" : "a message with a \"role\"",
+                     json_is_string(given) ? json_string_value(given) : sp_json_type_name(given));
+    }
+    if (!json_is_string(content)) {
+        return wrong_type(r, field,
+                          turn ? "\"value\" of a message to be a string"
+                               : "\"content\" of a message to be a string",
+                          content);
+    }
+    return append_message(r, list, role, content);
+}
+
+/* A list of messages, not empty; *out is a new reference. */
+static spar_status read_list(const reading *r, const char *field, const json_t *value,
+                             json_t **out) {
+    spar_status status = SPAR_OK;
+    json_t *list = json_array();
+    if (list == NULL) {
+        SPAR_TRY(no_memory(r));
+    }
+    if (!json_is_array(value)) {
+        SPAR_TRY(wrong_type(r, field, "a list of messages", value));
+    }
+    if (json_array_size(value) == 0) {
+        SPAR_TRY(wrong(r, field, "at least one message", "an empty list"));
+    }
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        SPAR_TRY(read_message(r, field, json_array_get(value, i), list));
+    }
+    *out = list;
+    list = NULL;
+done:
+    json_decref(list);
+    return status;
+}
+
+/* The prompt: a string, which is the user's message, or a list of messages. */
+static spar_status read_prompt(const reading *r, const char *field) {
+    spar_status status = SPAR_OK;
+    const json_t *value = json_object_get(r->row, field);
+    if (json_is_array(value)) {
+        SPAR_TRY(read_list(r, field, value, &r->out->messages));
+        goto done;
+    }
+    if (!json_is_string(value)) {
+        SPAR_TRY(wrong_type(r, field, "a string or a list of messages", value));
+    }
+    r->out->messages = json_array();
+    SPAR_TRY(r->out->messages != NULL ? append_message(r, r->out->messages, "user", value)
+                                      : no_memory(r));
+done:
+    return status;
+}
+
+/* Take the last message of list, which must be the assistant's, as *response. */
+static spar_status split_response(const reading *r, const char *field, json_t *list,
+                                  char **response) {
+    spar_status status = SPAR_OK;
+    const size_t last = json_array_size(list) - 1;
+    const json_t *message = json_array_get(list, last);
+    const char *role = json_string_value(json_object_get(message, "role"));
+    if (strcmp(role, "assistant") != 0) {
+        SPAR_TRY(wrong(r, field, "a last message of the assistant", role));
+    }
+    SPAR_TRY(copy_text(r, response, json_object_get(message, "content")));
+    json_array_remove(list, last);
+done:
+    return status;
+}
+
+/* A response: a string, a message or a list of messages. *before: the messages that a list has
+ * before it, a new reference, or NULL. */
+static spar_status read_response(const reading *r, const char *field, char **response,
+                                 json_t **before) {
+    spar_status status = SPAR_OK;
+    json_t *list = NULL;
+    const json_t *value = json_object_get(r->row, field);
+    *before = NULL;
+    if (json_is_string(value)) {
+        SPAR_TRY(copy_text(r, response, value));
+        goto done;
+    }
+    if (json_is_object(value)) {
+        list = json_array();
+        SPAR_TRY(list != NULL ? read_message(r, field, value, list) : no_memory(r));
+    } else if (json_is_array(value)) {
+        SPAR_TRY(read_list(r, field, value, &list));
+    } else {
+        SPAR_TRY(wrong_type(r, field, "a string or a list of messages", value));
+    }
+    SPAR_TRY(split_response(r, field, list, response));
+    if (json_array_size(list) > 0) {
+        *before = list;
+        list = NULL;
+    }
+done:
+    json_decref(list);
+    return status;
+}
+
+/* A response whose list may repeat the prompt. Without a prompt so far it gives the prompt. */
+static spar_status read_answer(const reading *r, const char *field, char **response) {
+    spar_status status = SPAR_OK;
+    json_t *before = NULL;
+    SPAR_TRY(read_response(r, field, response, &before));
+    if (r->out->messages == NULL) {
+        if (before == NULL) {
+            SPAR_TRY(wrong(r, field, "the prompt's messages before the response", "none"));
+        }
+        r->out->messages = json_incref(before);
+    }
+    if (before != NULL && !json_equal(before, r->out->messages)) {
+        SPAR_TRY(
+            wrong(r, field, "the messages of the prompt before the response", "other messages"));
+    }
+done:
+    json_decref(before);
+    return status;
+}
+
+/* ---- layouts ---- */
+
+static spar_status read_whole(const reading *r, const char *field) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(read_list(r, field, json_object_get(r->row, field), &r->out->messages));
+    SPAR_TRY(split_response(r, field, r->out->messages, &r->out->response));
+    if (json_array_size(r->out->messages) == 0) {
+        SPAR_TRY(wrong(r, field, "a prompt before the response", "the response alone"));
+    }
+done:
+    return status;
+}
+
+static spar_status read_messages(const reading *r) {
+    return read_whole(r, "messages");
+}
+
+static spar_status read_conversations(const reading *r) {
+    return read_whole(r, "conversations");
+}
+
+static spar_status read_completion(const reading *r) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(read_prompt(r, "prompt"));
+    SPAR_TRY(read_answer(r, "completion", &r->out->response));
+done:
+    return status;
+}
+
+/* The instruction, and its input after an empty line, as the user's message. */
+static spar_status read_instruction_prompt(const reading *r) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
+    json_t *content = NULL;
+    const json_t *instruction = json_object_get(r->row, "instruction");
+    const json_t *input = json_object_get(r->row, "input");
+    if (!json_is_string(instruction)) {
+        SPAR_TRY(wrong_type(r, "instruction", "a string", instruction));
+    }
+    if (input != NULL && !json_is_null(input) && !json_is_string(input)) {
+        SPAR_TRY(wrong_type(r, "input", "a string or nothing", input));
+    }
+    sp_str_puts(&text, json_string_value(instruction));
+    if (json_string_length(input) > 0) {
+        sp_str_printf(&text, "\n\n%s", json_string_value(input));
+    }
+    SPAR_TRY(sp_str_status(&text, r->err));
+    content = json_stringn(sp_str_get(&text), text.len);
+    r->out->messages = json_array();
+    if (content == NULL || r->out->messages == NULL) {
+        SPAR_TRY(no_memory(r));
+    }
+    SPAR_TRY(append_message(r, r->out->messages, "user", content));
+done:
+    json_decref(content);
+    sp_str_release(&text);
+    return status;
+}
+
+static spar_status read_instruction(const reading *r) {
+    spar_status status = SPAR_OK;
+    const json_t *output = json_object_get(r->row, "output");
+    SPAR_TRY(read_instruction_prompt(r));
+    if (!json_is_string(output)) {
+        SPAR_TRY(wrong_type(r, "output", "a string", output));
+    }
+    SPAR_TRY(copy_text(r, &r->out->response, output));
+done:
+    return status;
+}
+
+static spar_status read_pair(const reading *r, const char *good, const char *bad) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(read_answer(r, good, &r->out->response));
+    SPAR_TRY(read_answer(r, bad, &r->out->rejected));
+done:
+    return status;
+}
+
+static spar_status read_generated(const reading *r) {
+    return read_pair(r, "real", "generated");
+}
+
+static spar_status read_preference(const reading *r) {
+    return read_pair(r, "chosen", "rejected");
+}
+
+static spar_status read_prompt_preference(const reading *r) {
+    const spar_status status = read_prompt(r, "prompt");
+    return status == SPAR_OK ? read_preference(r) : status;
+}
+
+static spar_status read_conversations_preference(const reading *r) {
+    const spar_status status =
+        read_list(r, "conversations", json_object_get(r->row, "conversations"), &r->out->messages);
+    return status == SPAR_OK ? read_preference(r) : status;
+}
+
+static spar_status read_instruction_preference(const reading *r) {
+    const spar_status status = read_instruction_prompt(r);
+    return status == SPAR_OK ? read_preference(r) : status;
+}
+
+typedef struct layout {
+    const char *name, *sentence;
+    const char *fields[4]; /* a row with all of them has this layout */
+    spar_status (*read)(const reading *r);
+} layout;
+
+/* The first that fits is taken: those with more members come first. */
+static const layout LAYOUTS[] = {
+    {"preference",
+     "rows of prompt, chosen and rejected: chosen is the response",
+     {"prompt", "chosen", "rejected"},
+     read_prompt_preference},
+    {"preference",
+     "rows of conversations, chosen and rejected: chosen is the response",
+     {"conversations", "chosen", "rejected"},
+     read_conversations_preference},
+    {"preference",
+     "rows of instruction, input, chosen and rejected: chosen is the response",
+     {"instruction", "chosen", "rejected"},
+     read_instruction_preference},
+    {"preference",
+     "rows of chosen and rejected conversations: chosen ends in the response",
+     {"chosen", "rejected"},
+     read_preference},
+    {"real-generated",
+     "rows of real and generated conversations: real ends in the response",
+     {"real", "generated"},
+     read_generated},
+    {"messages",
+     "rows of messages: the last, of the assistant, is the response",
+     {"messages"},
+     read_messages},
+    {"conversations",
+     "rows of conversations: the last turn, of gpt, is the response",
+     {"conversations"},
+     read_conversations},
+    {"prompt-completion",
+     "rows of prompt and completion",
+     {"prompt", "completion"},
+     read_completion},
+    {"instruction",
+     "rows of instruction, input and output",
+     {"instruction", "output"},
+     read_instruction},
+};
+enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
+
+static bool fits(const layout *l, const json_t *row) {
+    bool all = true;
+    for (size_t i = 0; i < sizeof l->fields / sizeof *l->fields && l->fields[i] != NULL; i++) {
+        all = all && json_object_get(row, l->fields[i]) != NULL;
+    }
+    return all;
+}
+
+/* The members of a row as a list, for messages; the first few name it well enough. */
+static void list_members(sp_str *out, const json_t *row) {
+    enum { MEMBERS_SHOWN = 8 };
+    int shown = 0;
+    for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL && shown < MEMBERS_SHOWN;
+         at = json_object_iter_next((json_t *)(uintptr_t)row, at)) {
+        sp_str_printf(out, "%s\"%.40s\"", shown++ > 0 ? ", " : "", json_object_iter_key(at));
+    }
+    sp_str_puts(out, shown == 0 ? "no members" : "");
+}
+
+static spar_status find_layout(const layout **out, const reading *r) {
+    for (size_t i = 0; i < LAYOUT_COUNT; i++) {
+        if (fits(&LAYOUTS[i], r->row)) {
+            *out = &LAYOUTS[i];
+            return SPAR_OK;
+        }
+    }
+    sp_str members = SP_STR_INIT;
+    list_members(&members, r->row);
+    const spar_status status =
+        wrong(r, "row",
+              "messages, conversations, prompt and completion, instruction and output, real and "
+              "generated, or chosen and rejected",
+              sp_str_get(&members));
+    sp_str_release(&members);
+    return status;
+}
+
+/* ---- loading ---- */
+
+static void row_release(sp_dataset_row *row) {
+    json_decref(row->messages);
+    free(row->response);
+    free(row->rejected);
+}
+
+void sp_dataset_free(sp_dataset *data) {
+    if (data == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < data->n; i++) {
+        row_release(&data->rows[i]);
+    }
+    free(data->rows);
+    free(data);
+}
+
+static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row, int64_t line,
+                           const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dataset_row out = {.line = line};
+    sp_str where = SP_STR_INIT;
+    sp_str_printf(&where, "%s:%lld", path, (long long)line);
+    SPAR_TRY(sp_str_status(&where, err));
+    const reading r = {row, sp_str_get(&where), &out, err};
+    if (*shape == NULL) {
+        SPAR_TRY(find_layout(shape, &r));
+    }
+    SPAR_TRY((*shape)->read(&r));
+    void *rows = data->rows;
+    SPAR_TRY(sp_mem_grow(&rows, &data->capacity, data->n + 1, sizeof *data->rows, err));
+    data->rows = rows;
+    data->rows[data->n++] = out;
+    out = (sp_dataset_row){0};
+done:
+    row_release(&out);
+    sp_str_release(&where);
+    return status;
+}
+
+spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_jsonl *jsonl = NULL;
+    sp_dataset *data = NULL;
+    json_t *row = NULL;
+    const layout *shape = NULL;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *data, err));
+    data = memory;
+    SPAR_TRY(spar_jsonl_open(&jsonl, path, err));
+    for (;;) {
+        SPAR_TRY(spar_jsonl_next(jsonl, &row, err));
+        if (row == NULL) {
+            break;
+        }
+        SPAR_TRY(add_row(data, &shape, row, spar_jsonl_line(jsonl), path, err));
+        json_decref(row);
+        row = NULL;
+    }
+    if (shape == NULL) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found an empty file", path));
+    }
+    data->name = shape->name;
+    data->layout = shape->sentence;
+    *out = data;
+    data = NULL;
+done:
+    json_decref(row);
+    spar_jsonl_free(jsonl);
+    sp_dataset_free(data);
+    return status;
+}

@@ -1,0 +1,45 @@
+/* The user's own data as conversations.
+ *
+ * The layout is recognised from the first row, and every row must follow it:
+ *   messages           {"messages": [{"role", "content"}...]}: the last message is the assistant's
+ *                      response, those before it are the prompt
+ *   conversations      {"conversations": [{"from", "value"}...]}: the same with "human" and "gpt"
+ *   prompt-completion  {"prompt", "completion"}, strings or lists of messages
+ *   instruction        {"instruction", "input", "output"}: input is optional and follows the
+ *                      instruction after an empty line
+ *   real-generated     {"real", "generated"}: lists of messages; real ends in the response,
+ *                      generated in the rejected response
+ *   preference         {"prompt" or "conversations" or "instruction" and "input", "chosen",
+ *                      "rejected"}; chosen and rejected are strings, a message or lists of messages
+ *                      (which may repeat the prompt; without "prompt" they must)
+ * Other members are ignored.
+ */
+#ifndef SP_EVAL_DATASET_H
+#define SP_EVAL_DATASET_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "spar/status.h"
+
+typedef struct sp_dataset_row {
+    json_t *messages; /* owned: the prompt, [{"role": ..., "content": ...}...], at least one */
+    char *response;   /* owned */
+    char *rejected;   /* owned; NULL where the layout has none */
+    int64_t line;     /* where the row begins in its file */
+} sp_dataset_row;
+
+typedef struct sp_dataset {
+    sp_dataset_row *rows; /* owned */
+    size_t n, capacity;
+    const char *name;   /* of the layout, static: "preference" */
+    const char *layout; /* one sentence on the layout, static */
+} sp_dataset;
+
+/* path as spar_jsonl_open takes it. A file without rows is an error. Messages name file:line, the
+ * field, what was expected and what was found. */
+spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err);
+void sp_dataset_free(sp_dataset *data); /* NULL is fine */
+
+#endif
