@@ -114,7 +114,7 @@ static spar_status read_requests(const spar_model *m, const generate_values *v, 
     SPAR_TRY(cli_rows_open(&rows, v->prompts, err));
     for (;;) {
         json_t *row = NULL;
-        request *r;
+        request *r = NULL;
         SPAR_TRY(cli_rows_next(rows, &row, err));
         if (!row) {
             break;
@@ -219,7 +219,7 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
     if (v->prompts) {
         SPAR_TRY(read_requests(m, v, &all, err));
     } else {
-        request *r;
+        request *r = NULL;
         SPAR_TRY(add_request(&all, &r, err));
         SPAR_TRY(text_ids(m, v, argv[0], r, err));
     }

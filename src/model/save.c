@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 static const uint64_t max_shard_bytes = 5000000000U;
 

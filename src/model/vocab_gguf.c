@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 static bool equals(sp_gguf_string s, const char *text) {
     return s.n == strlen(text) && memcmp(s.data, text, s.n) == 0;

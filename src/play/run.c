@@ -60,7 +60,7 @@ static spar_status place_recipe(sp_run *run, char **path, spar_error *err) {
     char *text = NULL;
     size_t n;
     SPAR_TRY(sp_run_path(run, "recipe.yaml", path, err));
-    if (!run->options->resume) {
+    if (!run->resumed) {
         SPAR_TRY(sp_file_read(run->options->recipe, 1 << 20, &text, &n, err));
         SPAR_TRY(sp_file_write(*path, text, n, err));
     }
@@ -69,35 +69,86 @@ done:
     return status;
 }
 
-static spar_status check_folder(const spar_play_options *o, spar_error *err) {
+/* Whether the folder holds a run whose beginning was committed. */
+static spar_status has_run(const spar_play_options *o, bool *found, spar_error *err) {
     spar_status status = SPAR_OK;
-    char *db = NULL;
+    char *path = NULL;
+    char *model = NULL;
+    sp_rundb *db = NULL;
+    *found = false;
+    SPAR_TRY(sp_path_join(&path, o->run, "run.db", err));
+    if (!sp_file_exists(path)) {
+        goto done;
+    }
+    spar_error why;
+    if (sp_rundb_open(&db, path, SP_RUNDB_RESUME, &why) != SPAR_OK) {
+        /* a database that was being created has neither tables nor marks yet */
+        *found = why.code != SPAR_MISMATCH && why.code != SPAR_FORMAT;
+        if (*found || !o->recipe) {
+            SPAR_TRY(spar_fail(err, why.code, "%s", why.message));
+        }
+        goto done;
+    }
+    *found = sp_rundb_get_meta(db, "model", &model, &why) == SPAR_OK;
+done:
+    sp_rundb_close(db);
+    free(path);
+    free(model);
+    return status;
+}
+
+/* What a run killed at its very start leaves behind: it may be begun again over these. */
+static bool is_leftover(const char *name) {
+    return strcmp(name, "lock") == 0 || strncmp(name, "recipe.yaml", 11) == 0 ||
+           strncmp(name, "run.db", 6) == 0;
+}
+
+static spar_status check_folder(sp_run *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_play_options *o = run->options;
     char **names = NULL;
     size_t n = 0;
-    SPAR_TRY(sp_path_join(&db, o->run, "run.db", err));
-    if (o->resume && !sp_file_exists(db)) {
-        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: expected a run to resume, found no run.db",
+    bool found;
+    SPAR_TRY(has_run(o, &found, err));
+    if (found && !o->resume) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "%s: holds a run already: go on with --resume, or name a new folder",
                            o->run));
     }
-    if (!o->resume && sp_file_exists(o->run)) {
+    if (!found && !o->recipe) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
+                           "%s: expected a run to resume, found none; a new one needs a recipe",
+                           o->run));
+    }
+    if (!found && sp_file_exists(o->run)) {
         SPAR_TRY(sp_dir_list(o->run, &names, &n, err));
-        if (n > 0 && sp_file_exists(db)) {
-            SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                               "%s: holds a run already: go on with --resume, or name a new folder",
-                               o->run));
-        }
-        /* a lock and a recipe alone are what a run killed at its very start leaves */
         for (size_t i = 0; i < n; i++) {
-            if (strcmp(names[i], "lock") != 0 && strncmp(names[i], "recipe.yaml", 11) != 0) {
+            if (!is_leftover(names[i])) {
                 SPAR_TRY(spar_fail(err, SPAR_INVALID,
                                    "%s: expected a new or empty folder, found %s in it", o->run,
                                    names[i]));
             }
         }
     }
+    run->resumed = found;
 done:
     sp_names_free(names, n);
-    free(db);
+    return status;
+}
+
+/* Remove what an interrupted beginning left of the database. */
+static spar_status clear_leftovers(const sp_run *run, spar_error *err) {
+    static const char *const files[] = {"run.db", "run.db-wal", "run.db-shm", "run.db-journal"};
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        free(path);
+        path = NULL;
+        SPAR_TRY(sp_run_path(run, files[i], &path, err));
+        SPAR_TRY(sp_dir_remove(path, err));
+    }
+done:
+    free(path);
     return status;
 }
 
@@ -184,22 +235,22 @@ spar_status sp_run_open(sp_run *run, const spar_play_options *options, spar_erro
     if (options->sink) {
         run->sink = *options->sink;
     }
-    if (!options->resume && !options->recipe) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "a new run needs a recipe"));
-    }
-    if (!options->resume) {
+    SPAR_TRY(check_folder(run, err));
+    if (!run->resumed) {
         sp_recipe trial; /* a bad recipe leaves no folder behind */
         SPAR_TRY(sp_recipe_load(&trial, options->recipe, err));
         sp_recipe_release(&trial);
     }
     SPAR_TRY(sp_mem_strdup(&run->dir, options->run, strlen(options->run), err));
-    SPAR_TRY(check_folder(options, err));
     SPAR_TRY(sp_dir_make(run->dir, err));
     SPAR_TRY(sp_lock_take(&run->lock, run->dir, err));
+    if (!run->resumed) {
+        SPAR_TRY(clear_leftovers(run, err));
+    }
     SPAR_TRY(place_recipe(run, &recipe, err));
     SPAR_TRY(sp_recipe_load(&run->recipe, recipe, err));
     SPAR_TRY(sp_run_path(run, "run.db", &db, err));
-    SPAR_TRY(options->resume ? resume_run(run, db, err) : begin_run(run, db, err));
+    SPAR_TRY(run->resumed ? resume_run(run, db, err) : begin_run(run, db, err));
     SPAR_TRY(sp_run_path(run, "log.txt", &log, err));
     run->log = fopen(log, "a");
     if (!run->log) {

@@ -56,7 +56,7 @@ typedef struct sp_run {
     sp_problems sets[SP_SETS];
     uint64_t seed;
     int64_t next_ordinal;
-    bool controls;
+    bool controls, resumed;
     FILE *log; /* owned: log.txt */
     spar_sink sink;
 } sp_run;

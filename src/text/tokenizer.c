@@ -1,5 +1,5 @@
 /* Loading a tokenizer, and the way through its pipeline. */
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 static const char *const special_keys[SP_SPECIALS] = {"bos_token", "eos_token", "pad_token",
                                                       "unk_token"};

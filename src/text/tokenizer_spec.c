@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 /* Word patterns by the name that GGUF files give (tokenizer.ggml.pre). `digits` splits off every
  * digit first; `ignore_merges` takes whole words of the vocabulary as they are. */

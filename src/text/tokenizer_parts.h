@@ -5,8 +5,8 @@
  * read from tokenizer.json. A GGUF vocabulary is first written as the tokenizer.json that means the
  * same (tokenizer_spec.c), so there is one way in, and export is what was read.
  */
-#ifndef SP_TEXT_TOKENIZER_H
-#define SP_TEXT_TOKENIZER_H
+#ifndef SP_TEXT_TOKENIZER_PARTS_H
+#define SP_TEXT_TOKENIZER_PARTS_H
 
 #include <jansson.h>
 
