@@ -7,6 +7,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 
+enum { MAX_NESTING = 4, MAX_NAME = 255 };
+
 struct sp_gguf {
     char *path;
     sp_map map;
@@ -74,6 +76,11 @@ done:
     return status;
 }
 
+/* Bytes of a key that a message shows, as printf's "%.*s" takes them. */
+static int shown(const sp_gguf_string *key) {
+    return (int)(key->n < 64 ? key->n : 64);
+}
+
 static spar_status read_type(cursor *c, sp_gguf_type *out, const sp_gguf_string *key,
                              spar_error *err) {
     spar_status status = SPAR_OK;
@@ -82,46 +89,82 @@ static spar_status read_type(cursor *c, sp_gguf_type *out, const sp_gguf_string 
     if (number >= SP_GGUF_TYPES) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "%s: metadata %.*s: type: expected 0 to %d, found %llu", c->gguf->path,
-                           (int)(key->n < 64 ? key->n : 64), key->data, SP_GGUF_TYPES - 1,
-                           (unsigned long long)number));
+                           shown(key), key->data, SP_GGUF_TYPES - 1, (unsigned long long)number));
     }
     *out = (sp_gguf_type)number;
 done:
     return status;
 }
 
-static spar_status read_array(sp_gguf *g, cursor *c, sp_gguf_value *v, spar_error *err) {
+/* Step over n elements of a plain type. */
+static spar_status skip_plain(cursor *c, sp_gguf_type type, uint64_t n, spar_error *err) {
+    if (n > left(c) / type_bytes[type]) {
+        return truncated(c, "metadata array", err);
+    }
+    c->at += (size_t)n * type_bytes[type];
+    return SPAR_OK;
+}
+
+static spar_status read_array_head(cursor *c, const sp_gguf_string *key, sp_gguf_type *type,
+                                   uint64_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    v->is_array = true;
-    SPAR_TRY(read_type(c, &v->type, &v->key, err));
-    SPAR_TRY(read_uint(c, 8, &v->n, "array length", err));
-    if (v->type == SP_GGUF_ARRAY) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: metadata %.*s: arrays of arrays are not "
-                           "supported",
-                           g->path, (int)(v->key.n < 64 ? v->key.n : 64), v->key.data));
+    SPAR_TRY(read_type(c, type, key, err));
+    SPAR_TRY(read_uint(c, 8, n, "array length", err));
+done:
+    return status;
+}
+
+/* Check n arrays and step over them; depth: how many levels more may follow. */
+static spar_status skip_arrays(cursor *c, const sp_gguf_string *key, uint64_t n, int depth,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_gguf_string ignored;
+    if (depth == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT, "%s: metadata %.*s: arrays nest deeper than %d levels",
+                           c->gguf->path, shown(key), key->data, MAX_NESTING));
     }
-    v->data = c->at;
-    if (v->type != SP_GGUF_STRING) {
-        if (v->n > left(c) / type_bytes[v->type]) {
-            SPAR_TRY(truncated(c, "metadata array", err));
+    for (uint64_t i = 0; i < n; i++) {
+        sp_gguf_type type = SP_GGUF_U8;
+        uint64_t elements = 0;
+        SPAR_TRY(read_array_head(c, key, &type, &elements, err));
+        if (type == SP_GGUF_ARRAY) {
+            SPAR_TRY(skip_arrays(c, key, elements, depth - 1, err));
+        } else if (type != SP_GGUF_STRING) {
+            SPAR_TRY(skip_plain(c, type, elements, err));
+        } else {
+            for (uint64_t s = 0; s < elements; s++) {
+                SPAR_TRY(read_string(c, &ignored, "metadata array of strings", err));
+            }
         }
-        c->at += (size_t)v->n * type_bytes[v->type];
-        goto done;
     }
+done:
+    return status;
+}
+
+static spar_status read_strings(sp_gguf *g, cursor *c, sp_gguf_value *v, spar_error *err) {
+    spar_status status = SPAR_OK;
     /* every string takes at least its 8 bytes of length: the file bounds the table */
     if (v->n > left(c) / 8) {
         SPAR_TRY(truncated(c, "metadata array of strings", err));
     }
-    v->strings = sp_arena_alloc(&g->arena, (size_t)v->n * sizeof *v->strings + 1);
+    v->strings = sp_arena_alloc(&g->arena, (size_t)v->n * sizeof *v->strings);
     if (!v->strings) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", g->path));
     }
     for (uint64_t i = 0; i < v->n; i++) {
-        SPAR_TRY(read_string(c, &v->strings[i], "metadata array of strings", err));
+        SPAR_TRY(read_string(c, &v->strings[i], "metadata string", err));
     }
 done:
     return status;
+}
+
+static spar_status read_elements(sp_gguf *g, cursor *c, sp_gguf_value *v, spar_error *err) {
+    v->data = c->at;
+    if (v->type == SP_GGUF_STRING) {
+        return read_strings(g, c, v, err);
+    }
+    return v->type == SP_GGUF_ARRAY ? skip_arrays(c, &v->key, v->n, MAX_NESTING - 1, err)
+                                    : skip_plain(c, v->type, v->n, err);
 }
 
 static spar_status read_value(sp_gguf *g, cursor *c, sp_gguf_value *v, spar_error *err) {
@@ -130,38 +173,35 @@ static spar_status read_value(sp_gguf *g, cursor *c, sp_gguf_value *v, spar_erro
     SPAR_TRY(read_type(c, &v->type, &v->key, err));
     v->n = 1;
     if (v->type == SP_GGUF_ARRAY) {
-        SPAR_TRY(read_array(g, c, v, err));
-    } else if (v->type == SP_GGUF_STRING) {
-        v->strings = sp_arena_alloc(&g->arena, sizeof *v->strings);
-        if (!v->strings) {
-            SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", g->path));
-        }
-        SPAR_TRY(read_string(c, v->strings, "metadata string", err));
-    } else {
-        if (left(c) < type_bytes[v->type]) {
-            SPAR_TRY(truncated(c, "metadata value", err));
-        }
-        v->data = c->at;
-        c->at += type_bytes[v->type];
+        v->is_array = true;
+        SPAR_TRY(read_array_head(c, &v->key, &v->type, &v->n, err));
+    }
+    SPAR_TRY(read_elements(g, c, v, err));
+done:
+    return status;
+}
+
+static spar_status read_name(sp_gguf *g, cursor *c, char **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_gguf_string name;
+    SPAR_TRY(read_string(c, &name, "tensor name", err));
+    if (name.n > MAX_NAME || memchr(name.data, 0, name.n)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: tensor name: expected up to %d bytes without NUL, found %zu bytes",
+                           g->path, MAX_NAME, name.n));
+    }
+    *out = sp_arena_strndup(&g->arena, name.data, name.n);
+    if (!*out) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", g->path));
     }
 done:
     return status;
 }
 
-static spar_status read_tensor(sp_gguf *g, cursor *c, sp_gguf_tensor *t, uint64_t *offset,
-                               spar_error *err) {
+/* Dimensions in the file's order: the one that varies fastest comes first. */
+static spar_status read_dims(sp_gguf *g, cursor *c, sp_gguf_tensor *t, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_gguf_string name;
     uint64_t n_dims = 0;
-    uint64_t number = 0;
-    uint64_t elements = 1;
-    SPAR_TRY(read_string(c, &name, "tensor name", err));
-    t->name = name.n < 256 ? sp_arena_strndup(&g->arena, name.data, name.n) : NULL;
-    if (!t->name || strlen(t->name) != name.n) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: tensor name: expected up to 255 bytes without NUL, found %zu bytes",
-                           g->path, name.n));
-    }
     SPAR_TRY(read_uint(c, 4, &n_dims, "tensor dimensions", err));
     if (n_dims < 1 || n_dims > 4) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
@@ -172,32 +212,41 @@ static spar_status read_tensor(sp_gguf *g, cursor *c, sp_gguf_tensor *t, uint64_
     for (int i = 0; i < t->n_dims; i++) {
         uint64_t size = 0;
         SPAR_TRY(read_uint(c, 8, &size, "tensor dimensions", err));
-        if (size == 0 || size > (uint64_t)INT64_MAX / elements) {
+        if (size == 0 || size > INT64_MAX) {
             SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                                "%s: tensor %s: dimension %d: expected a size that fits, found %llu",
                                g->path, t->name, i, (unsigned long long)size));
         }
-        elements *= size;
         t->dims[t->n_dims - 1 - i] = (int64_t)size;
     }
+done:
+    return status;
+}
+
+static spar_status read_tensor(sp_gguf *g, cursor *c, sp_gguf_tensor *t, uint64_t *offset,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    uint64_t number = 0;
+    int64_t elements = 0;
+    SPAR_TRY(read_name(g, c, &t->name, err));
+    SPAR_TRY(read_dims(g, c, t, err));
     SPAR_TRY(read_uint(c, 4, &number, "tensor type", err));
     SPAR_TRY(read_uint(c, 8, offset, "tensor offset", err));
     if (!sp_dtype_from_ggml((uint32_t)number, &t->dtype)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: tensor %s: type: expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 "
-                           "or Q8_0, found type number %llu",
-                           g->path, t->name, (unsigned long long)number));
+                           "or Q8_0, found %s (number %llu), which is not supported",
+                           g->path, t->name, sp_dtype_ggml_name((uint32_t)number),
+                           (unsigned long long)number));
     }
-    const sp_dtype_info *type = sp_dtype_info_of(t->dtype);
-    if (t->dims[t->n_dims - 1] % type->block_elements != 0) {
+    if (!sp_dtype_size(t->dtype, t->n_dims, t->dims, &elements, &t->n_bytes)) {
+        const sp_dtype_info *type = sp_dtype_info_of(t->dtype);
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: tensor %s: expected rows of a multiple of %d elements for %s, "
-                           "found %lld",
+                           "%s: tensor %s: expected sizes that fit and rows of a multiple of %d "
+                           "elements for %s, found rows of %lld",
                            g->path, t->name, type->block_elements, type->name,
                            (long long)t->dims[t->n_dims - 1]));
     }
-    uint64_t blocks = elements / (uint64_t)type->block_elements;
-    t->n_bytes = blocks > SIZE_MAX / type->block_bytes ? SIZE_MAX : blocks * type->block_bytes;
 done:
     return status;
 }
@@ -279,8 +328,7 @@ static spar_status check_unique(const sp_gguf *g, spar_error *err) {
     for (size_t i = 1; i < g->n_values; i++) {
         if (by_key(&g->values[i - 1], &g->values[i]) == 0) {
             return spar_fail(err, SPAR_FORMAT, "%s: metadata %.*s: occurs twice", g->path,
-                             (int)(g->values[i].key.n < 64 ? g->values[i].key.n : 64),
-                             g->values[i].key.data);
+                             shown(&g->values[i].key), g->values[i].key.data);
         }
     }
     for (size_t i = 1; i < g->n_tensors; i++) {
@@ -304,9 +352,15 @@ static spar_status read_counts(cursor *c, uint64_t *n_tensors, uint64_t *n_value
             spar_fail(err, SPAR_FORMAT, "%s: magic: expected \"GGUF\", found other bytes", path));
     }
     SPAR_TRY(read_uint(c, 4, &version, "version", err));
+    if (version != 0 && (version & 0xFFFFU) == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: version: expected a little-endian file, found a big-endian one, "
+                           "which is not supported",
+                           path));
+    }
     if (version != 2 && version != 3) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: version: expected 2 or 3 (little-endian), found %llu", path,
+                           "%s: version: expected 2 or 3, found %llu, which is not supported", path,
                            (unsigned long long)version));
     }
     SPAR_TRY(read_uint(c, 8, n_tensors, "tensor count", err));

@@ -1,7 +1,8 @@
 /* GGUF files, versions 2 and 3, little-endian: metadata and tensors, read through a map.
  *
  * Every length, count and offset is checked against the file before it is used. Strings and arrays
- * are borrowed from the map; strings are not NUL-terminated.
+ * are borrowed from the map; strings are not NUL-terminated. Arrays of arrays are checked, and
+ * their elements are of type SP_GGUF_ARRAY, which no getter reads.
  */
 #ifndef SP_IO_GGUF_H
 #define SP_IO_GGUF_H
@@ -41,7 +42,7 @@ typedef struct sp_gguf_value {
     bool is_array;
     uint64_t n;              /* elements; 1 for a single value */
     const uint8_t *data;     /* encoded elements */
-    sp_gguf_string *strings; /* owned by the file, [n]: elements of an array of strings, or NULL */
+    sp_gguf_string *strings; /* owned by the file, [n]: the string or strings; else NULL */
 } sp_gguf_value;
 
 typedef struct sp_gguf_tensor {
@@ -66,7 +67,8 @@ const sp_gguf_tensor *sp_gguf_tensor_at(const sp_gguf *gguf, size_t i);
 const sp_gguf_tensor *sp_gguf_find_tensor(const sp_gguf *gguf, const char *name);
 const char *sp_gguf_path(const sp_gguf *gguf);
 
-/* Element i of a numeric or boolean value, as a double or an integer (truncated). */
+/* Element i of a numeric or boolean value, as a double or an integer (truncated; what does not fit
+ * is INT64_MAX, and 0 for a float). */
 double sp_gguf_number(const sp_gguf_value *value, uint64_t i);
 int64_t sp_gguf_integer(const sp_gguf_value *value, uint64_t i);
 

@@ -6,7 +6,6 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "base/str.h"
 
 /* The format's own bound on the header. */
 static const uint64_t max_header = 100U * 1000 * 1000;
@@ -19,26 +18,25 @@ struct sp_safetensors {
     size_t n, capacity;
 };
 
-static spar_status read_shape(const json_t *shape, sp_tensor_entry *e, uint64_t *elements,
-                              const char *path, spar_error *err) {
+static spar_status read_shape(const json_t *shape, sp_tensor_entry *e, const char *path,
+                              spar_error *err) {
     if (!json_is_array(shape) || json_array_size(shape) > SP_TENSOR_MAX_DIMS) {
         return spar_fail(err, SPAR_FORMAT,
                          "%s: tensor %s: shape: expected a list of at most %d sizes, found %s",
-                         path, e->name, SP_TENSOR_MAX_DIMS, sp_json_type_name(shape));
+                         path, e->name, SP_TENSOR_MAX_DIMS,
+                         json_is_array(shape) ? "more" : sp_json_type_name(shape));
     }
-    *elements = 1;
     e->n_dims = (int)json_array_size(shape);
     for (int i = 0; i < e->n_dims; i++) {
         const json_t *size = json_array_get(shape, (size_t)i);
-        int64_t value = json_is_integer(size) ? json_integer_value(size) : -1;
-        if (value < 0 || (value > 0 && *elements > (uint64_t)INT64_MAX / (uint64_t)value)) {
-            return spar_fail(err, SPAR_FORMAT,
-                             "%s: tensor %s: shape[%d]: expected a non-negative size that fits, "
-                             "found another value",
-                             path, e->name, i);
+        e->dims[i] = json_is_integer(size) ? json_integer_value(size) : -1;
+        if (e->dims[i] < 0) {
+            return spar_fail(
+                err, SPAR_FORMAT,
+                "%s: tensor %s: shape[%d]: expected a size of 0 or more, found another "
+                "value",
+                path, e->name, i);
         }
-        e->dims[i] = value;
-        *elements *= (uint64_t)value;
     }
     return SPAR_OK;
 }
@@ -87,17 +85,23 @@ static spar_status read_entry(sp_safetensors *f, const char *name, const json_t 
                            "found %s",
                            path, name, type ? type : "nothing"));
     }
-    uint64_t elements = 0;
+    int64_t elements = 0;
+    size_t bytes = 0;
     uint64_t begin = 0;
     uint64_t end = 0;
-    SPAR_TRY(read_shape(json_object_get(value, "shape"), e, &elements, path, err));
+    SPAR_TRY(read_shape(json_object_get(value, "shape"), e, path, err));
     SPAR_TRY(
         read_offsets(json_object_get(value, "data_offsets"), e, size, &begin, &end, path, err));
-    size_t bytes = sp_dtype_info_of(e->dtype)->block_bytes;
-    if (elements > UINT64_MAX / bytes || end - begin != elements * bytes) {
+    if (!sp_dtype_size(e->dtype, e->n_dims, e->dims, &elements, &bytes)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: tensor %s: expected %llu elements of %zu bytes, found %llu bytes",
-                           path, name, (unsigned long long)elements, bytes,
+                           "%s: tensor %s: shape: expected sizes whose product fits, found larger "
+                           "ones",
+                           path, name));
+    }
+    if (end - begin != bytes) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: tensor %s: expected %lld elements in %zu bytes, found %llu bytes",
+                           path, name, (long long)elements, bytes,
                            (unsigned long long)(end - begin)));
     }
     e->data = data + begin;
@@ -150,6 +154,10 @@ static spar_status check_tiling(sp_tensor_entry *entries, size_t n, const uint8_
 static spar_status check_metadata(const json_t *metadata, const char *path, spar_error *err) {
     const char *key;
     json_t *value;
+    if (!json_is_object(metadata)) {
+        return spar_fail(err, SPAR_FORMAT, "%s: __metadata__: expected an object, found %s", path,
+                         sp_json_type_name(metadata));
+    }
     json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
         if (!json_is_string(value)) {
             return spar_fail(err, SPAR_FORMAT, "%s: __metadata__.%s: expected a string, found %s",
@@ -172,10 +180,12 @@ static spar_status read_header(sp_safetensors *f, const sp_map *map, const char 
         length = length << 8 | map->data[i];
     }
     if (length > max_header || length > map->size - 8) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: header length: expected at most %zu, found %llu (is the file "
-                           "truncated?)",
-                           path, map->size - 8, (unsigned long long)length));
+        SPAR_TRY(spar_fail(
+            err, SPAR_FORMAT,
+            "%s: header length: expected at most %llu, found %llu (is the file "
+            "truncated?)",
+            path, (unsigned long long)(map->size - 8 < max_header ? map->size - 8 : max_header),
+            (unsigned long long)length));
     }
     SPAR_TRY(sp_json_parse(&header, (const char *)map->data + 8, (size_t)length, path, err));
     if (!json_is_object(header)) {
@@ -218,8 +228,70 @@ done:
     return status;
 }
 
+/* Sorts the entries by name. */
+static spar_status check_unique(sp_safetensors *f, const char *path, spar_error *err) {
+    if (f->n > 1) {
+        qsort(f->entries, f->n, sizeof *f->entries, by_name);
+    }
+    for (size_t i = 1; i < f->n; i++) {
+        if (strcmp(f->entries[i].name, f->entries[i - 1].name) == 0) {
+            return spar_fail(err, SPAR_FORMAT, "%s: tensor %s: is in two shards", path,
+                             f->entries[i].name);
+        }
+    }
+    return SPAR_OK;
+}
+
 static bool plain_name(const char *name) {
     return name[0] && name[0] != '.' && !strchr(name, '/') && strlen(name) < 200;
+}
+
+/* Open the shard unless the set of shards (name: number of the map) has it. */
+static spar_status open_shard(sp_safetensors *f, json_t *shards, const char *dir, const char *shard,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    if (!json_object_get(shards, shard)) {
+        if (json_object_set_new(shards, shard, json_integer((json_int_t)f->n_maps)) != 0) {
+            SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", dir));
+        }
+        SPAR_TRY(sp_path_join(&path, dir, shard, err));
+        SPAR_TRY(open_one(f, path, err));
+    }
+done:
+    free(path);
+    return status;
+}
+
+static bool is_within(const sp_map *map, const sp_tensor_entry *e) {
+    uintptr_t at = (uintptr_t)e->data;
+    uintptr_t begin = (uintptr_t)map->data;
+    return at >= begin && at + e->n_bytes <= begin + map->size;
+}
+
+/* The index and the shards must name the same tensors, each in the same shard. */
+static spar_status check_index(sp_safetensors *f, const json_t *map, const json_t *shards,
+                               const char *index_path, spar_error *err) {
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)map, name, value) {
+        const char *shard = json_string_value(value);
+        const json_int_t number = json_integer_value(json_object_get(shards, shard));
+        const sp_tensor_entry *e = sp_safetensors_find(f, name);
+        if (!e || !is_within(&f->maps[number], e)) {
+            return spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s: not in %s", index_path, name,
+                             shard);
+        }
+    }
+    for (size_t i = 0; i < f->n; i++) {
+        if (!json_object_get(map, f->entries[i].name)) {
+            return spar_fail(err, SPAR_FORMAT,
+                             "%s: weight_map: expected every tensor of the shards, tensor %s is "
+                             "missing",
+                             index_path, f->entries[i].name);
+        }
+    }
+    return SPAR_OK;
 }
 
 /* Open every shard that the index names, and check that each tensor is where the index says. */
@@ -228,14 +300,14 @@ static spar_status open_index(sp_safetensors *f, const char *dir, const char *in
     spar_status status = SPAR_OK;
     json_t *index = NULL;
     json_t *shards = json_object();
-    char *path = NULL;
     const char *name;
     json_t *value;
     SPAR_TRY(sp_json_load(&index, index_path, err));
     json_t *map = json_object_get(index, "weight_map");
-    if (!json_is_object(map) || !shards) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: weight_map: expected an object, found %s",
-                           index_path, sp_json_type_name(map)));
+    if (!json_is_object(map) || json_object_size(map) == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: weight_map: expected an object with tensors, found %s", index_path,
+                           json_is_object(map) ? "none" : sp_json_type_name(map)));
     }
     json_object_foreach(map, name, value) {
         const char *shard = json_string_value(value);
@@ -244,23 +316,11 @@ static spar_status open_index(sp_safetensors *f, const char *dir, const char *in
                                "%s: weight_map.%s: expected the name of a file beside it, found %s",
                                index_path, name, shard ? shard : sp_json_type_name(value)));
         }
-        if (!json_object_get(shards, shard)) {
-            json_object_set_new(shards, shard, json_true());
-            SPAR_TRY(sp_path_join(&path, dir, shard, err));
-            SPAR_TRY(open_one(f, path, err));
-            free(path);
-            path = NULL;
-        }
+        SPAR_TRY(open_shard(f, shards, dir, shard, err));
     }
-    qsort(f->entries, f->n, sizeof *f->entries, by_name);
-    json_object_foreach(map, name, value) {
-        if (!sp_safetensors_find(f, name)) {
-            SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s: not in %s", index_path, name,
-                               json_string_value(value)));
-        }
-    }
+    SPAR_TRY(check_unique(f, dir, err));
+    SPAR_TRY(check_index(f, map, shards, index_path, err));
 done:
-    free(path);
     json_decref(index);
     json_decref(shards);
     return status;
@@ -296,15 +356,7 @@ spar_status sp_safetensors_open(sp_safetensors **out, const char *path, spar_err
     f = memory;
     sp_arena_init(&f->arena);
     SPAR_TRY(sp_file_is_dir(path) ? open_folder(f, path, err) : open_one(f, path, err));
-    if (f->n > 1) {
-        qsort(f->entries, f->n, sizeof *f->entries, by_name);
-    }
-    for (size_t i = 1; i < f->n; i++) {
-        if (strcmp(f->entries[i].name, f->entries[i - 1].name) == 0) {
-            SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: tensor %s: is in two shards", path,
-                               f->entries[i].name));
-        }
-    }
+    SPAR_TRY(check_unique(f, path, err));
     *out = f;
     f = NULL;
 done:
@@ -335,127 +387,4 @@ const sp_tensor_entry *sp_safetensors_at(const sp_safetensors *f, size_t i) {
 const sp_tensor_entry *sp_safetensors_find(const sp_safetensors *f, const char *name) {
     sp_tensor_entry key = {.name = name};
     return f->n ? bsearch(&key, f->entries, f->n, sizeof key, by_name) : NULL;
-}
-
-/* ---- writing ---- */
-
-static spar_status make_header(json_t **out, const sp_tensor_entry *entries, size_t n,
-                               const char *const *metadata, spar_error *err) {
-    json_t *header = json_object();
-    uint64_t at = 0;
-    if (metadata && metadata[0]) {
-        json_t *pairs = json_object();
-        for (size_t i = 0; metadata[i]; i += 2) {
-            json_object_set_new(pairs, metadata[i], json_string(metadata[i + 1]));
-        }
-        json_object_set_new(header, "__metadata__", pairs);
-    }
-    for (size_t i = 0; i < n; i++) {
-        json_t *shape = json_array();
-        for (int d = 0; d < entries[i].n_dims; d++) {
-            json_array_append_new(shape, json_integer(entries[i].dims[d]));
-        }
-        json_t *entry = json_pack(
-            "{s:s, s:o, s:[I,I]}", "dtype", sp_dtype_info_of(entries[i].dtype)->safetensors,
-            "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)(at + entries[i].n_bytes));
-        if (!entry || json_object_set_new(header, entries[i].name, entry) != 0) {
-            json_decref(header);
-            return spar_fail(err, SPAR_NO_MEMORY, "out of memory while writing %s",
-                             entries[i].name);
-        }
-        at += entries[i].n_bytes;
-    }
-    *out = header;
-    return SPAR_OK;
-}
-
-spar_status sp_safetensors_write(const char *path, const sp_tensor_entry *entries, size_t n,
-                                 const char *const *metadata, spar_error *err) {
-    spar_status status = SPAR_OK;
-    json_t *header = NULL;
-    char *text = NULL;
-    sp_writer writer;
-    bool open = false;
-    uint8_t length[8];
-    SPAR_TRY(make_header(&header, entries, n, metadata, err));
-    text = json_dumps(header, JSON_COMPACT | JSON_ENSURE_ASCII);
-    if (!text) {
-        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", path));
-    }
-    size_t used = strlen(text);
-    size_t padded = (used + 7) / 8 * 8; /* spaces bring the data to an 8-byte boundary */
-    for (int i = 0; i < 8; i++) {
-        length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
-    }
-    SPAR_TRY(sp_writer_open(&writer, path, err));
-    open = true;
-    sp_writer_write(&writer, length, sizeof length);
-    sp_writer_write(&writer, text, used);
-    sp_writer_write(&writer, "       ", padded - used);
-    for (size_t i = 0; i < n; i++) {
-        sp_writer_write(&writer, entries[i].data, entries[i].n_bytes);
-    }
-    status = sp_writer_commit(&writer, err);
-    open = false;
-done:
-    if (open) {
-        sp_writer_abort(&writer);
-    }
-    free(text);
-    json_decref(header);
-    return status;
-}
-
-/* Index of the first entry of each shard; shards are filled in order. */
-static size_t next_shard(const sp_tensor_entry *entries, size_t n, size_t at, uint64_t max) {
-    uint64_t bytes = entries[at].n_bytes;
-    size_t end = at + 1;
-    while (end < n && bytes + entries[end].n_bytes <= max) {
-        bytes += entries[end++].n_bytes;
-    }
-    return end;
-}
-
-spar_status sp_safetensors_write_sharded(const char *dir, const sp_tensor_entry *entries, size_t n,
-                                         const char *const *metadata, uint64_t max_shard_bytes,
-                                         spar_error *err) {
-    spar_status status = SPAR_OK;
-    char *path = NULL;
-    json_t *map = NULL;
-    json_t *index = NULL;
-    uint64_t total = 0;
-    int shards = 0;
-    for (size_t at = 0; at < n; at = next_shard(entries, n, at, max_shard_bytes)) {
-        shards++;
-    }
-    if (shards <= 1) {
-        SPAR_TRY(sp_path_join(&path, dir, "model.safetensors", err));
-        SPAR_TRY(sp_safetensors_write(path, entries, n, metadata, err));
-        goto done;
-    }
-    map = json_object();
-    size_t at = 0;
-    for (int shard = 1; at < n; shard++) {
-        char name[64];
-        size_t end = next_shard(entries, n, at, max_shard_bytes);
-        snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", shard, shards);
-        for (size_t i = at; i < end; i++) {
-            total += entries[i].n_bytes;
-            json_object_set_new(map, entries[i].name, json_string(name));
-        }
-        SPAR_TRY(sp_path_join(&path, dir, name, err));
-        SPAR_TRY(sp_safetensors_write(path, entries + at, end - at, metadata, err));
-        free(path);
-        path = NULL;
-        at = end;
-    }
-    index =
-        json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)total, "weight_map", map);
-    SPAR_TRY(sp_path_join(&path, dir, "model.safetensors.index.json", err));
-    SPAR_TRY(sp_json_save(index, path, err));
-done:
-    free(path);
-    json_decref(map);
-    json_decref(index);
-    return status;
 }

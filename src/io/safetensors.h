@@ -32,8 +32,8 @@ size_t sp_safetensors_count(const sp_safetensors *file);
 const sp_tensor_entry *sp_safetensors_at(const sp_safetensors *file, size_t i); /* sorted by name */
 const sp_tensor_entry *sp_safetensors_find(const sp_safetensors *file, const char *name);
 
-/* Write entries in the given order, all or nothing. metadata: key, value, ..., NULL; may be NULL.
- */
+/* Write entries in the given order, all or nothing; the same entries give the same bytes. n_bytes
+ * must be what shape and type say. metadata: key, value, ..., NULL; may be NULL. */
 spar_status sp_safetensors_write(const char *path, const sp_tensor_entry *entries, size_t n,
                                  const char *const *metadata, spar_error *err);
 /* Write into folder dir as model.safetensors, or, where the tensors exceed max_shard_bytes, as
@@ -41,5 +41,9 @@ spar_status sp_safetensors_write(const char *path, const sp_tensor_entry *entrie
 spar_status sp_safetensors_write_sharded(const char *dir, const sp_tensor_entry *entries, size_t n,
                                          const char *const *metadata, uint64_t max_shard_bytes,
                                          spar_error *err);
+/* As write_sharded, with f32 tensors (whose data must be aligned) stored as F32, F16 or BF16. */
+spar_status sp_safetensors_write_as(const char *dir, const sp_tensor_entry *entries, size_t n,
+                                    const char *const *metadata, uint64_t max_shard_bytes,
+                                    sp_dtype store, spar_error *err);
 
 #endif

@@ -3,17 +3,19 @@
 #include <math.h>
 
 float sp_f16_to_f32(uint16_t h) {
-    int exponent = (h >> 10) & 31;
-    int mantissa = h & 1023;
-    float value;
-    if (exponent == 31) {
-        value = mantissa ? NAN : INFINITY;
-    } else if (exponent == 0) {
-        value = ldexpf((float)mantissa, -24);
-    } else {
-        value = ldexpf((float)(mantissa + 1024), exponent - 25);
+    uint32_t sign = (uint32_t)(h & 0x8000U) << 16;
+    uint32_t magnitude = (uint32_t)(h & 0x7FFFU) << 13;
+    uint32_t bits = magnitude + (112U << 23); /* the exponent's bias: 15 there, 127 here */
+    float f;
+    if (magnitude >= 31U << 23) { /* infinity, NaN */
+        bits = magnitude | 0x7F800000U;
+    } else if (magnitude < 1U << 23) { /* subnormal: units of 2^-24, exact in f32 */
+        f = (float)(h & 0x3FFU) * 0x1p-24F;
+        memcpy(&bits, &f, sizeof bits);
     }
-    return h & 0x8000 ? -value : value;
+    bits |= sign;
+    memcpy(&f, &bits, sizeof f);
+    return f;
 }
 
 uint16_t sp_f16_from_f32(float f) {
@@ -44,7 +46,32 @@ static float load_f16(const uint8_t *p) {
 }
 
 static void from_f32(const void *src, float *dst, int64_t n) {
-    memcpy(dst, src, (size_t)n * sizeof *dst);
+    if (n > 0) {
+        memcpy(dst, src, (size_t)n * sizeof *dst);
+    }
+}
+
+static void store_f32(const float *src, void *dst, int64_t n) {
+    from_f32(src, dst, n);
+}
+
+static void store16(uint8_t *p, uint16_t h) {
+    p[0] = (uint8_t)h;
+    p[1] = (uint8_t)(h >> 8);
+}
+
+static void store_f16(const float *src, void *dst, int64_t n) {
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++) {
+        store16(p + 2 * i, sp_f16_from_f32(src[i]));
+    }
+}
+
+static void store_bf16(const float *src, void *dst, int64_t n) {
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++) {
+        store16(p + 2 * i, sp_bf16_from_f32(src[i]));
+    }
 }
 
 static void from_f16(const void *src, float *dst, int64_t n) {
@@ -141,24 +168,32 @@ static void from_q8_0(const void *src, float *dst, int64_t n) {
 }
 
 static const sp_dtype_info table[SP_DTYPES] = {
-    [SP_F32] = {"f32", "F32", 0, 1, 4, from_f32},
-    [SP_F16] = {"f16", "F16", 1, 1, 2, from_f16},
-    [SP_BF16] = {"bf16", "BF16", 30, 1, 2, from_bf16},
-    [SP_F64] = {"f64", "F64", 28, 1, 8, from_f64},
-    [SP_I8] = {"i8", "I8", 24, 1, 1, NULL},
-    [SP_I16] = {"i16", "I16", 25, 1, 2, NULL},
-    [SP_I32] = {"i32", "I32", 26, 1, 4, NULL},
-    [SP_I64] = {"i64", "I64", 27, 1, 8, NULL},
-    [SP_U8] = {"u8", "U8", -1, 1, 1, NULL},
-    [SP_U16] = {"u16", "U16", -1, 1, 2, NULL},
-    [SP_U32] = {"u32", "U32", -1, 1, 4, NULL},
-    [SP_U64] = {"u64", "U64", -1, 1, 8, NULL},
-    [SP_BOOL] = {"bool", "BOOL", -1, 1, 1, NULL},
-    [SP_Q4_0] = {"Q4_0", NULL, 2, BLOCK, 18, from_q4_0},
-    [SP_Q4_1] = {"Q4_1", NULL, 3, BLOCK, 20, from_q4_1},
-    [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0},
-    [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1},
-    [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0},
+    [SP_F32] = {"f32", "F32", 0, 1, 4, from_f32, store_f32},
+    [SP_F16] = {"f16", "F16", 1, 1, 2, from_f16, store_f16},
+    [SP_BF16] = {"bf16", "BF16", 30, 1, 2, from_bf16, store_bf16},
+    [SP_F64] = {"f64", "F64", 28, 1, 8, from_f64, NULL},
+    [SP_I8] = {"i8", "I8", 24, 1, 1, NULL, NULL},
+    [SP_I16] = {"i16", "I16", 25, 1, 2, NULL, NULL},
+    [SP_I32] = {"i32", "I32", 26, 1, 4, NULL, NULL},
+    [SP_I64] = {"i64", "I64", 27, 1, 8, NULL, NULL},
+    [SP_U8] = {"u8", "U8", -1, 1, 1, NULL, NULL},
+    [SP_U16] = {"u16", "U16", -1, 1, 2, NULL, NULL},
+    [SP_U32] = {"u32", "U32", -1, 1, 4, NULL, NULL},
+    [SP_U64] = {"u64", "U64", -1, 1, 8, NULL, NULL},
+    [SP_BOOL] = {"bool", "BOOL", -1, 1, 1, NULL, NULL},
+    [SP_Q4_0] = {"Q4_0", NULL, 2, BLOCK, 18, from_q4_0, NULL},
+    [SP_Q4_1] = {"Q4_1", NULL, 3, BLOCK, 20, from_q4_1, NULL},
+    [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0, NULL},
+    [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1, NULL},
+    [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0, NULL},
+};
+
+/* Numbers of GGUF files that have no row: 4, 5 and 31 to 33 were withdrawn. */
+static const char *const other_ggml[] = {
+    [9] = "Q8_1",   [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",   [13] = "Q5_K",
+    [14] = "Q6_K",  [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
+    [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S",   [22] = "IQ2_S",  [23] = "IQ4_XS",
+    [29] = "IQ1_M", [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4",
 };
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {
@@ -183,4 +218,35 @@ bool sp_dtype_from_ggml(uint32_t number, sp_dtype *out) {
         }
     }
     return false;
+}
+
+const char *sp_dtype_ggml_name(uint32_t number) {
+    sp_dtype dtype;
+    if (sp_dtype_from_ggml(number, &dtype)) {
+        return table[dtype].name;
+    }
+    const char *name = NULL;
+    if (number < sizeof other_ggml / sizeof other_ggml[0]) {
+        name = other_ggml[number];
+    }
+    return name ? name : "an unknown type";
+}
+
+bool sp_dtype_size(sp_dtype dtype, int n_dims, const int64_t *dims, int64_t *elements,
+                   size_t *bytes) {
+    const sp_dtype_info *type = &table[dtype];
+    int64_t n = 1;
+    bool empty = false;
+    /* a zero anywhere makes the product zero, but the other sizes must fit all the same */
+    for (int i = 0; i < n_dims; i++) {
+        empty = empty || dims[i] == 0;
+        if (dims[i] < 0 || __builtin_mul_overflow(n, dims[i] ? dims[i] : 1, &n)) {
+            return false;
+        }
+    }
+    int64_t row = n_dims ? dims[n_dims - 1] : 1;
+    *elements = empty ? 0 : n;
+    return row % type->block_elements == 0 &&
+           !__builtin_mul_overflow((size_t)*elements / (size_t)type->block_elements,
+                                   type->block_bytes, bytes);
 }

@@ -40,12 +40,21 @@ typedef struct sp_dtype_info {
     /* dst[0..n) = the first n elements at src (n a multiple of block_elements; src may be
      * unaligned); NULL: not a weight type. */
     void (*to_f32)(const void *src, float *dst, int64_t n);
+    /* dst[0..n) in this type, rounded to nearest, ties to even; NULL: f32 is not stored so. */
+    void (*from_f32)(const float *src, void *dst, int64_t n);
 } sp_dtype_info;
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype);
 /* False where no row has that name or number. */
 bool sp_dtype_from_safetensors(const char *name, sp_dtype *out);
 bool sp_dtype_from_ggml(uint32_t number, sp_dtype *out);
+/* The name of any type number of GGUF files, for messages: "Q4_K", or "an unknown type". */
+const char *sp_dtype_ggml_name(uint32_t number);
+
+/* Elements and bytes of a row-major tensor with dims[0..n_dims); n_dims = 0 is a scalar. False
+ * where a size is negative, a row is no whole number of blocks, or a count overflows. */
+bool sp_dtype_size(sp_dtype dtype, int n_dims, const int64_t *dims, int64_t *elements,
+                   size_t *bytes);
 
 /* bf16 to and from f32: round to nearest, ties to even; NaN stays NaN. */
 static inline float sp_bf16_to_f32(uint16_t h) {
