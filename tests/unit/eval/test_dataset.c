@@ -1,0 +1,216 @@
+/* The user's rows: each layout, the wrong rows of each, and public data where it is at hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "eval/dataset.h"
+#include "support.h"
+
+static char folder[TEST_PATH_MAX], path[TEST_PATH_MAX];
+
+static void write_rows(const char *text) {
+    assert_int_equal(sp_file_write(test_path(path, folder, "rows"), text, strlen(text), NULL),
+                     SPAR_OK);
+}
+
+#define U "{\"role\":\"user\",\"content\":\"hi\"}"
+#define A "{\"role\":\"assistant\",\"content\":\"yes\"}"
+#define B "{\"role\":\"assistant\",\"content\":\"no\"}"
+#define S "{\"role\":\"system\",\"content\":\"be brief\"}"
+
+typedef struct layout_case {
+    const char *row, *name, *messages, *response, *rejected;
+} layout_case;
+
+static const layout_case CASES[] = {
+    {"{\"messages\":[" U "," A "]}", "messages", "[" U "]", "yes", NULL},
+    {"{\"messages\":[" S "," U "," B "," U "," A "], \"id\":3}", "messages",
+     "[" S "," U "," B "," U "]", "yes", NULL},
+    {"{\"conversations\":[{\"from\":\"system\",\"value\":\"be brief\"},{\"from\":\"human\","
+     "\"value\":\"hi\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}",
+     "conversations", "[" S "," U "]", "yes", NULL},
+    {"{\"prompt\":\"hi\",\"completion\":\"yes\"}", "prompt-completion", "[" U "]", "yes", NULL},
+    {"{\"prompt\":[" S "," U "],\"completion\":[" A "]}", "prompt-completion", "[" S "," U "]",
+     "yes", NULL},
+    {"{\"instruction\":\"hi\",\"input\":\"\",\"output\":\"yes\"}", "instruction", "[" U "]", "yes",
+     NULL},
+    {"{\"instruction\":\"hi\",\"output\":\"yes\"}", "instruction", "[" U "]", "yes", NULL},
+    {"{\"instruction\":\"hi\",\"input\":\"you\",\"output\":\"yes\"}", "instruction",
+     "[{\"role\":\"user\",\"content\":\"hi\\n\\nyou\"}]", "yes", NULL},
+    {"{\"real\":[" U "," A "],\"generated\":[" U "," B "]}", "real-generated", "[" U "]", "yes",
+     "no"},
+    {"{\"prompt\":\"hi\",\"chosen\":\"yes\",\"rejected\":\"no\"}", "preference", "[" U "]", "yes",
+     "no"},
+    {"{\"prompt\":[" U "],\"chosen\":[" A "],\"rejected\":[" B "]}", "preference", "[" U "]", "yes",
+     "no"},
+    {"{\"prompt\":\"hi\",\"chosen\":[" U "," A "],\"rejected\":[" U "," B "]}", "preference",
+     "[" U "]", "yes", "no"},
+    {"{\"chosen\":[" U "," A "],\"rejected\":[" U "," B "]}", "preference", "[" U "]", "yes", "no"},
+    {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\"}],\"chosen\":{\"from\":\"gpt\","
+     "\"value\":\"yes\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"no\"}}",
+     "preference", "[" U "]", "yes", "no"},
+    {"{\"instruction\":\"hi\",\"input\":\"\",\"output\":\"other\",\"chosen\":\"yes\",\"rejected\":"
+     "\"no\"}",
+     "preference", "[" U "]", "yes", "no"},
+};
+
+static void test_layouts(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        const layout_case *c = &CASES[i];
+        sp_dataset *data = NULL;
+        spar_error err;
+        write_rows(c->row);
+        if (sp_dataset_load(&data, path, &err) != SPAR_OK) {
+            fail_msg("%s: %s", c->row, err.message);
+        }
+        json_t *messages = json_loads(c->messages, 0, NULL);
+        assert_int_equal(data->n, 1);
+        assert_string_equal(data->name, c->name);
+        assert_non_null(strstr(data->layout, "rows of "));
+        assert_true(json_equal(data->rows[0].messages, messages));
+        assert_string_equal(data->rows[0].response, c->response);
+        assert_int_equal(data->rows[0].rejected != NULL, c->rejected != NULL);
+        if (c->rejected != NULL) {
+            assert_string_equal(data->rows[0].rejected, c->rejected);
+        }
+        assert_int_equal(data->rows[0].line, 1);
+        json_decref(messages);
+        sp_dataset_free(data);
+    }
+    sp_dataset_free(NULL);
+}
+
+/* Both forms of a file give the same rows. */
+static void test_rows(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "{\"prompt\":\"a\",\"completion\":\"b\"}\n\n{\"prompt\":\"c\",\"completion\":\"d\"}\n",
+        "[{\"prompt\":\"a\",\"completion\":\"b\"},\n\n{\"prompt\":\"c\",\"completion\":\"d\"}]"};
+    for (int i = 0; i < 2; i++) {
+        sp_dataset *data = NULL;
+        write_rows(texts[i]);
+        assert_int_equal(sp_dataset_load(&data, path, NULL), SPAR_OK);
+        assert_int_equal(data->n, 2);
+        assert_string_equal(data->rows[1].response, "d");
+        assert_int_equal(data->rows[1].line, 3);
+        sp_dataset_free(data);
+    }
+}
+
+/* A good row of the layout first, then the bad one: line 2. */
+static void refuse(const char *good, const char *bad, const char *part) {
+    char text[2048];
+    sp_dataset *data = NULL;
+    spar_error err;
+    snprintf(text, sizeof text, "%s%s%s\n", good, good[0] ? "\n" : "", bad);
+    write_rows(text);
+    assert_int_equal(sp_dataset_load(&data, path, &err), SPAR_FORMAT);
+    assert_null(data);
+    if (strstr(err.message, part) == NULL || strncmp(err.message, path, strlen(path)) != 0) {
+        fail_msg("expected \"%s\" in: %s", part, err.message);
+    }
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    const char *m = "{\"messages\":[" U "," A "]}", *p = "{\"prompt\":\"a\",\"completion\":\"b\"}";
+    const char *a = "{\"instruction\":\"a\",\"output\":\"b\"}";
+    const char *d = "{\"prompt\":\"hi\",\"chosen\":\"b\",\"rejected\":\"c\"}";
+    const char *r = "{\"real\":[" U "," A "],\"generated\":[" U "," B "]}";
+    refuse("", "", "expected rows, found an empty file");
+    refuse("", "{\"text\":\"a\"}", "rows:1: row: expected messages, ");
+    refuse("", "{\"text\":\"a\"}", "found \"text\"");
+    refuse("", "{}", "found no members");
+    refuse("", "[{\"n\":1},", "rows:1: row: ");
+    refuse(m, p, "rows:2: messages: expected a list of messages, found nothing");
+    refuse(m, "{\"messages\":\"a\"}",
+           "rows:2: messages: expected a list of messages, found string");
+    refuse(m, "{\"messages\":[]}", "rows:2: messages: expected at least one message");
+    refuse(m, "{\"messages\":[3]}", "rows:2: messages: expected a message object, found integer");
+    refuse(m, "{\"messages\":[" U "]}", "expected a last message of the assistant, found user");
+    refuse(m, "{\"messages\":[" A "]}", "expected a prompt before the response");
+    refuse(m, "{\"messages\":[{\"content\":\"a\"}]}", "a \"role\", found nothing");
+    refuse(m, "{\"messages\":[{\"role\":\"user\"}]}", "\"content\" of a message to be a string");
+    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "found array");
+    refuse(m, "{\"messages\":[{\"from\":\"robot\",\"value\":\"a\"}]}",
+           "gpt or system, found robot");
+    refuse(m, "{\"messages\":[{\"from\":\"gpt\",\"value\":2}]}", "\"value\" of a message");
+    refuse(p, "{\"prompt\":\"a\"}", "rows:2: completion: expected a string or a list of messages");
+    refuse(p, "{\"prompt\":2,\"completion\":\"b\"}", "rows:2: prompt: expected a string or");
+    refuse(p, "{\"prompt\":[],\"completion\":\"b\"}", "rows:2: prompt: expected at least one");
+    refuse(a, "{\"instruction\":\"a\"}", "rows:2: output: expected a string, found nothing");
+    refuse(a, "{\"output\":\"a\"}", "rows:2: instruction: expected a string, found nothing");
+    refuse(a, "{\"instruction\":\"a\",\"input\":1,\"output\":\"b\"}", "rows:2: input: expected a");
+    refuse(d, "{\"prompt\":\"a\",\"chosen\":\"b\"}", "rows:2: rejected: expected a string or");
+    refuse(d, "{\"prompt\":\"x\",\"chosen\":[" U "," A "],\"rejected\":\"b\"}",
+           "rows:2: chosen: expected the messages of the prompt before the response");
+    refuse(r, "{\"real\":[" A "],\"generated\":[" B "]}", "rows:2: real: expected the prompt's");
+    refuse(r, "{\"real\":[" U "," A "],\"generated\":[" U "]}",
+           "rows:2: generated: expected a last");
+    refuse(r, "{\"real\":[" U "," A "],\"generated\":[" S "," B "]}", "rows:2: generated: ");
+    refuse(d, "{\"prompt\":", "rows:2: ");
+}
+
+static void test_no_memory(void **state) {
+    (void)state;
+    spar_status status = SPAR_NO_MEMORY;
+    sp_dataset *data = NULL;
+    write_rows("{\"prompt\":[" S "," U "],\"chosen\":[" A "],\"rejected\":[" B "]}");
+    for (long k = 1; status != SPAR_OK; k++) {
+        assert_true(k < 1000);
+        sp_mem_fail_at(k);
+        status = sp_dataset_load(&data, path, NULL);
+        sp_mem_fail_at(0);
+        assert_true(status == SPAR_OK || (status == SPAR_NO_MEMORY && data == NULL));
+    }
+    sp_dataset_free(data);
+}
+
+static void expect_file(const char *name, size_t n, const char *layout, const char *start) {
+    const char *file = test_shared(name);
+    sp_dataset *data = NULL;
+    spar_error err;
+    if (file == NULL) {
+        printf("not here, left out: %s\n", name);
+        return;
+    }
+    if (sp_dataset_load(&data, file, &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_string_equal(data->name, layout);
+    assert_int_equal(data->n, n);
+    assert_memory_equal(data->rows[0].response, start, strlen(start));
+    sp_dataset_free(data);
+}
+
+static void test_public_data(void **state) {
+    (void)state;
+    expect_file("data/prefs/llama-factory/alpaca_en_demo.json", 999, "instruction",
+                "Making crepes is a");
+    expect_file("data/prefs/llama-factory/identity.json", 91, "instruction", "Hello! I am {{name");
+    expect_file("data/prefs/llama-factory/dpo_en_demo.json", 300, "preference",
+                "That sounds like a");
+    expect_file("data/prefs/rasbt-dpo/instruction-data-with-preference.json", 1100, "preference",
+                "The spelling of th");
+    expect_file("data/prefs/rasbt-dpo/instruction-data.json", 1100, "instruction",
+                "The spelling of th");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_public_data),
+    };
+    test_temp_dir(folder);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sp_dir_remove(folder, NULL);
+    return failed;
+}
