@@ -1,6 +1,4 @@
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "eval/families.h"
 
