@@ -55,15 +55,15 @@ static void widen_integers(sp_str *out, const char *text, size_t n) {
     }
 }
 
-spar_status sp_json_parse(json_t **out, const char *text, size_t n, const char *where,
-                          spar_error *err) {
+static spar_status parse(json_t **out, const char *text, size_t n, size_t flags, const char *where,
+                         spar_error *err) {
     spar_status status = SPAR_OK;
     json_error_t error;
-    *out = json_loadb(text, n, PARSE_FLAGS, &error);
+    *out = json_loadb(text, n, flags, &error);
     if (*out == NULL && json_error_code(&error) == json_error_numeric_overflow) {
         sp_str wide = SP_STR_INIT;
         widen_integers(&wide, text, n);
-        *out = json_loadb(sp_str_get(&wide), wide.len, PARSE_FLAGS, &error);
+        *out = json_loadb(sp_str_get(&wide), wide.len, flags, &error);
         status = sp_str_status(&wide, err);
         sp_str_release(&wide);
     }
@@ -74,6 +74,16 @@ spar_status sp_json_parse(json_t **out, const char *text, size_t n, const char *
                            error.column, error.text);
     }
     return status;
+}
+
+spar_status sp_json_parse(json_t **out, const char *text, size_t n, const char *where,
+                          spar_error *err) {
+    return parse(out, text, n, PARSE_FLAGS, where, err);
+}
+
+spar_status sp_json_parse_row(json_t **out, const char *text, size_t n, const char *where,
+                              spar_error *err) {
+    return parse(out, text, n, PARSE_FLAGS | JSON_ALLOW_NUL, where, err);
 }
 
 spar_status sp_json_load(json_t **out, const char *path, spar_error *err) {

@@ -17,6 +17,9 @@
  * refused. *out is a new reference. */
 spar_status sp_json_parse(json_t **out, const char *text, size_t n, const char *where,
                           spar_error *err);
+/* The same for rows of data, whose strings may hold U+0000 (json_string_length tells). */
+spar_status sp_json_parse_row(json_t **out, const char *text, size_t n, const char *where,
+                              spar_error *err);
 spar_status sp_json_load(json_t **out, const char *path, spar_error *err); /* files up to 256 MiB */
 /* Write pretty (indent 2) with a final newline, all or nothing. */
 spar_status sp_json_save(const json_t *value, const char *path, spar_error *err);

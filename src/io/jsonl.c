@@ -234,7 +234,7 @@ static spar_status parse_row(const spar_jsonl *j, json_t **row, spar_error *err)
     json_t *value = NULL;
     sp_str_printf(&where, "%s:%lld", j->path, (long long)j->row_line);
     SPAR_TRY(sp_str_status(&where, err));
-    SPAR_TRY(sp_json_parse(&value, sp_str_get(&j->row), j->row.len, sp_str_get(&where), err));
+    SPAR_TRY(sp_json_parse_row(&value, sp_str_get(&j->row), j->row.len, sp_str_get(&where), err));
     if (!json_is_object(value)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a row that is an object, found %s",
                            sp_str_get(&where), sp_json_type_name(value)));
