@@ -425,8 +425,8 @@ static spar_status run_iteration(sp_run *run, const sp_arm *arm, int64_t iterati
     const sp_problems *problems = &run->sets[SP_SET_TRAIN];
     SPAR_TRY(sp_run_stage(run, arm->name, "iteration", iteration + 1, &stage, &done, err));
     checkpoint_name(path, sizeof path, stage, arm->name, iteration + 1);
-    if (arm->fresh && iteration > 0) {
-        SPAR_TRY(sp_run_fresh_problems(run, stage, &fresh, err));
+    if (arm->fresh) {
+        SPAR_TRY(sp_run_fresh_problems(run, stage, arm->name, iteration, &fresh, err));
         problems = &fresh;
     }
     SPAR_TRY(sp_run_phase_done(run, stage, "train", &trained, err));
@@ -506,15 +506,21 @@ done:
     return status;
 }
 
-static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, int64_t sequences,
-                                 spar_error *err) {
+static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, int64_t iteration,
+                                 int64_t sequences, spar_error *err) {
     spar_status status = SPAR_OK;
+    sp_problems fresh = {0};
     const sp_problems *problems = &run->sets[SP_SET_TRAIN];
     sp_samples samples = {0};
     sp_example *examples = NULL;
     sp_trainer *trainer = NULL;
-    size_t n = problems->n;
+    size_t n;
     int64_t trained;
+    if (arm->fresh) {
+        SPAR_TRY(sp_run_fresh_problems(run, stage, arm->name, iteration, &fresh, err));
+        problems = &fresh;
+    }
+    n = problems->n;
     if (arm->control == SP_CONTROL_VERIFIED) {
         SPAR_TRY(sp_samples_make(run, stage, problems, (int)arm->samples, &samples, err));
         SPAR_TRY(verified_examples(problems, &samples, &examples, &n, err));
@@ -530,6 +536,7 @@ static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, 
 done:
     sp_trainer_free(trainer);
     sp_samples_release(&samples);
+    sp_problems_release(&fresh);
     free(examples);
     return status;
 }
@@ -559,7 +566,7 @@ spar_status sp_arm_run_control(sp_run *run, const sp_arm *arm, const sp_best *st
         } else {
             SPAR_TRY(sp_run_load_best(run, &best, err));
             sp_run_log(run, "%s: SFT on %lld sequences", name, (long long)sequences[i]);
-            SPAR_TRY(train_control(run, stage, arm, sequences[i], err));
+            SPAR_TRY(train_control(run, stage, arm, i, sequences[i], err));
             SPAR_TRY(finish_training(run, stage, path, sequences[i], err));
         }
         best.loaded = false;

@@ -104,7 +104,7 @@ static const spar_option arm_options[] = {
     {"pairs-per-prompt", 0, SPAR_OPTION_INT, ARM(pairs_per_prompt), "1", 1, 1024, NULL, "N",
      "verified pairs taken from a prompt at most"},
     {"fresh", 0, SPAR_OPTION_FLAG, ARM(fresh), "false", 0, 0, NULL, NULL,
-     "new problems in each iteration (task families)"},
+     "new problems in each iteration, disjoint from the held-out sets (task families)"},
     {"mix-previous", 0, SPAR_OPTION_NUMBER, ARM(mix_previous), "1", 0, 1, NULL, "X",
      "share of the previous iteration's pairs mixed in, with real pairs"},
     {"control", 0, SPAR_OPTION_CHOICE, ARM(control), "none", 0, 0, "none|labelled|verified",
