@@ -43,6 +43,8 @@ SPAR_API bool spar_tokenizer_is_special(const spar_tokenizer *tokenizer, int32_t
 /* Ids (-1: none) and texts (NULL: none) of the named special tokens. */
 SPAR_API int32_t spar_tokenizer_bos(const spar_tokenizer *tokenizer);
 SPAR_API int32_t spar_tokenizer_eos(const spar_tokenizer *tokenizer);
+SPAR_API int32_t spar_tokenizer_pad(const spar_tokenizer *tokenizer);
+SPAR_API int32_t spar_tokenizer_unk(const spar_tokenizer *tokenizer);
 SPAR_API const char *spar_tokenizer_bos_text(const spar_tokenizer *tokenizer);
 SPAR_API const char *spar_tokenizer_eos_text(const spar_tokenizer *tokenizer);
 SPAR_API const char *spar_tokenizer_pad_text(const spar_tokenizer *tokenizer);

@@ -103,7 +103,7 @@ static spar_status largest_id(const json_t *vocab, const json_t *added, const ch
     const char *token;
     json_t *value;
     size_t entries = json_object_size(vocab) + json_array_size(added);
-    int32_t id;
+    int32_t id = 0;
     *n = 0;
     json_object_foreach((json_t *)(uintptr_t)vocab, token, value) {
         SPAR_TRY(check_id(value, entries, token, where, &id, err));
@@ -121,10 +121,11 @@ done:
 }
 
 static spar_status put_token(sp_bpe *bpe, sp_arena *arena, const char *token, int32_t id,
-                             spar_error *err) {
+                             const char *where, spar_error *err) {
     size_t n = strlen(token);
     if (bpe->tokens[id]) {
-        return SPAR_OK; /* added tokens repeat entries of the vocabulary */
+        return spar_fail(err, SPAR_FORMAT, "%s: id %d: expected one token, found %.60s and %.60s",
+                         where, id, bpe->tokens[id], token);
     }
     bpe->tokens[id] = sp_arena_strndup(arena, token, n);
     bpe->lengths[id] = (uint32_t)n;
@@ -156,12 +157,16 @@ static spar_status read_vocab(sp_bpe *bpe, sp_arena *arena, const json_t *vocab,
     memset(bpe->slots, 0xFF, size * sizeof *bpe->slots);
     bpe->slot_mask = size - 1;
     json_object_foreach((json_t *)(uintptr_t)vocab, token, value) {
-        SPAR_TRY(put_token(bpe, arena, token, (int32_t)json_integer_value(value), err));
+        SPAR_TRY(put_token(bpe, arena, token, (int32_t)json_integer_value(value), where, err));
     }
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *item = json_array_get(added, i);
-        SPAR_TRY(put_token(bpe, arena, json_string_value(json_object_get(item, "content")),
-                           (int32_t)json_integer_value(json_object_get(item, "id")), err));
+        const char *content = json_string_value(json_object_get(item, "content"));
+        if (sp_bpe_find(bpe, content, strlen(content)) < 0) { /* most are in the vocabulary */
+            SPAR_TRY(put_token(bpe, arena, content,
+                               (int32_t)json_integer_value(json_object_get(item, "id")), where,
+                               err));
+        }
     }
 done:
     return status;
@@ -235,6 +240,10 @@ static spar_status read_merges(sp_bpe *bpe, const json_t *merges, const char *wh
     bpe->merge_mask = size - 1;
     for (size_t i = 0; i < json_array_size(merges); i++) {
         sp_merge_slot merge = {-1, -1, 0, 0};
+        const char *text = json_string_value(json_array_get(merges, i));
+        if (text && strncmp(text, "#version", 8) == 0) {
+            continue; /* a header that old files carry */
+        }
         SPAR_TRY(read_merge(bpe, json_array_get(merges, i), i, where, &merge, &scratch, err));
         insert_merge(bpe, merge);
     }
@@ -277,6 +286,11 @@ spar_status sp_bpe_init(sp_bpe *bpe, sp_arena *arena, const json_t *model, const
     SPAR_TRY(read_vocab(bpe, arena, json_object_get(model, "vocab"), added, where, err));
     SPAR_TRY(read_merges(bpe, json_object_get(model, "merges"), where, err));
     bpe->unk = unk ? sp_bpe_find(bpe, unk, strlen(unk)) : -1;
+    if (unk && bpe->unk < 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: model.unk_token: expected a token of the vocabulary, found %.60s",
+                           where, unk));
+    }
     find_bytes(bpe);
 done:
     return status;
@@ -414,29 +428,34 @@ static bool has_bytes(const sp_bpe *bpe, const char *s, size_t n) {
     return bpe->byte_fallback;
 }
 
+/* The symbols that merging starts from. An unknown character waits in `unknown` until the next
+ * known one, so that its neighbours can join it; byte tokens do not end the wait, as in the
+ * reference. */
 static spar_status split_characters(const sp_bpe *bpe, const char *text, size_t n, word *w,
                                     spar_error *err) {
     spar_status status = SPAR_OK;
-    bool after_unk = false;
-    for (size_t at = 0; at < n;) {
+    bool unknown = false;
+    for (size_t at = 0, used; at < n; at += used) {
         unsigned code_point;
-        size_t used = sp_utf8_decode(text + at, n - at, &code_point);
+        used = sp_utf8_decode(text + at, n - at, &code_point);
         int32_t id = sp_bpe_find(bpe, text + at, used);
+        bool bytes = id < 0 && has_bytes(bpe, text + at, used);
+        for (size_t i = 0; bytes && i < used; i++) {
+            SPAR_TRY(add_symbol(w, bpe->bytes[(uint8_t)text[at + i]], err));
+        }
+        if (bytes || (id < 0 && bpe->unk < 0)) {
+            continue;
+        }
+        if (unknown && (id >= 0 || !bpe->fuse_unk)) {
+            SPAR_TRY(add_symbol(w, bpe->unk, err));
+        }
+        unknown = id < 0;
         if (id >= 0) {
             SPAR_TRY(add_symbol(w, id, err));
-            after_unk = false;
-        } else if (has_bytes(bpe, text + at, used)) {
-            for (size_t i = 0; i < used; i++) {
-                SPAR_TRY(add_symbol(w, bpe->bytes[(uint8_t)text[at + i]], err));
-            }
-            after_unk = false;
-        } else if (bpe->unk >= 0) {
-            if (!after_unk || !bpe->fuse_unk) {
-                SPAR_TRY(add_symbol(w, bpe->unk, err));
-            }
-            after_unk = true;
         }
-        at += used;
+    }
+    if (unknown) {
+        SPAR_TRY(add_symbol(w, bpe->unk, err));
     }
 done:
     return status;

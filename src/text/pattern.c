@@ -2,27 +2,49 @@
 
 #include <string.h>
 
+#include "text/pattern_syntax.h"
+
+/* The reference compiles with ^ and $ matching at every line, and knows one newline. */
+static pcre2_code *compile(const char *pattern, int *code, PCRE2_SIZE *offset) {
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!context) {
+        *code = PCRE2_ERROR_NOMEMORY;
+        *offset = 0;
+        return NULL;
+    }
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_code *regex =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, code, offset, context);
+    pcre2_compile_context_free(context);
+    return regex;
+}
+
 spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char *where,
                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
     int code;
     PCRE2_SIZE offset;
-    *out = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code,
-                         &offset, NULL);
+    SPAR_TRY(sp_pattern_translate(pattern, where, &text, err));
+    *out = compile(sp_str_get(&text), &code, &offset);
     if (!*out) {
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(code, message, sizeof message);
-        return spar_fail(err, SPAR_FORMAT, "%s: pattern %.200s: %s at offset %zu", where, pattern,
-                         (const char *)message, offset);
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: pattern %.200s: %s", where, pattern,
+                           (const char *)message));
     }
     pcre2_jit_compile(*out, PCRE2_JIT_COMPLETE); /* without JIT the interpreter serves */
-    return SPAR_OK;
+done:
+    sp_str_release(&text);
+    return status;
 }
 
 spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text, size_t n,
                             spar_error *err) {
-    *m = (sp_matcher){.step = step, .text = text, .n = n};
+    *m = (sp_matcher){.step = step, .text = text, .n = n, .last_end = SIZE_MAX};
     if (step->regex) {
-        m->data = pcre2_match_data_create_from_pattern(step->regex, NULL);
+        m->data = pcre2_match_data_create(1, NULL); /* groups are not asked for */
         if (!m->data) {
             return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a pattern match");
         }
@@ -49,6 +71,13 @@ static bool next_string(sp_matcher *m, size_t *begin, size_t *end) {
     return true;
 }
 
+static void skip_character(sp_matcher *m) {
+    m->at++;
+    while (m->at < m->n && ((unsigned char)m->text[m->at] & 0xC0U) == 0x80U) {
+        m->at++;
+    }
+}
+
 spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *found,
                             spar_error *err) {
     *found = false;
@@ -57,7 +86,7 @@ spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *fou
         m->at = *found ? *end : m->n;
         return SPAR_OK;
     }
-    while (m->at < m->n) {
+    while (m->at <= m->n) {
         int rc = pcre2_match(m->step->regex, (PCRE2_SPTR)m->text, m->n, m->at, PCRE2_NO_UTF_CHECK,
                              m->data, NULL);
         if (rc == PCRE2_ERROR_NOMATCH) {
@@ -68,19 +97,16 @@ spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *fou
                              m->step->text, rc);
         }
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(m->data);
-        if (span[1] > span[0]) {
-            *begin = span[0];
-            *end = span[1];
-            m->at = span[1];
-            *found = true;
-            return SPAR_OK;
+        if (span[0] == span[1] && span[1] == m->last_end) {
+            skip_character(m);
+            continue;
         }
-        /* an empty match: go on a character further */
-        m->at = span[1] + 1;
-        while (m->at < m->n && ((unsigned char)m->text[m->at] & 0xC0U) == 0x80U) {
-            m->at++;
-        }
+        *begin = span[0];
+        *end = span[1];
+        m->at = m->last_end = span[1];
+        *found = true;
+        return SPAR_OK;
     }
-    m->at = m->n;
+    m->at = m->n + 1;
     return SPAR_OK;
 }

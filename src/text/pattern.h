@@ -4,14 +4,17 @@
 
 #include "text/steps.h"
 
+/* pattern: in Oniguruma's syntax (pattern_syntax.h). */
 spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char *where,
                                spar_error *err);
 
-/* A walk over the non-empty matches of step's pattern in text. */
+/* A walk over the matches of step's pattern in text. A regular expression may match the empty
+ * string, but not where the match before it ended. */
 typedef struct sp_matcher {
     const sp_step *step;
     const char *text;
     size_t n, at;
+    size_t last_end;        /* of the match before; SIZE_MAX: none */
     pcre2_match_data *data; /* owned; NULL for plain strings */
 } sp_matcher;
 

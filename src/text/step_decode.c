@@ -1,4 +1,5 @@
 /* Decoders: from tokens to text. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,9 +77,10 @@ static int byte_of(const sp_str *token) {
         return -1;
     }
     char digits[3] = {s[3], s[4], 0};
-    char *end;
-    long value = strtol(digits, &end, 16);
-    return *end == 0 ? (int)value : -1;
+    if (!isxdigit((unsigned char)s[3]) || !isxdigit((unsigned char)s[4])) {
+        return -1;
+    }
+    return (int)strtol(digits, NULL, 16);
 }
 
 /* A run of byte tokens is text when it is well-formed, else one U+FFFD a byte. */
@@ -193,22 +195,25 @@ done:
     return status;
 }
 
-/* Marks become spaces; the one that encoding put in front of the first token goes. */
-static spar_status decode_metaspace(const sp_step *step, sp_pieces *tokens, spar_error *err) {
-    spar_status status = SPAR_OK;
-    SPAR_TRY(decode_replace(step, tokens, err));
-    if (tokens->n > 0 && step->prepend != SP_PREPEND_NEVER) {
-        sp_str *first = &tokens->items[0].text;
-        if (first->len > 0 && sp_str_get(first)[0] == ' ') {
-            sp_str out = SP_STR_INIT;
-            sp_str_append(&out, sp_str_get(first) + 1, first->len - 1);
-            sp_str_release(first);
-            *first = out;
-            SPAR_TRY(sp_str_status(first, err));
+static void erase(sp_str *text, const char *what) {
+    const size_t n = strlen(what);
+    size_t kept = 0;
+    for (size_t at = 0; at < text->len;) {
+        if (n > 0 && text->len - at >= n && memcmp(text->data + at, what, n) == 0) {
+            at += n;
+        } else {
+            text->data[kept++] = text->data[at++];
         }
     }
-done:
-    return status;
+    sp_str_truncate(text, kept);
+}
+
+/* Marks become spaces; those of the first token go, for encoding put one in front. */
+static spar_status decode_metaspace(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    if (tokens->n > 0 && step->prepend != SP_PREPEND_NEVER) {
+        erase(&tokens->items[0].text, step->text);
+    }
+    return decode_replace(step, tokens, err);
 }
 
 const sp_step_type sp_decoder_types[] = {

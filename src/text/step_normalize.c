@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include "base/jsonx.h"
+#include "text/characters.h"
 #include "text/step_types.h"
 
 /* Unicode normalisation forms and case through utf8proc; the form is the step's `start`. */
@@ -41,18 +42,15 @@ static spar_status nfkd(const sp_step *step, sp_str *text, spar_error *err) {
     return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, err);
 }
 
-/* Replace each code point by f(code point); -1 leaves it out. */
-static spar_status map_characters(sp_str *text, utf8proc_int32_t (*f)(utf8proc_int32_t),
+/* Each code point passes through put, which appends what becomes of it. */
+static spar_status map_characters(sp_str *text, void (*put)(sp_str *out, unsigned c),
                                   spar_error *err) {
     sp_str out = SP_STR_INIT;
     const char *s = sp_str_get(text);
     for (size_t at = 0; at < text->len;) {
         unsigned c;
         at += sp_utf8_decode(s + at, text->len - at, &c);
-        utf8proc_int32_t mapped = f((utf8proc_int32_t)c);
-        if (mapped >= 0) {
-            sp_str_put_utf8(&out, (unsigned)mapped);
-        }
+        put(&out, c);
     }
     spar_status status = sp_str_status(&out, err);
     sp_str_release(text);
@@ -60,18 +58,33 @@ static spar_status map_characters(sp_str *text, utf8proc_int32_t (*f)(utf8proc_i
     return status;
 }
 
-static utf8proc_int32_t drop_marks(utf8proc_int32_t c) {
-    return utf8proc_category(c) == UTF8PROC_CATEGORY_MN ? -1 : c;
+static void put_without_marks(sp_str *out, unsigned c) {
+    if (!sp_char_is_mark(c)) {
+        sp_str_put_utf8(out, c);
+    }
+}
+
+/* U+0130 is the one character whose lower case is two. */
+static void put_lowercase(sp_str *out, unsigned c) {
+    sp_str_put_utf8(out, (unsigned)utf8proc_tolower((utf8proc_int32_t)c));
+    if (c == 0x130) {
+        sp_str_put_utf8(out, 0x307);
+    }
 }
 
 static spar_status lowercase(const sp_step *step, sp_str *text, spar_error *err) {
     (void)step;
-    return map_characters(text, utf8proc_tolower, err);
+    return map_characters(text, put_lowercase, err);
 }
 
 static spar_status strip_accents(const sp_step *step, sp_str *text, spar_error *err) {
     (void)step;
-    return map_characters(text, drop_marks, err);
+    return map_characters(text, put_without_marks, err);
+}
+
+static spar_status byte_level(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return sp_bytes_to_alphabet(text, err);
 }
 
 static spar_status read_prepend(sp_step *step, const json_t *value, sp_arena *arena,
@@ -110,12 +123,6 @@ done:
     return status;
 }
 
-static bool is_space(unsigned c) {
-    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
-    return (c >= 9 && c <= 13) || c == 0x85 || category == UTF8PROC_CATEGORY_ZS ||
-           category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP;
-}
-
 static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
     const char *s = sp_str_get(text);
     size_t begin = 0;
@@ -123,7 +130,7 @@ static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
     unsigned c;
     while (step->left && begin < end) {
         size_t used = sp_utf8_decode(s + begin, end - begin, &c);
-        if (!is_space(c)) {
+        if (!sp_char_is_space(c)) {
             break;
         }
         begin += used;
@@ -134,7 +141,7 @@ static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
             last--;
         }
         sp_utf8_decode(s + last, end - last, &c);
-        if (!is_space(c)) {
+        if (!sp_char_is_space(c)) {
             break;
         }
         end = last;
@@ -153,6 +160,7 @@ const sp_step_type sp_normalizer_types[] = {
     {.name = "NFKD", .stage = SP_NORMALIZER, .normalize = nfkd},
     {.name = "Lowercase", .stage = SP_NORMALIZER, .normalize = lowercase},
     {.name = "StripAccents", .stage = SP_NORMALIZER, .normalize = strip_accents},
+    {.name = "ByteLevel", .stage = SP_NORMALIZER, .normalize = byte_level},
     {.name = "Prepend", .stage = SP_NORMALIZER, .read = read_prepend, .normalize = prepend},
     {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = sp_step_replace},
     {.name = "Strip", .stage = SP_NORMALIZER, .read = read_strip, .normalize = strip},

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "text/characters.h"
 #include "text/pattern.h"
 #include "text/step_types.h"
 
@@ -152,18 +153,6 @@ done:
     return status;
 }
 
-/* Write every byte of the piece as its character. */
-static spar_status to_alphabet(sp_piece *piece, spar_error *err) {
-    sp_str out = SP_STR_INIT;
-    const char *s = sp_str_get(&piece->text);
-    for (size_t i = 0; i < piece->text.len; i++) {
-        sp_str_put_utf8(&out, sp_byte_to_char((unsigned char)s[i]));
-    }
-    sp_str_release(&piece->text);
-    piece->text = out;
-    return sp_str_status(&piece->text, err);
-}
-
 static spar_status split_byte_level(const sp_step *step, const sp_piece *piece, sp_pieces *out,
                                     spar_error *err) {
     spar_status status = SPAR_OK;
@@ -181,7 +170,7 @@ static spar_status split_byte_level(const sp_step *step, const sp_piece *piece, 
             sp_pieces_add(out, sp_str_get(&prefixed.text), prefixed.text.len, piece->first, err));
     }
     for (size_t i = begin; i < out->n; i++) {
-        SPAR_TRY(to_alphabet(&out->items[i], err));
+        SPAR_TRY(sp_bytes_to_alphabet(&out->items[i].text, err));
     }
 done:
     sp_str_release(&prefixed.text);
@@ -217,7 +206,8 @@ static spar_status read_whitespace(sp_step *step, const json_t *value, sp_arena 
     (void)value;
     (void)arena;
     step->invert = true;
-    return fixed_pattern(step, "\\w+|[^\\w\\s]+", SP_REMOVED, where, err);
+    return fixed_pattern(step, "[" SP_WORD_CLASS "]+|[^\\s" SP_WORD_CLASS "]+", SP_REMOVED, where,
+                         err);
 }
 
 static spar_status read_whitespace_split(sp_step *step, const json_t *value, sp_arena *arena,

@@ -22,6 +22,8 @@ extern const sp_step_type sp_normalizer_types[], sp_splitter_types[], sp_decoder
 /* The byte-level alphabet of GPT-2: every byte as a printable character. */
 unsigned sp_byte_to_char(unsigned char byte);
 int sp_char_to_byte(unsigned code_point); /* -1: not of the alphabet */
+/* Write every byte of *text as its character. */
+spar_status sp_bytes_to_alphabet(sp_str *text, spar_error *err);
 
 /* Shared readers: a member string into the arena; {"String": s} or {"Regex": r}. */
 spar_status sp_step_string(const json_t *value, const char *key, const char *fallback,

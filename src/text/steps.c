@@ -55,6 +55,17 @@ int sp_char_to_byte(unsigned c) {
     return c == 256 + 67 ? 173 : -1;
 }
 
+spar_status sp_bytes_to_alphabet(sp_str *text, spar_error *err) {
+    sp_str out = SP_STR_INIT;
+    const char *s = sp_str_get(text);
+    for (size_t i = 0; i < text->len; i++) {
+        sp_str_put_utf8(&out, sp_byte_to_char((unsigned char)s[i]));
+    }
+    sp_str_release(text);
+    *text = out;
+    return sp_str_status(text, err);
+}
+
 /* ---- reading ---- */
 
 spar_status sp_step_string(const json_t *value, const char *key, const char *fallback,
@@ -81,7 +92,7 @@ spar_status sp_step_pattern(sp_step *step, const json_t *value, sp_arena *arena,
     bool regex = json_object_get(pattern, "Regex") != NULL;
     SPAR_TRY(
         sp_step_string(pattern, regex ? "Regex" : "String", NULL, arena, &step->text, where, err));
-    if (regex) {
+    if (regex || step->text[0] == '\0') { /* an empty string matches as the empty expression does */
         SPAR_TRY(sp_pattern_compile(&step->regex, step->text, where, err));
     }
 done:

@@ -3,25 +3,24 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "text/characters.h"
 
 /* ---- added tokens ---- */
 
-static int by_first_byte(const void *a, const void *b) {
+/* By content, a prefix before what it begins; of two that read the same the lower id serves. */
+static int by_content(const void *a, const void *b) {
     const sp_added_token *x = a;
     const sp_added_token *y = b;
-    if (x->content[0] != y->content[0]) {
-        return (unsigned char)x->content[0] < (unsigned char)y->content[0] ? -1 : 1;
-    }
-    return x->n != y->n ? (x->n > y->n ? -1 : 1) : strcmp(x->content, y->content);
+    int order = strcmp(x->content, y->content);
+    return order ? order : (x->id > y->id) - (x->id < y->id);
 }
 
 static void index_added(sp_added_token *tokens, size_t n, uint32_t first[257]) {
     if (n > 1) {
-        qsort(tokens, n, sizeof *tokens, by_first_byte);
+        qsort(tokens, n, sizeof *tokens, by_content);
     }
     size_t at = 0;
     for (unsigned byte = 0; byte < 256; byte++) {
@@ -38,15 +37,14 @@ static spar_status read_added(spar_tokenizer *t, const json_t *item, sp_added_to
     spar_status status = SPAR_OK;
     sp_str text = SP_STR_INIT;
     const char *content;
-    int64_t id;
     SPAR_TRY(sp_json_get_string(item, "content", &content, where, err));
-    SPAR_TRY(sp_json_get_int(item, "id", 0, INT32_MAX, &id, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "special", false, &out->special, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "lstrip", false, &out->lstrip, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "rstrip", false, &out->rstrip, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "single_word", false, &out->single_word, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "normalized", !out->special, &out->normalized, where, err));
-    out->id = (int32_t)id;
+    /* a token that the vocabulary has keeps the id it has there */
+    out->id = sp_bpe_find(&t->bpe, content, strlen(content));
     sp_str_puts(&text, content);
     if (out->normalized) {
         SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &text, err));
@@ -94,82 +92,16 @@ done:
     return status;
 }
 
-/* ---- post-processor: ids before and after the text ---- */
-
-static spar_status add_template_id(spar_tokenizer *t, const json_t *processor, const json_t *item,
-                                   bool before, const char *where, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const char *name;
-    SPAR_TRY(sp_json_get_string(item, "id", &name, where, err));
-    const json_t *ids =
-        json_object_get(json_object_get(json_object_get(processor, "special_tokens"), name), "ids");
-    if (!json_is_array(ids)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: post_processor: special token %s has no ids",
-                           where, name));
-    }
-    sp_ids list = before ? (sp_ids){t->before, t->n_before, t->n_before}
-                         : (sp_ids){t->after, t->n_after, t->n_after};
-    for (size_t i = 0; i < json_array_size(ids); i++) {
-        status = sp_ids_push(&list, (int32_t)json_integer_value(json_array_get(ids, i)), err);
-    }
-    if (before) {
-        t->before = list.data;
-        t->n_before = list.n;
-    } else {
-        t->after = list.data;
-        t->n_after = list.n;
-    }
-done:
-    return status;
-}
-
-static spar_status read_template(spar_tokenizer *t, const json_t *processor, const char *where,
-                                 spar_error *err) {
-    spar_status status = SPAR_OK;
-    const json_t *single = json_object_get(processor, "single");
-    bool before = true;
-    for (size_t i = 0; i < json_array_size(single); i++) {
-        const json_t *item = json_array_get(single, i);
-        const json_t *special = json_object_get(item, "SpecialToken");
-        if (special) {
-            SPAR_TRY(add_template_id(t, processor, special, before, where, err));
-        } else {
-            before = false;
-        }
-    }
-done:
-    return status;
-}
-
-static spar_status read_processor(spar_tokenizer *t, const json_t *processor, const char *where,
-                                  int depth, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const char *type;
-    if (!processor || json_is_null(processor)) {
-        goto done;
-    }
-    SPAR_TRY(sp_json_get_string(processor, "type", &type, where, err));
-    if (strcmp(type, "TemplateProcessing") == 0) {
-        SPAR_TRY(read_template(t, processor, where, err));
-    } else if (strcmp(type, "Sequence") == 0 && depth < 8) {
-        const json_t *list = json_object_get(processor, "processors");
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            SPAR_TRY(read_processor(t, json_array_get(list, i), where, depth + 1, err));
-        }
-    } else if (strcmp(type, "ByteLevel") != 0) { /* which trims offsets only */
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: post_processor: type %s is not supported",
-                           where, type));
-    }
-done:
-    return status;
-}
-
 /* ---- loading ---- */
 
 static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *model = json_object_get(root, "model");
     const json_t *added = json_object_get(root, "added_tokens");
+    if (added && !json_is_null(added) && !json_is_array(added)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: added_tokens: expected a list, found %s", where,
+                           sp_json_type_name(added)));
+    }
     if (!json_is_object(model)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: model: expected an object, found %s", where,
                            sp_json_type_name(model)));
@@ -183,7 +115,7 @@ static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spa
                            json_object_get(root, "decoder"), &t->arena, where, err));
     t->no_decoder = t->n_decoders == 0;
     SPAR_TRY(read_all_added(t, added, where, err));
-    SPAR_TRY(read_processor(t, json_object_get(root, "post_processor"), where, 0, err));
+    SPAR_TRY(sp_tokenizer_read_processor(t, json_object_get(root, "post_processor"), where, err));
 done:
     return status;
 }
@@ -225,17 +157,6 @@ void spar_tokenizer_free(spar_tokenizer *t) {
 
 /* ---- encoding ---- */
 
-static bool is_word(unsigned c) {
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return c == '_' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO);
-}
-
-static bool is_space(unsigned c) {
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
-    return (c >= 9 && c <= 13) || c == 0x85 ||
-           (k >= UTF8PROC_CATEGORY_ZS && k <= UTF8PROC_CATEGORY_ZP);
-}
-
 /* The code point that ends at `end`; *begin is where it begins. */
 static unsigned before(const char *text, size_t end, size_t *begin) {
     unsigned c;
@@ -251,25 +172,53 @@ static unsigned before(const char *text, size_t end, size_t *begin) {
 static bool stands_alone(const char *text, size_t n, size_t begin, size_t end) {
     unsigned c;
     size_t ignored;
-    if (begin > 0 && is_word(before(text, begin, &ignored))) {
+    if (begin > 0 && sp_char_is_word(before(text, begin, &ignored))) {
         return false;
     }
     if (end < n) {
         sp_utf8_decode(text + end, n - end, &c);
-        return !is_word(c);
+        return !sp_char_is_word(c);
     }
     return true;
 }
 
-static const sp_added_token *match_added(const sp_added_token *tokens, const uint32_t first[257],
-                                         const char *text, size_t n) {
-    unsigned byte = (unsigned char)text[0];
-    for (uint32_t i = first[byte]; i < first[byte + 1]; i++) {
-        if (tokens[i].n <= n && memcmp(tokens[i].content, text, tokens[i].n) == 0) {
-            return &tokens[i];
+/* The first of tokens[low..high) whose byte at depth is at least `byte`; all agree before depth. */
+static uint32_t lower_bound(const sp_added_token *tokens, uint32_t low, uint32_t high, size_t depth,
+                            unsigned byte) {
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((unsigned char)tokens[middle].content[depth] < byte) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return NULL;
+    return low;
+}
+
+/* The longest token that begins the text, or NULL: the range of tokens that agree with the text
+ * narrows byte by byte. */
+static const sp_added_token *match_added(const sp_added_token *tokens, const uint32_t first[257],
+                                         const char *text, size_t n) {
+    const sp_added_token *longest = NULL;
+    unsigned byte = (unsigned char)text[0];
+    uint32_t low = first[byte];
+    uint32_t high = first[byte + 1];
+    for (size_t depth = 1; low < high; depth++) {
+        if (tokens[low].n == depth) {
+            longest = &tokens[low];
+        }
+        if (depth == n) {
+            break;
+        }
+        byte = (unsigned char)text[depth];
+        if (byte == 0) {
+            break; /* contents hold no NUL, which here would stand for their end */
+        }
+        low = lower_bound(tokens, low, high, depth, byte);
+        high = lower_bound(tokens, low, high, depth, byte + 1);
+    }
+    return longest;
 }
 
 typedef struct encoder {
@@ -298,13 +247,13 @@ static spar_status cut_added(encoder *e, const sp_added_token *tokens, const uin
             continue;
         }
         size_t earlier;
-        while (token->lstrip && begin > last && is_space(before(text, begin, &earlier))) {
+        while (token->lstrip && begin > last && sp_char_is_space(before(text, begin, &earlier))) {
             begin = earlier;
         }
         unsigned c;
         while (token->rstrip && end < n) {
             size_t used = sp_utf8_decode(text + end, n - end, &c);
-            if (!is_space(c)) {
+            if (!sp_char_is_space(c)) {
                 break;
             }
             end += used;
@@ -438,6 +387,14 @@ int32_t spar_tokenizer_bos(const spar_tokenizer *t) {
 
 int32_t spar_tokenizer_eos(const spar_tokenizer *t) {
     return special_id(t, SP_EOS);
+}
+
+int32_t spar_tokenizer_pad(const spar_tokenizer *t) {
+    return special_id(t, SP_PAD);
+}
+
+int32_t spar_tokenizer_unk(const spar_tokenizer *t) {
+    return special_id(t, SP_UNK);
 }
 
 const char *spar_tokenizer_bos_text(const spar_tokenizer *t) {

@@ -28,7 +28,7 @@ typedef enum sp_special { SP_BOS, SP_EOS, SP_PAD, SP_UNK, SP_SPECIALS } sp_speci
 struct spar_tokenizer {
     sp_arena arena;
     sp_bpe bpe;
-    sp_added_token *added; /* owned, sorted by first byte, then longest first */
+    sp_added_token *added; /* owned, sorted by content */
     size_t n_added;
     uint32_t first[2][257]; /* range of `added` by first byte; [1]: of normalised tokens */
     sp_added_token *added_normalized;
@@ -48,6 +48,10 @@ struct spar_tokenizer {
 /* Build from the JSON value of a tokenizer.json (borrowed; a reference is kept). */
 spar_status sp_tokenizer_from_json(spar_tokenizer **out, json_t *root, const char *where,
                                    spar_error *err);
+
+/* Take over the ids that the post-processor (may be NULL or null) puts around a text. */
+spar_status sp_tokenizer_read_processor(spar_tokenizer *tokenizer, const json_t *processor,
+                                        const char *where, spar_error *err);
 
 /* New references: a complete tokenizer.json and tokenizer_config.json. */
 json_t *sp_tokenizer_to_json(const spar_tokenizer *tokenizer);
