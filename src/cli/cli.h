@@ -44,6 +44,11 @@ spar_status cli_put_error(const spar_error *why, int *failed, spar_error *err);
 /* OK, or INVALID saying how many rows failed. */
 spar_status cli_rows_status(int failed, spar_error *err);
 
+/* One row in, one row out, for every row of a file: fn makes *out (a new reference) from row; where
+ * it fails, {"error"} stands in the row's place, and the status says so at the end. */
+typedef spar_status (*cli_row_fn)(void *context, const json_t *row, json_t **out, spar_error *err);
+spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err);
+
 /* Operands: at most max of them. */
 spar_status cli_check_operands(int argc, char **argv, int min, int max, const char *what,
                                spar_error *err);

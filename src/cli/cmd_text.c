@@ -24,8 +24,13 @@ static spar_status need_model(const char *model, spar_error *err) {
     return model ? SPAR_OK : spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing");
 }
 
-static spar_status tokenize_row(const spar_tokenizer *t, unsigned flags, const json_t *row,
-                                json_t **out, spar_error *err) {
+typedef struct tokenize_context {
+    const spar_tokenizer *tokenizer;
+    unsigned flags;
+} tokenize_context;
+
+static spar_status tokenize_row(void *context, const json_t *row, json_t **out, spar_error *err) {
+    const tokenize_context *c = context;
     spar_status status = SPAR_OK;
     int32_t *ids = NULL;
     size_t n = 0;
@@ -34,8 +39,8 @@ static spar_status tokenize_row(const spar_tokenizer *t, unsigned flags, const j
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "text: expected a string, found %s",
                            text ? "another type" : "nothing"));
     }
-    SPAR_TRY(spar_tokenizer_encode(t, json_string_value(text), json_string_length(text), flags,
-                                   &ids, &n, err));
+    SPAR_TRY(spar_tokenizer_encode(c->tokenizer, json_string_value(text), json_string_length(text),
+                                   c->flags, &ids, &n, err));
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_integer(ids[i]));
@@ -50,28 +55,12 @@ static spar_status run_tokenize(void *values, int argc, char **argv, spar_error 
     spar_status status = SPAR_OK;
     const tokenize_values *v = values;
     spar_tokenizer *t = NULL;
-    cli_rows *rows = NULL;
-    int failed = 0;
     SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
     SPAR_TRY(need_model(v->model, err));
     SPAR_TRY(spar_vocab_load(&t, v->model, err));
-    SPAR_TRY(cli_rows_open(&rows, argc ? argv[0] : "-", err));
-    for (;;) {
-        json_t *row = NULL;
-        json_t *out = NULL;
-        spar_error why;
-        SPAR_TRY(cli_rows_next(rows, &row, err));
-        if (!row) {
-            break;
-        }
-        spar_status one =
-            tokenize_row(t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0, row, &out, &why);
-        json_decref(row);
-        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
-    }
-    SPAR_TRY(cli_rows_status(failed, err));
+    tokenize_context context = {t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0};
+    SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", tokenize_row, &context, err));
 done:
-    cli_rows_close(rows);
     spar_tokenizer_free(t);
     return status;
 }
@@ -166,8 +155,13 @@ done:
     return status;
 }
 
-static spar_status render_row(const spar_template *t, const spar_render_options *options,
-                              const json_t *row, json_t **out, spar_error *err) {
+typedef struct render_context {
+    const spar_template *template;
+    const spar_render_options *options;
+} render_context;
+
+static spar_status render_row(void *context, const json_t *row, json_t **out, spar_error *err) {
+    const render_context *c = context;
     spar_status status = SPAR_OK;
     char *text = NULL;
     size_t n = 0;
@@ -177,8 +171,8 @@ static spar_status render_row(const spar_template *t, const spar_render_options 
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "messages: expected a list, found %s",
                            messages ? "another type" : "nothing"));
     }
-    SPAR_TRY(spar_template_render(t, messages, json_is_null(tools) ? NULL : tools, options, &text,
-                                  &n, err));
+    SPAR_TRY(spar_template_render(c->template, messages, json_is_null(tools) ? NULL : tools,
+                                  c->options, &text, &n, err));
     *out = json_pack("{s:s%}", "text", text, (int)n);
 done:
     free(text);
@@ -190,8 +184,6 @@ static spar_status run_render(void *values, int argc, char **argv, spar_error *e
     const render_values *v = values;
     spar_tokenizer *t = NULL;
     spar_template *template = NULL;
-    cli_rows *rows = NULL;
-    int failed = 0;
     char today[16];
     time_t seconds = time(NULL);
     SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
@@ -218,22 +210,9 @@ static spar_status run_render(void *values, int argc, char **argv, spar_error *e
                                           : t    ? spar_tokenizer_unk_text(t)
                                                  : NULL,
                                    .now = v->now ? v->now : today};
-    SPAR_TRY(cli_rows_open(&rows, argc ? argv[0] : "-", err));
-    for (;;) {
-        json_t *row = NULL;
-        json_t *out = NULL;
-        spar_error why;
-        SPAR_TRY(cli_rows_next(rows, &row, err));
-        if (!row) {
-            break;
-        }
-        spar_status one = render_row(template, &options, row, &out, &why);
-        json_decref(row);
-        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
-    }
-    SPAR_TRY(cli_rows_status(failed, err));
+    render_context context = {template, &options};
+    SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", render_row, &context, err));
 done:
-    cli_rows_close(rows);
     spar_template_free(template);
     spar_tokenizer_free(t);
     return status;

@@ -56,6 +56,29 @@ spar_status cli_rows_status(int failed, spar_error *err) {
                   : SPAR_OK;
 }
 
+spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
+    spar_status status = SPAR_OK;
+    cli_rows *rows = NULL;
+    int failed = 0;
+    SPAR_TRY(cli_rows_open(&rows, path, err));
+    for (;;) {
+        json_t *row = NULL;
+        json_t *out = NULL;
+        spar_error why;
+        SPAR_TRY(cli_rows_next(rows, &row, err));
+        if (!row) {
+            break;
+        }
+        spar_status one = fn(context, row, &out, &why);
+        json_decref(row);
+        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
+    }
+    SPAR_TRY(cli_rows_status(failed, err));
+done:
+    cli_rows_close(rows);
+    return status;
+}
+
 spar_status cli_check_operands(int argc, char **argv, int min, int max, const char *what,
                                spar_error *err) {
     if (argc > max) {
