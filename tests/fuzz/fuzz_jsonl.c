@@ -1,0 +1,23 @@
+/* Any bytes as rows, to the end or the first error. */
+#include <jansson.h>
+
+#include "fuzz.h"
+#include "spar/jsonl.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    spar_jsonl *rows = NULL;
+    json_t *row = NULL;
+    spar_error err = {SPAR_OK, ""};
+    spar_status status = spar_jsonl_open(&rows, fuzz_path(data, size), &err);
+    if (status != SPAR_OK) {
+        abort(); /* the file is there */
+    }
+    do {
+        json_decref(row);
+        row = NULL;
+        status = spar_jsonl_next(rows, &row, &err);
+        fuzz_check(status, &err);
+    } while (row);
+    spar_jsonl_free(rows);
+    return 0;
+}
