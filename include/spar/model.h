@@ -30,6 +30,7 @@ typedef struct spar_model_options {
     bool reference;            /* plain reference kernels instead of the tuned ones */
     const char *template_path; /* chat template in place of the model's own; NULL: its own */
     const char *template_text; /* the same as text; NULL: its own */
+    const char *now;           /* "YYYY-MM-DD" for templates that print the date; NULL: today */
     const spar_sink *sink;     /* borrowed; may be NULL */
 } spar_model_options;
 

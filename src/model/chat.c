@@ -2,7 +2,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -28,18 +27,13 @@ static spar_status need_text(const spar_model *m, spar_error *err) {
 spar_status sp_model_render(const spar_model *m, const json_t *messages, bool generation_prompt,
                             char **text, size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    char today[16];
-    time_t now = time(NULL);
-    struct tm date;
     SPAR_TRY(need_text(m, err));
-    gmtime_r(&now, &date);
-    strftime(today, sizeof today, "%Y-%m-%d", &date);
     spar_render_options options = {.add_generation_prompt = generation_prompt,
                                    .bos = spar_tokenizer_bos_text(m->tokenizer),
                                    .eos = spar_tokenizer_eos_text(m->tokenizer),
                                    .pad = spar_tokenizer_pad_text(m->tokenizer),
                                    .unk = spar_tokenizer_unk_text(m->tokenizer),
-                                   .now = today};
+                                   .now = m->now};
     SPAR_TRY(spar_template_render(m->chat_template, messages, NULL, &options, text, n, err));
 done:
     return status;

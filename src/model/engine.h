@@ -25,6 +25,7 @@ struct spar_model {
     spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
     spar_template *chat_template; /* owned, with its source; NULL where there is none */
     char *template_source;
+    char now[16]; /* date for templates */
     char *path;
     spar_sink sink;
     bool prepared_backward; /* copies for the backward direction are kept up to date */

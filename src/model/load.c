@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/jsonx.h"
@@ -278,6 +279,16 @@ static void add_tokenizer_eos(spar_model *m) {
     }
 }
 
+static void set_date(spar_model *m, const char *now) {
+    time_t seconds = time(NULL);
+    struct tm date;
+    if (now) {
+        snprintf(m->now, sizeof m->now, "%s", now);
+    } else if (gmtime_r(&seconds, &date)) {
+        strftime(m->now, sizeof m->now, "%Y-%m-%d", &date);
+    }
+}
+
 spar_status spar_model_load(spar_model **out, const char *path, const spar_model_options *options,
                             spar_error *err) {
     spar_status status = SPAR_OK;
@@ -295,6 +306,7 @@ spar_status spar_model_load(spar_model **out, const char *path, const spar_model
                                   : load_gguf(&m, path, options, err));
     SPAR_TRY(load_template(m, options, err));
     add_tokenizer_eos(m);
+    set_date(m, options->now);
     *out = m;
     m = NULL;
 done:

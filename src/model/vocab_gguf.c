@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "text/tokenizer_parts.h"
@@ -39,6 +40,18 @@ static spar_status get_id(const sp_gguf *g, const char *key, int64_t *out, spar_
     return sp_gguf_get_int(g, key, 0, UINT32_MAX, -1, out, err);
 }
 
+/* The added tokens of Phi-3 take the spaces after them, which its GGUF files do not say. */
+static bool is_phi3(sp_gguf_string name) {
+    for (size_t i = 0; i + 4 <= name.n; i++) {
+        if (strncasecmp(name.data + i, "phi", 3) == 0 &&
+            (name.data[i + 3] == '3' ||
+             (i + 5 <= name.n && name.data[i + 3] == '-' && name.data[i + 4] == '3'))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static spar_status get_settings(const sp_gguf *g, sp_vocab_spec *spec, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_gguf_string text;
@@ -46,12 +59,15 @@ static spar_status get_settings(const sp_gguf *g, sp_vocab_spec *spec, spar_erro
     spec->pre = (sp_bytes){text.data, text.n};
     SPAR_TRY(sp_gguf_get_string(g, "tokenizer.chat_template", &text, err));
     spec->chat_template = (sp_bytes){text.data, text.n};
+    SPAR_TRY(sp_gguf_get_string(g, "general.name", &text, err));
+    spec->strip_after = is_phi3(text);
     SPAR_TRY(get_id(g, "tokenizer.ggml.bos_token_id", &spec->bos, err));
     SPAR_TRY(get_id(g, "tokenizer.ggml.eos_token_id", &spec->eos, err));
     SPAR_TRY(get_id(g, "tokenizer.ggml.padding_token_id", &spec->pad, err));
     SPAR_TRY(get_id(g, "tokenizer.ggml.unknown_token_id", &spec->unk, err));
-    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_bos_token", spec->sentencepiece,
-                              &spec->add_bos, err));
+    bool add_bos;
+    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_bos_token", false, &add_bos, err));
+    spec->add_bos = sp_gguf_find(g, "tokenizer.ggml.add_bos_token") ? add_bos : -1;
     SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_eos_token", false, &spec->add_eos, err));
     SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", spec->sentencepiece,
                               &spec->add_space_prefix, err));

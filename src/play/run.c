@@ -157,10 +157,22 @@ static spar_status load_model(sp_run *run, const char *path, spar_error *err) {
                                   .threads = run->options->threads,
                                   .template_path = run->recipe.template_path,
                                   .template_text = run->recipe.template_text,
+                                  .now = run->date,
                                   .sink = &run->sink};
     spar_model_free(run->model);
     run->model = NULL;
     return spar_model_load(&run->model, path, &options, err);
+}
+
+/* A run keeps the date it began on: resumed on another day, its prompts are the same. */
+static spar_status today(char **out, spar_error *err) {
+    char text[16] = "";
+    time_t seconds = time(NULL);
+    struct tm date;
+    if (gmtime_r(&seconds, &date)) {
+        strftime(text, sizeof text, "%Y-%m-%d", &date);
+    }
+    return sp_mem_strdup(out, text, strlen(text), err);
 }
 
 static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) {
@@ -174,6 +186,7 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
                            o->recipe));
     }
     SPAR_TRY(sp_mem_strdup(&run->model_path, model, strlen(model), err));
+    SPAR_TRY(today(&run->date, err));
     SPAR_TRY(load_model(run, model, err));
     run->seed = (uint64_t)(o->seed >= 0 ? o->seed : run->recipe.seed);
     run->controls = o->controls;
@@ -182,6 +195,7 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     snprintf(fingerprint, sizeof fingerprint, "%016llx",
              (unsigned long long)sp_model_fingerprint(run->model));
     SPAR_TRY(sp_rundb_put_meta(run->db, "model", model, err));
+    SPAR_TRY(sp_rundb_put_meta(run->db, "date", run->date, err));
     SPAR_TRY(sp_rundb_put_meta(run->db, "model_fingerprint", fingerprint, err));
     SPAR_TRY(sp_rundb_put_meta(run->db, "backend", spar_model_backend(run->model), err));
     SPAR_TRY(sp_rundb_put_meta(run->db, "recipe", run->recipe.name, err));
@@ -199,6 +213,7 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
     char now[32];
     int64_t value;
     SPAR_TRY(sp_rundb_open(&run->db, db_path, SP_RUNDB_RESUME, err));
+    SPAR_TRY(sp_rundb_get_meta(run->db, "date", &run->date, err));
     SPAR_TRY(sp_rundb_get_meta(run->db, "model", &run->model_path, err));
     if (run->options->model) {
         free(run->model_path);
@@ -274,6 +289,7 @@ void sp_run_close(sp_run *run) {
         fclose(run->log);
     }
     free(run->model_path);
+    free(run->date);
     if (run->lock.fd >= 0) {
         sp_lock_drop(&run->lock);
     }

@@ -53,6 +53,7 @@ typedef struct sp_run {
     sp_rundb *db;
     spar_model *model;
     char *model_path; /* of the start model */
+    char *date;       /* of the run's beginning, for templates that print one */
     sp_problems sets[SP_SETS];
     uint64_t seed;
     int64_t next_ordinal;
