@@ -116,7 +116,7 @@ static spar_status evaluate_data(sp_run *run, int64_t stage, sp_set set, spar_er
     }
     SPAR_TRY(sp_rundb_begin(run->db, err));
     for (size_t i = 0; i < problems->n; i++) {
-        SPAR_TRY(store(run, stage, set, &problems->items[i], means[i], NAN, "", err));
+        SPAR_TRY(store(run, stage, set, &problems->items[i], means[i], (double)NAN, "", err));
     }
 done:
     free(means);
