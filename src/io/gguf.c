@@ -382,6 +382,10 @@ static spar_status read_all(sp_gguf *g, spar_error *err) {
     uint64_t n_tensors = 0;
     uint64_t n_values = 0;
     void *memory;
+    if (g->map.size == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: magic: expected \"GGUF\", found an empty file",
+                           g->path));
+    }
     cursor c = {g, g->map.data, g->map.data + g->map.size};
     SPAR_TRY(read_counts(&c, &n_tensors, &n_values, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)n_values, sizeof *g->values, err));

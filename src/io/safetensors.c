@@ -204,7 +204,9 @@ static spar_status read_header(sp_safetensors *f, const sp_map *map, const char 
             SPAR_TRY(read_entry(f, name, value, data, size, path, err));
         }
     }
-    SPAR_TRY(check_tiling(f->entries + before, f->n - before, data, size, path, err));
+    /* without a tensor there may be no table to point into */
+    sp_tensor_entry *added = f->n ? f->entries + before : NULL;
+    SPAR_TRY(check_tiling(added, f->n - before, data, size, path, err));
 done:
     json_decref(header);
     return status;
