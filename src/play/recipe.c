@@ -245,15 +245,57 @@ static spar_status check_data(const sp_recipe *r, const char *path, spar_error *
     return SPAR_OK;
 }
 
-/* The sections that are objects or lists are taken out before the top level is read by its table.
- */
-static json_t *top_level(const json_t *root) {
-    json_t *top = json_copy((json_t *)(uintptr_t)root);
-    static const char *const sections[] = {"data", "generate", "evaluate", "train", "arms"};
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
-        json_object_del(top, sections[i]);
+/* A recipe spells an option's name with underscores. */
+static bool is_key(const char *key, const char *name) {
+    for (; *key && *name; key++, name++) {
+        if (*key != (*name == '-' ? '_' : *name)) {
+            return false;
+        }
     }
-    return top;
+    return *key == *name;
+}
+
+static const char *const section_names[] = {"data", "generate", "evaluate", "train", "arms"};
+enum { N_SECTIONS = sizeof section_names / sizeof section_names[0] };
+
+/* Every key of the top level is an option or a section; the nearest of both is named otherwise. */
+static spar_status check_top_key(const char *key, const char *path, spar_error *err) {
+    const char *nearest = NULL;
+    size_t best = 4;
+    for (const spar_option *o = top_options; o->name; o++) {
+        size_t d = spar_name_distance(key, o->name);
+        if (is_key(key, o->name)) {
+            return SPAR_OK;
+        }
+        nearest = d < best ? o->name : nearest;
+        best = d < best ? d : best;
+    }
+    for (int i = 0; i < N_SECTIONS; i++) {
+        size_t d = spar_name_distance(key, section_names[i]);
+        if (d == 0) {
+            return SPAR_OK;
+        }
+        nearest = d < best ? section_names[i] : nearest;
+        best = d < best ? d : best;
+    }
+    return spar_fail(err, SPAR_INVALID, "%s: unknown key %s%s%s%s", path, key,
+                     nearest ? ": did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+}
+
+/* The sections are taken out before the top level is read by its table. */
+static spar_status top_level(const json_t *root, const char *path, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)root, key, value) {
+        SPAR_TRY(check_top_key(key, path, err));
+    }
+    *out = json_copy((json_t *)(uintptr_t)root);
+    for (int i = 0; i < N_SECTIONS; i++) {
+        json_object_del(*out, section_names[i]);
+    }
+done:
+    return status;
 }
 
 spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
@@ -272,7 +314,7 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
     SPAR_TRY(spar_options_default(spar_sampling_options, &out->sampling, err));
     SPAR_TRY(spar_options_default(evaluate_options, &out->evaluate, err));
     SPAR_TRY(spar_options_default(arm_options, &defaults, err));
-    top = top_level(out->root);
+    SPAR_TRY(top_level(out->root, path, &top, err));
     SPAR_TRY(spar_options_from_json(top_options, out, top, path, err));
     SPAR_TRY(read_section(out->root, "data", data_options, &out->data, path, err));
     SPAR_TRY(read_section(out->root, "generate", spar_sampling_options, &out->sampling, path, err));
