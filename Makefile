@@ -1,6 +1,6 @@
 # Short names for the usual steps. The build itself is CMake: see CMakePresets.json.
 JOBS ?= 2
-SOURCES = $$(find src include tests bench -name '*.c' -o -name '*.h')
+SOURCES = $$(find src include tests -name '*.c' -o -name '*.h')
 
 .PHONY: help deps model quickstart build test test-full bench format lint clean
 
