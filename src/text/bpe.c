@@ -213,6 +213,9 @@ static spar_status read_merge(const sp_bpe *bpe, const json_t *value, size_t ind
     sp_str_clear(scratch);
     sp_str_append(scratch, left, n_left);
     sp_str_append(scratch, right, n_right);
+    if (scratch->failed) {
+        return sp_str_status(scratch, err);
+    }
     out->id = sp_bpe_find(bpe, sp_str_get(scratch), scratch->len);
     if (out->left < 0 || out->right < 0 || out->id < 0) {
         return spar_fail(err, SPAR_FORMAT,
@@ -221,7 +224,7 @@ static spar_status read_merge(const sp_bpe *bpe, const json_t *value, size_t ind
                          where, index, (int)(n_left < 60 ? n_left : 60), left,
                          (int)(n_right < 60 ? n_right : 60), right);
     }
-    return sp_str_status(scratch, err);
+    return SPAR_OK;
 }
 
 static spar_status read_merges(sp_bpe *bpe, const json_t *merges, const char *where,

@@ -3,13 +3,15 @@
 #include <ctype.h>
 #include <string.h>
 
-/* Members of a class. Space is White_Space (PCRE2's own \s also takes U+180E); word is alphabetic,
- * marks, numbers and connectors (PCRE2's own \w lacks marks). The ranges are the symbols that are
- * alphabetic: circled and squared letters. */
+/* Members of a class. Space is White_Space (PCRE2's own \s also takes U+180E). Word is alphabetic,
+ * marks, decimal digits and connectors (PCRE2's own \w lacks marks and takes all numbers); the
+ * ranges are the symbols that are alphabetic, circled and squared letters. Outside of a
+ * class \w has the superscripts and fractions of Latin-1 besides. */
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
-#define WORD                                                                                       \
-    "\\p{L}\\p{M}\\p{N}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"       \
-    "\\x{1F170}-\\x{1F189}"
+#define NAMED_WORD                                                                                 \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"                    \
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+#define WORD NAMED_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define HEX "0-9A-Fa-f"
 
 /* An escape outside and inside of a class; NULL inside: it cannot be said there. */
@@ -19,7 +21,7 @@ static const struct escape {
 } escapes[] = {
     {'s', "[" SPACE "]", SPACE},
     {'S', "[^" SPACE "]", "\\P{White_Space}"},
-    {'w', "[" WORD "]", WORD},
+    {'w', "[" WORD "]", NAMED_WORD},
     {'W', "[^" WORD "]", NULL},
     {'h', "[" HEX "]", HEX},
     {'H', "[^" HEX "]", NULL},
@@ -80,7 +82,7 @@ static spar_status take_posix_class(translator *t) {
         {"[:space:]", SPACE},
         {"[:punct:]", "\\p{P}\\p{S}"}, /* Oniguruma counts all symbols */
         {"[:xdigit:]", HEX},
-        {"[:word:]", WORD},
+        {"[:word:]", NAMED_WORD},
     };
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         size_t n = strlen(classes[i].name);

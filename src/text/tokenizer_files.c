@@ -123,24 +123,35 @@ done:
     return status;
 }
 
+/* The folder that a file is in. */
+static spar_status folder_of(const char *file, char **out, spar_error *err) {
+    const char *slash = strrchr(file, '/');
+    return slash ? sp_mem_strdup(out, file, (size_t)(slash - file) + (slash == file), err)
+                 : sp_mem_strdup(out, ".", 1, err);
+}
+
 spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_tokenizer *t = NULL;
     json_t *root = NULL;
     char *file = NULL;
-    bool folder = sp_file_is_dir(path);
-    SPAR_TRY(sp_path_join(&file, folder ? path : ".", folder ? "tokenizer.json" : "", err));
-    SPAR_TRY(sp_json_load(&root, folder ? file : path, err));
-    SPAR_TRY(sp_tokenizer_from_json(&t, root, folder ? file : path, err));
-    if (folder) {
-        SPAR_TRY(read_folder(t, path, err));
+    char *folder = NULL;
+    if (sp_file_is_dir(path)) {
+        SPAR_TRY(sp_path_join(&file, path, "tokenizer.json", err));
+    } else {
+        SPAR_TRY(sp_mem_strdup(&file, path, strlen(path), err));
     }
+    SPAR_TRY(folder_of(file, &folder, err));
+    SPAR_TRY(sp_json_load(&root, file, err));
+    SPAR_TRY(sp_tokenizer_from_json(&t, root, file, err));
+    SPAR_TRY(read_folder(t, folder, err));
     *out = t;
     t = NULL;
 done:
     spar_tokenizer_free(t);
     json_decref(root);
     free(file);
+    free(folder);
     return status;
 }
 

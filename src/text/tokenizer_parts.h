@@ -82,7 +82,9 @@ typedef struct sp_vocab_spec {
     size_t n_merges;
     sp_bytes pre;               /* name of the pre-tokeniser */
     int64_t bos, eos, pad, unk; /* -1: none */
-    bool add_bos, add_eos, add_space_prefix;
+    int add_bos;                /* -1: as models with this pre-tokeniser do */
+    bool add_eos, add_space_prefix;
+    bool strip_after;       /* added tokens take the spaces after them */
     sp_bytes chat_template; /* data NULL: none */
 } sp_vocab_spec;
 

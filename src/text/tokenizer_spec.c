@@ -3,60 +3,32 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "text/pre_names.h"
 #include "text/tokenizer_parts.h"
 
-/* Word patterns by the name that GGUF files give (tokenizer.ggml.pre). `digits` splits off every
- * digit first; `ignore_merges` takes whole words of the vocabulary as they are. */
-static const struct pre {
-    const char *name;
-    const char *pattern; /* NULL: GPT-2's */
-    bool digits, nfc, ignore_merges;
-} pre_tokenizers[] = {
-    {"default", NULL, false, false, false},
-    {"gpt-2", NULL, false, false, false},
-    {"smollm", NULL, true, false, false},
-    {"starcoder", NULL, true, false, false},
-    {"refact", NULL, true, false, false},
-    {"command-r", NULL, true, false, false},
-    {"codeshell", NULL, true, false, false},
-    {"llama-bpe",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     false, false, true},
-    {"qwen2",
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     false, true, false},
-};
-
-static const struct pre *find_pre(sp_bytes name) {
-    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof pre_tokenizers[0]; i++) {
-        if (strlen(pre_tokenizers[i].name) == name.n &&
-            memcmp(pre_tokenizers[i].name, name.data, name.n) == 0) {
-            return &pre_tokenizers[i];
-        }
-    }
-    return name.n == 0 ? &pre_tokenizers[0] : NULL;
-}
-
-static json_t *byte_level(bool use_regex) {
+static json_t *byte_level(void) {
     return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                     "trim_offsets", 1, "use_regex", use_regex ? 1 : 0);
+                     "trim_offsets", 1, "use_regex", 0);
 }
 
-static json_t *pre_tokenizer_json(const struct pre *pre) {
+static json_t *pre_tokenizer_json(const sp_pre *pre) {
     json_t *steps = json_array();
-    if (pre->digits) {
-        json_array_append_new(steps,
-                              json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
-    }
-    if (pre->pattern) {
+    for (size_t i = 0; pre->patterns[i]; i++) {
         json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split",
-                                               "pattern", "Regex", pre->pattern, "behavior",
+                                               "pattern", "Regex", pre->patterns[i], "behavior",
                                                "Isolated", "invert", 0));
     }
-    json_array_append_new(steps, byte_level(pre->pattern == NULL));
+    json_array_append_new(steps, byte_level());
     return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
+}
+
+static bool is_one_of(sp_bytes token, const char *const *names) {
+    for (; *names; names++) {
+        if (strlen(*names) == token.n && memcmp(*names, token.data, token.n) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Added tokens: those that the file marks as control or user-defined. */
@@ -68,11 +40,13 @@ static json_t *added_json(const sp_vocab_spec *spec) {
         if (type != SP_TOKEN_CONTROL && type != SP_TOKEN_USER && !unknown) {
             continue;
         }
+        static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>", NULL};
+        bool rstrip = spec->strip_after && !is_one_of(spec->tokens[i], plain);
         json_array_append_new(list,
                               json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
                                         "content", spec->tokens[i].data, (int)spec->tokens[i].n,
-                                        "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0,
-                                        "special", type != SP_TOKEN_USER));
+                                        "single_word", 0, "lstrip", 0, "rstrip", rstrip,
+                                        "normalized", 0, "special", type != SP_TOKEN_USER));
     }
     return list;
 }
@@ -191,10 +165,14 @@ done:
 
 /* ---- the whole ---- */
 
-static json_t *template_processor(const sp_vocab_spec *spec, const json_t *vocab) {
+static bool adds_bos(const sp_vocab_spec *spec, const sp_pre *pre) {
+    return spec->add_bos < 0 ? spec->sentencepiece || pre->add_bos : spec->add_bos > 0;
+}
+
+static json_t *template_processor(const sp_vocab_spec *spec, bool add_bos) {
     json_t *single = json_array();
     json_t *specials = json_object();
-    int64_t ids[2] = {spec->add_bos ? spec->bos : -1, spec->add_eos ? spec->eos : -1};
+    int64_t ids[2] = {add_bos ? spec->bos : -1, spec->add_eos ? spec->eos : -1};
     for (int i = 0; i < 2; i++) {
         if (i == 1) {
             json_array_append_new(single,
@@ -210,7 +188,6 @@ static json_t *template_processor(const sp_vocab_spec *spec, const json_t *vocab
                              json_pack("{s:s%, s:[I], s:[s%]}", "id", t->data, (int)t->n, "ids",
                                        (json_int_t)ids[i], "tokens", t->data, (int)t->n));
     }
-    (void)vocab;
     json_t *pair = json_deep_copy(single);
     json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "B", "type_id", 1));
     return json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair",
@@ -251,7 +228,8 @@ static spar_status make_root(const sp_vocab_spec *spec, const char *where, json_
     spar_status status = SPAR_OK;
     json_t *vocab = NULL;
     json_t *merges = NULL;
-    const struct pre *pre = spec->sentencepiece ? &pre_tokenizers[0] : find_pre(spec->pre);
+    const sp_pre *pre =
+        spec->sentencepiece ? sp_pre_find("default", 7) : sp_pre_find(spec->pre.data, spec->pre.n);
     if (!pre) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: tokenizer.ggml.pre: %.*s is not a known pre-tokeniser", where,
@@ -271,8 +249,8 @@ static spar_status make_root(const sp_vocab_spec *spec, const char *where, json_
                      plain ? (pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null())
                            : sentencepiece_normalizer(spec),
                      "pre_tokenizer", plain ? pre_tokenizer_json(pre) : json_null(),
-                     "post_processor", template_processor(spec, vocab), "decoder",
-                     plain ? byte_level(true) : sentencepiece_decoder(spec), "model", model);
+                     "post_processor", template_processor(spec, adds_bos(spec, pre)), "decoder",
+                     plain ? byte_level() : sentencepiece_decoder(spec), "model", model);
     if (!*out) {
         SPAR_TRY(
             spar_fail(err, SPAR_FORMAT, "%s: the vocabulary holds text that is not UTF-8", where));

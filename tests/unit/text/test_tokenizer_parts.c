@@ -1,0 +1,636 @@
+/* The parts of a tokenizer against what the Hugging Face tokenizers library (0.23) gives for the
+ * same settings and texts: pre-tokenizers, normalizers, decoders, and a small tokenizer with
+ * changes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/jsonx.h"
+#include "text/tokenizer_parts.h"
+
+static const struct split_case {
+    const char *step, *text, *pieces; /* joined by | */
+} split_cases[] = {
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"Removed\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|b\xE1\xA0\x8E|12\n|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": \"Removed\", "
+     "\"invert\": true}",
+     "a  b\xE1\xA0\x8E 12\n c", "  | |\n "},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\s\"}, \"behavior\": \"Removed\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|b\xE1\xA0\x8E|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a| | |b\xE1\xA0\x8E| |12\n| |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": true}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|  |b\xE1\xA0\x8E| |12|\n |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\s\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a| | |b\xE1\xA0\x8E| |1|2|\n| |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": "
+     "\"MergedWithPrevious\", \"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a | |b\xE1\xA0\x8E |12\n |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": "
+     "\"MergedWithPrevious\", \"invert\": true}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|  b\xE1\xA0\x8E| 12|\n c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\s\"}, \"behavior\": "
+     "\"MergedWithPrevious\", \"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a | |b\xE1\xA0\x8E |1|2|\n| |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"MergedWithNext\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a| | b\xE1\xA0\x8E| 12\n| c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": "
+     "\"MergedWithNext\", \"invert\": true}",
+     "a  b\xE1\xA0\x8E 12\n c", "a  |b\xE1\xA0\x8E |12\n |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\s\"}, \"behavior\": "
+     "\"MergedWithNext\", \"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a| | b\xE1\xA0\x8E| |1|2|\n| c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"Contiguous\", "
+     "\"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|  |b\xE1\xA0\x8E| |12\n| |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": \"Contiguous\", "
+     "\"invert\": true}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|  |b\xE1\xA0\x8E| |12|\n |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\s\"}, \"behavior\": "
+     "\"Contiguous\", \"invert\": false}",
+     "a  b\xE1\xA0\x8E 12\n c", "a|  |b\xE1\xA0\x8E| 12\n |c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\b\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "ab \xE0\xA4\xA8\xE0\xA4\xBF-c", "ab| |\xE0\xA4\xA8\xE0\xA4\xBF|-|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"^.\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "ab\ncd\n", "a|b\n|c|d\n"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \".$\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "ab\ncd\n", "a|b|\nc|d|\n"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\h+\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "xaf0g", "x|af0|g"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\u0061\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "bab", "b|a|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?m:b.)\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "ab\nc", "a|b\n|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[[:punct:]]\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "a+b\xE2\x96\x81"
+     "c",
+     "a|+|b|\xE2\x96\x81|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w+\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "\xCC\x81\xC2\xB2\xE2\x91\xA0\xE2\x92\xB6 _x",
+     "\xCC\x81\xC2\xB2|\xE2\x91\xA0|\xE2\x92\xB6| |_x"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[\\\\w]+\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "x\xC2\xB2y", "x|\xC2\xB2|y"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?=c)\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "abcc", "ab|c|c"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+     "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}",
+     "It'S  1234567 caf\xC3\xA9!!\n\n  x \t\xE3\x80\x80y  ",
+     "It|'S| | |123|456|7| caf\xC3\xA9|!!\n\n| | x| \t|\xE3\x80\x80y|  "},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": "
+     "true}",
+     "it's \xC3\xA9  \n 12",
+     "\xC4\xA0it|'s|\xC4\xA0\xC3\x83\xC2\xA9|\xC4\xA0\xC4\xA0\xC4\x8A|\xC4\xA0"
+     "12"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": "
+     "false}",
+     "it's \xC3\xA9  \n 12",
+     "\xC4\xA0it's\xC4\xA0\xC3\x83\xC2\xA9\xC4\xA0\xC4\xA0\xC4\x8A\xC4\xA0"
+     "12"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+     "\"use_regex\": true}",
+     "it's \xC3\xA9  \n 12",
+     "it|'s|\xC4\xA0\xC3\x83\xC2\xA9|\xC4\xA0\xC4\xA0\xC4\x8A|\xC4\xA0"
+     "12"},
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+     "\"use_regex\": false}",
+     "it's \xC3\xA9  \n 12",
+     "it's\xC4\xA0\xC3\x83\xC2\xA9\xC4\xA0\xC4\xA0\xC4\x8A\xC4\xA0"
+     "12"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"always\", "
+     "\"split\": true}",
+     "a  b\xE2\x96\x81"
+     "c",
+     "\xE2\x96\x81"
+     "a|\xE2\x96\x81|\xE2\x96\x81"
+     "b|\xE2\x96\x81"
+     "c"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"always\", "
+     "\"split\": false}",
+     "a  b\xE2\x96\x81"
+     "c",
+     "\xE2\x96\x81"
+     "a\xE2\x96\x81\xE2\x96\x81"
+     "b\xE2\x96\x81"
+     "c"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"never\", "
+     "\"split\": true}",
+     "a  b\xE2\x96\x81"
+     "c",
+     "a|\xE2\x96\x81|\xE2\x96\x81"
+     "b|\xE2\x96\x81"
+     "c"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"never\", "
+     "\"split\": false}",
+     "a  b\xE2\x96\x81"
+     "c",
+     "a\xE2\x96\x81\xE2\x96\x81"
+     "b\xE2\x96\x81"
+     "c"},
+    {"{\"type\": \"Whitespace\"}",
+     "a\xCC\x81\xE2\x80\x8D"
+     "b \xC2\xB2-- \xE2\x92\xB6_\xE1\xA0\x8Ex",
+     "a\xCC\x81\xE2\x80\x8D"
+     "b|\xC2\xB2--|\xE2\x92\xB6_|\xE1\xA0\x8E|x"},
+    {"{\"type\": \"WhitespaceSplit\"}",
+     "a \xE3\x80\x80\xE1\xA0\x8E"
+     "b\n",
+     "a|\xE1\xA0\x8E"
+     "b"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"Isolated\"}", "a$b \xE2\x80\xBF\xE2\x80\x94!!",
+     "a|$|b |\xE2\x80\xBF|\xE2\x80\x94|!|!"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"Removed\"}", "a$b", "a|b"},
+    {"{\"type\": \"Digits\", \"individual_digits\": true}", "a12\xC2\xBD\xE2\x85\xA7",
+     "a|1|2|\xC2\xBD|\xE2\x85\xA7"},
+    {"{\"type\": \"Digits\", \"individual_digits\": false}",
+     "a12\xC2\xBD\xE2\x85\xA7"
+     "b",
+     "a|12\xC2\xBD\xE2\x85\xA7|b"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": "
+     "true}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+     "\"use_regex\": true}]}",
+     "x 12  y", "x|\xC4\xA0|1|2|\xC4\xA0|\xC4\xA0y"},
+};
+
+static const struct normal_case {
+    const char *step, *text, *normal;
+} normal_cases[] = {
+    {"{\"type\": \"NFC\"}", "e\xCC\x81\xEF\xAC\x81\xC2\xBD\xC3\x85\xEA\xB0\x80\xE2\x84\xAB",
+     "\xC3\xA9\xEF\xAC\x81\xC2\xBD\xC3\x85\xEA\xB0\x80\xC3\x85"},
+    {"{\"type\": \"NFD\"}", "e\xCC\x81\xEF\xAC\x81\xC2\xBD\xC3\x85\xEA\xB0\x80\xE2\x84\xAB",
+     "e\xCC\x81\xEF\xAC\x81\xC2\xBD"
+     "A\xCC\x8A\xE1\x84\x80\xE1\x85\xA1"
+     "A\xCC\x8A"},
+    {"{\"type\": \"NFKC\"}", "e\xCC\x81\xEF\xAC\x81\xC2\xBD\xC3\x85\xEA\xB0\x80\xE2\x84\xAB",
+     "\xC3\xA9"
+     "fi1\xE2\x81\x84"
+     "2\xC3\x85\xEA\xB0\x80\xC3\x85"},
+    {"{\"type\": \"NFKD\"}", "e\xCC\x81\xEF\xAC\x81\xC2\xBD\xC3\x85\xEA\xB0\x80\xE2\x84\xAB",
+     "e\xCC\x81"
+     "fi1\xE2\x81\x84"
+     "2A\xCC\x8A\xE1\x84\x80\xE1\x85\xA1"
+     "A\xCC\x8A"},
+    {"{\"type\": \"Lowercase\"}", "\xC4\xB0I\xCE\xA3\xC3\x89", "i\xCC\x87i\xCF\x83\xC3\xA9"},
+    {"{\"type\": \"StripAccents\"}", "e\xCC\x81\xE0\xA4\xBF\xE2\x83\x9Dx", "ex"},
+    {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}",
+     " \xE3\x80\x80"
+     "a \n",
+     "a \n"},
+    {"{\"type\": \"Strip\", \"strip_left\": false, \"strip_right\": true}", " a \xE2\x80\xA8\n",
+     " a"},
+    {"{\"type\": \"Prepend\", \"prepend\": \"\\u2581\"}", "ab",
+     "\xE2\x96\x81"
+     "ab"},
+    {"{\"type\": \"Prepend\", \"prepend\": \"\\u2581\"}", "", ""},
+    {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"aa\"}, \"content\": \"b\"}", "aaaxaa",
+     "baxb"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \"_\"}",
+     "a \n b\xE1\xA0\x8E", "a_b\xE1\xA0\x8E"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"Regex\": \"b*\"}, \"content\": \"-\"}", "abbc",
+     "-a-c-"},
+    {"{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFD\"}, {\"type\": "
+     "\"StripAccents\"}, {\"type\": \"Lowercase\"}]}",
+     "\xC3\x89"
+     "A\xCC\x8A",
+     "ea"},
+};
+
+static const struct decode_case {
+    const char *step, *tokens /* joined by | */, *text;
+} decode_cases[] = {
+    {"{\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": "
+     "true}",
+     "\xC4\xA0"
+     "caf|\xC3\x83|\xC2\xA9|<x\xE2\x96\x81>|\xC3\xA2\xC4\xA4|a",
+     " caf\xC3\xA9<x\xE2\x96\x81>\xEF\xBF\xBD"
+     "a"},
+    {"{\"type\": \"ByteFallback\"}", "<0xE4>|<0xB8>|<0xAD>|a|<0xE4>|<0xB8>|b|<0x0a>|<0x-1>",
+     "\xE4\xB8\xAD"
+     "a\xEF\xBF\xBD\xEF\xBF\xBD"
+     "b\n<0x-1>"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"always\", "
+     "\"split\": true}",
+     "\xE2\x96\x81\xE2\x96\x81"
+     "a|\xE2\x96\x81\xE2\x96\x81"
+     "b",
+     "a  b"},
+    {"{\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"never\", "
+     "\"split\": true}",
+     "\xE2\x96\x81"
+     "a|\xE2\x96\x81"
+     "b",
+     " a b"},
+    {"{\"type\": \"Strip\", \"content\": \"x\", \"start\": 1, \"stop\": 1}", "xxaxx|bx|xc",
+     "xaxbc"},
+    {"{\"type\": \"Replace\", \"pattern\": {\"String\": \"\\u2581\"}, \"content\": \" \"}",
+     "\xE2\x96\x81"
+     "a\xE2\x96\x81|\xE2\x96\x81",
+     " a  "},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": "
+     "\"\\u2581\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}, "
+     "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]}",
+     "\xE2\x96\x81\xE2\x96\x81"
+     "a|<0xC3>|<0xA9>|\xE2\x96\x81"
+     "b",
+     " a\xC3\xA9 b"},
+};
+
+static const char small_tokenizer[] =
+    "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": [{\"id\": "
+    "0, \"conten"
+    "t\": \"<unk>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": "
+    "false, "
+    "\"special\": true}, {\"id\": 1, \"content\": \"<s>\", \"single_word\": false, \"lstrip\": "
+    "false, \"rstr"
+    "ip\": false, \"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+    "\"single_wo"
+    "rd\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": "
+    "true}], \"nor"
+    "malizer\": null, \"pre_tokenizer\": null, \"post_processor\": null, \"decoder\": {\"type\": "
+    "\"Fuse\"}"
+    ", \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_token\": \"<unk>\", "
+    "\"continuing_subword_pref"
+    "ix\": null, \"end_of_word_suffix\": null, \"fuse_unk\": false, \"byte_fallback\": false, "
+    "\"ignore_"
+    "merges\": false, \"vocab\": {\"<unk>\": 0, \"<s>\": 1, \"</s>\": 2, \"a\": 3, \"b\": 4, "
+    "\"c\": 5, \" \": 6,"
+    " \"\\u2581\": 7, \"ab\": 8, \"abc\": 9, \"bc\": 10, \"\\u2581a\": 11, \"\\u2581ab\": 12, "
+    "\"<0x64>\": 13, \"<"
+    "0xC3>\": 14, \"<0xA9>\": 15, \"<x>\": 16, \"\\n\": 17, \"aa\": 18, \"aaaa\": 19}, \"merges\": "
+    "[\"a b\", \"a"
+    "b c\", \"b c\", \"\\u2581 a\", \"\\u2581a b\", \"a a\", \"aa aa\"]}}";
+
+static const struct encode_case {
+    const char *changes, *text, *ids, *special; /* ids alone, and with BOS and EOS */
+} encode_cases[] = {
+    {"{}", "abcab", "9 8", "9 8"},
+    {"{}", "", "", ""},
+    {"{}", "aaaaaaaaa", "19 19 3", "19 19 3"},
+    {"{}", "a<s>b</s>ab<unk>", "3 1 4 2 8 0", "3 1 4 2 8 0"},
+    {"{}", "xyz a", "0 0 0 6 3", "0 0 0 6 3"},
+    {"{\"model\": {\"fuse_unk\": true}}", "xyz a", "0 6 3", "0 6 3"},
+    {"{\"model\": {\"byte_fallback\": true, \"fuse_unk\": true}}", "d\xC3\xA9xdyx", "13 14 15 13 0",
+     "13 14 15 13 0"},
+    {"{\"model\": {\"byte_fallback\": true, \"fuse_unk\": false}}", "xxdda", "0 13 13 0 3",
+     "0 13 13 0 3"},
+    {"{\"model\": {\"unk_token\": null}}", "xay", "3", "3"},
+    {"{\"model\": {\"merges\": [], \"ignore_merges\": true}}", "abc", "9", "9"},
+    {"{\"model\": {\"merges\": [[\"b\", \"c\"], [\"a\", \"bc\"]]}}", "abcab", "9 3 4", "9 3 4"},
+    {"{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", "
+     "\"prepend\": \"\\u2581\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
+     "\"content\": \"\\u2581\"}]}}",
+     "ab a", "7 8 11", "7 8 11"},
+    {"{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", "
+     "\"prepend\": \"\\u2581\"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
+     "\"content\": \"\\u2581\"}]}, \"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 1, \"content\": \"<s>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 2, "
+     "\"content\": \"</s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 16, \"content\": \"<x>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}]}",
+     "ab<x> ab", "7 8 16 7 7 8", "7 8 16 7 7 8"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 16, \"content\": \"<x>\", \"single_word\": false, \"lstrip\": "
+     "true, \"rstrip\": false, \"normalized\": false, \"special\": false}]}",
+     "a \n<x> b", "3 16 6 4", "3 16 6 4"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 16, \"content\": \"<x>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": true, \"normalized\": false, \"special\": false}]}",
+     "a <x> \n b", "3 6 16 4", "3 6 16 4"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 16, \"content\": \"<x>\", \"single_word\": false, \"lstrip\": "
+     "true, \"rstrip\": true, \"normalized\": false, \"special\": false}]}",
+     "a <x> <x> b", "3 16 16 4", "3 16 16 4"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 8, \"content\": \"ab\", \"single_word\": true, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": false}]}",
+     "ab cab ab", "8 6 5 8 6 8", "8 6 5 8 6 8"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 8, \"content\": \"ab\", \"single_word\": true, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": false}]}",
+     "\xC3\xA9"
+     "ab \xC2\xB2"
+     "ab _ab \xE2\x91\xA0"
+     "ab",
+     "0 8 6 0 8 6 0 8 6 0 8", "0 8 6 0 8 6 0 8 6 0 8"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 1, "
+     "\"content\": \"<s>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": true}, {\"id\": 8, \"content\": \"ab\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": true, \"special\": false}], \"normalizer\": "
+     "{\"type\": \"Lowercase\"}}",
+     "cAB", "5 8", "5 8"},
+    {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": "
+     "{\"id\": \"<s>\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
+     "{\"SpecialToken\": {\"id\": \"</s>\", \"type_id\": 0}}], \"pair\": [{\"Sequence\": {\"id\": "
+     "\"A\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}], "
+     "\"special_tokens\": {\"<s>\": {\"id\": \"<s>\", \"ids\": [1], \"tokens\": [\"<s>\"]}, "
+     "\"</s>\": {\"id\": \"</s>\", \"ids\": [2], \"tokens\": [\"</s>\"]}}}}",
+     "ab", "8", "1 8 2"},
+    {"{\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{\"type\": \"ByteLevel\", "
+     "\"add_prefix_space\": true, \"trim_offsets\": false, \"use_regex\": true}, {\"type\": "
+     "\"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}, "
+     "{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, {\"SpecialToken\": {\"id\": \"</s>\", "
+     "\"type_id\": 0}}], \"pair\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
+     "{\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}], \"special_tokens\": {\"<s>\": {\"id\": "
+     "\"<s>\", \"ids\": [1], \"tokens\": [\"<s>\"]}, \"</s>\": {\"id\": \"</s>\", \"ids\": [2], "
+     "\"tokens\": [\"</s>\"]}}}]}}",
+     "a", "3", "1 3 2"},
+    {"{\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", 2], \"cls\": "
+     "[\"<s>\", 1], \"trim_offsets\": true, \"add_prefix_space\": false}}",
+     "ab", "8", "1 8 2"},
+    {"{\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"</s>\", 2], \"cls\": "
+     "[\"<s>\", 1]}}",
+     "", "", "1 2"},
+};
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+static json_t *parse(const char *text) {
+    spar_error err;
+    json_t *value;
+    check(sp_json_parse(&value, text, strlen(text), "test", &err), &err);
+    return value;
+}
+
+typedef struct stage {
+    sp_arena arena;
+    sp_step *steps;
+    size_t n;
+} stage;
+
+static void stage_init(stage *s, sp_stage kind, const char *text) {
+    spar_error err;
+    json_t *value = parse(text);
+    sp_arena_init(&s->arena);
+    check(sp_steps_read(&s->steps, &s->n, kind, value, &s->arena, "test", &err), &err);
+    json_decref(value);
+}
+
+static void stage_release(stage *s) {
+    sp_steps_free(s->steps, s->n);
+    sp_arena_release(&s->arena);
+}
+
+/* Pieces that hold text, joined by '|'. */
+static void join(const sp_pieces *pieces, sp_str *out) {
+    for (size_t i = 0; i < pieces->n; i++) {
+        if (pieces->items[i].text.len > 0) {
+            sp_str_puts(out, out->len ? "|" : "");
+            sp_str_puts(out, sp_str_get(&pieces->items[i].text));
+        }
+    }
+}
+
+static void test_splits(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof split_cases / sizeof split_cases[0]; i++) {
+        const struct split_case *c = &split_cases[i];
+        spar_error err;
+        stage s;
+        sp_pieces pieces = {0};
+        sp_str joined = SP_STR_INIT;
+        stage_init(&s, SP_PRE_TOKENIZER, c->step);
+        check(sp_pieces_add(&pieces, c->text, strlen(c->text), true, &err), &err);
+        check(sp_steps_split(s.steps, s.n, &pieces, &err), &err);
+        join(&pieces, &joined);
+        if (strcmp(sp_str_get(&joined), c->pieces) != 0) {
+            fail_msg("%s on %s: expected %s, found %s", c->step, c->text, c->pieces,
+                     sp_str_get(&joined));
+        }
+        sp_str_release(&joined);
+        sp_pieces_release(&pieces);
+        stage_release(&s);
+    }
+}
+
+static void test_normals(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof normal_cases / sizeof normal_cases[0]; i++) {
+        const struct normal_case *c = &normal_cases[i];
+        spar_error err;
+        stage s;
+        sp_str text = SP_STR_INIT;
+        stage_init(&s, SP_NORMALIZER, c->step);
+        sp_str_puts(&text, c->text);
+        check(sp_steps_normalize(s.steps, s.n, &text, &err), &err);
+        if (strcmp(sp_str_get(&text), c->normal) != 0) {
+            fail_msg("%s on %s: expected %s, found %s", c->step, c->text, c->normal,
+                     sp_str_get(&text));
+        }
+        sp_str_release(&text);
+        stage_release(&s);
+    }
+}
+
+static void test_decoders(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof decode_cases / sizeof decode_cases[0]; i++) {
+        const struct decode_case *c = &decode_cases[i];
+        spar_error err;
+        stage s;
+        sp_pieces tokens = {0};
+        sp_str text = SP_STR_INIT;
+        stage_init(&s, SP_DECODER, c->step);
+        for (const char *at = c->tokens; *at; at += *at == '|') {
+            size_t n = strcspn(at, "|");
+            check(sp_pieces_add(&tokens, at, n, tokens.n == 0, &err), &err);
+            at += n;
+        }
+        check(sp_steps_decode(s.steps, s.n, &tokens, &text, &err), &err);
+        if (strcmp(sp_str_get(&text), c->text) != 0) {
+            fail_msg("%s on %s: expected %s, found %s", c->step, c->tokens, c->text,
+                     sp_str_get(&text));
+        }
+        sp_str_release(&text);
+        sp_pieces_release(&tokens);
+        stage_release(&s);
+    }
+}
+
+/* The small tokenizer with members replaced; those of "model" one by one. */
+static json_t *changed(const char *changes) {
+    json_t *root = parse(small_tokenizer);
+    json_t *with = parse(changes);
+    json_t *model = json_object_get(with, "model");
+    if (model) {
+        json_object_update(json_object_get(root, "model"), model);
+        json_object_del(with, "model");
+    }
+    json_object_update(root, with);
+    json_decref(with);
+    return root;
+}
+
+static void expect_ids(const spar_tokenizer *t, const struct encode_case *c, unsigned flags,
+                       const char *want) {
+    spar_error err;
+    int32_t *ids;
+    size_t n;
+    sp_str found = SP_STR_INIT;
+    check(spar_tokenizer_encode(t, c->text, strlen(c->text), flags, &ids, &n, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        sp_str_printf(&found, "%s%d", i ? " " : "", ids[i]);
+    }
+    if (strcmp(sp_str_get(&found), want) != 0) {
+        fail_msg("%s on %s: expected %s, found %s", c->changes, c->text, want, sp_str_get(&found));
+    }
+    sp_str_release(&found);
+    free(ids);
+}
+
+static void test_encodings(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof encode_cases / sizeof encode_cases[0]; i++) {
+        const struct encode_case *c = &encode_cases[i];
+        spar_error err;
+        spar_tokenizer *t;
+        json_t *root = changed(c->changes);
+        check(sp_tokenizer_from_json(&t, root, "test", &err), &err);
+        expect_ids(t, c, SPAR_TOKENIZE_NO_SPECIAL, c->ids);
+        expect_ids(t, c, 0, c->special);
+        spar_tokenizer_free(t);
+        json_decref(root);
+    }
+}
+
+/* What is refused, and a word that the message must hold. */
+static const struct refusal {
+    const char *changes;
+    spar_status status;
+    const char *word;
+} refusals[] = {
+    {"{\"model\": {\"type\": \"Unigram\"}}", SPAR_UNSUPPORTED, "Unigram"},
+    {"{\"model\": {\"end_of_word_suffix\": \"</w>\"}}", SPAR_UNSUPPORTED, "end_of_word_suffix"},
+    {"{\"model\": {\"vocab\": []}}", SPAR_FORMAT, "model.vocab"},
+    {"{\"model\": {\"vocab\": {\"a\": -1}}}", SPAR_FORMAT, "-1"},
+    {"{\"model\": {\"vocab\": {\"a\": 9000000000}}}", SPAR_FORMAT, "9000000000"},
+    {"{\"model\": {\"vocab\": {\"a\": 4000000}}}", SPAR_FORMAT, "4000000"},
+    {"{\"model\": {\"vocab\": {\"a\": 3, \"b\": 3}, \"merges\": []}}", SPAR_FORMAT, "id 3"},
+    {"{\"model\": {\"merges\": [\"a b c\"]}}", SPAR_FORMAT, "merges[0]"},
+    {"{\"model\": {\"merges\": [\"a c\"]}}", SPAR_FORMAT, "merges[0]"},
+    {"{\"model\": {\"merges\": [[\"a\"]]}}", SPAR_FORMAT, "merges[0]"},
+    {"{\"model\": {\"merges\": [[\"a\", 3]]}}", SPAR_FORMAT, "merges[0]"},
+    {"{\"model\": {\"unk_token\": \"none\"}}", SPAR_FORMAT, "unk_token"},
+    {"{\"added_tokens\": {}}", SPAR_FORMAT, "added_tokens"},
+    {"{\"added_tokens\": [{\"id\": 3, \"content\": \"new\"}]}", SPAR_FORMAT, "id 3"},
+    {"{\"added_tokens\": [{\"id\": 3}]}", SPAR_FORMAT, "content"},
+    {"{\"normalizer\": {\"type\": \"Precompiled\"}}", SPAR_UNSUPPORTED, "Precompiled"},
+    {"{\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}", SPAR_UNSUPPORTED,
+     "pre_tokenizer: type BertPreTokenizer"},
+    {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"a(\"}, \"behavior\": "
+     "\"Isolated\"}}",
+     SPAR_FORMAT, "a("},
+    {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"[a&&b]\"}, "
+     "\"behavior\": "
+     "\"Isolated\"}}",
+     SPAR_UNSUPPORTED, "class"},
+    {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": "
+     "\"Sideways\"}}",
+     SPAR_UNSUPPORTED, "Sideways"},
+    {"{\"decoder\": {\"type\": \"CTC\"}}", SPAR_UNSUPPORTED, "decoder: type CTC"},
+    {"{\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [\"x\", 99], \"cls\": "
+     "[\"y\", 1]}}",
+     SPAR_FORMAT, "99"},
+    {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": "
+     "{\"id\": \"q\"}}], \"special_tokens\": {}}}",
+     SPAR_FORMAT, "q has no ids"},
+};
+
+static void test_refusals(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        const struct refusal *r = &refusals[i];
+        spar_error err;
+        spar_tokenizer *t = NULL;
+        json_t *root = changed(r->changes);
+        spar_status status = sp_tokenizer_from_json(&t, root, "tokenizer.json", &err);
+        if (status != r->status || !strstr(err.message, r->word) ||
+            strncmp(err.message, "tokenizer.json: ", 16) != 0) {
+            fail_msg("%s: found status %d, %s", r->changes, (int)status,
+                     status == SPAR_OK ? "accepted" : err.message);
+        }
+        assert_null(t);
+        json_decref(root);
+    }
+}
+
+/* Loading with every allocation failing in turn: an error each time, and nothing is lost. */
+static void test_out_of_memory(void **state) {
+    (void)state;
+    json_t *root = parse(small_tokenizer);
+    spar_status status = SPAR_NO_MEMORY;
+    long k = 1;
+    for (; status != SPAR_OK && k < 1000; k++) {
+        spar_error err;
+        spar_tokenizer *t = NULL;
+        sp_mem_fail_at(k);
+        status = sp_tokenizer_from_json(&t, root, "test", &err);
+        sp_mem_fail_at(0);
+        if (status != SPAR_OK && status != SPAR_NO_MEMORY) {
+            fail_msg("allocation %ld: %s", k, err.message);
+        }
+        spar_tokenizer_free(t);
+    }
+    assert_true(k > 5 && k < 1000);
+    json_decref(root);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_splits),   cmocka_unit_test(test_normals),
+        cmocka_unit_test(test_decoders), cmocka_unit_test(test_encodings),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
