@@ -152,7 +152,7 @@ static void figure(const json_t *steps, const char *name, const char *which, cha
 static void write_training(const table *t, const json_t *stages) {
     static const char *const names[] = {"stage",  "sequences", "loss first",   "loss last",
                                         "margin", "accuracy",  "s chosen",     "s rejected",
-                                        "kl",     "|g|",       "bf16 changed", "logp gap max"};
+                                        "kl",     "grad norm", "bf16 changed", "logp gap max"};
     static const struct {
         const char *metric, *which;
     } columns[] = {{"loss", "first"},    {"loss", "last"},      {"margin", "last"},
