@@ -25,7 +25,7 @@ model: deps
 quickstart: build
 	@tools/install_deps python3 python3-pip
 	model=$$(tools/fetch_model) && \
-	  ./build/spar play recipes/quickstart.yaml -m "$$model" --run runs/quickstart
+	  ./build/spar play recipes/quickstart.yaml -m "$$model" --run runs/quickstart --resume
 
 build: deps build/build.ninja
 	cmake --build build
