@@ -112,6 +112,17 @@ static void no_tensors(void **state) {
     REFUSED("{}", 1, FORMAT, "expected 0 bytes of tensor data, found 1");
 }
 
+/* A file that does hold a header of more than 100 MB, most of it a hole. */
+static void refused_beyond_limit(void) {
+    static const uint8_t length[8] = {0x01, 0xe1, 0xf5, 0x05}; /* 100000001 */
+    sp_safetensors *st = NULL;
+    spar_error err = {SPAR_OK, ""};
+    memory_file_set(&file, length, sizeof length);
+    assert_int_equal(ftruncate(file.fd, 8 + 100000001), 0);
+    assert_int_equal(sp_safetensors_open(&st, file.path, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "expected at most 100000000, found 100000001"));
+}
+
 static void bad_headers(void **state) {
     (void)state;
     blob b = {.n = 7};
@@ -121,6 +132,7 @@ static void bad_headers(void **state) {
     refused_at(&b, SPAR_FORMAT, "header length: expected at most 2, found 3", __LINE__);
     memset(b.bytes, 0xff, 8);
     refused_at(&b, SPAR_FORMAT, "found 18446744073709551615", __LINE__);
+    refused_beyond_limit();
     REFUSED("", 0, FORMAT, "expected JSON");
     REFUSED("[]", 0, FORMAT, "header: expected an object, found array");
     REFUSED("{} x", 0, FORMAT, "expected JSON");
