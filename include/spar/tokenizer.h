@@ -2,7 +2,11 @@
  *
  * Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM) and SentencePiece-style BPE with byte fallback
  * (Llama 2, Mistral, Gemma), read from tokenizer.json. Life cycle: load, encode and decode, free.
- * A tokenizer does not change after loading and may be used by several threads.
+ * A tokenizer does not change after loading and may be used by several threads. What it does not
+ * know (a type of step, a construct of a pattern) is an error at loading that names it.
+ *
+ * Known differences: characters newer than the Unicode tables of the installed PCRE2 and utf8proc
+ * count as unassigned, and a caseless pattern does not match one character for two (U+00DF, ss).
  */
 #ifndef SPAR_TOKENIZER_H
 #define SPAR_TOKENIZER_H
@@ -29,7 +33,8 @@ SPAR_API spar_status spar_tokenizer_encode(const spar_tokenizer *tokenizer, cons
                                            size_t n, unsigned flags, int32_t **ids, size_t *n_ids,
                                            spar_error *err);
 /* *text is NUL-terminated and owned by the caller; *n_text (may be NULL) its length. Ids that the
- * vocabulary lacks are left out, as special tokens are with skip_special. */
+ * vocabulary lacks are left out, as special tokens are with skip_special. An added token is written
+ * as its content, also where the library writes the normalised content ("normalized": true). */
 SPAR_API spar_status spar_tokenizer_decode(const spar_tokenizer *tokenizer, const int32_t *ids,
                                            size_t n, bool skip_special, char **text, size_t *n_text,
                                            spar_error *err);

@@ -282,6 +282,12 @@ spar_status sp_bpe_init(sp_bpe *bpe, sp_arena *arena, const json_t *model, const
                                where, affixes[i], unk));
         }
     }
+    double dropout;
+    SPAR_TRY(sp_json_get_number_or(model, "dropout", 0.0, &dropout, where, err));
+    if (dropout != 0.0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model.dropout: expected none, found %g",
+                           where, dropout));
+    }
     SPAR_TRY(sp_json_get_bool_or(model, "byte_fallback", false, &bpe->byte_fallback, where, err));
     SPAR_TRY(sp_json_get_bool_or(model, "fuse_unk", false, &bpe->fuse_unk, where, err));
     SPAR_TRY(sp_json_get_bool_or(model, "ignore_merges", false, &bpe->ignore_merges, where, err));

@@ -552,6 +552,7 @@ static const struct refusal {
 } refusals[] = {
     {"{\"model\": {\"type\": \"Unigram\"}}", SPAR_UNSUPPORTED, "Unigram"},
     {"{\"model\": {\"end_of_word_suffix\": \"</w>\"}}", SPAR_UNSUPPORTED, "end_of_word_suffix"},
+    {"{\"model\": {\"dropout\": 0.1}}", SPAR_UNSUPPORTED, "dropout"},
     {"{\"model\": {\"vocab\": []}}", SPAR_FORMAT, "model.vocab"},
     {"{\"model\": {\"vocab\": {\"a\": -1}}}", SPAR_FORMAT, "-1"},
     {"{\"model\": {\"vocab\": {\"a\": 9000000000}}}", SPAR_FORMAT, "9000000000"},
