@@ -168,12 +168,10 @@ static spar_status set_default(const spar_option *row, void *values, spar_error 
 
 /* A row without default leaves nothing of what the struct's memory held before. */
 static void clear_field(const spar_option *row, void *values) {
-    static const size_t bytes[] = {[SPAR_OPTION_FLAG] = sizeof(bool),
-                                   [SPAR_OPTION_INT] = sizeof(int64_t),
-                                   [SPAR_OPTION_NUMBER] = sizeof(double),
-                                   [SPAR_OPTION_STRING] = sizeof(const char *),
-                                   [SPAR_OPTION_CHOICE] = sizeof(int),
-                                   [SPAR_OPTION_LIST] = sizeof(spar_option_list)};
+    static const size_t bytes[] = {
+        [SPAR_OPTION_FLAG] = sizeof(bool),     [SPAR_OPTION_INT] = sizeof(int64_t),
+        [SPAR_OPTION_NUMBER] = sizeof(double), [SPAR_OPTION_STRING] = sizeof(const char *),
+        [SPAR_OPTION_CHOICE] = sizeof(int),    [SPAR_OPTION_LIST] = sizeof(spar_option_list)};
     memset((char *)values + row->offset, 0, bytes[row->type]);
 }
 

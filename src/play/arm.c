@@ -193,7 +193,7 @@ static spar_status run_epoch(epochs *e, int64_t epoch, bool *kept, spar_error *e
     SPAR_TRY(sp_stage_train(run, stage, e->arm, e->trainer, &e->w, &sequences, err));
     SPAR_TRY(sp_run_evaluate(run, stage, SP_SET_GATE, &gate, err));
     if (gate > e->best->gate + run->recipe.gate_margin) {
-        SPAR_TRY(sp_run_save_checkpoint(run, path, err));
+        SPAR_TRY(sp_run_save_checkpoint(run, stage, path, err));
     }
     sp_best before = *e->best;
     SPAR_TRY(decide(run, stage, e->arm->name, path, gate, e->best, kept, err));
@@ -394,7 +394,7 @@ done:
 static spar_status finish_training(sp_run *run, int64_t stage, const char *path, int64_t sequences,
                                    spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(sp_run_save_checkpoint(run, path, err));
+    SPAR_TRY(sp_run_save_checkpoint(run, stage, path, err));
     SPAR_TRY(sp_rundb_begin(run->db, err));
     SPAR_TRY(sp_run_put_value(run, stage, "sequences", (double)sequences, err));
     SPAR_TRY(sp_rundb_put_phase(run->db, stage, "train", 1, 1, err));

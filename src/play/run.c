@@ -389,7 +389,51 @@ done:
     return status;
 }
 
-spar_status sp_run_save_checkpoint(sp_run *run, const char *path, spar_error *err) {
+typedef struct checkpoint_search {
+    const char *path;
+    int64_t id;
+} checkpoint_search;
+
+static spar_status match_checkpoint(void *context, const sp_rundb_checkpoint *row,
+                                    spar_error *err) {
+    checkpoint_search *s = context;
+    (void)err;
+    if (strcmp(row->path, s->path) == 0) {
+        s->id = row->id;
+    }
+    return SPAR_OK;
+}
+
+/* Note a checkpoint in the database, once: a stage that is done again writes the same one. */
+static spar_status record_checkpoint(sp_run *run, int64_t stage, const char *path,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    checkpoint_search search = {path, 0};
+    char fingerprint[32];
+    SPAR_TRY(sp_rundb_each_checkpoint(run->db, 0, match_checkpoint, &search, err));
+    if (search.id == 0) {
+        snprintf(fingerprint, sizeof fingerprint, "%016llx",
+                 (unsigned long long)sp_model_fingerprint(run->model));
+        sp_rundb_checkpoint row = {
+            .stage = stage, .path = path, .fingerprint = fingerprint, .kept = true};
+        SPAR_TRY(sp_rundb_put_checkpoint(run->db, &row, NULL, err));
+    }
+done:
+    return status;
+}
+
+static spar_status forget_checkpoint(sp_run *run, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    checkpoint_search search = {path, 0};
+    SPAR_TRY(sp_rundb_each_checkpoint(run->db, 0, match_checkpoint, &search, err));
+    if (search.id != 0) {
+        SPAR_TRY(sp_rundb_set_checkpoint_kept(run->db, search.id, false, err));
+    }
+done:
+    return status;
+}
+
+spar_status sp_run_save_checkpoint(sp_run *run, int64_t stage, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     char *full = NULL;
     char *parent = NULL;
@@ -398,6 +442,7 @@ spar_status sp_run_save_checkpoint(sp_run *run, const char *path, spar_error *er
     SPAR_TRY(sp_dir_make(parent, err));
     SPAR_TRY(sp_dir_remove(full, err));
     SPAR_TRY(spar_model_save(run->model, full, err));
+    SPAR_TRY(record_checkpoint(run, stage, path, err));
 done:
     free(parent);
     free(full);
@@ -409,6 +454,7 @@ spar_status sp_run_drop_checkpoint(sp_run *run, const char *path, spar_error *er
     char *full = NULL;
     if (path[0] && !run->recipe.keep_checkpoints) {
         SPAR_TRY(sp_run_path(run, path, &full, err));
+        SPAR_TRY(forget_checkpoint(run, path, err));
         SPAR_TRY(sp_dir_remove(full, err));
     }
 done:

@@ -87,7 +87,7 @@ spar_status sp_run_get_value(sp_run *run, int64_t stage, const char *name, doubl
 /* Put the weights of a checkpoint into the model (the start model when path is ""). */
 spar_status sp_run_load_best(sp_run *run, sp_best *best, spar_error *err);
 /* Write the model as checkpoint `path` (relative), replacing what an interrupted try left. */
-spar_status sp_run_save_checkpoint(sp_run *run, const char *path, spar_error *err);
+spar_status sp_run_save_checkpoint(sp_run *run, int64_t stage, const char *path, spar_error *err);
 spar_status sp_run_drop_checkpoint(sp_run *run, const char *path, spar_error *err);
 
 /* New problems for an iteration of an arm, disjoint from the held-out sets. An arm and its control
