@@ -68,17 +68,19 @@ uint64_t sp_family_keys_ample(int difficulty);
 /* The response without white space at its ends is the answer byte for byte. */
 bool sp_check_exact(const char *answer, const char *response, size_t n);
 /* The last run of numbers of the response is the answer alone. A run is numbers with nothing but
- * spaces, commas, semicolons, quotes, brackets, asterisks and "and" between; here a line break ends
- * it. So "7 x 8 = 56." passes, and neither "54, 55, 56" nor "56 because 7 x 8" does. 1,234 is 1234
- * where the answer is 1000 or more; 56.0 is 56. */
+ * spaces, commas, semicolons, quotes, brackets, asterisks, "and" and "or" between; here a line
+ * break ends it. So "7 x 8 = 56." passes, and neither "55 or 56" nor "56 because 7 x 8" does. 1,234
+ * is 1234 where the answer is 1000 or more; 56.0 is 56. */
 bool sp_check_last_number(const char *answer, const char *response, size_t n);
-/* As above, but line breaks do not end a run: the sorted list, one a line, names no maximum. */
+/* As above, but only another word, '=' or ':' ends a run: the sorted list names no maximum, however
+ * it is set out. */
 bool sp_check_lone_number(const char *answer, const char *response, size_t n);
-/* The last run of two or more numbers is the answer's list; line breaks do not end a run, and it
- * is enough that the run's last line is the list (the line before may repeat the problem). */
+/* The last run of two or more numbers is the answer's list; line breaks do not end a run, the
+ * lines may begin with bullets or "1.", and it is enough that the run's last line is the list (the
+ * line before may repeat the problem). */
 bool sp_check_number_list(const char *answer, const char *response, size_t n);
 /* The last word (letters a-z, case ignored) is the answer, and no comma or "or" joins it to a word
- * before it: of a list of guesses none counts. */
+ * before it: of a list of guesses none counts. Nor does the last letter of a word spelled out. */
 bool sp_check_last_word(const char *answer, const char *response, size_t n);
 /* As the list of numbers, for words, case ignored. A word that is not of the list belongs to a run
  * when a comma, semicolon or line break joins it, and is prose that ends the run otherwise. */

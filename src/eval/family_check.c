@@ -161,8 +161,35 @@ static size_t gap_take(gap *g, span s) {
     return 1;
 }
 
-static bool is_and(span word) {
-    return same_word(word, (span){"and", 3});
+/* Words that join items: "54 or 56" is a list of guesses. */
+static bool is_joint(span word) {
+    return same_word(word, (span){"and", 3}) || same_word(word, (span){"or", 2});
+}
+
+/* Bytes of the mark of a list's line at i with the spaces about it, or 0: a bullet, or a number as
+ * in "2. ". Only at the start of a line. */
+static size_t marker_at(span text, size_t i) {
+    size_t n = 0, mark = 0;
+    if (i > 0 && text.at[i - 1] != '\n') {
+        return 0;
+    }
+    for (; i + n < text.n && text.at[i + n] == ' '; n++) {
+    }
+    const span here = rest(text, i + n);
+    const size_t digits = digits_at(here);
+    if (digits > 0) {
+        mark = starts_with(rest(here, digits), ".") || starts_with(rest(here, digits), ")")
+                   ? digits + 1
+                   : 0;
+    } else if (starts_with(here, "-") || starts_with(here, "*")) {
+        mark = 1;
+    } else if (starts_with(here, "\xe2\x80\xa2")) {
+        mark = 3;
+    }
+    size_t spaces = 0;
+    for (; mark > 0 && mark + spaces < here.n && here.at[mark + spaces] == ' '; spaces++) {
+    }
+    return spaces > 0 ? n + mark + spaces : 0;
 }
 
 /* ---- lists ---- */
@@ -178,6 +205,8 @@ typedef struct match {
 typedef struct scan {
     const char *answer;
     bool words, grouped, lines_end, last_line;
+    bool markers;    /* lines of a list may begin with a bullet or their number */
+    bool alone;      /* nothing but a word, '=' or ':' ends a run */
     size_t shortest; /* runs of fewer items are prose */
     match run, line; /* since the run began; since its last line began */
     bool verdict;    /* of the last run that was long enough */
@@ -242,22 +271,32 @@ static void scan_item(scan *s, const gap *g, span item) {
     match_item(s, &s->line, item);
 }
 
-/* Numbers: everything but "and" that stands between is a separator or ends the run. */
+/* Whether the byte ends a run of numbers though it may be punctuation of a list. */
+static bool ends_alone(char c) {
+    return c == '=' || c == ':';
+}
+
+/* Numbers: everything but a joint that stands between is a separator or ends the run. */
 static void scan_numbers(scan *s, span text) {
     gap g = {0};
     for (size_t i = 0; i < text.n;) {
         const span here = rest(text, i);
         const char before = i > 0 ? text.at[i - 1] : '\0';
+        const size_t marker = s->markers ? marker_at(text, i) : 0;
         const size_t number = number_at(here, before, s->grouped), word = word_at(here);
-        if (number > 0) {
+        if (marker > 0) {
+            i += marker;
+        } else if (number > 0) {
             scan_item(s, &g, (span){here.at, number});
             g = (gap){0};
             i += number;
         } else if (word > 0) {
-            g.ended = g.ended || !is_and((span){here.at, word});
+            g.ended = g.ended || !is_joint((span){here.at, word});
             i += word;
         } else {
+            const bool ended = g.ended;
             i += gap_take(&g, here);
+            g.ended = s->alone ? ended || ends_alone(here.at[0]) : g.ended;
         }
     }
     end_run(s);
@@ -282,7 +321,8 @@ static void scan_words(scan *s, span text) {
         const span here = rest(text, i);
         const span word = {here.at, word_at(here)};
         if (word.n == 0) {
-            i += gap_take(&g, here);
+            const size_t marker = marker_at(text, i);
+            i += marker > 0 ? marker : gap_take(&g, here);
             continue;
         }
         i += word.n;
@@ -290,7 +330,7 @@ static void scan_words(scan *s, span text) {
             scan_listed(s, g, prose, word);
             prose.n = 0;
             g = (gap){0};
-        } else if (!is_and(word)) {
+        } else if (!is_joint(word)) {
             const bool item = prose.n == 0 && g.joined && !g.ended;
             if (item) {
                 scan_item(s, &g, word);
@@ -321,11 +361,12 @@ bool sp_check_last_number(const char *answer, const char *response, size_t n) {
 }
 
 bool sp_check_lone_number(const char *answer, const char *response, size_t n) {
-    return check_numbers((scan){.answer = answer, .shortest = 1}, response, n);
+    return check_numbers((scan){.answer = answer, .alone = true, .shortest = 1}, response, n);
 }
 
 bool sp_check_number_list(const char *answer, const char *response, size_t n) {
-    return check_numbers((scan){.answer = answer, .last_line = true, .shortest = 2}, response, n);
+    return check_numbers(
+        (scan){.answer = answer, .markers = true, .last_line = true, .shortest = 2}, response, n);
 }
 
 bool sp_check_word_list(const char *answer, const char *response, size_t n) {
@@ -335,10 +376,28 @@ bool sp_check_word_list(const char *answer, const char *response, size_t n) {
     return s.verdict;
 }
 
+/* ---- one word ---- */
+
+/* Whether the letter at i ends a contraction: the s of "it's". */
+static bool contracted(span text, size_t i) {
+    if (i >= 2 && text.at[i - 1] == '\'') {
+        return is_letter(text.at[i - 2]);
+    }
+    return i >= 4 && curly_at(rest(text, i - 3)) > 0 && is_letter(text.at[i - 4]);
+}
+
+/* Words that are single letters, one after another up to here: "a-p-p-l-e" spells. A first "a" is
+ * taken for the article. */
+static size_t count_letters(size_t letters, span text, size_t i, size_t length) {
+    const bool article = letters == 0 && lower(text.at[i]) == 'a';
+    return length > 1 || contracted(text, i) || article ? 0 : letters + 1;
+}
+
 bool sp_check_last_word(const char *answer, const char *response, size_t n) {
     const span text = {response, n};
     span last = {"", 0};
     bool alternative = false; /* joined to the word before, as in "a, b" or "a or b" */
+    size_t letters = 0;
     gap g = {0};
     for (size_t i = 0; i < n;) {
         const span here = rest(text, i);
@@ -349,9 +408,10 @@ bool sp_check_last_word(const char *answer, const char *response, size_t n) {
         }
         alternative =
             last.n > 0 && ((g.joined && !g.line && !g.ended) || same_word(last, (span){"or", 2}));
+        letters = count_letters(letters, text, i, length);
         last = (span){here.at, length};
         g = (gap){0};
         i += length;
     }
-    return !alternative && same_word(last, (span){answer, strlen(answer)});
+    return !alternative && letters < 2 && same_word(last, (span){answer, strlen(answer)});
 }
