@@ -392,6 +392,15 @@ static spar_status find_layout(const layout **out, const reading *r) {
     return status;
 }
 
+/* Data of single judged responses (KTO) looks like data of responses to learn, but for its label:
+ * a bad response must not be learned as a good one. */
+static spar_status check_label(const reading *r) {
+    if (r->out->rejected == NULL && json_is_false(json_object_get(r->row, "label"))) {
+        return wrong(r, "label", "true or nothing, of a response to learn", "false");
+    }
+    return SPAR_OK;
+}
+
 /* ---- loading ---- */
 
 static void row_release(sp_dataset_row *row) {
@@ -423,6 +432,7 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
         SPAR_TRY(find_layout(shape, &r));
     }
     SPAR_TRY((*shape)->read(&r));
+    SPAR_TRY(check_label(&r));
     void *rows = data->rows;
     SPAR_TRY(sp_mem_grow(&rows, &data->capacity, data->n + 1, sizeof *data->rows, err));
     data->rows = rows;

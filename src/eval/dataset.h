@@ -12,7 +12,8 @@
  *   preference         {"prompt" or "conversations" or "instruction" and "input", "chosen",
  *                      "rejected"}; chosen and rejected are strings, a message or lists of messages
  *                      (which may repeat the prompt; without "prompt" they must)
- * Other members are ignored.
+ * Other members are ignored, but a row without a rejected response whose "label" is false is
+ * refused: its response was judged bad.
  */
 #ifndef SP_EVAL_DATASET_H
 #define SP_EVAL_DATASET_H

@@ -55,6 +55,8 @@ static const layout_case CASES[] = {
     {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\"}],\"chosen\":{\"from\":\"gpt\","
      "\"value\":\"yes\"},\"rejected\":{\"from\":\"gpt\",\"value\":\"no\"}}",
      "preference", "[" U "]", "yes", "no"},
+    {"{\"prompt\":\"hi\",\"chosen\":\"yes\",\"rejected\":\"no\",\"label\":false}", "preference",
+     "[" U "]", "yes", "no"},
     {"{\"instruction\":\"hi\",\"input\":\"\",\"output\":\"other\",\"chosen\":\"yes\",\"rejected\":"
      "\"no\"}",
      "preference", "[" U "]", "yes", "no"},
@@ -156,6 +158,9 @@ static void test_refused(void **state) {
            "rows:2: generated: expected a last");
     refuse(r, "{\"real\":[" U "," A "],\"generated\":[" S "," B "]}", "rows:2: generated: ");
     refuse(d, "{\"prompt\":", "rows:2: ");
+    refuse("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":true}",
+           "{\"prompt\":\"a\",\"completion\":\"c\",\"label\":false}",
+           "rows:2: label: expected true or nothing, of a response to learn, found false");
 }
 
 static void test_no_memory(void **state) {
@@ -201,6 +206,13 @@ static void test_public_data(void **state) {
                 "The spelling of th");
     expect_file("data/prefs/rasbt-dpo/instruction-data.json", 1100, "instruction",
                 "The spelling of th");
+    const char *judged = test_shared("data/prefs/llama-factory/kto_en_demo.json");
+    if (judged != NULL) { /* half of its responses are bad ones */
+        sp_dataset *data = NULL;
+        spar_error err;
+        assert_int_equal(sp_dataset_load(&data, judged, &err), SPAR_FORMAT);
+        assert_non_null(strstr(err.message, "label: expected true"));
+    }
 }
 
 int main(void) {
