@@ -27,9 +27,15 @@ const spar_sink *cli_sink(void);
 /* End the progress line, before other output. */
 void cli_sink_finish(void);
 
-/* Set by Ctrl-C. */
+/* Whether Ctrl-C or SIGTERM came since cli_catch_interrupt; a third one ends the program. */
 bool cli_interrupted(void *context);
 void cli_catch_interrupt(void);
+/* Forget a Ctrl-C that was answered; SIGTERM stays. */
+void cli_clear_interrupt(void);
+
+/* At most max bytes of text that a file or a model made: whole characters, without the control
+ * characters that would drive the terminal. */
+void cli_put_text(FILE *out, const char *text, size_t max);
 
 /* Rows of JSON Lines in, rows out: next row of path ("-": standard input), NULL at the end. */
 typedef struct cli_rows cli_rows;
@@ -49,7 +55,12 @@ spar_status cli_rows_status(int failed, spar_error *err);
 typedef spar_status (*cli_row_fn)(void *context, const json_t *row, json_t **out, spar_error *err);
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err);
 
-/* Operands: at most max of them. */
+/* Append a JSON list of token ids to ids[*n..]; *ids (owned by the caller) grows. key names the
+ * list in messages. */
+spar_status cli_read_ids(const json_t *list, const char *key, int32_t **ids, size_t *n,
+                         spar_error *err);
+
+/* Operands: at least min, at most max of them. */
 spar_status cli_check_operands(int argc, char **argv, int min, int max, const char *what,
                                spar_error *err);
 

@@ -1,9 +1,11 @@
 /* spar chat: a conversation on the terminal. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "spar/generate.h"
+#include "spar/token_stream.h"
 
 typedef struct chat_values {
     const char *model, *system, *template_path;
@@ -31,73 +33,83 @@ static const spar_option chat_options[] = {
     {"threads", 'j', SPAR_OPTION_INT, CHAT(threads), "0", 0, 1024, NULL, "N", "threads"},
     {0}};
 
-/* What has been sampled of the answer, and how much of its text is printed. */
-typedef struct stream {
-    const spar_tokenizer *tokenizer;
-    int32_t *ids; /* owned */
-    size_t n, printed;
-} stream;
+/* The answer so far, as it goes to the terminal. */
+typedef struct shown {
+    spar_token_stream *tokens;
+    FILE *copy; /* the same text in memory */
+} shown;
 
-/* Bytes of text that can be printed: a character still being made ends in U+FFFD. */
-static size_t whole_characters(const char *text, size_t n) {
-    while (n >= 3 && memcmp(text + n - 3, "\xEF\xBF\xBD", 3) == 0) {
-        n -= 3;
-    }
-    return n;
+static void show(const shown *s, const char *text, size_t n) {
+    fwrite(text, 1, n, stdout);
+    fflush(stdout);
+    fwrite(text, 1, n, s->copy);
 }
 
 static void on_token(void *context, size_t prompt, int sample, int32_t id) {
-    stream *s = context;
-    char *text;
+    const shown *s = context;
+    const char *text;
     size_t n;
-    spar_error ignored;
-    int32_t *grown = realloc(s->ids, (s->n + 1) * sizeof *grown);
     (void)prompt;
     (void)sample;
-    if (!grown) {
-        return;
-    }
-    s->ids = grown;
-    s->ids[s->n++] = id;
-    if (spar_tokenizer_decode(s->tokenizer, s->ids, s->n, true, &text, &n, &ignored) == SPAR_OK) {
-        n = whole_characters(text, n);
-        if (n > s->printed) {
-            fwrite(text + s->printed, 1, n - s->printed, stdout);
-            fflush(stdout);
-            s->printed = n;
-        }
-        free(text);
+    if (spar_token_stream_push(s->tokens, id, &text, &n, NULL) == SPAR_OK) {
+        show(s, text, n);
     }
 }
 
-static bool on_stop(void *context) {
-    (void)context;
-    return cli_interrupted(NULL);
-}
-
-static spar_status answer(spar_model *m, const chat_values *v, json_t *messages, uint64_t turn,
-                          spar_error *err) {
+/* One response to ids, shown as it comes. What Ctrl-C leaves of it is an answer too. */
+static spar_status stream(spar_model *m, const chat_values *v, const spar_prompt *prompt,
+                          const shown *s, spar_error *err) {
     spar_status status = SPAR_OK;
-    int32_t *ids = NULL;
-    size_t n = 0;
     spar_response response;
     spar_sampling sampling;
-    stream s = {.tokenizer = spar_model_tokenizer(m)};
-    spar_generate_hooks hooks = {.token = on_token, .stop = on_stop, .context = &s};
+    const char *rest;
+    size_t n;
+    spar_generate_hooks hooks = {
+        .token = on_token, .stop = cli_interrupted, .context = (shown *)(uintptr_t)s};
     SPAR_TRY(spar_options_default(spar_sampling_options, &sampling, err));
     sampling.temperature = v->temperature;
     sampling.top_p = v->top_p;
     sampling.max_new_tokens = v->max_new_tokens;
     sampling.seed = v->seed;
-    SPAR_TRY(spar_model_chat_ids(m, messages, true, &ids, &n, err));
-    spar_prompt prompt = {.ids = ids, .n = n, .key = turn};
-    SPAR_TRY(spar_generate(m, &prompt, 1, 1, &sampling, &hooks, &response, err));
-    json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "assistant", "content",
-                                              response.text ? response.text : ""));
-    spar_responses_free(&response, 1);
+    status = spar_generate(m, prompt, 1, 1, &sampling, &hooks, &response, err);
+    if (status == SPAR_OK) {
+        spar_responses_free(&response, 1);
+    } else if (status != SPAR_INTERRUPTED) {
+        goto done;
+    }
+    SPAR_TRY(spar_token_stream_finish(s->tokens, &rest, &n, err));
+    show(s, rest, n);
+done:
+    return status;
+}
+
+/* Add the assistant's answer to the messages. */
+static spar_status answer(spar_model *m, const chat_values *v, json_t *messages, uint64_t turn,
+                          spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t n_text = 0;
+    spar_prompt prompt = {.key = turn};
+    shown s = {0};
+    SPAR_TRY(spar_model_chat_ids(m, messages, true, &ids, &prompt.n, err));
+    prompt.ids = ids;
+    SPAR_TRY(spar_token_stream_create(&s.tokens, spar_model_tokenizer(m), true, err));
+    s.copy = open_memstream(&text, &n_text);
+    if (!s.copy) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the answer"));
+    }
+    SPAR_TRY(stream(m, v, &prompt, &s, err));
+    fflush(s.copy);
+    json_array_append_new(messages,
+                          json_pack("{s:s, s:s%}", "role", "assistant", "content", text, n_text));
 done:
     putchar('\n');
-    free(s.ids);
+    if (s.copy) {
+        fclose(s.copy);
+    }
+    spar_token_stream_free(s.tokens);
+    free(text);
     free(ids);
     return status;
 }
@@ -111,15 +123,34 @@ static json_t *new_conversation(const chat_values *v) {
     return messages;
 }
 
-static spar_status converse(spar_model *m, const chat_values *v, spar_error *err) {
-    spar_status status = SPAR_OK;
+/* A turn that fails (the context is full, the template refuses) leaves the conversation as it was
+ * before it. */
+static void take_turn(spar_model *m, const chat_values *v, json_t *messages, const char *line,
+                      uint64_t turn) {
+    spar_error err;
+    json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", line);
+    if (!message) {
+        fputs("that line is not UTF-8\n", stderr);
+        return;
+    }
+    json_array_append_new(messages, message);
+    if (answer(m, v, messages, turn, &err) != SPAR_OK) {
+        json_array_remove(messages, json_array_size(messages) - 1);
+        fputs("spar: ", stderr);
+        cli_put_text(stderr, err.message, sizeof err.message);
+        fputs(" (/reset begins again)\n", stderr);
+    }
+    cli_clear_interrupt();
+}
+
+static void converse(spar_model *m, const chat_values *v) {
     json_t *messages = new_conversation(v);
     char *line = NULL;
     size_t capacity = 0;
-    for (uint64_t turn = 0;; turn++) {
-        fputs("> ", stderr);
-        ssize_t n = getline(&line, &capacity, stdin);
-        if (n <= 0 || cli_interrupted(NULL)) {
+    bool terminal = isatty(STDIN_FILENO) == 1;
+    for (uint64_t turn = 0; !cli_interrupted(NULL); turn++) {
+        fputs(terminal ? "> " : "", stderr);
+        if (getline(&line, &capacity, stdin) <= 0) {
             break;
         }
         line[strcspn(line, "\r\n")] = 0;
@@ -129,23 +160,12 @@ static spar_status converse(spar_model *m, const chat_values *v, spar_error *err
         if (strcmp(line, "/reset") == 0) {
             json_decref(messages);
             messages = new_conversation(v);
-            continue;
+        } else if (line[0]) {
+            take_turn(m, v, messages, line, turn);
         }
-        if (!line[0]) {
-            continue;
-        }
-        json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", line);
-        if (!message) {
-            fputs("that line is not UTF-8\n", stderr);
-            continue;
-        }
-        json_array_append_new(messages, message);
-        SPAR_TRY(answer(m, v, messages, turn, err));
     }
-done:
     free(line);
     json_decref(messages);
-    return status;
 }
 
 static spar_status run_chat(void *values, int argc, char **argv, spar_error *err) {
@@ -160,9 +180,14 @@ static spar_status run_chat(void *values, int argc, char **argv, spar_error *err
                                   .threads = (int)v->threads,
                                   .template_path = v->template_path};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));
+    if (!spar_model_tokenizer(m) || !spar_model_template(m)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s", v->model,
+                           spar_model_tokenizer(m) ? "chat template; name one with --template"
+                                                   : "tokenizer"));
+    }
     cli_catch_interrupt();
     fprintf(stderr, "%s; /reset begins again, /quit ends\n", spar_model_backend(m));
-    SPAR_TRY(converse(m, v, err));
+    converse(m, v);
 done:
     spar_model_free(m);
     return status;
@@ -172,6 +197,8 @@ static chat_values the_values;
 const cli_command cli_chat = {.doc = {.name = "chat",
                                       .synopsis = "-m MODEL [options]",
                                       .summary = "talk to a model",
+                                      .details = "Answers are shown as they are sampled; Ctrl-C "
+                                                 "stops one. /reset begins again, /quit ends.",
                                       .options = chat_options},
                               .run = run_chat,
                               .values = &the_values};

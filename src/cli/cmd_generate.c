@@ -10,7 +10,7 @@ typedef struct generate_values {
     const char *model, *prompts, *system, *template_path;
     int64_t samples, threads;
     int dtype;
-    bool raw;
+    bool raw, chat;
 } generate_values;
 
 #define GENERATE(field) offsetof(generate_values, field)
@@ -27,6 +27,8 @@ static const spar_option generate_options[] = {
      "responses a prompt"},
     {"raw", 0, SPAR_OPTION_FLAG, GENERATE(raw), "false", 0, 0, NULL, NULL,
      "continue the text as it is, without the chat template"},
+    {"chat", 0, SPAR_OPTION_FLAG, GENERATE(chat), "false", 0, 0, NULL, NULL,
+     "refuse a model without a chat template instead of continuing the text as it is"},
     {"dtype", 0, SPAR_OPTION_CHOICE, GENERATE(dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
      "type of the matrix products"},
     {"threads", 'j', SPAR_OPTION_INT, GENERATE(threads), "0", 0, 1024, NULL, "N",
@@ -35,28 +37,30 @@ static const spar_option generate_options[] = {
     {0}};
 
 typedef struct request {
-    int32_t *ids; /* owned */
+    json_t *prompt; /* owned: the text it was given as; NULL: it was given otherwise */
+    int32_t *ids;   /* owned */
     size_t n;
     spar_error error;
 } request;
 
-static spar_status text_ids(const spar_model *m, const generate_values *v, const char *text,
+/* text: a JSON string. */
+static spar_status text_ids(const spar_model *m, const generate_values *v, const json_t *text,
                             request *r, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *messages = json_array();
-    if (v->raw || !spar_model_template(m)) {
+    if (v->raw || (!v->chat && !spar_model_template(m))) {
         if (!spar_model_tokenizer(m)) {
             SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no tokenizer", v->model));
         }
-        SPAR_TRY(spar_tokenizer_encode(spar_model_tokenizer(m), text, strlen(text), 0, &r->ids,
-                                       &r->n, err));
+        SPAR_TRY(spar_tokenizer_encode(spar_model_tokenizer(m), json_string_value(text),
+                                       json_string_length(text), 0, &r->ids, &r->n, err));
         goto done;
     }
     if (v->system) {
         json_array_append_new(messages,
                               json_pack("{s:s, s:s}", "role", "system", "content", v->system));
     }
-    json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", text));
+    json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", text));
     SPAR_TRY(spar_model_chat_ids(m, messages, true, &r->ids, &r->n, err));
 done:
     json_decref(messages);
@@ -68,20 +72,19 @@ static spar_status row_ids(const spar_model *m, const generate_values *v, const 
     spar_status status = SPAR_OK;
     const json_t *ids = json_object_get(row, "ids");
     const json_t *messages = json_object_get(row, "messages");
-    const char *prompt = json_string_value(json_object_get(row, "prompt"));
-    if (prompt) {
+    json_t *prompt = json_object_get(row, "prompt");
+    if (json_is_string(prompt)) {
+        r->prompt = json_incref(prompt);
         SPAR_TRY(text_ids(m, v, prompt, r, err));
     } else if (json_is_array(messages)) {
         SPAR_TRY(spar_model_chat_ids(m, messages, true, &r->ids, &r->n, err));
-    } else if (json_array_size(ids) > 0) {
-        r->n = json_array_size(ids);
-        r->ids = calloc(r->n, sizeof *r->ids);
-        for (size_t i = 0; r->ids && i < r->n; i++) {
-            r->ids[i] = (int32_t)json_integer_value(json_array_get(ids, i));
-        }
+    } else if (ids) {
+        SPAR_TRY(cli_read_ids(ids, "ids", &r->ids, &r->n, err));
     } else {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "expected prompt, messages or ids, found none"));
     }
+    SPAR_TRY(
+        spar_model_check_row(m, &(spar_score_row){.ids = r->ids, .n = r->n, .first = r->n}, err));
     if ((int64_t)r->n >= spar_model_context(m)) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT,
                            "a prompt of %zu tokens leaves no room in the context of %lld", r->n,
@@ -107,11 +110,11 @@ static spar_status add_request(requests *all, request **out, spar_error *err) {
     return SPAR_OK;
 }
 
-static spar_status read_requests(const spar_model *m, const generate_values *v, requests *all,
-                                 spar_error *err) {
+static spar_status read_requests(const spar_model *m, const generate_values *v, const char *path,
+                                 requests *all, spar_error *err) {
     spar_status status = SPAR_OK;
     cli_rows *rows = NULL;
-    SPAR_TRY(cli_rows_open(&rows, v->prompts, err));
+    SPAR_TRY(cli_rows_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         request *r = NULL;
@@ -128,6 +131,21 @@ static spar_status read_requests(const spar_model *m, const generate_values *v, 
     }
 done:
     cli_rows_close(rows);
+    return status;
+}
+
+static spar_status read_operand(const spar_model *m, const generate_values *v, const char *text,
+                                requests *all, spar_error *err) {
+    spar_status status = SPAR_OK;
+    request *r = NULL;
+    json_t *string = json_string(text);
+    if (!string) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected a prompt in UTF-8"));
+    }
+    SPAR_TRY(add_request(all, &r, err));
+    SPAR_TRY(text_ids(m, v, string, r, err));
+done:
+    json_decref(string);
     return status;
 }
 
@@ -161,16 +179,20 @@ static spar_status put_rows(const requests *all, const spar_response *responses,
         for (int k = 0; k < samples; k++) {
             json_array_append_new(list, response_json(&responses[at++]));
         }
-        SPAR_TRY(cli_put_row(json_pack("{s:I, s:o}", "prompt_tokens", (json_int_t)all->items[i].n,
-                                       "responses", list),
-                             err));
+        json_t *row = json_pack("{s:I, s:o}", "prompt_tokens", (json_int_t)all->items[i].n,
+                                "responses", list);
+        if (all->items[i].prompt) {
+            json_object_set(row, "prompt", all->items[i].prompt);
+        }
+        SPAR_TRY(cli_put_row(row, err));
     }
     SPAR_TRY(cli_rows_status(failed, err));
 done:
     return status;
 }
 
-static spar_status sample(spar_model *m, const generate_values *v, const requests *all,
+/* rows: the prompts came as rows, and so do the responses. */
+static spar_status sample(spar_model *m, const generate_values *v, const requests *all, bool rows,
                           spar_error *err) {
     spar_status status = SPAR_OK;
     spar_prompt *prompts = calloc(all->n + 1, sizeof *prompts);
@@ -187,11 +209,12 @@ static spar_status sample(spar_model *m, const generate_values *v, const request
     }
     SPAR_TRY(spar_generate(m, prompts, n, (int)v->samples, &v->sampling, &hooks, responses, err));
     cli_sink_finish();
-    if (v->prompts) {
+    if (rows) {
         status = put_rows(all, responses, (int)v->samples, err);
     } else {
         for (int64_t k = 0; k < v->samples; k++) {
-            printf("%s\n", responses[k].text ? responses[k].text : "");
+            fwrite(responses[k].text, 1, responses[k].n_text, stdout);
+            putchar('\n');
         }
     }
     spar_responses_free(responses, n * (size_t)v->samples);
@@ -207,26 +230,32 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
     spar_model *m = NULL;
     requests all = {0};
     SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one prompt", err));
-    if (!v->model || (argc == 0) == (v->prompts == NULL)) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                           "expected -m MODEL and either a prompt or --prompts FILE"));
+    const char *path = argc && strcmp(argv[0], "-") == 0 && !v->prompts ? "-" : v->prompts;
+    if (!v->model) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing"));
+    }
+    if (path == v->prompts && (argc == 0) == (path == NULL)) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected a prompt, - or --prompts FILE, found %s",
+                           argc ? "two of them" : "nothing"));
+    }
+    if (v->raw && v->chat) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected --chat or --raw, found both"));
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
                                   .threads = (int)v->threads,
                                   .template_path = v->template_path,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));
-    if (v->prompts) {
-        SPAR_TRY(read_requests(m, v, &all, err));
+    if (path) {
+        SPAR_TRY(read_requests(m, v, path, &all, err));
     } else {
-        request *r = NULL;
-        SPAR_TRY(add_request(&all, &r, err));
-        SPAR_TRY(text_ids(m, v, argv[0], r, err));
+        SPAR_TRY(read_operand(m, v, argv[0], &all, err));
     }
     cli_catch_interrupt();
-    SPAR_TRY(sample(m, v, &all, err));
+    SPAR_TRY(sample(m, v, &all, path != NULL, err));
 done:
     for (size_t i = 0; i < all.n; i++) {
+        json_decref(all.items[i].prompt);
         free(all.items[i].ids);
     }
     free(all.items);
@@ -238,11 +267,14 @@ static generate_values the_values;
 
 const cli_command cli_generate = {
     .doc = {.name = "generate",
-            .synopsis = "-m MODEL [options] PROMPT | --prompts FILE",
+            .synopsis = "-m MODEL [options] PROMPT | --prompts FILE | -",
             .summary = "sample responses to one prompt, or to many in batches",
             .details =
-                "With --prompts, reads JSON Lines and writes one row for each: responses with "
-                "text, ids, logprobs (under the untouched distribution) and finish_reason.",
+                "A prompt goes through the chat template of a model that has one; --raw continues "
+                "it as it is. With --prompts, or - for standard input, reads JSON Lines and writes "
+                "one row for each: responses with text, ids, logprobs (under the untouched "
+                "distribution) and finish_reason. A row that fails gives {\"error\"} in its "
+                "place, and the exit status says so.",
             .options = generate_options},
     .run = run_generate,
     .values = &the_values};

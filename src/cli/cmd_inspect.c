@@ -17,7 +17,11 @@ static const spar_option inspect_options[] = {
 
 static void put_value(const char *key, const json_t *value, int indent) {
     char *text = json_is_string(value) ? NULL : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    printf("%*s%s: %.200s\n", indent, "", key, text ? text : json_string_value(value));
+    printf("%*s", indent, "");
+    cli_put_text(stdout, key, SIZE_MAX);
+    fputs(": ", stdout);
+    cli_put_text(stdout, text ? text : json_string_value(value), 200);
+    putchar('\n');
     free(text);
 }
 
@@ -38,8 +42,9 @@ static void put_tensors(const json_t *tensors) {
     json_t *t;
     json_array_foreach((json_t *)(uintptr_t)tensors, i, t) {
         char *shape = json_dumps(json_object_get(t, "shape"), JSON_COMPACT);
-        printf("  %-52s %-5s %s\n", json_string_value(json_object_get(t, "name")),
-               json_string_value(json_object_get(t, "dtype")), shape ? shape : "");
+        printf("  %-5s %-20s ", json_string_value(json_object_get(t, "dtype")), shape ? shape : "");
+        cli_put_text(stdout, json_string_value(json_object_get(t, "name")), SIZE_MAX);
+        putchar('\n');
         free(shape);
     }
 }

@@ -28,6 +28,37 @@ static const spar_option play_options[] = {
      "threads; 0: one a processor"},
     {0}};
 
+/* A word as the shell reads it back. */
+static void put_word(FILE *out, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-+./:=@%,";
+    if (word[0] && word[strspn(word, plain)] == 0) {
+        fputs(word, out);
+        return;
+    }
+    fputc('\'', out);
+    for (; *word; word++) {
+        fputs(*word == '\'' ? "'\\'" : "", out);
+        fputc(*word, out);
+    }
+    fputc('\'', out);
+}
+
+/* The run keeps its recipe, model, seed and controls; how to compute is said each time. */
+static void put_resume(const play_values *v) {
+    static const char *const dtypes[] = {"auto", "f32", "bf16"};
+    fputs("stopped; go on with: spar play --run ", stderr);
+    put_word(stderr, v->run);
+    fputs(" --resume", stderr);
+    if (v->dtype != SPAR_DTYPE_AUTO) {
+        fprintf(stderr, " --dtype %s", dtypes[v->dtype]);
+    }
+    if (v->threads > 0) {
+        fprintf(stderr, " --threads %lld", (long long)v->threads);
+    }
+    fputc('\n', stderr);
+}
+
 static spar_status run_play(void *values, int argc, char **argv, spar_error *err) {
     spar_status status = SPAR_OK;
     const play_values *v = values;
@@ -53,7 +84,7 @@ static spar_status run_play(void *values, int argc, char **argv, spar_error *err
     status = spar_play(&options, err);
     cli_sink_finish();
     if (status == SPAR_INTERRUPTED) {
-        fprintf(stderr, "stopped; go on with: spar play --run %s --resume\n", v->run);
+        put_resume(v);
     }
     SPAR_TRY(status);
     SPAR_TRY(spar_report_read(v->run, &report, err));

@@ -1,5 +1,4 @@
 /* spar score: log-probs, logits and gradients of rows. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,30 +44,6 @@ static spar_status no_memory(spar_error *err) {
     return spar_fail(err, SPAR_NO_MEMORY, "out of memory for the rows");
 }
 
-/* Append the ids of a JSON list to ids [*n..]; *ids grows. */
-static spar_status append_ids(const json_t *list, const char *key, int32_t **ids, size_t *n,
-                              spar_error *err) {
-    size_t count = json_array_size(list);
-    if (!json_is_array(list)) {
-        return spar_fail(err, SPAR_FORMAT, "%s: expected a list of token ids, found %s", key,
-                         list ? "another type" : "nothing");
-    }
-    int32_t *grown = realloc(*ids, (*n + count + 1) * sizeof **ids);
-    if (!grown) {
-        return no_memory(err);
-    }
-    *ids = grown;
-    for (size_t i = 0; i < count; i++) {
-        const json_t *id = json_array_get(list, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-            json_integer_value(id) > INT32_MAX) {
-            return spar_fail(err, SPAR_FORMAT, "%s[%zu]: expected a token id", key, i);
-        }
-        (*ids)[(*n)++] = (int32_t)json_integer_value(id);
-    }
-    return SPAR_OK;
-}
-
 static spar_status read_row(const spar_model *m, const json_t *row, input *in, spar_error *err) {
     spar_status status = SPAR_OK;
     size_t n = 0;
@@ -78,12 +53,12 @@ static spar_status read_row(const spar_model *m, const json_t *row, input *in, s
     if (messages) {
         SPAR_TRY(spar_model_turn_ids(m, messages, &in->ids, &n, &first, err));
     } else if (prompt) {
-        SPAR_TRY(append_ids(prompt, "prompt_ids", &in->ids, &n, err));
+        SPAR_TRY(cli_read_ids(prompt, "prompt_ids", &in->ids, &n, err));
         first = n;
         SPAR_TRY(
-            append_ids(json_object_get(row, "response_ids"), "response_ids", &in->ids, &n, err));
+            cli_read_ids(json_object_get(row, "response_ids"), "response_ids", &in->ids, &n, err));
     } else if (json_object_get(row, "ids")) {
-        SPAR_TRY(append_ids(json_object_get(row, "ids"), "ids", &in->ids, &n, err));
+        SPAR_TRY(cli_read_ids(json_object_get(row, "ids"), "ids", &in->ids, &n, err));
     } else {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "expected ids, prompt_ids and response_ids, or messages, found none"));

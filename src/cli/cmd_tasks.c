@@ -5,25 +5,36 @@
 #include "cli.h"
 #include "spar/eval.h"
 
-/* Families named on the command line, or all of them. */
-static void all_families(spar_option_list *families) {
+/* Families named on the command line, or all of them; difficulty (0: each family's own) goes to
+ * those that name none. text [SPAR_OPTION_LIST_MAX] holds the names made here. */
+typedef char family_text[64];
+static void name_families(spar_option_list *families, int64_t difficulty, family_text *text) {
     if (families->n == 0) {
         for (int i = 0; i < spar_family_count() && i < SPAR_OPTION_LIST_MAX; i++) {
             families->items[families->n++] = spar_family_name(i);
+        }
+    }
+    for (int i = 0; difficulty > 0 && i < families->n; i++) {
+        if (!strchr(families->items[i], ':')) {
+            snprintf(text[i], sizeof text[i], "%.40s:%lld", families->items[i],
+                     (long long)difficulty);
+            families->items[i] = text[i];
         }
     }
 }
 
 typedef struct tasks_values {
     spar_option_list families;
-    int64_t n, seed;
+    int64_t difficulty, n, seed;
 } tasks_values;
 
 static const spar_option tasks_options[] = {
     {"families", 0, SPAR_OPTION_LIST, offsetof(tasks_values, families), NULL, 0, 0, NULL, "NAME",
      "families, each with an optional difficulty: sort_numbers:4"},
+    {"difficulty", 'd', SPAR_OPTION_INT, offsetof(tasks_values, difficulty), "0", 0, 1e6, NULL, "N",
+     "difficulty of the families that name none; 0: each family's own"},
     {"number", 'n', SPAR_OPTION_INT, offsetof(tasks_values, n), "0", 0, 1e7, NULL, "N",
-     "print N problems as JSON Lines; 0 lists the families"},
+     "print N problems as JSON Lines; 0 lists the families (10 problems with show)"},
     {"seed", 's', SPAR_OPTION_INT, offsetof(tasks_values, seed), "0", 0, 9e15, NULL, "N", "seed"},
     {0}};
 
@@ -40,12 +51,18 @@ static spar_status run_tasks(void *values, int argc, char **argv, spar_error *er
     spar_status status = SPAR_OK;
     tasks_values *v = values;
     spar_task_set *set = NULL;
-    SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
-    if (v->n == 0) {
+    family_text text[SPAR_OPTION_LIST_MAX];
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "list or show", err));
+    bool show = argc ? strcmp(argv[0], "show") == 0 : v->n > 0;
+    if (argc && !show && strcmp(argv[0], "list") != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected list or show, found %s", argv[0]));
+    }
+    if (!show) {
         list_families();
         goto done;
     }
-    all_families(&v->families);
+    v->n = v->n > 0 ? v->n : 10;
+    name_families(&v->families, v->difficulty, text);
     SPAR_TRY(spar_tasks_generate(&set, v->families.items, v->families.n, (size_t)v->n,
                                  (uint64_t)v->seed, NULL, 0, err));
     for (size_t i = 0; i < spar_tasks_count(set); i++) {
@@ -63,7 +80,7 @@ done:
 static tasks_values the_tasks_values;
 const cli_command cli_tasks = {
     .doc = {.name = "tasks",
-            .synopsis = "[--families LIST] [-n N]",
+            .synopsis = "[list] | show [--families LIST] [-n N]",
             .summary = "procedural, verifiable task families: list them, or print problems",
             .options = tasks_options},
     .run = run_tasks,
@@ -72,7 +89,7 @@ const cli_command cli_tasks = {
 typedef struct eval_values {
     const char *model, *template_path, *system;
     spar_option_list families;
-    int64_t n, seed, max_new_tokens, batch, threads;
+    int64_t difficulty, n, seed, max_new_tokens, batch, threads;
     int dtype;
     bool json;
 } eval_values;
@@ -83,6 +100,8 @@ static const spar_option eval_options[] = {
      "a Hugging Face folder or a GGUF file"},
     {"families", 0, SPAR_OPTION_LIST, EVAL(families), NULL, 0, 0, NULL, "NAME",
      "families, each with an optional difficulty: sort_numbers:4"},
+    {"difficulty", 'd', SPAR_OPTION_INT, EVAL(difficulty), "0", 0, 1e6, NULL, "N",
+     "difficulty of the families that name none; 0: each family's own"},
     {"number", 'n', SPAR_OPTION_INT, EVAL(n), "200", 1, 1e7, NULL, "N", "problems"},
     {"seed", 's', SPAR_OPTION_INT, EVAL(seed), "0", 0, 9e15, NULL, "N", "seed of the problems"},
     {"max-new-tokens", 0, SPAR_OPTION_INT, EVAL(max_new_tokens), "64", 1, 1 << 24, NULL, "N",
@@ -159,12 +178,13 @@ static spar_status run_eval(void *values, int argc, char **argv, spar_error *err
     spar_model *m = NULL;
     spar_task_set *set = NULL;
     spar_eval_result *results = NULL;
+    family_text text[SPAR_OPTION_LIST_MAX];
     size_t n = 0;
     SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
     if (!v->model) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing"));
     }
-    all_families(&v->families);
+    name_families(&v->families, v->difficulty, text);
     SPAR_TRY(spar_tasks_generate(&set, v->families.items, v->families.n, (size_t)v->n,
                                  (uint64_t)v->seed, NULL, 0, err));
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,

@@ -173,7 +173,7 @@ static spar_status render_row(void *context, const json_t *row, json_t **out, sp
     }
     SPAR_TRY(spar_template_render(c->template, messages, json_is_null(tools) ? NULL : tools,
                                   c->options, &text, &n, err));
-    *out = json_pack("{s:s%}", "text", text, (int)n);
+    *out = json_pack("{s:s%}", "text", text, n);
 done:
     free(text);
     return status;

@@ -11,11 +11,11 @@ static const cli_command *const commands[] = {
     &cli_tasks, &cli_bench,  &cli_tokenize, &cli_render,   &cli_score};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupts, terminated;
 
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
     interrupts = interrupts + 1;
+    terminated = terminated || signal_number == SIGTERM;
     if (interrupts > 2) {
         _Exit(130);
     }
@@ -26,6 +26,10 @@ bool cli_interrupted(void *context) {
     return interrupts > 0;
 }
 
+void cli_clear_interrupt(void) {
+    interrupts = terminated;
+}
+
 void cli_catch_interrupt(void) {
     struct sigaction action = {.sa_handler = on_interrupt};
     sigemptyset(&action.sa_mask);
@@ -33,16 +37,15 @@ void cli_catch_interrupt(void) {
     sigaction(SIGTERM, &action, NULL);
 }
 
-static const spar_option no_options[] = {{0}};
-static const spar_command_doc overview = {
-    .name = "",
-    .synopsis = "COMMAND [options]",
-    .summary = "let a language model play against itself and get better",
-    .details =
-        "spar takes an open-weights model from disk, lets it play against itself, and writes "
-        "back a better one: rollouts, verifiers, preference training and evaluation in one "
-        "program on one copy of the weights. See spar help COMMAND.",
-    .options = no_options};
+/* What stands in the place of a command; documented here, read in main(). */
+static const spar_option program_options[] = {
+    {"version", 0, SPAR_OPTION_FLAG, 0, NULL, 0, 0, NULL, NULL,
+     "print the version, the build and the processor"},
+    {"man", 0, SPAR_OPTION_STRING, 0, NULL, 0, 0, NULL, "COMMAND",
+     "print the manual page of a command, or of spar"},
+    {"completion", 0, SPAR_OPTION_CHOICE, 0, NULL, 0, 0, "bash", "SHELL",
+     "print the shell's completion function"},
+    {0}};
 
 static const cli_command *find(const char *name) {
     for (int i = 0; i < N_COMMANDS; i++) {
@@ -53,31 +56,44 @@ static const cli_command *find(const char *name) {
     return NULL;
 }
 
-static int usage(FILE *out) {
+static int complain(const spar_error *err) {
+    cli_sink_finish();
+    fputs("spar: ", stderr);
+    cli_put_text(stderr, err->message, sizeof err->message);
+    fputc('\n', stderr);
+    return spar_status_exit(err->code);
+}
+
+/* The exit status of a command that has written all it had to. */
+static int finish(void) {
+    spar_error err;
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return 0;
+    }
+    spar_fail(&err, SPAR_IO, "standard output: cannot be written");
+    return complain(&err);
+}
+
+static void usage(FILE *out) {
     fprintf(out, "usage: spar COMMAND [options]\n\n");
     for (int i = 0; i < N_COMMANDS; i++) {
         fprintf(out, "  %-10s %s\n", commands[i]->doc.name, commands[i]->doc.summary);
     }
     fprintf(out, "\n  spar help COMMAND   options of a command\n"
+                 "  spar --man COMMAND  its manual page; spar --man spar: the overview\n"
                  "  spar --version      version, build and processor\n");
-    return 0;
-}
-
-static int complain(const spar_error *err) {
-    cli_sink_finish();
-    fprintf(stderr, "spar: %s\n", err->message);
-    return spar_status_exit(err->code);
 }
 
 static int unknown(const char *name) {
     spar_error err;
+    size_t best = strlen(name) / 2 + 1; /* farther away is another word */
     const char *nearest = NULL;
-    size_t best = 4;
-    for (int i = 0; i < N_COMMANDS; i++) {
-        size_t d = spar_name_distance(name, commands[i]->doc.name);
+    for (int i = -1; i < N_COMMANDS; i++) {
+        const char *known = i < 0 ? "help" : commands[i]->doc.name;
+        size_t d = spar_name_distance(name, known);
         if (d < best) {
             best = d;
-            nearest = commands[i]->doc.name;
+            nearest = known;
         }
     }
     spar_fail(&err, SPAR_INVALID, "unknown command %s%s%s%s", name,
@@ -86,22 +102,51 @@ static int unknown(const char *name) {
     return complain(&err);
 }
 
-static int manual(const char *name) {
-    const cli_command *command = name ? find(name) : NULL;
-    if (!command && name && strcmp(name, "spar") != 0) {
-        return unknown(name);
+static void overview(void) {
+    char details[4096];
+    size_t n = (size_t)snprintf(
+        details, sizeof details,
+        "spar takes an open-weights model from disk, lets it play against itself, and writes back "
+        "a better one: rollouts, verifiers, preference training and evaluation in one program on "
+        "one copy of the weights. Each command has a page of its own, and spar help COMMAND lists "
+        "its options.");
+    for (int i = 0; i < N_COMMANDS && n < sizeof details; i++) {
+        n += (size_t)snprintf(details + n, sizeof details - n, "\n\nspar %s: %s",
+                              commands[i]->doc.name, commands[i]->doc.summary);
     }
-    spar_options_man(command ? &command->doc : &overview, stdout);
-    return 0;
+    spar_options_man(
+        &(spar_command_doc){.name = "",
+                            .synopsis = "COMMAND [options]",
+                            .summary = "let a language model play against itself and get better",
+                            .details = details,
+                            .options = program_options},
+        stdout);
 }
 
-static int completion(void) {
+static int manual(const char *name) {
+    const cli_command *command = find(name);
+    if (command) {
+        spar_options_man(&command->doc, stdout);
+    } else if (strcmp(name, "spar") == 0) {
+        overview();
+    } else {
+        return unknown(name);
+    }
+    return finish();
+}
+
+static int completion(const char *shell) {
+    spar_error err;
     const spar_command_doc *docs[N_COMMANDS];
+    if (strcmp(shell, "bash") != 0) {
+        spar_fail(&err, SPAR_INVALID, "--completion: expected bash, found %s", shell);
+        return complain(&err);
+    }
     for (int i = 0; i < N_COMMANDS; i++) {
         docs[i] = &commands[i]->doc;
     }
     spar_options_bash(docs, N_COMMANDS, stdout);
-    return 0;
+    return finish();
 }
 
 static bool wants_help(int argc, char **argv) {
@@ -119,7 +164,7 @@ static int run(const cli_command *command, int argc, char **argv) {
     int operands = 0;
     if (wants_help(argc, argv)) {
         spar_options_help(&command->doc, stdout);
-        return 0;
+        return finish();
     }
     SPAR_TRY(spar_options_default(command->doc.options, command->values, &err));
     SPAR_TRY(
@@ -127,38 +172,44 @@ static int run(const cli_command *command, int argc, char **argv) {
     SPAR_TRY(command->run(command->values, operands, argv, &err));
 done:
     cli_sink_finish();
-    if (status == SPAR_OK && (fflush(stdout) != 0 || ferror(stdout))) {
-        status = spar_fail(&err, SPAR_IO, "standard output: cannot be written");
+    return status == SPAR_OK ? finish() : complain(&err);
+}
+
+/* What is not a command: *result is the exit status where true is returned. */
+static bool run_program_option(int argc, char **argv, int *result) {
+    const char *first = argv[1];
+    bool help = strcmp(first, "help") == 0;
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || (help && argc < 3)) {
+        usage(stdout);
+        *result = finish();
+    } else if (strcmp(first, "--version") == 0) {
+        spar_version_write(stdout);
+        *result = finish();
+    } else if (strcmp(first, "--man") == 0) {
+        *result = manual(argc > 2 ? argv[2] : "spar");
+    } else if (strcmp(first, "--completion") == 0) {
+        *result = completion(argc > 2 ? argv[2] : "bash");
+    } else if (help) {
+        const cli_command *command = find(argv[2]);
+        if (command) {
+            spar_options_help(&command->doc, stdout);
+        }
+        *result = command ? finish() : unknown(argv[2]);
+    } else {
+        return false;
     }
-    return status == SPAR_OK ? 0 : complain(&err);
+    return true;
 }
 
 int main(int argc, char **argv) {
-    const char *first = argc > 1 ? argv[1] : "--help";
-    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) {
-        return usage(stdout);
+    int result;
+    if (argc < 2) {
+        usage(stderr);
+        return spar_status_exit(SPAR_INVALID);
     }
-    if (strcmp(first, "--version") == 0) {
-        spar_version_write(stdout);
-        return 0;
+    if (run_program_option(argc, argv, &result)) {
+        return result;
     }
-    if (strcmp(first, "--man") == 0) {
-        return manual(argc > 2 ? argv[2] : NULL);
-    }
-    if (strcmp(first, "--completion") == 0) {
-        return completion();
-    }
-    bool help = strcmp(first, "help") == 0;
-    if (help && argc < 3) {
-        return usage(stdout);
-    }
-    const cli_command *command = find(help ? argv[2] : first);
-    if (!command) {
-        return unknown(help ? argv[2] : first);
-    }
-    if (help) {
-        spar_options_help(&command->doc, stdout);
-        return 0;
-    }
-    return run(command, argc - 2, argv + 2);
+    const cli_command *command = find(argv[1]);
+    return command ? run(command, argc - 2, argv + 2) : unknown(argv[1]);
 }

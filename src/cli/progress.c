@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +31,9 @@ static void clear_line(screen *s) {
 static void on_log(void *context, spar_log_level level, const char *line) {
     if (level != SPAR_LOG_DEBUG) {
         clear_line(context);
-        fprintf(stderr, "%s%s\n", level == SPAR_LOG_WARN ? "warning: " : "", line);
+        fputs(level == SPAR_LOG_WARN ? "warning: " : "", stderr);
+        cli_put_text(stderr, line, SIZE_MAX);
+        fputc('\n', stderr);
     }
 }
 
@@ -44,15 +47,25 @@ static void format_eta(double seconds, char *text, size_t n) {
     }
 }
 
+/* Longest line that does not wrap: only one that fits can be redrawn. */
+static size_t line_width(const screen *s) {
+    struct winsize size;
+    if (!s->terminal) {
+        return SIZE_MAX;
+    }
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    return known ? (size_t)size.ws_col - 1 : 79;
+}
+
 /* A terminal is redrawn ten times a second, a log gets a line every ten seconds. */
 static void on_progress(void *context, const spar_progress *p) {
     screen *s = context;
     double t = now();
-    char eta[32];
+    char eta[32], rate[32] = "", line[512];
     if (strcmp(s->phase, p->phase) != 0 || p->done < s->last_done) {
         snprintf(s->phase, sizeof s->phase, "%s", p->phase);
         s->phase_begun = t;
-        s->last = s->terminal ? 0 : t;
+        s->last = s->terminal ? 0 : s->last;
     }
     s->last_done = p->done;
     bool last = p->total > 0 && p->done >= p->total;
@@ -64,11 +77,12 @@ static void on_progress(void *context, const spar_progress *p) {
     double left = p->done > 0 && p->total > 0 ? elapsed * (p->total - p->done) / p->done : -1;
     format_eta(left, eta, sizeof eta);
     clear_line(s);
-    fprintf(stderr, "%s %.0f/%.0f %s", p->phase, p->done, p->total, p->unit);
     if (p->rate > 0) {
-        fprintf(stderr, "  %.0f tok/s", p->rate);
+        snprintf(rate, sizeof rate, "  %.0f tok/s", p->rate);
     }
-    fprintf(stderr, "  ETA %s  %s", eta, p->detail ? p->detail : "");
+    snprintf(line, sizeof line, "%s %.0f/%.0f %s%s  ETA %s  %s", p->phase, p->done, p->total,
+             p->unit, rate, eta, p->detail ? p->detail : "");
+    cli_put_text(stderr, line, line_width(s));
     if (s->terminal) {
         fflush(stderr);
         s->open = true;

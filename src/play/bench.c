@@ -110,10 +110,12 @@ static spar_status work_single(bench_state *s, double *tokens, spar_error *err) 
     return sample(s, 8, 1, 128, err);
 }
 
-/* 512 prompt tokens to the first token. */
+/* 512 prompt tokens to the first token; as many as fit where the model takes fewer. */
 static spar_status work_prefill(bench_state *s, double *tokens, spar_error *err) {
-    *tokens = 512;
-    return sample(s, 512, 1, 1, err);
+    int64_t most = spar_model_context(s->model) - 1; /* the first token needs its place */
+    size_t n = most < 512 ? (size_t)most : 512;
+    *tokens = (double)n;
+    return sample(s, n, 1, 1, err);
 }
 
 static const struct work {

@@ -1,9 +1,13 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "spar/version.h"
 
 #include <jansson.h>
 #include <oneapi/dnnl/dnnl.h>
+#include <pcre2.h>
 #include <sqlite3.h>
 #include <unistd.h>
+#include <utf8proc.h>
+#include <yaml.h>
 
 #include "backend/backend.h"
 
@@ -14,6 +18,13 @@
 const char *spar_version(void) {
     return SPAR_VERSION_TEXT;
 }
+
+/* clang names itself in __VERSION__, gcc does not. */
+#if defined(__clang__)
+static const char compiler[] = "";
+#else
+static const char compiler[] = "gcc ";
+#endif
 
 static const char *build_kind(void) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -27,10 +38,15 @@ static const char *build_kind(void) {
 
 void spar_version_write(FILE *out) {
     const dnnl_version_t *dnnl = dnnl_version();
+    char pcre2[64];
+    pcre2_config(PCRE2_CONFIG_VERSION, pcre2); /* at most 24 characters */
     fprintf(out, "spar %s\n", spar_version());
-    fprintf(out, "build: %s, compiler %s\n", build_kind(), __VERSION__);
-    fprintf(out, "libraries: oneDNN %d.%d.%d, SQLite %s, jansson %s\n", dnnl->major, dnnl->minor,
-            dnnl->patch, sqlite3_libversion(), JANSSON_VERSION);
+    fprintf(out, "build: %s, compiler %s%s\n", build_kind(), compiler, __VERSION__);
+    fprintf(
+        out,
+        "libraries: oneDNN %d.%d.%d, SQLite %s, jansson %s, PCRE2 %s, utf8proc %s, libyaml %s\n",
+        dnnl->major, dnnl->minor, dnnl->patch, sqlite3_libversion(), jansson_version_str(), pcre2,
+        utf8proc_version(), yaml_get_version_string());
     fprintf(out, "options: CUDA no, MPI no, server no\n");
 #if defined(__x86_64__)
     static const char *const words[] = {"no", "yes"};
