@@ -3,25 +3,9 @@
 #define SP_BACKEND_CPU_OPERAND_H
 
 #include <stdint.h>
-#include <string.h>
 
 #include "backend/backend.h"
-
-static inline float sp_bf16_to_f32(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* A NaN stays a NaN: its quiet bit is set, since rounding could carry it to infinity. */
-static inline uint16_t sp_bf16_from_f32(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
-    const uint32_t quiet = (bits >> 16) | 0x40U;
-    return (uint16_t)((bits & 0x7fffffffU) > 0x7f800000U ? quiet : rounded);
-}
+#include "tensor/dtype.h"
 
 /* Element i of an operand array of be. */
 static inline float sp_operand_load(const sp_backend *be, const void *array, int64_t i) {
