@@ -64,7 +64,7 @@ void sp_family_make_maximum(int difficulty, sp_rng *rng, sp_draft *draft) {
         "Find the largest number: ",
     };
     static const char *const ends[] = {"?", "?", "."};
-    int values[LIST_MAX];
+    int values[LIST_MAX] = {0};
     draw_values(rng, difficulty, values);
     const uint64_t phrasing = sp_rng_next_below(rng, 3);
     sp_str_puts(&draft->prompt, openings[phrasing]);
