@@ -37,12 +37,6 @@ void cli_clear_interrupt(void);
  * characters that would drive the terminal. */
 void cli_put_text(FILE *out, const char *text, size_t max);
 
-/* Rows of JSON Lines in, rows out: next row of path ("-": standard input), NULL at the end. */
-typedef struct cli_rows cli_rows;
-spar_status cli_rows_open(cli_rows **out, const char *path, spar_error *err);
-spar_status cli_rows_next(cli_rows *rows, json_t **row, spar_error *err);
-void cli_rows_close(cli_rows *rows);
-
 /* Write a row (stolen) as one line on standard output. */
 spar_status cli_put_row(json_t *row, spar_error *err);
 /* {"error": message} in the place of a row; remembers that one failed. */

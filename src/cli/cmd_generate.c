@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "spar/generate.h"
+#include "spar/jsonl.h"
 
 typedef struct generate_values {
     spar_sampling sampling;
@@ -113,24 +114,24 @@ static spar_status add_request(requests *all, request **out, spar_error *err) {
 static spar_status read_requests(const spar_model *m, const generate_values *v, const char *path,
                                  requests *all, spar_error *err) {
     spar_status status = SPAR_OK;
-    cli_rows *rows = NULL;
-    SPAR_TRY(cli_rows_open(&rows, path, err));
+    spar_jsonl *rows = NULL;
+    SPAR_TRY(spar_jsonl_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         request *r = NULL;
-        SPAR_TRY(cli_rows_next(rows, &row, err));
+        SPAR_TRY(spar_jsonl_next(rows, &row, err));
         if (!row) {
             break;
         }
         status = add_request(all, &r, err);
-        if (status == SPAR_OK) {
+        if (r) {
             row_ids(m, v, row, r, &r->error);
         }
         json_decref(row);
         SPAR_TRY(status);
     }
 done:
-    cli_rows_close(rows);
+    spar_jsonl_free(rows);
     return status;
 }
 

@@ -65,7 +65,7 @@ static spar_status run_play(void *values, int argc, char **argv, spar_error *err
     json_t *report = NULL;
     SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one recipe", err));
     if (!v->run) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "--run: expected a run directory, found nothing"));
+        return spar_fail(err, SPAR_INVALID, "--run: expected a run directory, found nothing");
     }
     if (argc == 0 && !v->resume) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected a recipe, found nothing"));

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "spar/jsonl.h"
 #include "spar/model.h"
 
 typedef struct score_values {
@@ -71,11 +72,11 @@ done:
 
 static spar_status read_rows(const spar_model *m, const char *path, inputs *all, spar_error *err) {
     spar_status status = SPAR_OK;
-    cli_rows *rows = NULL;
-    SPAR_TRY(cli_rows_open(&rows, path, err));
+    spar_jsonl *rows = NULL;
+    SPAR_TRY(spar_jsonl_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
-        SPAR_TRY(cli_rows_next(rows, &row, err));
+        SPAR_TRY(spar_jsonl_next(rows, &row, err));
         if (!row) {
             break;
         }
@@ -95,7 +96,7 @@ static spar_status read_rows(const spar_model *m, const char *path, inputs *all,
         json_decref(row);
     }
 done:
-    cli_rows_close(rows);
+    spar_jsonl_free(rows);
     return status;
 }
 
@@ -109,7 +110,7 @@ static spar_status collect(const spar_model *m, inputs *all, bool logits, spar_s
         if (in->error.code != SPAR_OK) {
             continue;
         }
-        in->row.logps = malloc((in->row.n - in->row.first + 1) * sizeof *in->row.logps);
+        in->row.logps = calloc(in->row.n, sizeof *in->row.logps); /* n - first are used */
         in->row.logits = logits ? malloc(in->row.n * vocab * sizeof(float)) : NULL;
         if (!in->row.logps || (logits && !in->row.logits)) {
             return no_memory(err);

@@ -195,7 +195,8 @@ static spar_status run_eval(void *values, int argc, char **argv, spar_error *err
     n = spar_tasks_count(set);
     results = calloc(n, sizeof *results);
     if (!results) {
-        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory"));
+        status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for the results");
+        goto done;
     }
     spar_generate_hooks hooks = {.stop = cli_interrupted, .phase = "evaluate"};
     spar_eval_options eval = {.system = v->system,

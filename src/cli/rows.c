@@ -5,35 +5,6 @@
 #include "cli.h"
 #include "spar/jsonl.h"
 
-struct cli_rows {
-    spar_jsonl *file;
-};
-
-spar_status cli_rows_open(cli_rows **out, const char *path, spar_error *err) {
-    cli_rows *rows = calloc(1, sizeof *rows);
-    if (!rows) {
-        return spar_fail(err, SPAR_NO_MEMORY, "out of memory");
-    }
-    spar_status status = spar_jsonl_open(&rows->file, path, err);
-    if (status != SPAR_OK) {
-        free(rows);
-        return status;
-    }
-    *out = rows;
-    return SPAR_OK;
-}
-
-spar_status cli_rows_next(cli_rows *rows, json_t **row, spar_error *err) {
-    return spar_jsonl_next(rows->file, row, err);
-}
-
-void cli_rows_close(cli_rows *rows) {
-    if (rows) {
-        spar_jsonl_free(rows->file);
-        free(rows);
-    }
-}
-
 spar_status cli_put_row(json_t *row, spar_error *err) {
     char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
     json_decref(row);
@@ -67,14 +38,14 @@ spar_status cli_rows_status(int failed, spar_error *err) {
 
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
-    cli_rows *rows = NULL;
+    spar_jsonl *rows = NULL;
     int failed = 0;
-    SPAR_TRY(cli_rows_open(&rows, path, err));
+    SPAR_TRY(spar_jsonl_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         json_t *out = NULL;
         spar_error why;
-        SPAR_TRY(cli_rows_next(rows, &row, err));
+        SPAR_TRY(spar_jsonl_next(rows, &row, err));
         if (!row) {
             break;
         }
@@ -84,7 +55,7 @@ spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_er
     }
     SPAR_TRY(cli_rows_status(failed, err));
 done:
-    cli_rows_close(rows);
+    spar_jsonl_free(rows);
     return status;
 }
 

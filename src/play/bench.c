@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "backend/probe.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -216,77 +217,108 @@ static spar_status check_names(const spar_option_list *list, const char *what,
     return SPAR_OK;
 }
 
-static spar_status probe_machine(const spar_bench_options *o, double gemm[3], double *bandwidth,
-                                 int *cores, spar_error *err) {
+static const struct dtype {
+    const char *name;
+    spar_dtype dtype;
+} dtypes[] = {{"f32", SPAR_DTYPE_F32}, {"bf16", SPAR_DTYPE_BF16}};
+enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+typedef struct row {
+    const struct work *work;
+    int dtype; /* index of dtypes, and of the machine's gemm figures */
+    measurement measured;
+} row;
+
+typedef struct machine {
+    double gemm[3], bandwidth; /* GFLOP/s in f32, bf16, int8; GB/s */
+    int cores;
+} machine;
+
+static spar_status probe_machine(const spar_bench_options *o, machine *m, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_pool *pool = NULL;
+    spar_sink_log(o->sink, SPAR_LOG_INFO, "measuring the machine's limits");
     SPAR_TRY(sp_pool_create(&pool, o->threads, err));
-    *cores = sp_pool_threads(pool);
-    SPAR_TRY(sp_probe_gemm(SP_PROBE_F32, pool, &gemm[0], err));
-    SPAR_TRY(sp_probe_gemm(SP_PROBE_BF16, pool, &gemm[1], err));
-    SPAR_TRY(sp_probe_gemm(SP_PROBE_INT8, pool, &gemm[2], err));
-    SPAR_TRY(sp_probe_bandwidth(pool, bandwidth, err));
+    m->cores = sp_pool_threads(pool);
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_F32, pool, &m->gemm[0], err));
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_BF16, pool, &m->gemm[1], err));
+    SPAR_TRY(sp_probe_gemm(SP_PROBE_INT8, pool, &m->gemm[2], err));
+    SPAR_TRY(sp_probe_bandwidth(pool, &m->bandwidth, err));
 done:
     sp_pool_free(pool);
     return status;
 }
 
-static json_t *row_json(const struct work *work, const char *dtype, const measurement *m,
-                        double gflops, double bandwidth) {
-    double n = (double)m->matmul_parameters;
-    double bytes = n * (strcmp(dtype, "bf16") == 0 ? 2 : 4);
-    double limit = work->flops_a_parameter > 0 ? gflops * 1e9 / (work->flops_a_parameter * n)
-                                               : bandwidth * 1e9 / bytes;
-    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "work", work->name, "dtype", dtype,
-                     "tokens_per_s", m->tokens_per_s, "limit_tokens_per_s", limit, "share_of_limit",
-                     m->tokens_per_s / limit, "peak_rss_mb", m->peak_rss_mb);
-}
-
-static spar_status run_rows(json_t *rows, const spar_bench_options *o, const double gemm[3],
-                            double bandwidth, spar_error *err) {
-    static const struct {
-        const char *name;
-        spar_dtype dtype;
-    } dtypes[] = {{"f32", SPAR_DTYPE_F32}, {"bf16", SPAR_DTYPE_BF16}};
+static spar_status measure_rows(const spar_bench_options *o, row *rows, int *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    for (int d = 0; d < 2; d++) {
+    *n = 0;
+    for (int d = 0; d < N_DTYPES; d++) {
         for (int w = 0; w < N_WORKS; w++) {
-            measurement m;
+            row *r = &rows[*n];
             if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name)) {
                 continue;
             }
+            *r = (row){.work = &works[w], .dtype = d};
             spar_sink_log(o->sink, SPAR_LOG_INFO, "measuring %s in %s", works[w].name,
                           dtypes[d].name);
-            SPAR_TRY(measure_apart(o, &works[w], dtypes[d].dtype, &m, err));
-            json_array_append_new(rows,
-                                  row_json(&works[w], dtypes[d].name, &m, gemm[d], bandwidth));
+            SPAR_TRY(measure_apart(o, r->work, dtypes[d].dtype, &r->measured, err));
+            (*n)++;
         }
     }
 done:
     return status;
 }
 
+/* Emulated bf16 reads the weights as the f32 numbers that they round to. */
+static double weight_bytes(const row *r) {
+    bool half = dtypes[r->dtype].dtype == SPAR_DTYPE_BF16 && sp_backend_has_bf16();
+    return (double)r->measured.matmul_parameters * (half ? 2 : 4);
+}
+
+static json_t *row_json(const row *r, const machine *m) {
+    double flops = r->work->flops_a_parameter * (double)r->measured.matmul_parameters;
+    double limit =
+        flops > 0 ? m->gemm[r->dtype] * 1e9 / flops : m->bandwidth * 1e9 / weight_bytes(r);
+    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
+                     dtypes[r->dtype].name, "tokens_per_s", r->measured.tokens_per_s,
+                     "limit_tokens_per_s", limit, "share_of_limit",
+                     r->measured.tokens_per_s / limit, "peak_rss_mb", r->measured.peak_rss_mb);
+}
+
+static json_t *bench_json(const machine *m, const row *rows, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(list, row_json(&rows[i], m));
+    }
+    return json_pack("{s:{s:{s:f, s:f, s:f}, s:f, s:i}, s:o}", "machine", "gemm_gflops", "f32",
+                     m->gemm[0], "bf16", m->gemm[1], "int8", m->gemm[2], "bandwidth_gbs",
+                     m->bandwidth, "cores", m->cores, "rows", list);
+}
+
+/* The rows come first: a process that is forked starts with its parent's memory, and the probe
+ * leaves some behind. */
 spar_status spar_bench(json_t **out, const spar_bench_options *options, spar_error *err) {
-    static const char *const dtype_names[] = {"f32", "bf16"};
     spar_status status = SPAR_OK;
     spar_bench_options o = *options;
-    const char *work_names[N_WORKS];
-    double gemm[3], bandwidth;
-    int cores;
-    json_t *rows = json_array();
+    const char *work_names[N_WORKS], *dtype_names[N_DTYPES];
+    row rows[N_WORKS * N_DTYPES];
+    int n;
+    machine m;
     o.runs = o.runs < 1 ? 1 : o.runs > MAX_RUNS ? MAX_RUNS : o.runs;
     for (int i = 0; i < N_WORKS; i++) {
         work_names[i] = works[i].name;
     }
+    for (int i = 0; i < N_DTYPES; i++) {
+        dtype_names[i] = dtypes[i].name;
+    }
     SPAR_TRY(check_names(&o.works, "work", work_names, N_WORKS, err));
-    SPAR_TRY(check_names(&o.dtypes, "dtype", dtype_names, 2, err));
-    spar_sink_log(o.sink, SPAR_LOG_INFO, "measuring the machine's limits");
-    SPAR_TRY(probe_machine(&o, gemm, &bandwidth, &cores, err));
-    SPAR_TRY(run_rows(rows, &o, gemm, bandwidth, err));
-    *out = json_pack("{s:{s:{s:f, s:f, s:f}, s:f, s:i}, s:O}", "machine", "gemm_gflops", "f32",
-                     gemm[0], "bf16", gemm[1], "int8", gemm[2], "bandwidth_gbs", bandwidth, "cores",
-                     cores, "rows", rows);
+    SPAR_TRY(check_names(&o.dtypes, "dtype", dtype_names, N_DTYPES, err));
+    SPAR_TRY(measure_rows(&o, rows, &n, err));
+    SPAR_TRY(probe_machine(&o, &m, err));
+    *out = bench_json(&m, rows, n);
+    if (!*out) {
+        status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for the figures");
+    }
 done:
-    json_decref(rows);
     return status;
 }

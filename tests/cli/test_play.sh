@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# play and report: a run, a run stopped and resumed by the command it printed, what is refused.
+. "$(dirname "$0")/cli.sh"
+run 2 play
+run 2 play x.yaml
+err_has "--run"
+run 2 play --run "$dir/x"
+err_has "expected a recipe"
+run 5 report "$dir/missing"
+
+skip_without models/stories260K/hf
+model=$shared/models/stories260K/hf
+recipe=$source_dir/recipes/stories260k.yaml
+run 5 play "$dir/missing.yaml" -m "$model" --run "$dir/x"
+printf 'nmae: x\n' >"$dir/wrong.yaml"
+run 2 play "$dir/wrong.yaml" -m "$model" --run "$dir/x"
+err_has "nmae"
+
+run 0 play "$recipe" -m "$model" --run "$dir/whole" --dtype f32 --threads 1
+has "The kept model is in $dir/whole/final"
+run 2 play "$recipe" -m "$model" --run "$dir/whole"
+err_has "--resume"
+run 0 report "$dir/whole"
+has "warm-up"
+run 0 report "$dir/whole" --markdown
+has "|"
+run 0 report "$dir/whole" --json
+has '"stages": ['
+run 0 generate -m "$dir/whole/final" -n 2 "Once"
+
+# Stopped in the middle, it prints the command that goes on, for any name of the folder.
+folder="$dir/it's a run"
+"$spar" play "$recipe" -m "$model" --run "$folder" --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err" &
+pid=$!
+for _ in $(seq 200); do
+    [ -e "$folder/run.db" ] && break
+    sleep 0.02
+done
+kill -TERM $pid
+wait $pid
+status=$?
+if [ "$status" -eq 10 ]; then
+    command=$(sed -n 's/^stopped; go on with: spar //p' "$dir/err")
+    [ -n "$command" ] || fail "expected the command that goes on"
+    eval "\"\$spar\" $command" >"$dir/out" 2>"$dir/err" || fail "spar $command"
+elif [ "$status" -ne 0 ]; then
+    fail "stopped: expected status 10, found $status"
+fi
+cmp -s "$dir/whole/final/model.safetensors" "$folder/final/model.safetensors" ||
+    fail "expected the same model from a run that was stopped"
+verdict
