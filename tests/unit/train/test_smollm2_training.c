@@ -14,7 +14,7 @@
 #include "base/jsonx.h"
 #include "quickstart_model.h"
 #include "support.h"
-#include "train/trainer.h"
+#include "train/trainer_parts.h"
 
 enum { PAIRS = 3, MAX_IDS = 128, STEPS = 5 };
 
@@ -53,6 +53,21 @@ static void read_examples(bool pairs) {
 
 static double relative(double got, double want) {
     return fabs(got - want) / fabs(want);
+}
+
+/* The gradient of the last step is still in the trainer. */
+static void check_parameter_norms(const sp_trainer *trainer, const spar_model *model) {
+    const json_t *norms = json_object_get(io, "grad_norm_by_parameter");
+    assert_int_equal(json_object_size(norms), model->params.n);
+    for (int i = 0; i < model->params.n; i++) {
+        const sp_param *p = &model->params.items[i];
+        double want = json_number_value(json_object_get(norms, p->name));
+        double got = sp_grad_norm(trainer->grads + p->offset, p->count, NULL);
+        if (relative(got, want) > 1e-3) {
+            print_message("%s: |g| %.6f (%.6f)\n", p->name, got, want);
+        }
+        assert_true(relative(got, want) <= 1e-3);
+    }
 }
 
 static void run(const char *objective, const char *loss_name) {
@@ -95,6 +110,9 @@ static void run(const char *objective, const char *loss_name) {
         assert_true(relative(stats.loss, want_loss) <= bound);
         assert_true(relative(stats.grad_norm, want_norm) <= bound);
         assert_true(stats.changed_f32 > 0.5);
+        if (step == 0 && !loss_name) {
+            check_parameter_norms(trainer, model);
+        }
     }
     sp_trainer_free(trainer);
     spar_model_free(model);

@@ -1,0 +1,129 @@
+/* Greedy continuations through the batching sampler, with its cache and shared openings, against
+ * Hugging Face transformers: the tiny models of golden/arch and SmolLM2 from its GGUF. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/jsonx.h"
+#include "quickstart_model.h"
+#include "spar/generate.h"
+#include "support.h"
+
+enum { MAX_PROMPTS = 8, MAX_TOKENS = 256 };
+
+static const char *const families[] = {"llama", "llama3-rope", "qwen2", "qwen3", "mistral-window"};
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+static size_t read_ids(const json_t *list, int32_t *out) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    return json_array_size(list);
+}
+
+/* All prompts in one batch; wanted[i] is a JSON list. */
+static void run(spar_model *m, const spar_prompt *prompts, size_t n, json_t *const *wanted,
+                int64_t max_new_tokens, bool ignore_eos) {
+    spar_error err;
+    spar_sampling s;
+    spar_response responses[MAX_PROMPTS];
+    check(spar_options_default(spar_sampling_options, &s, &err), &err);
+    s.temperature = 0;
+    s.max_new_tokens = max_new_tokens;
+    s.ignore_eos = ignore_eos;
+    s.batch = 2;
+    check(spar_generate(m, prompts, n, 1, &s, NULL, responses, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(responses[i].n, json_array_size(wanted[i]));
+        for (size_t k = 0; k < responses[i].n; k++) {
+            assert_int_equal(responses[i].ids[k], json_integer_value(json_array_get(wanted[i], k)));
+        }
+    }
+    spar_responses_free(responses, n);
+}
+
+static void test_families(void **state) {
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
+        spar_error err;
+        spar_model *m;
+        json_t *io;
+        char path[TEST_PATH_MAX];
+        int32_t ids[MAX_PROMPTS][MAX_TOKENS];
+        spar_prompt prompts[MAX_PROMPTS];
+        json_t *wanted[MAX_PROMPTS];
+        spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
+        snprintf(path, sizeof path, "%s/%s", test_shared("golden/arch"), families[f]);
+        check(spar_model_load(&m, path, &options, &err), &err);
+        snprintf(path, sizeof path, "%s/%s/io.json", test_shared("golden/arch"), families[f]);
+        check(sp_json_load(&io, path, &err), &err);
+        json_t *rows = json_object_get(io, "rows");
+        size_t n = json_array_size(rows);
+        for (size_t i = 0; i < n; i++) {
+            char key[8];
+            snprintf(key, sizeof key, "%zu", i);
+            prompts[i] = (spar_prompt){ids[i], read_ids(json_array_get(rows, i), ids[i]), i};
+            wanted[i] = json_object_get(json_object_get(io, "greedy"), key);
+        }
+        assert_true(n > 0);
+        run(m, prompts, n, wanted, (int64_t)json_array_size(wanted[0]), true);
+        json_decref(io);
+        spar_model_free(m);
+    }
+}
+
+static void test_smollm2(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m;
+    json_t *io;
+    char path[TEST_PATH_MAX];
+    int32_t ids[MAX_PROMPTS][MAX_TOKENS];
+    spar_prompt prompts[MAX_PROMPTS];
+    json_t *wanted[MAX_PROMPTS];
+    spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
+    if (!quickstart_model()) {
+        print_message("the quick-start model is not in the cache: not run\n");
+        skip();
+    }
+    check(spar_model_load(&m, quickstart_model(), &options, &err), &err);
+    snprintf(path, sizeof path, "%s", test_shared("golden/smollm2/io.json"));
+    check(sp_json_load(&io, path, &err), &err);
+    json_t *list = json_object_get(io, "prompts");
+    size_t n = json_array_size(list);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *p = json_array_get(list, i);
+        int32_t *chat;
+        size_t n_chat;
+        prompts[i] = (spar_prompt){ids[i], read_ids(json_object_get(p, "ids"), ids[i]), i};
+        wanted[i] = json_object_get(p, "greedy_ids");
+        /* the chat template and tokenizer give the same prompt */
+        check(spar_model_chat_ids(m, json_object_get(p, "messages"), true, &chat, &n_chat, &err),
+              &err);
+        assert_int_equal(n_chat, prompts[i].n);
+        assert_memory_equal(chat, ids[i], n_chat * sizeof *chat);
+        free(chat);
+    }
+    assert_true(n > 0);
+    run(m, prompts, n, wanted, 32, false);
+    json_decref(io);
+    spar_model_free(m);
+}
+
+int main(void) {
+    test_shared_or_skip("golden/arch");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_smollm2),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
