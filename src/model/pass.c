@@ -446,6 +446,17 @@ done:
     return status;
 }
 
+/* Hugging Face models look up with padding_idx = pad_token_id: that row learns nothing from being an
+ * input (only, when tied, as an output). Checkpoints are trained so, and so it is here. */
+static void mask_padding(const spar_model *m, const sp_batch *batch, float *dx) {
+    size_t H = (size_t)m->config.hidden;
+    for (size_t t = 0; t < batch->n_tokens; t++) {
+        if (batch->ids[t] == m->config.pad) {
+            memset(dx + t * H, 0, H * sizeof *dx);
+        }
+    }
+}
+
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
                              spar_error *err) {
     spar_status status = SPAR_OK;
@@ -467,6 +478,7 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
         SPAR_TRY(backward_mlp(pass, l, T, a, grads, err));
         SPAR_TRY(backward_attention(pass, l, batch, a, grads, err));
     }
+    mask_padding(m, batch, pass->dx);
     ops->embed_dw(m->backend, batch->ids, T, H, pass->dx,
                   sp_params_at(&m->params, grads, SP_EMBED, 0));
 done:
