@@ -377,5 +377,9 @@ sp_jnode *sp_jinja_parse(sp_jinja *r, const char *source, size_t n) {
         return NULL;
     }
     sp_jparser p = {.r = r, .at = tokens};
-    return parse_body(&p, (ends){{NULL}}, &body) ? body : NULL;
+    if (!parse_body(&p, (ends){{NULL}}, &body)) {
+        return NULL;
+    }
+    sp_jinja_settle_names(r, &body);
+    return r->failed ? NULL : body;
 }

@@ -46,6 +46,9 @@ bool sp_jinja_define(sp_jinja *r, sp_jscope *scope, const char *name, sp_jval va
 sp_jval sp_jinja_lookup(sp_jinja *r, const sp_jscope *scope, const sp_jstr *name) {
     for (; scope != NULL; scope = scope->parent) {
         const sp_jvar *var = find_var(scope, name);
+        if (var != NULL && var->value.kind == J_ABSENT) {
+            break;
+        }
         if (var != NULL) {
             return var->value;
         }

@@ -12,7 +12,7 @@
 typedef struct sp_jvar sp_jvar;
 struct sp_jvar {
     const sp_jstr *name;
-    sp_jval value;
+    sp_jval value; /* J_ABSENT: declared, not yet set */
     sp_jvar *next;
 };
 
@@ -90,7 +90,8 @@ sp_jval sp_jinja_loop_attr(sp_jinja *r, sp_jval loop, sp_jval name);     /* ABSE
 /* Statements (jinja_exec.c). */
 typedef enum sp_jflow { JF_FAIL, JF_NEXT, JF_BREAK, JF_CONTINUE } sp_jflow;
 sp_jflow sp_jinja_exec(sp_jinja *r, sp_jscope *scope, const sp_jnode *body);
-sp_jval sp_jinja_capture(sp_jinja *r, sp_jscope *scope, const sp_jnode *body);
+/* What body writes; J_FAIL too when it leaves by break or continue, which *flow tells. */
+sp_jval sp_jinja_capture(sp_jinja *r, sp_jscope *scope, const sp_jnode *body, sp_jflow *flow);
 sp_jval sp_jinja_call_macro(sp_jinja *r, const sp_jcallable *c, const sp_jargs *args);
 sp_jval sp_jinja_call_loop(sp_jinja *r, const sp_jloop *loop, const sp_jargs *args);
 bool sp_jinja_emit(sp_jinja *r, const char *s, size_t n);

@@ -19,12 +19,16 @@ static bool emit_value(sp_jinja *r, sp_jval v) {
     return text.kind == J_UNDEF || (text.kind == J_STR && sp_jinja_emit(r, text.s->s, text.s->n));
 }
 
-sp_jval sp_jinja_capture(sp_jinja *r, sp_jscope *scope, const sp_jnode *body) {
+sp_jval sp_jinja_capture(sp_jinja *r, sp_jscope *scope, const sp_jnode *body, sp_jflow *flow) {
     sp_str text = SP_STR_INIT;
     sp_str *outer = r->out;
     r->out = &text;
-    sp_jinja_exec(r, scope, body);
+    *flow = sp_jinja_exec(r, scope, body);
     r->out = outer;
+    if (*flow != JF_NEXT) {
+        sp_str_release(&text);
+        return sp_jinja_failed();
+    }
     return sp_jinja_take(r, &text, false);
 }
 
@@ -90,13 +94,23 @@ static bool bind_param(sp_jinja *r, sp_jscope *scope, const sp_jnode *param, con
         v = args->values[k];
         ++*used;
     }
-    if (v.kind == J_ABSENT) {
-        v = param->a != NULL
-                ? sp_jinja_eval(r, scope, param->a)
-                : sp_jinja_undefined(r, "parameter '%.*s' was not provided",
-                                     (int)(param->value.s->n & 0xff), param->value.s->s);
-    }
     return sp_jinja_assign(r, scope, param->value.s, v);
+}
+
+/* A default sees all that was given, and what stands before it; the rest is undefined. */
+static bool bind_default(sp_jinja *r, sp_jscope *scope, const sp_jnode *param) {
+    const sp_jstr *name = param->value.s;
+    const sp_jvar *var = scope->vars;
+    while (var->name != name && !sp_jinja_same_text(var->name, name)) {
+        var = var->next;
+    }
+    if (var->value.kind != J_ABSENT) {
+        return true;
+    }
+    const sp_jval v = param->a != NULL ? sp_jinja_eval(r, scope, param->a)
+                                       : sp_jinja_undefined(r, "parameter '%.*s' was not provided",
+                                                            (int)(name->n & 0xff), name->s);
+    return sp_jinja_assign(r, scope, name, v);
 }
 
 static bool is_param(const sp_jnode *macro, sp_jval name) {
@@ -154,13 +168,19 @@ sp_jval sp_jinja_call_macro(sp_jinja *r, const sp_jcallable *c, const sp_jargs *
             return sp_jinja_failed();
         }
     }
+    for (const sp_jnode *param = macro->list; param != NULL; param = param->next) {
+        if (!bind_default(r, scope, param)) {
+            return sp_jinja_failed();
+        }
+    }
     /* the caller of a call block is seen from its body through the scope around it */
     sp_jnode plain = *macro;
     plain.uses_caller = macro->uses_caller && macro->kind == JN_MACRO;
     if (!bind_extras(r, scope, &plain, args, n_params, used)) {
         return sp_jinja_failed();
     }
-    return sp_jinja_capture(r, scope, macro->body);
+    sp_jflow flow = JF_NEXT; /* no break leaves a macro: the parser sees to it */
+    return sp_jinja_capture(r, scope, macro->body, &flow);
 }
 
 /* ---- loops ---- */
@@ -276,9 +296,14 @@ static sp_jflow exec_set(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
 }
 
 /* What the body writes, in a scope of its own, passed through the filter over the hole. */
-static sp_jval capture_filtered(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
+static sp_jval capture_filtered(sp_jinja *r, sp_jscope *scope, const sp_jnode *node,
+                                sp_jflow *flow) {
     sp_jscope *inner = sp_jinja_scope(r, scope);
-    sp_jval text = inner == NULL ? sp_jinja_failed() : sp_jinja_capture(r, inner, node->body);
+    sp_jval text = sp_jinja_failed();
+    *flow = JF_FAIL;
+    if (inner != NULL) {
+        text = sp_jinja_capture(r, inner, node->body, flow);
+    }
     if (text.kind != J_FAIL && node->b != NULL) {
         const sp_jval outer = r->hole;
         r->hole = text;
@@ -289,12 +314,19 @@ static sp_jval capture_filtered(sp_jinja *r, sp_jscope *scope, const sp_jnode *n
 }
 
 static sp_jflow exec_set_block(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
-    return flow_of(set_target(r, scope, node->a, capture_filtered(r, scope, node)));
+    sp_jflow flow = JF_NEXT;
+    const sp_jval v = capture_filtered(r, scope, node, &flow);
+    return flow != JF_NEXT ? flow : flow_of(set_target(r, scope, node->a, v));
 }
 
 static sp_jflow exec_filter_block(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
-    const sp_jval v = capture_filtered(r, scope, node);
-    return flow_of(v.kind != J_FAIL && emit_value(r, v));
+    sp_jflow flow = JF_NEXT;
+    const sp_jval v = capture_filtered(r, scope, node, &flow);
+    if (v.kind != J_STR && flow == JF_NEXT && !r->failed) {
+        sp_jinja_error(r, SPAR_INVALID, "a filter block must give a string, not '%s'",
+                       sp_jinja_type_name(v));
+    }
+    return flow != JF_NEXT ? flow : flow_of(v.kind == J_STR && emit_value(r, v));
 }
 
 static sp_jflow exec_macro(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
@@ -341,6 +373,16 @@ static sp_jflow exec_with(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
 static sp_jflow exec_scope(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
     sp_jscope *inner = sp_jinja_scope(r, scope);
     return inner == NULL ? JF_FAIL : sp_jinja_exec(r, inner, node->body);
+}
+
+/* The first statement of its scope; none of the names is a parameter. */
+static sp_jflow exec_declare(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
+    for (const sp_jnode *name = node->list; name != NULL; name = name->next) {
+        if (!sp_jinja_assign(r, scope, name->value.s, (sp_jval){.kind = J_ABSENT})) {
+            return JF_FAIL;
+        }
+    }
+    return JF_NEXT;
 }
 
 static sp_jflow exec_break(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {

@@ -135,14 +135,17 @@ FILTER(indent) {
     UNUSED;
     int64_t width = 4;
     sp_jval by = a[0];
-    const sp_jval s = sp_jinja_str(r, v);
+    if (v.kind != J_STR) { /* the one text filter that converts nothing */
+        return sp_jinja_fail(r, SPAR_INVALID, "indent expects a string, not '%s'",
+                             sp_jinja_type_name(v));
+    }
     if (by.kind != J_STR) {
         by = int_argument(r, by, 4, &width)
                  ? sp_jinja_binary(r, "*", sp_jinja_text(r, " ", 1), sp_jinja_int(width))
                  : sp_jinja_failed();
     }
     const sp_jval newline = sp_jinja_text(r, "\n", 1);
-    const sp_jval whole = r->failed ? sp_jinja_failed() : sp_jinja_binary(r, "+", s, newline);
+    const sp_jval whole = r->failed ? sp_jinja_failed() : sp_jinja_binary(r, "+", v, newline);
     const sp_jval lines = r->failed ? sp_jinja_failed() : sp_jinja_splitlines(r, whole, false);
     sp_str out = SP_STR_INIT;
     for (size_t i = 0; !r->failed && i < lines.l->n; i++) {
@@ -156,14 +159,13 @@ FILTER(indent) {
             break;
         }
     }
-    return sp_jinja_take(r, &out, s.kind == J_STR && s.s->markup);
+    return sp_jinja_take(r, &out, v.s->markup);
 }
 
 FILTER(truncate) {
     UNUSED;
     int64_t length = 255;
     int64_t leeway = 5;
-    const sp_jval s = sp_jinja_str(r, v);
     const sp_jval end = given(a[2]) ? sp_jinja_str(r, a[2]) : sp_jinja_text(r, "...", 3);
     if (r->failed || !int_argument(r, a[0], 255, &length) || !int_argument(r, a[3], 5, &leeway)) {
         return sp_jinja_failed();
@@ -172,10 +174,14 @@ FILTER(truncate) {
     if (keep < 0 || leeway < 0) {
         return sp_jinja_fail(r, SPAR_INVALID, "truncate: the length is too small");
     }
-    if ((int64_t)sp_jinja_chars(s) <= length + leeway) {
-        return s;
+    if (sp_jinja_has_length(v) && (int64_t)sp_jinja_length(v) <= length + leeway) {
+        return v;
     }
-    sp_jval head = sp_jinja_slice(r, s, sp_jinja_none(), sp_jinja_int(keep), sp_jinja_none());
+    if (v.kind != J_STR) {
+        return sp_jinja_fail(r, SPAR_INVALID, "truncate expects a string, not '%s'",
+                             sp_jinja_type_name(v));
+    }
+    sp_jval head = sp_jinja_slice(r, v, sp_jinja_none(), sp_jinja_int(keep), sp_jinja_none());
     if (head.kind == J_STR && !flag(a[1])) {
         const sp_jval parts = sp_jinja_split(r, head, sp_jinja_text(r, " ", 1), 1, true);
         head = parts.kind == J_FAIL ? parts : parts.l->items[0];

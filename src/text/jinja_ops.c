@@ -43,7 +43,11 @@ static sp_jval float_op(sp_jinja *r, const char *op, double a, double b) {
         return sp_jinja_float(round((a - mod) / b));
     }
     if (strcmp(op, "**") == 0) {
-        return sp_jinja_float(pow(a, b));
+        const double power = pow(a, b);
+        if (!isfinite(power) && isfinite(a) && isfinite(b)) {
+            return sp_jinja_fail(r, SPAR_INVALID, "%g ** %g is not a finite real number", a, b);
+        }
+        return sp_jinja_float(power);
     }
     switch (op[0]) {
     case '+':
@@ -317,7 +321,7 @@ sp_jval sp_jinja_slice(sp_jinja *r, sp_jval v, sp_jval start, sp_jval stop, sp_j
     const bool sliceable = repeatable(v) || v.kind == J_RANGE;
     const int64_t n = sliceable ? (int64_t)sp_jinja_length(v) : 0;
     if (!sliceable || (step.kind != J_NONE && !sp_jinja_as_int(step, &by))) {
-        return no_attribute(r, v, sp_jinja_text(r, "slice", 5));
+        return sp_jinja_fail(r, SPAR_INVALID, "'%s' cannot be sliced so", sp_jinja_type_name(v));
     }
     if (by == 0) {
         return sp_jinja_fail(r, SPAR_INVALID, "slice step cannot be zero");
@@ -326,7 +330,7 @@ sp_jval sp_jinja_slice(sp_jinja *r, sp_jval v, sp_jval start, sp_jval stop, sp_j
     const int64_t high = by < 0 ? n - 1 : n;
     if (!slice_bound(start, by < 0 ? high : low, n, low, high, &from) ||
         !slice_bound(stop, by < 0 ? low : high, n, low, high, &to)) {
-        return no_attribute(r, v, sp_jinja_text(r, "slice", 5));
+        return sp_jinja_fail(r, SPAR_INVALID, "'%s' cannot be sliced so", sp_jinja_type_name(v));
     }
     const int64_t width = by < 0 ? from - to : to - from;
     const uint64_t stride = by < 0 ? 0 - (uint64_t)by : (uint64_t)by;

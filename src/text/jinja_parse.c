@@ -120,7 +120,7 @@ static sp_jnode *join(sp_jparser *p, sp_jnode_kind kind, const char *op, sp_jnod
     if (node != NULL) {
         node->op = op;
         node->a = a;
-        node->b = b;
+        node->b = b == a ? NULL : b; /* one operand, given twice */
         node->line = a->line;
     }
     return node;

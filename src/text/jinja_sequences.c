@@ -255,17 +255,18 @@ static sp_jval keys_of(sp_jinja *r, sp_jval list, sp_jval attribute, bool case_s
     return r->failed ? sp_jinja_failed() : keys;
 }
 
-/* Keys of several attributes, "a,b", are tuples. */
+/* Keys are tuples, of one part or of the attributes "a,b": so equal parts need no order. */
 static sp_jval sort_keys(sp_jinja *r, sp_jval list, sp_jval attribute, bool case_sensitive) {
-    if (attribute.kind != J_STR || memchr(attribute.s->s, ',', attribute.s->n) == NULL) {
-        return keys_of(r, list, attribute, case_sensitive);
-    }
     const sp_jval comma = sp_jinja_text(r, ",", 1);
-    const sp_jval parts =
-        comma.kind == J_FAIL ? comma : sp_jinja_split(r, attribute, comma, -1, false);
+    sp_jval parts = sp_jinja_list(r, J_LIST, 1);
     sp_jval keys = sp_jinja_list(r, J_LIST, list.l->n);
+    if (!r->failed && attribute.kind == J_STR) {
+        parts = sp_jinja_split(r, attribute, comma, -1, false);
+    } else {
+        sp_jinja_push(r, parts, attribute);
+    }
     for (size_t i = 0; i < list.l->n && !r->failed; i++) {
-        sp_jval key = sp_jinja_list(r, J_TUPLE, 2);
+        sp_jval key = sp_jinja_list(r, J_TUPLE, parts.l->n);
         for (size_t k = 0; !r->failed && k < parts.l->n; k++) {
             sp_jinja_push(r, key, key_of(r, list.l->items[i], parts.l->items[k], case_sensitive));
         }

@@ -65,6 +65,7 @@ bool sp_jinja_lex(sp_jinja *r, const char *source, size_t n, sp_jtoken **tokens)
     X(FILTER_BLOCK, filter_block) /* b: filter over HOLE; body */                                  \
     X(WITH, with)                 /* list: of SET; body */                                         \
     X(SCOPE, scope)               /* body: in a scope of its own */                                \
+    X(DECLARE, declare)           /* list: of NAME, undefined in this scope until set */           \
     X(BREAK, break)                                                                                \
     X(CONTINUE, continue)
 
@@ -127,6 +128,9 @@ sp_jnode *sp_jinja_parse_target(sp_jparser *p, const char *end, bool namespaces)
 sp_jnode *sp_jinja_parse_primary(sp_jparser *p);
 sp_jnode *sp_jinja_parse_filters(sp_jparser *p, sp_jnode *on, bool inline_start);
 sp_jnode *sp_jinja_parse_unary(sp_jparser *p, bool filters);
+
+/* Put a DECLARE in front of the bodies that need one (jinja_scopes.c). */
+void sp_jinja_settle_names(sp_jinja *r, sp_jnode **body);
 
 /* The whole template: its statements, NULL when empty or (r->failed) on failure. */
 sp_jnode *sp_jinja_parse(sp_jinja *r, const char *source, size_t n);

@@ -64,6 +64,10 @@ void sp_jinja_put_upper(sp_str *out, unsigned c) {
 }
 
 void sp_jinja_put_lower(sp_str *out, unsigned c) {
+    if (c == 0x130) { /* and the one whose lower case is two */
+        sp_str_puts(out, "i\xcc\x87");
+        return;
+    }
     sp_str_put_utf8(out, (unsigned)utf8proc_tolower((utf8proc_int32_t)c));
 }
 

@@ -115,6 +115,26 @@ static const struct {
      "'pre_x'.removeprefix('pre_') }} {{ 'x.py'.removesuffix('.py') }} {{ 'a-b'.partition('-') }} "
      "{{ '5'.zfill(3) }} {{ '-5'.zfill(4) }}",
      "Ab They're Bill's They'Re Bill'S True True True axb x x ('a', '-', 'b') 005 -005"},
+    /* a name belongs to the scope that stores it first, from the start of that scope */
+    {"{% set x %}<{{ bos_token }}>{% endset %}{{ x }}{% set bos_token %}[{{ bos_token }}]{% endset "
+     "%}{{ bos_token }}",
+     "<>[]"},
+    {"{% for i in [1] %}({{ bos_token }}){% endfor %}{% set bos_token = 'y' %}{{ bos_token }}",
+     "()y"},
+    {"{% macro m() %}({{ bos_token }}){% endmacro %}{{ m() }}{% if true %}{% set bos_token = 'y' "
+     "%}{% endif %}{{ m() }}",
+     "(<s>)(y)"},
+    {"{% macro m(bos_token=bos_token, b=c, c=1) %}[{{ bos_token }}{{ b }}{{ c }}]{% endmacro %}{{ "
+     "m() }}{{ m(c=2) }}",
+     "[1][22]"},
+    {"{% for i in [1, 2, 3] %}{{ i }}{% set x %}a{% if i == 2 %}{% break %}{% endif %}{% endset "
+     "%}{{ x }}{% endfor %}",
+     "1a2"},
+    {"{% for i in [1, 2, 3] %}{% filter upper %}a{% if i == 2 %}{% continue %}{% endif %}b{% "
+     "endfilter %}{% endfor %}",
+     "ABAB"},
+    {"{{ [none, none]|sort }} {{ {}|truncate(5)|tojson }} {{ '\304\260'.lower() }}",
+     "[None, None] {} i\314\207"},
     {"{{ 'abc'.replace('', '-') }} {{ 'aaa'.replace('a', 'b', 2) }} {{ 'xyx'.strip('x') }} {{ "
      "'xyx'.lstrip('x') }} {{ 'xyx'.rstrip('x') }}",
      "-a-b-c- bba y yx xy"},
@@ -277,6 +297,16 @@ static const struct {
     {"{% include 'x' %}", SPAR_UNSUPPORTED},
     {"{{ range(10)|map('nope')|list }}", SPAR_INVALID},
     {"{{ 'a'.foo.bar }}", SPAR_INVALID},
+    {"{{ range(3).foo[1:] }}", SPAR_INVALID},
+    {"{% set x = 5 %}{{ x[1:] }}", SPAR_INVALID},
+    {"{{ 'abc'['a':] }}", SPAR_INVALID},
+    {"{{ 5|indent }}", SPAR_INVALID},
+    {"{{ 5|truncate }}", SPAR_INVALID},
+    {"{{ ['a long one', 'list']|truncate(1, true, '', 0) }}", SPAR_INVALID},
+    {"{% set x = -1 %}{{ x ** 0.5 }}", SPAR_INVALID},
+    {"{{ 10.0 ** 400 }}", SPAR_INVALID},
+    {"{{ 0 ** -1 }}", SPAR_INVALID},
+    {"{% filter length %}abc{% endfilter %}", SPAR_INVALID},
 };
 
 static const char *const hostile[] = {
@@ -308,7 +338,7 @@ static const char *const hostile[] = {
 static spar_status render_bytes(const char *source, size_t length, char **text, spar_error *err) {
     spar_template *t = NULL;
     json_t *messages = json_array();
-    const spar_render_options options = {.now = "2026-11-23"};
+    const spar_render_options options = {.bos = "<s>", .now = "2026-11-23"};
     size_t n = 0;
     *text = NULL;
     spar_status status = spar_template_compile(&t, source, length, "test", err);
