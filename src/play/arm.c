@@ -426,7 +426,7 @@ static spar_status run_iteration(sp_run *run, const sp_arm *arm, int64_t iterati
     SPAR_TRY(sp_run_stage(run, arm->name, "iteration", iteration + 1, &stage, &done, err));
     checkpoint_name(path, sizeof path, stage, arm->name, iteration + 1);
     if (arm->fresh) {
-        SPAR_TRY(sp_run_fresh_problems(run, stage, arm->name, iteration, &fresh, err));
+        SPAR_TRY(sp_run_fresh_problems(run, stage, arm, iteration, &fresh, err));
         problems = &fresh;
     }
     SPAR_TRY(sp_run_phase_done(run, stage, "train", &trained, err));
@@ -517,7 +517,7 @@ static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, 
     size_t n;
     int64_t trained;
     if (arm->fresh) {
-        SPAR_TRY(sp_run_fresh_problems(run, stage, arm->name, iteration, &fresh, err));
+        SPAR_TRY(sp_run_fresh_problems(run, stage, arm, iteration, &fresh, err));
         problems = &fresh;
     }
     n = problems->n;

@@ -267,7 +267,7 @@ done:
     return status;
 }
 
-spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const char *arm, int64_t iteration,
+spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const sp_arm *arm, int64_t iteration,
                                   sp_problems *out, spar_error *err) {
     spar_status status = SPAR_OK;
     bool stored;
@@ -275,12 +275,12 @@ spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const char *arm, i
     const spar_task_set *others[] = {run->sets[SP_SET_GATE].tasks, run->sets[SP_SET_REPORT].tasks};
     const sp_recipe_data *data = &run->recipe.data;
     uint64_t name = 0;
-    for (const char *c = arm; *c; c++) {
+    for (const char *c = arm->name; *c; c++) {
         name = sp_rng_stream(name, (unsigned char)*c, 0, 0);
     }
     memset(out, 0, sizeof *out);
     SPAR_TRY(spar_tasks_generate(
-        &out->tasks, data->families.items, data->families.n, (size_t)data->train,
+        &out->tasks, data->families.items, data->families.n, (size_t)arm->fresh,
         sp_rng_stream(run->seed, STREAM_FRESH, name, (uint64_t)iteration), others, 2, err));
     SPAR_TRY(from_tasks(run, out, err));
     SPAR_TRY(sp_run_phase_done(run, stage, "problems", &stored, err));

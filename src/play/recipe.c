@@ -103,8 +103,9 @@ static const spar_option arm_options[] = {
      "responses sampled a prompt"},
     {"pairs-per-prompt", 0, SPAR_OPTION_INT, ARM(pairs_per_prompt), "1", 1, 1024, NULL, "N",
      "verified pairs taken from a prompt at most"},
-    {"fresh", 0, SPAR_OPTION_FLAG, ARM(fresh), "false", 0, 0, NULL, NULL,
-     "new problems in each iteration, disjoint from the held-out sets (task families)"},
+    {"fresh", 0, SPAR_OPTION_INT, ARM(fresh), "0", 0, 1e9, NULL, "N",
+     "so many new problems in each iteration, disjoint from the held-out sets (task families); 0: "
+     "the training problems"},
     {"mix-previous", 0, SPAR_OPTION_NUMBER, ARM(mix_previous), "1", 0, 1, NULL, "X",
      "share of the previous iteration's pairs mixed in, with real pairs"},
     {"control", 0, SPAR_OPTION_CHOICE, ARM(control), "none", 0, 0, "none|labelled|verified",

@@ -43,7 +43,7 @@ typedef struct sp_arm {
     int64_t epochs;           /* passes over the pairs of an iteration */
     int64_t samples;          /* responses a prompt */
     int64_t pairs_per_prompt; /* verified pairing: at most this many */
-    bool fresh;               /* new problems each iteration (task families) */
+    int64_t fresh;            /* so many new problems each iteration (task families); 0: none */
     double mix_previous;      /* share of the last iteration's synthetic data mixed in; SPIN: 1 */
     int control;              /* sp_control */
     double control_lr;

@@ -90,9 +90,9 @@ spar_status sp_run_load_best(sp_run *run, sp_best *best, spar_error *err);
 spar_status sp_run_save_checkpoint(sp_run *run, int64_t stage, const char *path, spar_error *err);
 spar_status sp_run_drop_checkpoint(sp_run *run, const char *path, spar_error *err);
 
-/* New problems for an iteration of an arm, disjoint from the held-out sets. An arm and its control
- * get the same ones. */
-spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const char *arm, int64_t iteration,
+/* The new problems (arm->fresh of them) of an iteration of an arm, disjoint from the held-out sets.
+ * An arm and its control get the same ones. */
+spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const sp_arm *arm, int64_t iteration,
                                   sp_problems *out, spar_error *err);
 void sp_problems_release(sp_problems *problems);
 
