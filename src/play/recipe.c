@@ -279,8 +279,16 @@ static spar_status check_top_key(const char *key, const char *path, spar_error *
         nearest = d < best ? section_names[i] : nearest;
         best = d < best ? d : best;
     }
-    return spar_fail(err, SPAR_INVALID, "%s: unknown key %s%s%s%s", path, key,
-                     nearest ? ": did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    if (!nearest) {
+        return spar_fail(err, SPAR_INVALID, "%s: unknown key '%s'", path, key);
+    }
+    char spelled[64];
+    snprintf(spelled, sizeof spelled, "%s", nearest);
+    for (char *p = spelled; *p; p++) {
+        *p = *p == '-' ? '_' : *p;
+    }
+    return spar_fail(err, SPAR_INVALID, "%s: unknown key '%s'; did you mean '%s'?", path, key,
+                     spelled);
 }
 
 /* The sections are taken out before the top level is read by its table. */
