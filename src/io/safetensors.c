@@ -54,7 +54,7 @@ static spar_status read_offsets(const json_t *offsets, const sp_tensor_entry *e,
         char *found = offsets ? json_dumps(offsets, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
         const spar_status status =
             spar_fail(err, SPAR_FORMAT,
-                      "%s: tensor %s: data_offsets: expected [begin, end] within the %llu bytes of "
+                      "%s: tensor %s: data_offsets: expected [begin, end] within %llu bytes of "
                       "data, found %.64s (is the file truncated?)",
                       path, e->name, (unsigned long long)size, found ? found : "nothing");
         free(found);
