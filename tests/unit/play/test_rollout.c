@@ -35,9 +35,50 @@ static spar_sampling defaults(void) {
     return s;
 }
 
-/* Largest difference over 3 prompts with 5 responses each, of different lengths. */
+/* 3 prompts with 5 responses each, of different lengths. */
+enum { PROMPTS = 3, SAMPLES = 5 };
+
+/* At learning rate 0 a SPIN step whose opponent is scored by the log-probs kept from sampling has
+ * loss ln 2, but for the difference d of the two log-probs: softplus has slope 1/2 at 0 and
+ * curvature of 1/4 at most, so |loss - ln 2| <= beta |d| / 2 + (beta d)^2 / 8 for each pair. The
+ * "real" response of a pair is another sample of its prompt, scored by the trainer's pass. */
+static void check_kept_opponent(sp_trainer *trainer, const sp_example *samples,
+                                const double *scores) {
+    spar_error err;
+    const sp_loss *loss;
+    double params[SP_LOSS_MAX_PARAMS], bound = 0;
+    sp_example pairs[PROMPTS * SAMPLES];
+    check(sp_loss_find("spin", &loss, &err), &err);
+    sp_tunable_defaults(loss->params, params);
+    for (size_t i = 0; i < PROMPTS * SAMPLES; i++) {
+        const size_t real = i / SAMPLES * SAMPLES + (i + 1) % SAMPLES;
+        double kept = 0;
+        for (size_t k = 0; k < samples[i].n_chosen; k++) {
+            kept += samples[i].kept_chosen[k];
+        }
+        pairs[i] = (sp_example){.prompt = samples[i].prompt,
+                                .n_prompt = samples[i].n_prompt,
+                                .chosen = samples[real].chosen,
+                                .n_chosen = samples[real].n_chosen,
+                                .rejected = samples[i].chosen,
+                                .n_rejected = samples[i].n_chosen,
+                                .ref_chosen = scores[real],
+                                .ref_rejected = kept};
+        const double x = params[0] * fabs(kept - scores[i]);
+        bound += (x / 2 + x * x / 8) / (PROMPTS * SAMPLES);
+    }
+    for (int step = 0; step < 2; step++) {
+        sp_step_stats stats;
+        check(sp_trainer_step(trainer, pairs, PROMPTS * SAMPLES, loss, params, 0, &stats, &err),
+              &err);
+        print_message("opponent by kept log-probs: |loss - ln 2| %.2e, bound %.2e\n",
+                      fabs(stats.loss - log(2.0)), bound);
+        assert_true(fabs(stats.loss - log(2.0)) <= bound + 1e-6);
+        assert_true(stats.changed_f32 == 0);
+    }
+}
+
 static sp_logp_gap measure(spar_dtype dtype) {
-    enum { PROMPTS = 3, SAMPLES = 5 };
     static const int32_t prompts[PROMPTS][6] = {
         {1, 403, 407, 261, 378, 432}, {1, 403, 407, 261, 378, 13}, {1, 403, 267, 337, 335, 312}};
     spar_error err;
@@ -71,6 +112,7 @@ static sp_logp_gap measure(spar_dtype dtype) {
     }
     check(sp_trainer_create(&trainer, m, &settings, &err), &err);
     check(sp_trainer_score(trainer, examples, PROMPTS * SAMPLES, scores, NULL, &gap, &err), &err);
+    check_kept_opponent(trainer, examples, scores);
     sp_trainer_free(trainer);
     spar_responses_free(responses, PROMPTS * SAMPLES);
     spar_model_free(m);
