@@ -7,6 +7,7 @@
 #ifndef SPAR_JSONL_H
 #define SPAR_JSONL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "spar/status.h"
@@ -16,8 +17,12 @@ typedef struct spar_jsonl spar_jsonl;
 
 SPAR_API spar_status spar_jsonl_open(spar_jsonl **out, const char *path /* "-": stdin */,
                                      spar_error *err);
-/* *row: a new reference, NULL at the end. After an error the reader can only be freed. */
+/* *row: a new reference, NULL at the end. After an error the reader can only be freed, unless
+ * spar_jsonl_goes_on says otherwise. */
 SPAR_API spar_status spar_jsonl_next(spar_jsonl *jsonl, struct json_t **row, spar_error *err);
+/* After an error: whether it lies within one line of JSON Lines, and the next call reads on behind
+ * it. Within an array nobody knows where the next row begins. */
+SPAR_API bool spar_jsonl_goes_on(const spar_jsonl *jsonl);
 /* The line at which the last row began, from 1; 0 before the first. */
 SPAR_API int64_t spar_jsonl_line(const spar_jsonl *jsonl);
 SPAR_API void spar_jsonl_free(spar_jsonl *jsonl); /* NULL is fine */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "spar/jsonl.h"
 #include "spar/log.h"
 #include "spar/options.h"
 #include "spar/status.h"
@@ -43,6 +44,10 @@ spar_status cli_put_row(json_t *row, spar_error *err);
 spar_status cli_put_error(const spar_error *why, int *failed, spar_error *err);
 /* OK, or INVALID saying how many rows failed. */
 spar_status cli_rows_status(int failed, spar_error *err);
+
+/* The next row of a file that may hold malformed lines: such a one gives no row and sets *why; at the
+ * end of the file there is neither. */
+spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err);
 
 /* One row in, one row out, for every row of a file: fn makes *out (a new reference) from row; where
  * it fails, {"error"} stands in the row's place, and the status says so at the end. */

@@ -119,12 +119,16 @@ static spar_status read_requests(const spar_model *m, const generate_values *v, 
     for (;;) {
         json_t *row = NULL;
         request *r = NULL;
-        SPAR_TRY(spar_jsonl_next(rows, &row, err));
-        if (!row) {
+        spar_error why;
+        SPAR_TRY(cli_next_row(rows, &row, &why, err));
+        if (!row && why.code == SPAR_OK) {
             break;
         }
         status = add_request(all, &r, err);
         if (r) {
+            r->error = why;
+        }
+        if (r && row) {
             row_ids(m, v, row, r, &r->error);
         }
         json_decref(row);

@@ -76,8 +76,9 @@ static spar_status read_rows(const spar_model *m, const char *path, inputs *all,
     SPAR_TRY(spar_jsonl_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
-        SPAR_TRY(spar_jsonl_next(rows, &row, err));
-        if (!row) {
+        spar_error why;
+        SPAR_TRY(cli_next_row(rows, &row, &why, err));
+        if (!row && why.code == SPAR_OK) {
             break;
         }
         if (all->n == all->capacity) {
@@ -92,7 +93,10 @@ static spar_status read_rows(const spar_model *m, const char *path, inputs *all,
         }
         input *in = &all->items[all->n++];
         memset(in, 0, sizeof *in);
-        read_row(m, row, in, &in->error);
+        in->error = why;
+        if (row) {
+            read_row(m, row, in, &in->error);
+        }
         json_decref(row);
     }
 done:

@@ -36,6 +36,16 @@ spar_status cli_rows_status(int failed, spar_error *err) {
                   : SPAR_OK;
 }
 
+spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err) {
+    memset(why, 0, sizeof *why);
+    spar_status status = spar_jsonl_next(rows, row, err);
+    if (status != SPAR_OK && spar_jsonl_goes_on(rows)) {
+        *why = *err;
+        status = SPAR_OK;
+    }
+    return status;
+}
+
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_jsonl *rows = NULL;
@@ -45,11 +55,14 @@ spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_er
         json_t *row = NULL;
         json_t *out = NULL;
         spar_error why;
-        SPAR_TRY(spar_jsonl_next(rows, &row, err));
-        if (!row) {
+        SPAR_TRY(cli_next_row(rows, &row, &why, err));
+        spar_status one = why.code;
+        if (!row && one == SPAR_OK) {
             break;
         }
-        spar_status one = fn(context, row, &out, &why);
+        if (row) {
+            one = fn(context, row, &out, &why);
+        }
         json_decref(row);
         SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
     }

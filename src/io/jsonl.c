@@ -22,6 +22,7 @@ struct spar_jsonl {
     bool at_end;
     mode mode;
     bool first;       /* no row of the array was read yet */
+    bool goes_on;     /* the last row failed by its own text, and the next line can be read */
     int64_t line;     /* of the next byte */
     int64_t row_line; /* of the last row */
     sp_str row;       /* its text */
@@ -64,6 +65,10 @@ void spar_jsonl_free(spar_jsonl *j) {
     free(j->buffer);
     sp_str_release(&j->row);
     free(j);
+}
+
+bool spar_jsonl_goes_on(const spar_jsonl *j) {
+    return j->goes_on;
 }
 
 int64_t spar_jsonl_line(const spar_jsonl *j) {
@@ -252,6 +257,7 @@ spar_status spar_jsonl_next(spar_jsonl *j, json_t **row, spar_error *err) {
     bool ended = false;
     int byte;
     *row = NULL;
+    j->goes_on = false;
     if (j->mode == MODE_UNKNOWN) {
         SPAR_TRY(detect(j, err));
     }
@@ -269,7 +275,8 @@ spar_status spar_jsonl_next(spar_jsonl *j, json_t **row, spar_error *err) {
     j->row_line = j->line;
     sp_str_clear(&j->row);
     SPAR_TRY(j->mode == MODE_LINES ? read_line(j, err) : read_element(j, err));
-    SPAR_TRY(parse_row(j, row, err));
+    status = parse_row(j, row, err);
+    j->goes_on = status == SPAR_FORMAT && j->mode == MODE_LINES;
 done:
     return status;
 }

@@ -46,6 +46,16 @@ grep -o '\[.*' "$dir/out" | grep model >"$dir/want"
 grep -o '\[.*' "$dir/grads.txt" | grep model >"$dir/got"
 [ -s "$dir/want" ] && cmp -s "$dir/want" "$dir/got" || fail "gradients: other names or shapes"
 
+# A line that is no JSON, or no object, has its error in its place too.
+feed 2 '{"ids": [1, 403]}
+{"ids": [1, 403
+7
+{"ids": [1, 403, 407]}' score -m "$model"
+lines 4
+grep -q '^{"error":"standard input:2: ' "$dir/out" || fail "expected the error of line 2"
+line 3 '{"error":"standard input:3: expected a row that is an object, found integer"}'
+err_has "2 rows failed"
+
 feed 5 '{"ids": [1, 403]}' score -m "$model" --logits "$dir/no/such/folder"
 feed 3 '[{"ids": [1]}' score -m "$model"
 

@@ -37,10 +37,12 @@ out '{"ids":[1]}
 {"error":"text: expected a string, found nothing"}
 {"ids":[2]}'
 err 'spar: 2 rows failed: see "error" in the output'
-feed 3 '{"text": "a"}
-{"text"' tokenize -m "$tokenizer"
+feed 2 '{"text": "a"}
+{"text"
+{"text": "b"}' tokenize -m "$tokenizer"
 line 1 '{"ids":[1]}'
-err_has "standard input:2"
+has '{"error":"standard input:2: '
+line 3 '{"ids":[2]}'
 run 5 tokenize -m "$tokenizer" "$dir/missing.jsonl"
 feed 3 '' tokenize -m "$template"
 

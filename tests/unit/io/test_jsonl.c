@@ -196,12 +196,34 @@ static void test_every_prefix(void **state) {
     }
 }
 
+/* A malformed line does not hide the lines behind it; an array that is malformed ends there. */
+static void test_goes_on(void **state) {
+    (void)state;
+    spar_error err;
+    json_t *row;
+    spar_jsonl *jsonl = open_text("{\"a\": 1}\n{\"a\": \n\n[1]\n{\"a\": 2}\n");
+    const bool fails[] = {false, true, true, false};
+    for (size_t i = 0; i < sizeof fails / sizeof *fails; i++) {
+        assert_int_equal(spar_jsonl_next(jsonl, &row, &err), fails[i] ? SPAR_FORMAT : SPAR_OK);
+        assert_int_equal(spar_jsonl_goes_on(jsonl), fails[i]);
+        json_decref(row);
+    }
+    assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_OK);
+    assert_null(row);
+    spar_jsonl_free(jsonl);
+    jsonl = open_text("[{\"a\": }, {}]");
+    assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_FORMAT);
+    assert_false(spar_jsonl_goes_on(jsonl));
+    spar_jsonl_free(jsonl);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),     cmocka_unit_test(test_array),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_row_limit), cmocka_unit_test(test_long_row),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_every_prefix),
+        cmocka_unit_test(test_lines),        cmocka_unit_test(test_array),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_row_limit),    cmocka_unit_test(test_long_row),
+        cmocka_unit_test(test_goes_on),      cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_every_prefix),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
