@@ -153,7 +153,7 @@ done:
 }
 
 static spar_status load_model(sp_run *run, const char *path, spar_error *err) {
-    spar_model_options options = {.dtype = run->options->dtype,
+    spar_model_options options = {.dtype = run->dtype,
                                   .threads = run->options->threads,
                                   .template_path = run->recipe.template_path,
                                   .template_text = run->recipe.template_text,
@@ -187,6 +187,7 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     }
     SPAR_TRY(sp_mem_strdup(&run->model_path, model, strlen(model), err));
     SPAR_TRY(today(&run->date, err));
+    run->dtype = o->dtype;
     SPAR_TRY(load_model(run, model, err));
     run->seed = (uint64_t)(o->seed >= 0 ? o->seed : run->recipe.seed);
     run->controls = o->controls;
@@ -199,11 +200,24 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     SPAR_TRY(sp_rundb_put_meta(run->db, "model_fingerprint", fingerprint, err));
     SPAR_TRY(sp_rundb_put_meta(run->db, "backend", spar_model_backend(run->model), err));
     SPAR_TRY(sp_rundb_put_meta(run->db, "recipe", run->recipe.name, err));
+    SPAR_TRY(put_meta_int(run->db, "dtype", run->dtype, err));
     SPAR_TRY(put_meta_int(run->db, "seed", (int64_t)run->seed, err));
     SPAR_TRY(put_meta_int(run->db, "controls", run->controls, err));
     SPAR_TRY(sp_problems_make(run, true, err));
     SPAR_TRY(sp_rundb_commit(run->db, err));
 done:
+    return status;
+}
+
+/* Other kernels round otherwise: the run goes on, but is not the one that it would have been. */
+static spar_status check_backend(const sp_run *run, spar_error *err) {
+    char *was = NULL;
+    spar_status status = sp_rundb_get_meta(run->db, "backend", &was, err);
+    if (status == SPAR_OK && strcmp(was, spar_model_backend(run->model)) != 0) {
+        sp_run_log(run, "the run began with %s and goes on with %s: its numbers may differ", was,
+                   spar_model_backend(run->model));
+    }
+    free(was);
     return status;
 }
 
@@ -221,6 +235,8 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
         SPAR_TRY(
             sp_mem_strdup(&run->model_path, run->options->model, strlen(run->options->model), err));
     }
+    SPAR_TRY(get_meta_int(run->db, "dtype", &value, err));
+    run->dtype = run->options->dtype != SPAR_DTYPE_AUTO ? run->options->dtype : (spar_dtype)value;
     SPAR_TRY(load_model(run, run->model_path, err));
     SPAR_TRY(sp_rundb_get_meta(run->db, "model_fingerprint", &was, err));
     snprintf(now, sizeof now, "%016llx", (unsigned long long)sp_model_fingerprint(run->model));
@@ -270,6 +286,9 @@ spar_status sp_run_open(sp_run *run, const spar_play_options *options, spar_erro
     run->log = fopen(log, "a");
     if (!run->log) {
         SPAR_TRY(spar_fail(err, SPAR_IO, "%s: cannot be written", log));
+    }
+    if (run->resumed) {
+        SPAR_TRY(check_backend(run, err));
     }
 done:
     free(recipe);

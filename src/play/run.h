@@ -55,6 +55,7 @@ typedef struct sp_run {
     char *model_path; /* of the start model */
     char *date;       /* of the run's beginning, for templates that print one */
     sp_problems sets[SP_SETS];
+    spar_dtype dtype; /* asked for when the run began, or when it goes on */
     uint64_t seed;
     int64_t next_ordinal;
     bool controls, resumed;

@@ -46,6 +46,13 @@ if [ "$status" -eq 10 ]; then
 elif [ "$status" -ne 0 ]; then
     fail "stopped: expected status 10, found $status"
 fi
+# What a run began with it goes on with; other kernels are named.
+cp -r "$dir/whole" "$dir/again"
+run 0 play --run "$dir/again" --resume
+grep -q "the run began with" "$dir/again/log.txt" && fail "expected the dtype that the run began with"
+run 0 play --run "$dir/again" --resume --dtype bf16
+grep -q "the run began with .*f32.* goes on with .*bf16" "$dir/again/log.txt" ||
+    fail "expected another dtype to be named"
 cmp -s "$dir/whole/final/model.safetensors" "$folder/final/model.safetensors" ||
     fail "expected the same model from a run that was stopped"
 verdict
