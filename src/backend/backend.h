@@ -140,6 +140,10 @@ typedef struct sp_ops {
                    float *y);
     void (*scatter_add)(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
                         int64_t H, float *dx);
+
+    /* Sum of exp((x[i] - max) scale) over n values. Neither threads nor scratch: for tasks that run
+     * in the pool themselves (sampling). */
+    float (*exp_sum)(const float *x, int64_t n, float max, float scale);
 } sp_ops;
 
 struct sp_backend {

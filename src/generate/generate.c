@@ -136,6 +136,9 @@ static spar_status make_slots(scheduler *s, spar_error *err) {
     s->n_workers = sp_pool_threads(s->model->pool);
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)s->n_workers, sizeof *s->samplers, err));
     s->samplers = memory;
+    for (int i = 0; i < s->n_workers; i++) {
+        s->samplers[i].exp_sum = s->model->backend->ops->exp_sum;
+    }
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)s->n_workers, sizeof *s->worker_errors, err));
     s->worker_errors = memory;
     SPAR_TRY(sp_kv_cache_init(&s->cache, s->model, response_row(s, s->n_response_slots), err));

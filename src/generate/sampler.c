@@ -6,10 +6,21 @@
 
 #include "base/mem.h"
 
+/* The vocabulary is summed in blocks by the backend; a draw walks the blocks, then one block. */
+enum { BLOCK = 512 };
+
+static int64_t blocks_of(int64_t n) {
+    return (n + BLOCK - 1) / BLOCK;
+}
+
 void sp_sampler_release(sp_sampler *sampler) {
     free(sampler->values);
     free(sampler->order);
-    memset(sampler, 0, sizeof *sampler);
+    free(sampler->sums);
+    sampler->values = NULL;
+    sampler->order = NULL;
+    sampler->sums = NULL;
+    sampler->capacity = 0;
 }
 
 static spar_status reserve(sp_sampler *s, size_t n, spar_error *err) {
@@ -23,6 +34,8 @@ static spar_status reserve(sp_sampler *s, size_t n, spar_error *err) {
     s->values = memory;
     SPAR_TRY(sp_mem_aligned(&memory, n, sizeof *s->order, err));
     s->order = memory;
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)blocks_of((int64_t)n), sizeof *s->sums, err));
+    s->sums = memory;
     s->capacity = n;
 done:
     return status;
@@ -37,13 +50,18 @@ static float max_of(const float *x, int64_t n) {
     return max;
 }
 
-/* Sum of exp(x - max), in double by blocks: the row's normaliser. */
-static double sum_exp(const float *x, int64_t n, float max) {
-    double sum = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += (double)expf(x[i] - max);
+static int64_t block_size(int64_t n, int64_t block) {
+    return n - block * BLOCK < BLOCK ? n - block * BLOCK : BLOCK;
+}
+
+/* sums[b] of exp((x - max) scale) over block b; returns their total. */
+static double sum_blocks(const sp_sampler *s, const float *x, int64_t n, float max, float scale) {
+    double total = 0.0;
+    for (int64_t b = 0; b < blocks_of(n); b++) {
+        s->sums[b] = s->exp_sum(x + b * BLOCK, block_size(n, b), max, scale);
+        total += (double)s->sums[b];
     }
-    return sum;
+    return total;
 }
 
 /* Hugging Face's rule: positive logits are divided by the penalty, negative ones multiplied, once
@@ -64,26 +82,29 @@ static int64_t first_of(const float *x, int64_t n, float value) {
     return i;
 }
 
-/* Index reached by walking the weights up to share u of their sum. Weights are exp((x - max)/T). */
-static int64_t walk_all(const float *x, int64_t n, float max, float inverse_temperature, double u) {
-    double total = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-        total += (double)expf((x[i] - max) * inverse_temperature);
+/* Index reached by walking the weights exp((x - max) scale) up to `target`, given their block sums.
+ * A target that rounding puts behind the last weight of a block falls on that weight. */
+static int64_t walk_blocks(const sp_sampler *s, const float *x, int64_t n, float max, float scale,
+                           double target) {
+    double sum = 0.0, before = 0.0;
+    int64_t block = 0, last = -1;
+    for (int64_t b = 0; b < blocks_of(n) && sum <= target; b++) {
+        if (s->sums[b] > 0) {
+            block = b;
+            before = sum;
+        }
+        sum += (double)s->sums[b];
     }
-    double target = u * total;
-    double sum = 0.0;
-    int64_t last = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double weight = (double)expf((x[i] - max) * inverse_temperature);
+    sum = before;
+    for (int64_t i = block * BLOCK; i < block * BLOCK + block_size(n, block); i++) {
+        const double weight = (double)expf((x[i] - max) * scale);
         sum += weight;
-        if (weight > 0) {
-            last = i;
-        }
+        last = weight > 0 ? i : last;
         if (sum > target) {
-            return i;
+            break;
         }
     }
-    return last;
+    return last < 0 ? block * BLOCK : last;
 }
 
 typedef struct ranked {
@@ -132,14 +153,12 @@ static uint32_t pop(ranked *r) {
 }
 
 /* Candidates in falling order are taken from a heap, only as many as the filters let through:
- * the vocabulary is never sorted whole. Weights go to the values' tail order. */
+ * the vocabulary is never sorted whole. total: of all weights; top-k makes it that of its own. */
 static int64_t walk_filtered(sp_sampler *w, const float *x, int64_t n, float max,
-                             const spar_sampling *s, double u) {
+                             const spar_sampling *s, double total, double u) {
     float inverse_temperature = (float)(1.0 / s->temperature);
-    double total = 0.0; /* after top-k, before top-p */
     for (int64_t i = 0; i < n; i++) {
         w->order[i] = (uint32_t)i;
-        total += (double)expf((x[i] - max) * inverse_temperature);
     }
     ranked r = {x, w->order, (size_t)n};
     make_heap(&r);
@@ -190,9 +209,7 @@ spar_status sp_sampler_draw(sp_sampler *w, const float *logits, int64_t vocab,
     const float *x = logits;
     bool filtered = s->temperature > 0 && (s->top_k > 0 || s->top_p < 1.0 || s->min_p > 0.0);
     bool penalty = s->repetition_penalty != 1.0;
-    if (filtered || penalty) {
-        SPAR_TRY(reserve(w, (size_t)vocab, err));
-    }
+    SPAR_TRY(reserve(w, (size_t)vocab, err));
     float plain_max = max_of(logits, vocab);
     if (penalty) {
         memcpy(w->values, logits, (size_t)vocab * sizeof *logits);
@@ -200,16 +217,21 @@ spar_status sp_sampler_draw(sp_sampler *w, const float *logits, int64_t vocab,
         x = w->values;
     }
     float max = penalty ? max_of(x, vocab) : plain_max;
+    float scale = s->temperature > 0 ? (float)(1.0 / s->temperature) : 1;
+    double total = sum_blocks(w, x, vocab, max, scale);
     int64_t chosen;
     if (s->temperature <= 0) {
         chosen = first_of(x, vocab, max);
     } else if (filtered) {
-        chosen = walk_filtered(w, x, vocab, max, s, u);
+        chosen = walk_filtered(w, x, vocab, max, s, total, u);
     } else {
-        chosen = walk_all(x, vocab, max, (float)(1.0 / s->temperature), u);
+        chosen = walk_blocks(w, x, vocab, max, scale, u * total);
+    }
+    if (penalty || scale != 1) { /* the log-prob is of the untouched distribution */
+        total = sum_blocks(w, logits, vocab, plain_max, 1);
     }
     *id = (int32_t)chosen;
-    *logp = (float)((double)(logits[chosen] - plain_max) - log(sum_exp(logits, vocab, plain_max)));
+    *logp = (float)((double)(logits[chosen] - plain_max) - log(total));
     if (!isfinite(*logp)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "the model's logits are not finite: its weights are damaged or training "

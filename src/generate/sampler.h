@@ -4,10 +4,12 @@
 
 #include "spar/generate.h"
 
-/* Scratch of one worker; grows on demand. */
+/* Scratch of one worker; grows on demand. exp_sum is set by its owner, the rest begins as zeros. */
 typedef struct sp_sampler {
-    float *values;   /* owned, [capacity] */
-    uint32_t *order; /* owned, [capacity] */
+    float (*exp_sum)(const float *x, int64_t n, float max, float scale); /* the backend's op */
+    float *values;                                                       /* owned, [capacity] */
+    uint32_t *order;                                                     /* owned, [capacity] */
+    float *sums; /* owned, one a block of the vocabulary */
     size_t capacity;
 } sp_sampler;
 

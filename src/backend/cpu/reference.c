@@ -215,6 +215,14 @@ static void scatter_add(sp_backend *be, const float *dy, const int64_t *rows, in
     }
 }
 
+static float exp_sum(const float *x, int64_t n, float max, float scale) {
+    double total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        total += exp((double)((x[i] - max) * scale));
+    }
+    return (float)total;
+}
+
 static const sp_ops reference_ops = {
     .name = "reference",
     .weight_prepare = weight_prepare,
@@ -237,6 +245,7 @@ static const sp_ops reference_ops = {
     .head_logp_bwd = sp_reference_head_logp_bwd,
     .gather = gather,
     .scatter_add = scatter_add,
+    .exp_sum = exp_sum,
 };
 
 const sp_ops *sp_reference_row(void) {

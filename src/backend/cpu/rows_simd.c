@@ -211,6 +211,15 @@ static void logits_stats(const float *x, int64_t n, float *max, float *sum) {
     *sum = total;
 }
 
+static float exp_sum(const float *x, int64_t n, float max, float scale) {
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        total += sp_exp((x[i] - max) * scale);
+    }
+    return total;
+}
+
 static void logits_grad(float *x, int64_t n, float lse, float c) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -230,6 +239,7 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->rope = rope;
     table->swiglu = swiglu;
     table->swiglu_bwd = swiglu_bwd;
+    table->exp_sum = exp_sum;
     table->logits_stats = logits_stats;
     table->logits_grad = logits_grad;
 }

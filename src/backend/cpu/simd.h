@@ -74,6 +74,7 @@ typedef struct sp_simd {
                                  float *dp);
     void (*softmax_grad_rows)(const sp_scores *p, const float *lse, const float *delta, float *dp);
 
+    float (*exp_sum)(const float *x, int64_t n, float max, float scale); /* as the op */
     /* max and sum of exp(x - max) of n >= 1 logits. */
     void (*logits_stats)(const float *x, int64_t n, float *max, float *sum);
     /* In place, x = -c exp(x - lse): the gradient of c log p[target] with respect to the logits,

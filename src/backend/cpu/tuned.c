@@ -143,6 +143,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     sp_simd_choose(s->tuned.isa, &s->tuned.simd);
     s->ops = *sp_reference_row();
     s->ops.name = "tuned";
+    s->ops.exp_sum = s->tuned.simd.exp_sum;
     s->ops.weight_prepare = sp_tuned_weight_prepare;
     s->ops.weight_release = sp_tuned_weight_release;
     s->ops.linear = sp_tuned_linear;

@@ -113,6 +113,18 @@ static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+static outcome run_exp_sum(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    const float max = flag ? 3.0F : 0.0F, scale = flag ? 0.7F : 1.0F;
+    float *x = array_random(n * dim, 1, 8);
+    outcome o = {.a = array_random(n, 2, 1), .na = n};
+    x[0] = -300; /* underflows to nothing */
+    for (int64_t i = 0; i < n; i++) {
+        o.a[i] = be->ops->exp_sum(x + i * dim, dim, max, scale);
+    }
+    free(x);
+    return o;
+}
+
 static outcome run_rope(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     enum { HEADS = 3, POSITIONS = 50 };
     const int64_t half = (dim + 1) / 2, width = HEADS * 2 * half;
@@ -168,6 +180,11 @@ static void test_norm(void **state) {
 static void test_swiglu(void **state) {
     (void)state;
     compare(run_swiglu, "swiglu", 1);
+}
+
+static void test_exp_sum(void **state) {
+    (void)state;
+    compare(run_exp_sum, "exp_sum", 1);
 }
 
 static void test_rope(void **state) {
@@ -323,10 +340,10 @@ static void test_cap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),   cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_norm),  cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_rope),  cmocka_unit_test(test_rope_back),
-        cmocka_unit_test(test_moves), cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_cap)};
+        cmocka_unit_test(test_exp),         cmocka_unit_test(test_bf16_rounding),
+        cmocka_unit_test(test_norm),        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
+        cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_differences), cmocka_unit_test(test_cap)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

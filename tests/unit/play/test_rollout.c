@@ -54,7 +54,7 @@ static void check_kept_opponent(sp_trainer *trainer, const sp_example *samples,
         const size_t real = i / SAMPLES * SAMPLES + (i + 1) % SAMPLES;
         double kept = 0;
         for (size_t k = 0; k < samples[i].n_chosen; k++) {
-            kept += samples[i].kept_chosen[k];
+            kept += (double)samples[i].kept_chosen[k];
         }
         pairs[i] = (sp_example){.prompt = samples[i].prompt,
                                 .n_prompt = samples[i].n_prompt,
