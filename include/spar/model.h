@@ -28,6 +28,7 @@ typedef struct spar_model_options {
     spar_dtype dtype;
     int threads;               /* 0: one per CPU of this process */
     bool reference;            /* plain reference kernels instead of the tuned ones */
+    const char *adapter;       /* folder of a LoRA adapter to attach (PEFT's layout); NULL: none */
     const char *template_path; /* chat template in place of the model's own; NULL: its own */
     const char *template_text; /* the same as text; NULL: its own */
     const char *now;           /* "YYYY-MM-DD" for templates that print the date; NULL: today */
@@ -72,10 +73,13 @@ SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct j
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
 
-/* Write the model as a complete Hugging Face folder: config, generation config, safetensors (f32,
+/* Write the model as a complete Hugging Face folder, an attached adapter merged in: config, generation config, safetensors (f32,
  * sharded above 5 GB), tokenizer and chat template. Written aside and renamed whole; dir must not
  * exist. */
 SPAR_API spar_status spar_model_save(spar_model *model, const char *dir, spar_error *err);
+
+/* Write the attached adapter alone, as a folder in PEFT's layout; INVALID where there is none. */
+SPAR_API spar_status spar_model_save_adapter(spar_model *model, const char *dir, spar_error *err);
 
 /* One row to score: log p of ids[t] given those before it, for t in [first, n). */
 typedef struct spar_score_row {

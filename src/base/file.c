@@ -339,6 +339,36 @@ spar_status sp_dir_sync(const char *path, spar_error *err) {
     return status;
 }
 
+spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *context,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    char aside[4096];
+    bool made = false;
+    const int n = snprintf(aside, sizeof aside, "%s.tmp.%ld", dir, (long)getpid());
+    if (n < 0 || n >= (int)sizeof aside) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the path is too long", dir));
+    }
+    if (sp_file_exists(dir)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", dir));
+    }
+    SPAR_TRY(sp_dir_make(aside, err));
+    made = true;
+    SPAR_TRY(fn(context, aside, err));
+    SPAR_TRY(sp_dir_sync(aside, err));
+    if (must_fail() || rename(aside, dir) != 0) {
+        SPAR_TRY(system_fail(err, "rename", aside));
+    }
+    made = false;
+    SPAR_TRY(sync_parent(dir, err));
+done:
+    if (made) {
+        spar_error ignored;
+        sp_dir_remove(aside, &ignored);
+    }
+    return status;
+}
+
 spar_status sp_lock_take(sp_lock *out, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL, text[32] = "";

@@ -46,6 +46,10 @@ spar_status sp_file_write(const char *path, const void *bytes, size_t n, spar_er
 spar_status sp_dir_make(const char *path, spar_error *err); /* mkdir -p */
 spar_status sp_dir_sync(const char *path, spar_error *err);
 spar_status sp_dir_remove(const char *path, spar_error *err); /* rm -r; missing is OK */
+/* A folder written whole: fn fills a folder beside it, which then takes the name. dir must not
+ * exist; where anything fails nothing is left. */
+typedef spar_status (*sp_dir_fn)(const void *context, const char *dir, spar_error *err);
+spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *context, spar_error *err);
 /* Sorted names of the entries of a folder, without "." and ".."; release by sp_names_free. */
 spar_status sp_dir_list(const char *path, char ***names, size_t *n, spar_error *err);
 void sp_names_free(char **names, size_t n);

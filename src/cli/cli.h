@@ -19,8 +19,8 @@ typedef struct cli_command {
     void *values;
 } cli_command;
 
-extern const cli_command cli_bench, cli_chat, cli_eval, cli_generate, cli_inspect, cli_play,
-    cli_render, cli_report, cli_score, cli_tasks, cli_tokenize;
+extern const cli_command cli_bench, cli_chat, cli_eval, cli_generate, cli_inspect, cli_merge,
+    cli_play, cli_render, cli_report, cli_score, cli_tasks, cli_tokenize;
 
 /* Progress and log lines on standard error: a redrawn line on a terminal, else plain lines now and
  * then. */
@@ -45,8 +45,8 @@ spar_status cli_put_error(const spar_error *why, int *failed, spar_error *err);
 /* OK, or INVALID saying how many rows failed. */
 spar_status cli_rows_status(int failed, spar_error *err);
 
-/* The next row of a file that may hold malformed lines: such a one gives no row and sets *why; at the
- * end of the file there is neither. */
+/* The next row of a file that may hold malformed lines: such a one gives no row and sets *why; at
+ * the end of the file there is neither. */
 spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err);
 
 /* One row in, one row out, for every row of a file: fn makes *out (a new reference) from row; where

@@ -8,7 +8,7 @@
 #include "spar/token_stream.h"
 
 typedef struct chat_values {
-    const char *model, *system, *template_path;
+    const char *model, *adapter, *system, *template_path;
     double temperature, top_p;
     int64_t max_new_tokens, seed, threads;
     int dtype;
@@ -18,6 +18,8 @@ typedef struct chat_values {
 static const spar_option chat_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, CHAT(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file"},
+    {"adapter", 0, SPAR_OPTION_STRING, CHAT(adapter), NULL, 0, 0, NULL, "DIR",
+     "a LoRA adapter for it, in PEFT's layout"},
     {"system", 0, SPAR_OPTION_STRING, CHAT(system), NULL, 0, 0, NULL, "TEXT", "system message"},
     {"template", 0, SPAR_OPTION_STRING, CHAT(template_path), NULL, 0, 0, NULL, "FILE",
      "chat template in place of the model's own"},
@@ -178,6 +180,7 @@ static spar_status run_chat(void *values, int argc, char **argv, spar_error *err
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
                                   .threads = (int)v->threads,
+                                  .adapter = v->adapter,
                                   .template_path = v->template_path};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));
     if (!spar_model_tokenizer(m) || !spar_model_template(m)) {

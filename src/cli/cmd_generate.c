@@ -8,7 +8,7 @@
 
 typedef struct generate_values {
     spar_sampling sampling;
-    const char *model, *prompts, *system, *template_path;
+    const char *model, *adapter, *prompts, *system, *template_path;
     int64_t samples, threads;
     int dtype;
     bool raw, chat;
@@ -18,6 +18,8 @@ typedef struct generate_values {
 static const spar_option generate_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, GENERATE(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file"},
+    {"adapter", 0, SPAR_OPTION_STRING, GENERATE(adapter), NULL, 0, 0, NULL, "DIR",
+     "a LoRA adapter for it, in PEFT's layout"},
     {"prompts", 'p', SPAR_OPTION_STRING, GENERATE(prompts), NULL, 0, 0, NULL, "FILE",
      "rows of JSON Lines: {\"prompt\"}, {\"messages\"} or {\"ids\"}; - is standard input"},
     {"system", 0, SPAR_OPTION_STRING, GENERATE(system), NULL, 0, 0, NULL, "TEXT",
@@ -248,6 +250,7 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
                                   .threads = (int)v->threads,
+                                  .adapter = v->adapter,
                                   .template_path = v->template_path,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));

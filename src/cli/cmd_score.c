@@ -7,7 +7,7 @@
 #include "spar/model.h"
 
 typedef struct score_values {
-    const char *model, *logits, *grads;
+    const char *model, *adapter, *logits, *grads;
     int dtype;
     int64_t threads;
     bool reference;
@@ -17,6 +17,8 @@ typedef struct score_values {
 static const spar_option score_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, SCORE(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file"},
+    {"adapter", 0, SPAR_OPTION_STRING, SCORE(adapter), NULL, 0, 0, NULL, "DIR",
+     "a LoRA adapter for it, in PEFT's layout"},
     {"logits", 0, SPAR_OPTION_STRING, SCORE(logits), NULL, 0, 0, NULL, "FILE",
      "write logits.ROW [T,V] to a safetensors file"},
     {"grads", 0, SPAR_OPTION_STRING, SCORE(grads), NULL, 0, 0, NULL, "FILE",
@@ -187,6 +189,7 @@ static spar_status run_score(void *values, int argc, char **argv, spar_error *er
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
                                   .threads = (int)v->threads,
+                                  .adapter = v->adapter,
                                   .reference = v->reference,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));

@@ -87,7 +87,7 @@ const cli_command cli_tasks = {
     .values = &the_tasks_values};
 
 typedef struct eval_values {
-    const char *model, *template_path, *system;
+    const char *model, *adapter, *template_path, *system;
     spar_option_list families;
     int64_t difficulty, n, seed, max_new_tokens, batch, threads;
     int dtype;
@@ -98,6 +98,8 @@ typedef struct eval_values {
 static const spar_option eval_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, EVAL(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file"},
+    {"adapter", 0, SPAR_OPTION_STRING, EVAL(adapter), NULL, 0, 0, NULL, "DIR",
+     "a LoRA adapter for it, in PEFT's layout"},
     {"families", 0, SPAR_OPTION_LIST, EVAL(families), NULL, 0, 0, NULL, "NAME",
      "families, each with an optional difficulty: sort_numbers:4"},
     {"difficulty", 'd', SPAR_OPTION_INT, EVAL(difficulty), "0", 0, 1e6, NULL, "N",
@@ -189,6 +191,7 @@ static spar_status run_eval(void *values, int argc, char **argv, spar_error *err
                                  (uint64_t)v->seed, NULL, 0, err));
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
                                   .threads = (int)v->threads,
+                                  .adapter = v->adapter,
                                   .template_path = v->template_path,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));

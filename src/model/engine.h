@@ -13,6 +13,8 @@
 #include "model/params.h"
 #include "spar/model.h"
 
+typedef struct sp_lora sp_lora; /* lora.h */
+
 struct spar_model {
     sp_config config;
     sp_params params;
@@ -28,6 +30,7 @@ struct spar_model {
     char now[16]; /* date for templates */
     char *path;
     spar_sink sink;
+    sp_lora *lora;          /* owned; NULL without an adapter */
     bool prepared_backward; /* copies for the backward direction are kept up to date */
 };
 
@@ -35,6 +38,14 @@ struct spar_model {
 spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
 /* A matrix of the model, prepared; NULL where the model has none. */
 const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int layer);
+/* What training changes: all weights, or the adapter alone where one is attached. */
+typedef struct sp_trainable {
+    float *values; /* flat, borrowed */
+    int64_t total;
+} sp_trainable;
+sp_trainable sp_model_trainable(const spar_model *model);
+/* Renew the prepared copies of those alone, in both directions. */
+spar_status sp_model_prepare_trainable(spar_model *model, spar_error *err);
 /* Check ids against the vocabulary: INVALID naming the first bad one. */
 spar_status sp_model_check_ids(const spar_model *model, const int32_t *ids, size_t n,
                                spar_error *err);
@@ -81,8 +92,8 @@ spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar
 /* After forward: logits [n_rows, vocab] of the given rows. */
 spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, float *logits,
                            spar_error *err);
-/* After sp_pass_logp on a training pass: grads (flat, like the weights) += gradient of a loss whose
- * derivative by log-prob r is c[r], r in [0, batch->n_scored). */
+/* After sp_pass_logp on a training pass: grads (flat, like what is trainable) += gradient of a loss
+ * whose derivative by log-prob r is c[r], r in [0, batch->n_scored). */
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
                              spar_error *err);
 

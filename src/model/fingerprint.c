@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/engine.h"
+#include "model/lora.h"
 
 /* FNV-1a over 64-bit words, one chunk a parameter, then over the chunks' results. */
 static const uint64_t fnv_start = 14695981039346656037U;
@@ -29,6 +30,9 @@ uint64_t sp_model_fingerprint(const spar_model *m) {
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
         total = mix(total, hash_floats(m->weights + p->offset, p->count));
+    }
+    if (m->lora) {
+        total = mix(total, hash_floats(m->lora->values, m->lora->total));
     }
     return total;
 }

@@ -13,6 +13,7 @@
 #include "io/gguf.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
+#include "model/lora.h"
 #include "model/model_create.h"
 #include "model/vocab_gguf.h"
 #include "tensor/dtype.h"
@@ -305,6 +306,9 @@ spar_status spar_model_load(spar_model **out, const char *path, const spar_model
     SPAR_TRY(sp_file_is_dir(path) ? load_folder(&m, path, options, err)
                                   : load_gguf(&m, path, options, err));
     SPAR_TRY(load_template(m, options, err));
+    if (options->adapter) {
+        SPAR_TRY(sp_lora_load(m, options->adapter, err));
+    }
     add_tokenizer_eos(m);
     set_date(m, options->now);
     *out = m;

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "model/engine.h"
+#include "model/lora.h"
 
 static sp_compute choose_compute(spar_dtype dtype) {
     if (dtype == SPAR_DTYPE_AUTO) {
@@ -102,6 +103,7 @@ void spar_model_free(spar_model *m) {
     if (!m) {
         return;
     }
+    sp_lora_detach(m);
     for (int i = 0; m->matrices && i < m->params.n; i++) {
         if (m->matrices[i].data) {
             m->backend->ops->weight_release(m->backend, &m->matrices[i]);
@@ -129,9 +131,19 @@ spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
             SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->matrices[i], what, err));
         }
     }
+    SPAR_TRY(sp_lora_prepare(m, backward, err));
     m->prepared_backward = backward;
 done:
     return status;
+}
+
+sp_trainable sp_model_trainable(const spar_model *m) {
+    return m->lora ? (sp_trainable){m->lora->values, m->lora->total}
+                   : (sp_trainable){m->weights, m->params.total};
+}
+
+spar_status sp_model_prepare_trainable(spar_model *m, spar_error *err) {
+    return m->lora ? sp_lora_prepare(m, true, err) : sp_model_prepare(m, true, err);
 }
 
 const sp_weight *sp_model_matrix(const spar_model *m, sp_role role, int layer) {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "model/engine.h"
+#include "model/lora.h"
 
 /* What one layer leaves for its backward. x is the residual stream at the layer's entry and x_mid
  * between attention and feed-forward; norms and the activation are cheap and recomputed. */
@@ -30,6 +31,8 @@ struct sp_pass {
     float *rows_x;               /* [R,H]: scored rows of x_out */
     void *rows_norm;             /* operand [R,H] */
     float *rows_rstd, *head_lse; /* [R] */
+    float *low;                  /* [T,rank]: between the two products of an adapter */
+    void *low_operand;           /* operand [T,rank] */
     /* backward only */
     float *dx;         /* [T,H] */
     float *dwide;      /* [T, max(F, Hq)] */
@@ -112,6 +115,9 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     pass->rows_norm = place(&p, R * s.H, operand);
     pass->rows_rstd = place_f32(&p, R);
     pass->head_lse = place_f32(&p, R);
+    const int64_t rank = m->lora ? m->lora->settings.rank : 0;
+    pass->low = place_f32(&p, T * rank);
+    pass->low_operand = place(&p, T * rank, operand);
     if (pass->train) {
         pass->dx = place_f32(&p, T * s.H);
         pass->dwide = place_f32(&p, T * max64(s.F, s.Hq));
@@ -209,12 +215,43 @@ static const float *vector(const spar_model *m, sp_role role, int layer) {
     return sp_params_at(&m->params, m->weights, role, layer);
 }
 
+/* The scaled low values [T,rank] as the operand of an adapter's second product. */
+static void scale_low(sp_pass *pass, int64_t T) {
+    const sp_lora *l = pass->model->lora;
+    const int64_t n = T * l->settings.rank;
+    for (int64_t i = 0; i < n; i++) {
+        pass->low[i] *= l->scale;
+    }
+    pass->model->backend->ops->to_operand(pass->model->backend, pass->low, n, pass->low_operand);
+}
+
+/* u = s x A^T, as an operand. */
+static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
+                               spar_error *err) {
+    sp_backend *be = pass->model->backend;
+    const spar_status status = be->ops->linear(be, &a->a, NULL, x, T, pass->low, false, err);
+    if (status == SPAR_OK) {
+        scale_low(pass, T);
+    }
+    return status;
+}
+
+/* y (= or +=) x W^T + bias, and the adapter's share s x A^T B^T where there is one. */
 static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, const void *x,
                           int64_t T, float *y, bool accumulate, spar_error *err) {
+    spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const float *b = bias == SP_ROLES ? NULL : vector(m, bias, layer);
-    return m->backend->ops->linear(m->backend, sp_model_matrix(m, role, layer), b, x, T, y,
-                                   accumulate, err);
+    const sp_adapter *adapter = sp_lora_find(m, role, layer);
+    SPAR_TRY(m->backend->ops->linear(m->backend, sp_model_matrix(m, role, layer), b, x, T, y,
+                                     accumulate, err));
+    if (adapter) {
+        SPAR_TRY(adapter_low(pass, adapter, x, T, err));
+        SPAR_TRY(m->backend->ops->linear(m->backend, &adapter->b, NULL, pass->low_operand, T, y,
+                                         true, err));
+    }
+done:
+    return status;
 }
 
 /* Queries, keys and values of a layer from its normalised input, rotated. */
@@ -343,21 +380,52 @@ done:
     return status;
 }
 
-/* dw += dy^T x and, where the model has a bias, its gradient. */
-static spar_status weight_grad(sp_pass *pass, sp_role role, sp_role bias, int layer, const void *dy,
-                               const void *x, int64_t T, float *grads, spar_error *err) {
-    spar_model *m = pass->model;
-    const sp_param *w = sp_params_get(&m->params, role, layer);
-    float *db = bias == SP_ROLES ? NULL : sp_params_at(&m->params, grads, bias, layer);
-    return m->backend->ops->linear_dw(m->backend, w->rows, w->cols, dy, x, T, grads + w->offset, db,
-                                      err);
+/* Where the gradient of a parameter goes: NULL where it is frozen (under an adapter) or absent. */
+static float *grad_at(const sp_pass *pass, float *grads, sp_role role, int layer) {
+    const spar_model *m = pass->model;
+    return m->lora || role == SP_ROLES ? NULL : sp_params_at(&m->params, grads, role, layer);
 }
 
-static spar_status input_grad(sp_pass *pass, sp_role role, int layer, const void *dy, int64_t T,
-                              float *dx, bool accumulate, spar_error *err) {
+/* With u = s x A^T: dB += dy^T u, du = dy B, dA += s du^T x, dx += s du A. */
+static spar_status adapter_backward(sp_pass *pass, const sp_adapter *a, const void *dy,
+                                    const void *x, int64_t T, float *dx, float *grads,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = pass->model->backend;
+    const int64_t rank = pass->model->lora->settings.rank;
+    SPAR_TRY(adapter_low(pass, a, x, T, err)); /* computed again: it is small, keeping it is not */
+    SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low_operand, T,
+                                grads + a->offset_b, NULL, err));
+    SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->low, false, err));
+    scale_low(pass, T);
+    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, pass->low_operand, x, T, grads + a->offset_a,
+                                NULL, err));
+    SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, dx, true, err));
+done:
+    return status;
+}
+
+/* Backward of y = x W^T + bias: dx [T,in] (= or +=) dy W, and the gradients of what is trained: W
+ * and bias, or the adapter. dy and x are operands. */
+static spar_status linear_backward(sp_pass *pass, sp_role role, sp_role bias, int layer,
+                                   const void *dy, const void *x, int64_t T, float *dx,
+                                   bool accumulate, float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
     spar_model *m = pass->model;
-    return m->backend->ops->linear_dx(m->backend, sp_model_matrix(m, role, layer), dy, T, dx,
-                                      accumulate, err);
+    const sp_ops *ops = m->backend->ops;
+    const sp_weight *w = sp_model_matrix(m, role, layer);
+    float *dw = grad_at(pass, grads, role, layer);
+    if (dw) {
+        SPAR_TRY(ops->linear_dw(m->backend, w->out, w->in, dy, x, T, dw,
+                                grad_at(pass, grads, bias, layer), err));
+    }
+    SPAR_TRY(ops->linear_dx(m->backend, w, dy, T, dx, accumulate, err));
+    const sp_adapter *adapter = sp_lora_find(m, role, layer);
+    if (adapter) {
+        SPAR_TRY(adapter_backward(pass, adapter, dy, x, T, dx, grads, err));
+    }
+done:
+    return status;
 }
 
 static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, const float *rstd,
@@ -365,7 +433,7 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
                       float *grads) {
     spar_model *m = pass->model;
     m->backend->ops->rmsnorm_bwd(m->backend, x, vector(m, role, layer), rstd, dy, n, dim, dx,
-                                 accumulate, sp_params_at(&m->params, grads, role, layer));
+                                 accumulate, grad_at(pass, grads, role, layer));
 }
 
 /* Feed-forward half: dx (gradient at the layer's output) becomes the gradient at x_mid. */
@@ -378,16 +446,15 @@ static spar_status backward_mlp(sp_pass *pass, int layer, int64_t T, layer_acts 
     ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
     void *dy = pass->dup; /* free until swiglu_bwd fills it */
     ops->to_operand(m->backend, pass->dx, T * s.H, dy);
-    SPAR_TRY(weight_grad(pass, SP_DOWN, SP_DOWN_BIAS, layer, dy, pass->operand, T, grads, err));
-    SPAR_TRY(input_grad(pass, SP_DOWN, layer, dy, T, pass->dwide, false, err));
+    SPAR_TRY(linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, dy, pass->operand, T, pass->dwide,
+                             false, grads, err));
     ops->swiglu_bwd(m->backend, a->gate, a->up, pass->dwide, T * s.F, pass->dgate, pass->dup);
     ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
                  pass->operand, pass->rstd);
-    SPAR_TRY(
-        weight_grad(pass, SP_GATE, SP_GATE_BIAS, layer, pass->dgate, pass->operand, T, grads, err));
-    SPAR_TRY(weight_grad(pass, SP_UP, SP_UP_BIAS, layer, pass->dup, pass->operand, T, grads, err));
-    SPAR_TRY(input_grad(pass, SP_GATE, layer, pass->dgate, T, pass->dnorm, false, err));
-    SPAR_TRY(input_grad(pass, SP_UP, layer, pass->dup, T, pass->dnorm, true, err));
+    SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->dgate, pass->operand, T,
+                             pass->dnorm, false, grads, err));
+    SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->dup, pass->operand, T,
+                             pass->dnorm, true, grads, err));
     norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, pass->dnorm, T, s.H, pass->dx, true,
               grads);
 done:
@@ -401,8 +468,8 @@ static spar_status backward_projection(sp_pass *pass, sp_role role, sp_role bias
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     m->backend->ops->to_operand(m->backend, dy, T * width, pass->dgate);
-    SPAR_TRY(weight_grad(pass, role, bias, layer, pass->dgate, pass->operand, T, grads, err));
-    SPAR_TRY(input_grad(pass, role, layer, pass->dgate, T, pass->dnorm, accumulate, err));
+    SPAR_TRY(linear_backward(pass, role, bias, layer, pass->dgate, pass->operand, T, pass->dnorm,
+                             accumulate, grads, err));
 done:
     return status;
 }
@@ -418,8 +485,8 @@ static spar_status backward_attention(sp_pass *pass, int layer, const sp_batch *
     int64_t T = (int64_t)batch->n_tokens;
     sp_attention attention = attention_of(m, layer, batch);
     ops->to_operand(m->backend, pass->dx, T * s.H, pass->operand);
-    SPAR_TRY(weight_grad(pass, SP_O, SP_O_BIAS, layer, pass->operand, a->att, T, grads, err));
-    SPAR_TRY(input_grad(pass, SP_O, layer, pass->operand, T, pass->dwide, false, err));
+    SPAR_TRY(linear_backward(pass, SP_O, SP_O_BIAS, layer, pass->operand, a->att, T, pass->dwide,
+                             false, grads, err));
     SPAR_TRY(ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att, a->lse,
                                 pass->dwide, pass->dq, pass->dk, pass->dv, err));
     ops->rope(m->backend, pass->dq, T, c->heads, c->head_dim, m->cos_table, m->sin_table,
@@ -446,8 +513,8 @@ done:
     return status;
 }
 
-/* Hugging Face models look up with padding_idx = pad_token_id: that row learns nothing from being an
- * input (only, when tied, as an output). Checkpoints are trained so, and so it is here. */
+/* Hugging Face models look up with padding_idx = pad_token_id: that row learns nothing from being
+ * an input (only, when tied, as an output). Checkpoints are trained so, and so it is here. */
 static void mask_padding(const spar_model *m, const sp_batch *batch, float *dx) {
     size_t H = (size_t)m->config.hidden;
     for (size_t t = 0; t < batch->n_tokens; t++) {
@@ -465,10 +532,9 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     int64_t T = (int64_t)batch->n_tokens;
     int64_t R = (int64_t)batch->n_scored;
     int64_t H = m->config.hidden;
-    const sp_param *head = sp_params_get(&m->params, SP_HEAD, 0);
     SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
                                 batch->targets, pass->head_lse, c, R, pass->drows,
-                                grads + head->offset, err));
+                                grad_at(pass, grads, SP_HEAD, 0), err));
     norm_grad(pass, SP_FINAL_NORM, 0, pass->rows_x, pass->rows_rstd, pass->drows, R, H, pass->drows,
               false, grads);
     memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
@@ -478,9 +544,11 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
         SPAR_TRY(backward_mlp(pass, l, T, a, grads, err));
         SPAR_TRY(backward_attention(pass, l, batch, a, grads, err));
     }
-    mask_padding(m, batch, pass->dx);
-    ops->embed_dw(m->backend, batch->ids, T, H, pass->dx,
-                  sp_params_at(&m->params, grads, SP_EMBED, 0));
+    float *dembed = grad_at(pass, grads, SP_EMBED, 0);
+    if (dembed) {
+        mask_padding(m, batch, pass->dx);
+        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx, dembed);
+    }
 done:
     return status;
 }

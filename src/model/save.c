@@ -2,13 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
+#include "model/lora.h"
 #include "text/tokenizer_parts.h"
 
 static const uint64_t max_shard_bytes = 5000000000U;
@@ -41,21 +41,31 @@ static spar_status write_weights(const spar_model *m, const char *dir, spar_erro
     static const char *const metadata[] = {"format", "pt", NULL};
     spar_status status = SPAR_OK;
     sp_tensor_entry *entries = NULL;
+    float *merged = NULL;
     void *memory;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *entries, err));
     entries = memory;
+    if (m->lora) {
+        SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof *merged, err));
+        merged = memory;
+        for (int i = 0; i < m->params.n; i++) {
+            sp_lora_merge(m, &m->params.items[i], merged + m->params.items[i].offset);
+        }
+    }
+    const float *weights = merged ? merged : m->weights;
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
         entries[i] = (sp_tensor_entry){.name = p->name,
                                        .dtype = SP_F32,
                                        .n_dims = p->cols ? 2 : 1,
                                        .dims = {p->rows, p->cols},
-                                       .data = m->weights + p->offset,
+                                       .data = weights + p->offset,
                                        .n_bytes = (size_t)p->count * sizeof(float)};
     }
     SPAR_TRY(sp_safetensors_write_sharded(dir, entries, (size_t)m->params.n, metadata,
                                           max_shard_bytes, err));
 done:
+    free(merged);
     free(entries);
     return status;
 }
@@ -112,42 +122,22 @@ done:
     return status;
 }
 
-static spar_status sync_parent(const char *path, spar_error *err) {
-    char parent[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    snprintf(parent, sizeof parent, "%.*s", n ? (int)n : 1, n ? path : slash ? "/" : ".");
-    return sp_dir_sync(parent, err);
+static spar_status write_model(const void *context, const char *dir, spar_error *err) {
+    const spar_model *m = context;
+    spar_status status = SPAR_OK;
+    SPAR_TRY(write_json(sp_config_to_json(&m->config), dir, "config.json", err));
+    SPAR_TRY(write_json(generation_config(&m->config), dir, "generation_config.json", err));
+    SPAR_TRY(write_tokenizer(m, dir, err));
+    SPAR_TRY(write_weights(m, dir, err));
+done:
+    return status;
 }
 
 spar_status spar_model_save(spar_model *m, const char *dir, spar_error *err) {
-    spar_status status = SPAR_OK;
-    char aside[4096];
-    int n = snprintf(aside, sizeof aside, "%s.tmp.%ld", dir, (long)getpid());
-    bool made = false;
-    if (n < 0 || n >= (int)sizeof aside) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the path is too long", dir));
-    }
-    if (sp_file_exists(dir)) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", dir));
-    }
-    SPAR_TRY(sp_dir_make(aside, err));
-    made = true;
-    SPAR_TRY(write_json(sp_config_to_json(&m->config), aside, "config.json", err));
-    SPAR_TRY(write_json(generation_config(&m->config), aside, "generation_config.json", err));
-    SPAR_TRY(write_tokenizer(m, aside, err));
-    SPAR_TRY(write_weights(m, aside, err));
-    SPAR_TRY(sp_dir_sync(aside, err));
-    if (rename(aside, dir) != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_IO, "%s: cannot be renamed to %s", aside, dir));
-    }
-    made = false;
-    SPAR_TRY(sync_parent(dir, err));
-done:
-    if (made) {
-        spar_error ignored;
-        sp_dir_remove(aside, &ignored);
-    }
-    return status;
+    return sp_dir_write_whole(dir, write_model, m, err);
+}
+
+spar_status spar_model_save_adapter(spar_model *m, const char *dir, spar_error *err) {
+    return m->lora ? sp_lora_save(m, dir, err)
+                   : spar_fail(err, SPAR_INVALID, "%s: the model has no adapter", m->path);
 }

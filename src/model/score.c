@@ -138,6 +138,12 @@ spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size
     spar_named_tensor *tensors = NULL;
     void *memory;
     const sp_params *p = &model->params;
+    if (model->lora) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_UNSUPPORTED,
+                      "gradients of all weights: expected a model without an adapter; merge it "
+                      "first"));
+    }
     SPAR_TRY(sp_model_prepare(model, true, err));
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)p->total, sizeof *grads, err));
     grads = memory;

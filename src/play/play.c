@@ -10,16 +10,23 @@
 
 static spar_status write_final(sp_run *run, sp_best *best, spar_error *err) {
     spar_status status = SPAR_OK;
-    char *path = NULL;
+    char *path = NULL, *adapter = NULL;
     SPAR_TRY(sp_run_path(run, "final", &path, err));
     if (sp_file_exists(path)) { /* renamed whole: it is complete */
         goto done;
     }
     SPAR_TRY(sp_run_load_best(run, best, err));
+    if (run->recipe.lora.rank > 0) {
+        SPAR_TRY(sp_run_path(run, "adapter", &adapter, err));
+        SPAR_TRY(sp_dir_remove(adapter, err)); /* of a try that was interrupted behind it */
+        SPAR_TRY(spar_model_save_adapter(run->model, adapter, err));
+        sp_run_log(run, "its adapter is in %s", adapter);
+    }
     SPAR_TRY(spar_model_save(run->model, path, err));
     sp_run_log(run, "the kept model is in %s", path);
 done:
     free(path);
+    free(adapter);
     return status;
 }
 

@@ -27,6 +27,18 @@ static const spar_option evaluate_options[] = {
     {"batch", 0, SPAR_OPTION_INT, EVALUATE(batch), "64", 1, 4096, NULL, "N", "sequences in flight"},
     {0}};
 
+#define LORA(field) offsetof(sp_lora_settings, field)
+static const spar_option lora_options[] = {
+    {"rank", 0, SPAR_OPTION_INT, LORA(rank), "0", 0, 4096, NULL, "N",
+     "train an adapter of this rank instead of the weights; 0: the weights"},
+    {"alpha", 0, SPAR_OPTION_NUMBER, LORA(alpha), "16", 1e-6, 1e6, NULL, "X",
+     "scale of the adapter, divided by its rank"},
+    {"rslora", 0, SPAR_OPTION_FLAG, LORA(rslora), "false", 0, 0, NULL, NULL,
+     "divide by the square root of the rank instead"},
+    {"targets", 0, SPAR_OPTION_LIST, LORA(targets), NULL, 0, 0, NULL, "NAME",
+     "modules to adapt: q_proj, k_proj, ...; none: all linear layers but the output projection"},
+    {0}};
+
 /* The settings of `train`, which an arm may override. */
 #define ARM(field) offsetof(sp_arm, field)
 #define TRAIN_OPTIONS                                                                              \
@@ -152,6 +164,7 @@ const spar_option *spar_recipe_section(int i, const char **name) {
                     {"data", data_options},
                     {"generate", spar_sampling_options},
                     {"evaluate", evaluate_options},
+                    {"lora", lora_options},
                     {"train", train_options},
                     {"arms", arm_options}};
     if (i < 0 || i >= (int)(sizeof sections / sizeof sections[0])) {
@@ -256,7 +269,8 @@ static bool is_key(const char *key, const char *name) {
     return *key == *name;
 }
 
-static const char *const section_names[] = {"data", "generate", "evaluate", "train", "arms"};
+static const char *const section_names[] = {"data", "generate", "evaluate",
+                                            "lora", "train",    "arms"};
 enum { N_SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* Every key of the top level is an option or a section; the nearest of both is named otherwise. */
@@ -322,12 +336,14 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
     SPAR_TRY(spar_options_default(data_options, &out->data, err));
     SPAR_TRY(spar_options_default(spar_sampling_options, &out->sampling, err));
     SPAR_TRY(spar_options_default(evaluate_options, &out->evaluate, err));
+    SPAR_TRY(spar_options_default(lora_options, &out->lora, err));
     SPAR_TRY(spar_options_default(arm_options, &defaults, err));
     SPAR_TRY(top_level(out->root, path, &top, err));
     SPAR_TRY(spar_options_from_json(top_options, out, top, path, err));
     SPAR_TRY(read_section(out->root, "data", data_options, &out->data, path, err));
     SPAR_TRY(read_section(out->root, "generate", spar_sampling_options, &out->sampling, path, err));
     SPAR_TRY(read_section(out->root, "evaluate", evaluate_options, &out->evaluate, path, err));
+    SPAR_TRY(read_section(out->root, "lora", lora_options, &out->lora, path, err));
     SPAR_TRY(read_section(out->root, "train", train_options, &defaults, path, err));
     SPAR_TRY(read_arms(out, &defaults, path, err));
     SPAR_TRY(check_data(out, path, err));

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/mem.h"
+#include "model/lora.h"
 #include "spar/generate.h"
 #include "spar/options.h"
 #include "train/loss.h"
@@ -72,6 +73,7 @@ typedef struct sp_recipe {
     sp_recipe_data data;
     spar_sampling sampling;
     sp_recipe_evaluate evaluate;
+    sp_lora_settings lora; /* rank 0: all weights are trained */
     sp_arm arms[SP_RECIPE_MAX_ARMS];
     int n_arms;
     json_t *root; /* owned: all strings point into it */

@@ -9,6 +9,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "base/str.h"
 #include "model/fingerprint.h"
 #include "play/problems.h"
@@ -152,16 +153,31 @@ done:
     return status;
 }
 
+/* Purpose of a random stream of a run: the adapter's first values. */
+enum { STREAM_LORA = 4 };
+
+/* The start model with the weights of a checkpoint, "" for its own. With an adapter a checkpoint is
+ * the adapter alone. */
 static spar_status load_model(sp_run *run, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool lora = run->recipe.lora.rank > 0;
     spar_model_options options = {.dtype = run->dtype,
                                   .threads = run->options->threads,
                                   .template_path = run->recipe.template_path,
                                   .template_text = run->recipe.template_text,
                                   .now = run->date,
                                   .sink = &run->sink};
+    options.adapter = lora && path[0] ? path : NULL;
     spar_model_free(run->model);
     run->model = NULL;
-    return spar_model_load(&run->model, path, &options, err);
+    SPAR_TRY(
+        spar_model_load(&run->model, lora || !path[0] ? run->model_path : path, &options, err));
+    if (lora && !path[0]) {
+        SPAR_TRY(sp_lora_attach(run->model, &run->recipe.lora,
+                                sp_rng_stream(run->seed, STREAM_LORA, 0, 0), err));
+    }
+done:
+    return status;
 }
 
 /* A run keeps the date it began on: resumed on another day, its prompts are the same. */
@@ -188,8 +204,8 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     SPAR_TRY(sp_mem_strdup(&run->model_path, model, strlen(model), err));
     SPAR_TRY(today(&run->date, err));
     run->dtype = o->dtype;
-    SPAR_TRY(load_model(run, model, err));
     run->seed = (uint64_t)(o->seed >= 0 ? o->seed : run->recipe.seed);
+    SPAR_TRY(load_model(run, "", err));
     run->controls = o->controls;
     SPAR_TRY(sp_rundb_open(&run->db, db_path, SP_RUNDB_CREATE, err));
     SPAR_TRY(sp_rundb_begin(run->db, err));
@@ -237,7 +253,9 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
     }
     SPAR_TRY(get_meta_int(run->db, "dtype", &value, err));
     run->dtype = run->options->dtype != SPAR_DTYPE_AUTO ? run->options->dtype : (spar_dtype)value;
-    SPAR_TRY(load_model(run, run->model_path, err));
+    SPAR_TRY(get_meta_int(run->db, "seed", &value, err));
+    run->seed = (uint64_t)value;
+    SPAR_TRY(load_model(run, "", err));
     SPAR_TRY(sp_rundb_get_meta(run->db, "model_fingerprint", &was, err));
     snprintf(now, sizeof now, "%016llx", (unsigned long long)sp_model_fingerprint(run->model));
     if (strcmp(was, now) != 0) {
@@ -245,8 +263,6 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
                            "%s: the run started from a model with fingerprint %s, this one has %s",
                            run->model_path, was, now));
     }
-    SPAR_TRY(get_meta_int(run->db, "seed", &value, err));
-    run->seed = (uint64_t)value;
     SPAR_TRY(get_meta_int(run->db, "controls", &value, err));
     run->controls = value != 0;
     SPAR_TRY(sp_problems_make(run, false, err));
@@ -401,7 +417,7 @@ spar_status sp_run_load_best(sp_run *run, sp_best *best, spar_error *err) {
     if (best->path[0]) {
         SPAR_TRY(sp_run_path(run, best->path, &path, err));
     }
-    SPAR_TRY(load_model(run, path ? path : run->model_path, err));
+    SPAR_TRY(load_model(run, path ? path : "", err));
     best->loaded = true;
 done:
     free(path);
@@ -460,7 +476,8 @@ spar_status sp_run_save_checkpoint(sp_run *run, int64_t stage, const char *path,
     SPAR_TRY(sp_run_path(run, path, &full, err));
     SPAR_TRY(sp_dir_make(parent, err));
     SPAR_TRY(sp_dir_remove(full, err));
-    SPAR_TRY(spar_model_save(run->model, full, err));
+    SPAR_TRY(run->recipe.lora.rank > 0 ? spar_model_save_adapter(run->model, full, err)
+                                       : spar_model_save(run->model, full, err));
     SPAR_TRY(record_checkpoint(run, stage, path, err));
 done:
     free(parent);

@@ -6,9 +6,14 @@
 
 #include "base/mem.h"
 
-/* Matrices decay, norm gains and biases do not. */
-static spar_status make_segments(const sp_params *p, sp_optimizer_segment **out, int64_t *n,
+/* Matrices decay, norm gains and biases do not. An adapter is all matrices: *out stays NULL, which
+ * is the whole array. */
+static spar_status make_segments(const spar_model *m, sp_optimizer_segment **out, int64_t *n,
                                  spar_error *err) {
+    const sp_params *p = &m->params;
+    if (m->lora) {
+        return SPAR_OK;
+    }
     void *memory;
     spar_status status = sp_mem_calloc(&memory, (size_t)p->n, sizeof **out, err);
     if (status != SPAR_OK) {
@@ -48,8 +53,8 @@ static spar_status make_optimizer(sp_trainer *t, spar_error *err) {
             }
         }
     }
-    SPAR_TRY(make_segments(&t->model->params, &segments, &n_segments, err));
-    SPAR_TRY(sp_optimizer_create(&t->optimizer, kind, params, t->model->params.total, segments,
+    SPAR_TRY(make_segments(t->model, &segments, &n_segments, err));
+    SPAR_TRY(sp_optimizer_create(&t->optimizer, kind, params, t->trainable.total, segments,
                                  n_segments, t->model->pool, err));
 done:
     free(segments);
@@ -66,7 +71,8 @@ spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
     t->model = model;
     t->options = *options;
     sp_batch_init(&t->batch);
-    SPAR_TRY(sp_mem_aligned(&memory, (size_t)model->params.total, sizeof *t->grads, err));
+    t->trainable = sp_model_trainable(model);
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)t->trainable.total, sizeof *t->grads, err));
     t->grads = memory;
     SPAR_TRY(make_optimizer(t, err));
     SPAR_TRY(sp_pass_create(&t->pass, model, true, err));
@@ -274,17 +280,17 @@ static spar_status update(sp_trainer *t, double lr, sp_step_stats *stats, spar_e
     sp_optimizer_stats counts = {0};
     spar_model *m = t->model;
     stats->lr = lr;
-    stats->grad_norm = sp_grad_norm(t->grads, m->params.total, m->pool);
+    stats->grad_norm = sp_grad_norm(t->grads, t->trainable.total, m->pool);
     if (!isfinite(stats->grad_norm)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "the gradient is not finite: the learning rate is too high or the "
                            "weights are damaged"));
     }
-    sp_optimizer_step(t->optimizer, m->weights, t->grads, lr,
+    sp_optimizer_step(t->optimizer, t->trainable.values, t->grads, lr,
                       sp_grad_clip(stats->grad_norm, t->options.max_grad_norm), m->pool, &counts);
     stats->changed_f32 = (double)counts.changed_f32 / (double)counts.n;
     stats->changed_bf16 = (double)counts.changed_bf16 / (double)counts.n;
-    SPAR_TRY(sp_model_prepare(m, true, err));
+    SPAR_TRY(sp_model_prepare_trainable(m, err));
 done:
     return status;
 }
@@ -296,7 +302,7 @@ spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
     step_totals totals;
     memset(stats, 0, sizeof *stats);
     SPAR_TRY(check_examples(examples, n, loss != NULL, &totals, err));
-    memset(t->grads, 0, (size_t)t->model->params.total * sizeof *t->grads);
+    memset(t->grads, 0, (size_t)t->trainable.total * sizeof *t->grads);
     for (size_t at = 0; at < n;) {
         const sp_example *e = examples + at;
         size_t take = next_micro_batch(t, e, n - at);

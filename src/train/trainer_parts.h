@@ -7,7 +7,8 @@
 struct sp_trainer {
     spar_model *model; /* borrowed */
     sp_trainer_options options;
-    float *grads; /* owned, flat like the weights */
+    sp_trainable trainable;
+    float *grads; /* owned, flat like what is trainable */
     sp_optimizer *optimizer;
     sp_pass *pass;
     sp_batch batch;

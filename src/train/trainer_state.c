@@ -13,13 +13,13 @@ spar_status sp_trainer_save(sp_trainer *t, const char *path, int64_t stage, int6
                             spar_error *err) {
     sp_tensor_entry entries[MAX_TENSORS];
     size_t n = 0;
-    int64_t total = t->model->params.total;
+    int64_t total = t->trainable.total;
     int64_t place[3] = {stage, step, sp_optimizer_steps(t->optimizer)};
     entries[n++] = (sp_tensor_entry){.name = "weights",
                                      .dtype = SP_F32,
                                      .n_dims = 1,
                                      .dims = {total},
-                                     .data = t->model->weights,
+                                     .data = t->trainable.values,
                                      .n_bytes = (size_t)total * sizeof(float)};
     for (int i = 0; i < sp_optimizer_state_count(t->optimizer); i++) {
         entries[n++] = (sp_tensor_entry){.name = sp_optimizer_state_name(t->optimizer, i),
@@ -69,16 +69,16 @@ spar_status sp_trainer_restore(sp_trainer *t, const char *path, spar_error *err)
     spar_status status = SPAR_OK;
     sp_safetensors *file = NULL;
     int64_t place[3];
-    size_t bytes = (size_t)t->model->params.total * sizeof(float);
+    size_t bytes = (size_t)t->trainable.total * sizeof(float);
     SPAR_TRY(sp_safetensors_open(&file, path, err));
-    SPAR_TRY(fetch(file, path, "weights", t->model->weights, bytes, err));
+    SPAR_TRY(fetch(file, path, "weights", t->trainable.values, bytes, err));
     for (int i = 0; i < sp_optimizer_state_count(t->optimizer); i++) {
         SPAR_TRY(fetch(file, path, sp_optimizer_state_name(t->optimizer, i),
                        sp_optimizer_state(t->optimizer, i), bytes, err));
     }
     SPAR_TRY(fetch(file, path, "place", place, sizeof place, err));
     sp_optimizer_set_steps(t->optimizer, place[2]);
-    SPAR_TRY(sp_model_prepare(t->model, true, err));
+    SPAR_TRY(sp_model_prepare_trainable(t->model, err));
 done:
     sp_safetensors_free(file);
     return status;

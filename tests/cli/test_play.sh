@@ -53,6 +53,23 @@ grep -q "the run began with" "$dir/again/log.txt" && fail "expected the dtype th
 run 0 play --run "$dir/again" --resume --dtype bf16
 grep -q "the run began with .*f32.* goes on with .*bf16" "$dir/again/log.txt" ||
     fail "expected another dtype to be named"
+# An adapter instead of the weights: it is kept apart and merged, and the two say the same.
+{ cat "$recipe"; printf '\nlora: {rank: 4, alpha: 8}\n'; } >"$dir/lora.yaml"
+run 0 play "$dir/lora.yaml" -m "$model" --run "$dir/lora" --dtype f32 --threads 1
+[ -e "$dir/lora/final/model.safetensors" ] || fail "expected the merged model"
+feed 0 '{"ids": [1, 403, 407, 261]}' score -m "$model"
+base=$(sed 's/.*"sum":\(.....\).*/\1/' "$dir/out")
+feed 0 '{"ids": [1, 403, 407, 261]}' score -m "$dir/lora/final"
+merged=$(sed 's/.*"sum":\(.....\).*/\1/' "$dir/out")
+feed 0 '{"ids": [1, 403, 407, 261]}' score -m "$model" --adapter "$dir/lora/adapter"
+adapted=$(sed 's/.*"sum":\(.....\).*/\1/' "$dir/out")
+[ "$merged" = "$adapted" ] || fail "merged: $merged, with the adapter: $adapted"
+[ "$merged" != "$base" ] || fail "expected an adapter that has learnt something"
+run 0 merge -m "$model" --adapter "$dir/lora/adapter" -o "$dir/merged"
+cmp -s "$dir/merged/model.safetensors" "$dir/lora/final/model.safetensors" ||
+    fail "expected spar merge to give the run's own merged model"
+run 2 merge -m "$model" --adapter "$dir/lora/adapter" -o "$dir/merged"
+run 0 play --run "$dir/lora" --resume
 cmp -s "$dir/whole/final/model.safetensors" "$folder/final/model.safetensors" ||
     fail "expected the same model from a run that was stopped"
 verdict

@@ -1,0 +1,193 @@
+#include "model/lora.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "model/engine.h"
+#include "model/lora_parts.h"
+
+/* The last part of a module's name in a checkpoint: what PEFT calls a target module. */
+static const struct {
+    const char *name;
+    sp_role role;
+} targets[] = {{"q_proj", SP_Q},       {"k_proj", SP_K},   {"v_proj", SP_V},      {"o_proj", SP_O},
+               {"gate_proj", SP_GATE}, {"up_proj", SP_UP}, {"down_proj", SP_DOWN}};
+enum { N_TARGETS = sizeof targets / sizeof targets[0] };
+
+const char *sp_lora_target_name(sp_role role) {
+    for (int i = 0; i < N_TARGETS; i++) {
+        if (targets[i].role == role) {
+            return targets[i].name;
+        }
+    }
+    return NULL;
+}
+
+static spar_status check_targets(const spar_option_list *names, spar_error *err) {
+    for (int i = 0; i < names->n; i++) {
+        bool known = strcmp(names->items[i], "all-linear") == 0;
+        for (int k = 0; k < N_TARGETS; k++) {
+            known |= strcmp(names->items[i], targets[k].name) == 0;
+        }
+        if (!known) {
+            return spar_fail(err, SPAR_INVALID,
+                             "target module %s: expected all-linear, q_proj, k_proj, v_proj, "
+                             "o_proj, gate_proj, up_proj or down_proj",
+                             names->items[i]);
+        }
+    }
+    return SPAR_OK;
+}
+
+static bool is_target(const spar_option_list *names, sp_role role) {
+    const char *name = sp_lora_target_name(role);
+    bool found = name && names->n == 0;
+    for (int i = 0; name && i < names->n; i++) {
+        found |= strcmp(names->items[i], name) == 0 || strcmp(names->items[i], "all-linear") == 0;
+    }
+    return found;
+}
+
+static int64_t padded(int64_t count) {
+    return (count + 15) / 16 * 16; /* every array starts on a 64-byte line */
+}
+
+spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, const bool *chosen,
+                           sp_lora **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    sp_lora *l = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *l, err));
+    l = memory;
+    l->settings = *settings;
+    l->settings.targets.n = 0;
+    l->scale = (float)(settings->alpha /
+                       (settings->rslora ? sqrt((double)settings->rank) : (double)settings->rank));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *l->items, err));
+    l->items = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *l->index, err));
+    l->index = memory;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        l->index[i] = -1;
+        if (!chosen[i]) {
+            continue;
+        }
+        sp_adapter *a = &l->items[l->n];
+        l->index[i] = (int16_t)l->n++;
+        a->of = p;
+        a->offset_a = l->total;
+        a->offset_b = a->offset_a + padded(settings->rank * p->cols);
+        l->total = a->offset_b + padded(p->rows * settings->rank);
+    }
+    if (l->n == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the adapter has no matrix to adapt", m->path));
+    }
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)l->total, sizeof *l->values, err));
+    l->values = memory;
+    memset(l->values, 0, (size_t)l->total * sizeof *l->values);
+    for (int i = 0; i < l->n; i++) {
+        sp_adapter *a = &l->items[i];
+        a->a =
+            (sp_weight){.data = l->values + a->offset_a, .out = settings->rank, .in = a->of->cols};
+        a->b =
+            (sp_weight){.data = l->values + a->offset_b, .out = a->of->rows, .in = settings->rank};
+    }
+    *out = l;
+    l = NULL;
+done:
+    sp_lora_free(m, l);
+    return status;
+}
+
+void sp_lora_free(spar_model *m, sp_lora *l) {
+    if (!l) {
+        return;
+    }
+    for (int i = 0; i < l->n; i++) {
+        m->backend->ops->weight_release(m->backend, &l->items[i].a);
+        m->backend->ops->weight_release(m->backend, &l->items[i].b);
+    }
+    free(l->items);
+    free(l->index);
+    free(l->values);
+    free(l);
+}
+
+void sp_lora_detach(spar_model *m) {
+    sp_lora_free(m, m->lora);
+    m->lora = NULL;
+}
+
+spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint64_t seed,
+                           spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool *chosen = NULL;
+    void *memory;
+    sp_lora *l = NULL;
+    SPAR_TRY(check_targets(&settings->targets, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
+    chosen = memory;
+    for (int i = 0; i < m->params.n; i++) {
+        chosen[i] = is_target(&settings->targets, m->params.items[i].role);
+    }
+    SPAR_TRY(sp_lora_create(m, settings, chosen, &l, err));
+    for (int i = 0; i < l->n; i++) {
+        const sp_adapter *a = &l->items[i];
+        const double bound = 1.0 / sqrt((double)a->of->cols);
+        for (int64_t k = 0; k < settings->rank * a->of->cols; k++) {
+            const double u = sp_rng_uniform(seed, (uint64_t)i, (uint64_t)k);
+            l->values[a->offset_a + k] = (float)(bound * (2.0 * u - 1.0));
+        }
+    }
+    sp_lora_detach(m);
+    m->lora = l;
+    SPAR_TRY(sp_lora_prepare(m, m->prepared_backward, err));
+done:
+    free(chosen);
+    return status;
+}
+
+spar_status sp_lora_prepare(spar_model *m, bool backward, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    for (int i = 0; m->lora && i < m->lora->n; i++) {
+        SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->lora->items[i].a, what, err));
+        SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->lora->items[i].b, what, err));
+    }
+done:
+    return status;
+}
+
+const sp_adapter *sp_lora_find(const spar_model *m, sp_role role, int layer) {
+    if (!m->lora) {
+        return NULL;
+    }
+    const sp_param *p = sp_params_get(&m->params, role, layer);
+    const int i = p ? m->lora->index[p - m->params.items] : -1;
+    return i < 0 ? NULL : &m->lora->items[i];
+}
+
+void sp_lora_merge(const spar_model *m, const sp_param *p, float *out) {
+    const float *w = m->weights + p->offset;
+    const int i = m->lora ? m->lora->index[p - m->params.items] : -1;
+    memcpy(out, w, (size_t)p->count * sizeof *out);
+    if (i < 0) {
+        return;
+    }
+    const sp_adapter *adapter = &m->lora->items[i];
+    const int64_t rank = m->lora->settings.rank;
+    const float *a = m->lora->values + adapter->offset_a;
+    const float *b = m->lora->values + adapter->offset_b;
+    for (int64_t r = 0; r < p->rows; r++) {
+        for (int64_t k = 0; k < rank; k++) {
+            const float factor = m->lora->scale * b[r * rank + k];
+            for (int64_t c = 0; c < p->cols; c++) {
+                out[r * p->cols + c] += factor * a[k * p->cols + c];
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+/* Low-rank adapters (LoRA, arXiv 2106.09685): the base stays as it is and each adapted matrix
+ * computes y = W x + s B (A x), with s = alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv
+ * 2312.03732). Only A and B are trained: one flat f32 array, like the weights of the model, to
+ * which gradients and optimiser states are parallel.
+ *
+ * An adapter belongs to its model. Where one is attached, passes go through it, training changes it
+ * alone, and saving the model writes the merged weights W + s B A.
+ */
+#ifndef SP_MODEL_LORA_H
+#define SP_MODEL_LORA_H
+
+#include "backend/backend.h"
+#include "model/params.h"
+#include "spar/model.h"
+#include "spar/options.h"
+
+typedef struct sp_lora_settings {
+    int64_t rank; /* 0: no adapter */
+    double alpha;
+    bool rslora;
+    spar_option_list targets; /* "q_proj", ...; none: all linear layers but the output projection */
+} sp_lora_settings;
+
+/* The pair of one matrix W [out,in]: A [rank,in], B [out,rank]. */
+typedef struct sp_adapter {
+    const sp_param *of;         /* the adapted parameter, borrowed from the model's table */
+    int64_t offset_a, offset_b; /* in the flat array, in elements */
+    sp_weight a, b;
+} sp_adapter;
+
+struct sp_lora {
+    sp_lora_settings settings; /* without targets: the items say what is adapted */
+    float scale;               /* s */
+    sp_adapter *items;         /* owned */
+    int n;
+    int16_t *index; /* owned: of a parameter's adapter by the parameter's index, or -1 */
+    float *values;  /* owned, [total] */
+    int64_t total;
+};
+
+/* Attach adapters that change nothing yet: A uniform in +-1/sqrt(in) (as PEFT begins), B zero. A
+ * pass made before does not see them. INVALID names an unknown target and the known ones. */
+spar_status sp_lora_attach(spar_model *model, const sp_lora_settings *settings, uint64_t seed,
+                           spar_error *err);
+void sp_lora_detach(spar_model *model); /* fine without one */
+/* Renew the backend's copies after values changed. */
+spar_status sp_lora_prepare(spar_model *model, bool backward, spar_error *err);
+/* The adapter of a role in a layer, or NULL. */
+const sp_adapter *sp_lora_find(const spar_model *model, sp_role role, int layer);
+/* out [p->count]: the weights of parameter p with its adapter merged in. */
+void sp_lora_merge(const spar_model *model, const sp_param *p, float *out);
+
+/* A folder as PEFT writes it: adapter_config.json and adapter_model.safetensors (F32). Written
+ * aside and renamed whole; dir must not exist. */
+spar_status sp_lora_save(const spar_model *model, const char *dir, spar_error *err);
+/* Attach what such a folder holds, in place of what is attached. */
+spar_status sp_lora_load(spar_model *model, const char *dir, spar_error *err);
+
+#endif

@@ -1,0 +1,272 @@
+/* Adapters as files: the folder that PEFT (Hugging Face) reads and writes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "io/safetensors.h"
+#include "model/engine.h"
+#include "model/lora_parts.h"
+#include "tensor/dtype.h"
+
+enum { NAME_MAX_LENGTH = 160 };
+
+/* "model.layers.0.self_attn.q_proj.weight" -> "base_model.model.model....q_proj.lora_A.weight" */
+static void tensor_name(const sp_param *p, char which, char *out) {
+    const size_t n = strlen(p->name) - strlen(".weight");
+    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_%c.weight", (int)n, p->name, which);
+}
+
+/* ---- writing ---- */
+
+static json_t *target_modules(const sp_lora *l) {
+    json_t *list = json_array();
+    for (sp_role role = 0; role < SP_ROLES; role++) {
+        bool used = false;
+        for (int i = 0; i < l->n; i++) {
+            used |= l->items[i].of->role == role;
+        }
+        if (used) {
+            json_array_append_new(list, json_string(sp_lora_target_name(role)));
+        }
+    }
+    return list;
+}
+
+/* The layers, where not all are adapted; null otherwise. */
+static json_t *adapted_layers(const spar_model *m) {
+    bool used[SP_MAX_LAYERS] = {false};
+    int n = 0;
+    for (int i = 0; i < m->lora->n; i++) {
+        const int layer = m->lora->items[i].of->layer;
+        n += !used[layer];
+        used[layer] = true;
+    }
+    if (n == m->config.layers) {
+        return json_null();
+    }
+    json_t *list = json_array();
+    for (int i = 0; i < m->config.layers; i++) {
+        if (used[i]) {
+            json_array_append_new(list, json_integer(i));
+        }
+    }
+    return list;
+}
+
+static spar_status write_config(const spar_model *m, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    const sp_lora_settings *s = &m->lora->settings;
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:n, s:{}, s:{}}",
+        "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "r",
+        (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", 0.0, "target_modules",
+        target_modules(m->lora), "layers_to_transform", adapted_layers(m), "bias", "none",
+        "use_rslora", s->rslora, "use_dora", 0, "fan_in_fan_out", 0, "inference_mode", 1,
+        "modules_to_save", "rank_pattern", "alpha_pattern");
+    if (!root) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", dir));
+    }
+    SPAR_TRY(sp_path_join(&path, dir, "adapter_config.json", err));
+    SPAR_TRY(sp_json_save(root, path, err));
+done:
+    free(path);
+    json_decref(root);
+    return status;
+}
+
+static sp_tensor_entry entry_of(const char *name, const sp_weight *w) {
+    return (sp_tensor_entry){.name = name,
+                             .dtype = SP_F32,
+                             .n_dims = 2,
+                             .dims = {w->out, w->in},
+                             .data = w->data,
+                             .n_bytes = (size_t)(w->out * w->in) * sizeof(float)};
+}
+
+static spar_status write_values(const sp_lora *l, const char *dir, spar_error *err) {
+    static const char *const metadata[] = {"format", "pt", NULL};
+    spar_status status = SPAR_OK;
+    sp_tensor_entry *entries = NULL;
+    char(*names)[NAME_MAX_LENGTH] = NULL;
+    char *path = NULL;
+    void *memory;
+    const size_t n = 2 * (size_t)l->n;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *entries, err));
+    entries = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *names, err));
+    names = memory;
+    for (int i = 0; i < l->n; i++) {
+        const sp_adapter *a = &l->items[i];
+        tensor_name(a->of, 'A', names[2 * i]);
+        tensor_name(a->of, 'B', names[2 * i + 1]);
+        entries[2 * i] = entry_of(names[2 * i], &a->a);
+        entries[2 * i + 1] = entry_of(names[2 * i + 1], &a->b);
+    }
+    SPAR_TRY(sp_path_join(&path, dir, "adapter_model.safetensors", err));
+    SPAR_TRY(sp_safetensors_write(path, entries, n, metadata, err));
+done:
+    free(path);
+    free(entries);
+    free(names);
+    return status;
+}
+
+static spar_status write_adapter(const void *context, const char *dir, spar_error *err) {
+    const spar_model *m = context;
+    spar_status status = SPAR_OK;
+    SPAR_TRY(write_config(m, dir, err));
+    SPAR_TRY(write_values(m->lora, dir, err));
+done:
+    return status;
+}
+
+spar_status sp_lora_save(const spar_model *m, const char *dir, spar_error *err) {
+    return sp_dir_write_whole(dir, write_adapter, m, err);
+}
+
+/* ---- reading ---- */
+
+static spar_status unsupported(const char *path, const char *key, const char *expected,
+                               spar_error *err) {
+    return spar_fail(err, SPAR_UNSUPPORTED, "%s: %s: expected %s, found another value", path, key,
+                     expected);
+}
+
+/* What would change the mathematics and is not known here is refused by its name. */
+static spar_status read_config(const char *path, sp_lora_settings *out, spar_error *err) {
+    static const char *const never[] = {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"};
+    static const char *const empty[] = {"rank_pattern", "alpha_pattern", "modules_to_save"};
+    spar_status status = SPAR_OK;
+    json_t *root = NULL;
+    const char *text;
+    bool flag;
+    memset(out, 0, sizeof *out);
+    SPAR_TRY(sp_json_load(&root, path, err));
+    SPAR_TRY(sp_json_get_string(root, "peft_type", &text, path, err));
+    if (strcmp(text, "LORA") != 0) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_UNSUPPORTED, "%s: peft_type: expected LORA, found %s", path, text));
+    }
+    SPAR_TRY(sp_json_get_string_or(root, "bias", "none", &text, path, err));
+    if (strcmp(text, "none") != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: bias: expected none, found %s", path, text));
+    }
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
+        SPAR_TRY(sp_json_get_bool_or(root, never[i], false, &flag, path, err));
+        if (flag) {
+            SPAR_TRY(unsupported(path, never[i], "false", err));
+        }
+    }
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
+        const json_t *value = json_object_get(root, empty[i]);
+        if (json_object_size(value) > 0 || json_array_size(value) > 0) {
+            SPAR_TRY(unsupported(path, empty[i], "nothing", err));
+        }
+    }
+    SPAR_TRY(sp_json_get_int(root, "r", 1, 1 << 16, &out->rank, path, err));
+    SPAR_TRY(sp_json_get_number(root, "lora_alpha", &out->alpha, path, err));
+    SPAR_TRY(sp_json_get_bool_or(root, "use_rslora", false, &out->rslora, path, err));
+done:
+    json_decref(root);
+    return status;
+}
+
+/* Which parameters the file adapts; a tensor that is none of theirs is refused. */
+static spar_status choose(const spar_model *m, const sp_safetensors *file, const char *path,
+                          bool *chosen, spar_error *err) {
+    size_t known = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH];
+        const sp_param *p = &m->params.items[i];
+        if (!sp_lora_target_name(p->role)) {
+            continue;
+        }
+        tensor_name(p, 'A', a);
+        tensor_name(p, 'B', b);
+        const bool has_a = sp_safetensors_find(file, a), has_b = sp_safetensors_find(file, b);
+        if (has_a != has_b) {
+            return spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, has_a ? b : a);
+        }
+        chosen[i] = has_a;
+        known += has_a ? 2 : 0;
+    }
+    for (size_t i = 0; known < sp_safetensors_count(file) && i < sp_safetensors_count(file); i++) {
+        const char *name = sp_safetensors_at(file, i)->name;
+        bool found = false;
+        for (int k = 0; k < m->params.n && !found; k++) {
+            char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH];
+            if (chosen[k]) {
+                tensor_name(&m->params.items[k], 'A', a);
+                tensor_name(&m->params.items[k], 'B', b);
+                found = strcmp(name, a) == 0 || strcmp(name, b) == 0;
+            }
+        }
+        if (!found) {
+            return spar_fail(err, SPAR_UNSUPPORTED,
+                             "%s: tensor %s: expected an adapter of one of the model's linear "
+                             "layers",
+                             path, name);
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status read_tensor(const sp_safetensors *file, const char *path, const sp_param *p,
+                               char which, const sp_weight *w, float *to, spar_error *err) {
+    char name[NAME_MAX_LENGTH];
+    tensor_name(p, which, name);
+    const sp_tensor_entry *e = sp_safetensors_find(file, name);
+    if (e->n_dims != 2 || e->dims[0] != w->out || e->dims[1] != w->in) {
+        return spar_fail(err, SPAR_MISMATCH,
+                         "%s: tensor %s: expected shape [%lld, %lld], found %s[%lld, %lld]", path,
+                         name, (long long)w->out, (long long)w->in,
+                         e->n_dims == 2 ? "" : "another number of sizes, ", (long long)e->dims[0],
+                         (long long)(e->n_dims > 1 ? e->dims[1] : 0));
+    }
+    const sp_dtype_info *type = sp_dtype_info_of(e->dtype);
+    if (!type->to_f32) {
+        return spar_fail(err, SPAR_UNSUPPORTED, "%s: tensor %s: expected floats, found %s", path,
+                         name, type->name);
+    }
+    type->to_f32(e->data, to, w->out * w->in);
+    return SPAR_OK;
+}
+
+spar_status sp_lora_load(spar_model *m, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *config = NULL, *path = NULL;
+    sp_safetensors *file = NULL;
+    sp_lora *l = NULL;
+    bool *chosen = NULL;
+    void *memory;
+    sp_lora_settings settings;
+    SPAR_TRY(sp_path_join(&config, dir, "adapter_config.json", err));
+    SPAR_TRY(read_config(config, &settings, err));
+    SPAR_TRY(sp_path_join(&path, dir, "adapter_model.safetensors", err));
+    SPAR_TRY(sp_safetensors_open(&file, path, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
+    chosen = memory;
+    SPAR_TRY(choose(m, file, path, chosen, err));
+    SPAR_TRY(sp_lora_create(m, &settings, chosen, &l, err));
+    for (int i = 0; i < l->n; i++) {
+        const sp_adapter *a = &l->items[i];
+        SPAR_TRY(read_tensor(file, path, a->of, 'A', &a->a, l->values + a->offset_a, err));
+        SPAR_TRY(read_tensor(file, path, a->of, 'B', &a->b, l->values + a->offset_b, err));
+    }
+    sp_lora_detach(m);
+    m->lora = l;
+    l = NULL;
+    SPAR_TRY(sp_lora_prepare(m, m->prepared_backward, err));
+done:
+    sp_lora_free(m, l);
+    sp_safetensors_free(file);
+    free(chosen);
+    free(config);
+    free(path);
+    return status;
+}

@@ -1,0 +1,335 @@
+/* Adapters: what passes compute through them is what the merged weights compute, forward and
+ * backward; files as PEFT has them; what is refused. On a small random model of our own. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "base/rng.h"
+#include "io/safetensors.h"
+#include "model/engine.h"
+#include "model/lora.h"
+#include "model/model_create.h"
+#include "support.h"
+
+enum { TOKENS = 29, SCORED = TOKENS - 1 };
+
+static const char config_text[] =
+    "{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 48, "
+    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+    "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
+    "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}";
+
+static char folder[TEST_PATH_MAX];
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+static spar_model *make_model(spar_dtype dtype) {
+    spar_error err;
+    json_t *root;
+    sp_config config;
+    spar_model *m;
+    const spar_model_options options = {.dtype = dtype, .threads = 2};
+    check(sp_json_parse(&root, config_text, strlen(config_text), "config", &err), &err);
+    check(sp_config_from_json(&config, root, "config", &err), &err);
+    json_decref(root);
+    check(sp_model_create(&m, &config, "random", &options, &err), &err);
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        for (int64_t k = 0; k < p->count; k++) {
+            const double u = sp_rng_uniform(5, (uint64_t)i, (uint64_t)k) - 0.5;
+            m->weights[p->offset + k] = (float)(p->cols ? 0.4 * u : 1 + 0.2 * u);
+        }
+    }
+    check(sp_model_prepare(m, true, &err), &err);
+    return m;
+}
+
+static sp_lora_settings settings(int64_t rank, bool rslora) {
+    return (sp_lora_settings){.rank = rank, .alpha = 12, .rslora = rslora};
+}
+
+/* Both halves random: an adapter that has learnt something. */
+static void attach_random(spar_model *m, const sp_lora_settings *s) {
+    spar_error err;
+    check(sp_lora_attach(m, s, 9, &err), &err);
+    for (int i = 0; i < m->lora->n; i++) {
+        const sp_adapter *a = &m->lora->items[i];
+        for (int64_t k = 0; k < a->of->rows * s->rank; k++) {
+            m->lora->values[a->offset_b + k] =
+                (float)(0.1 * (sp_rng_uniform(3, (uint64_t)i, (uint64_t)k) - 0.5));
+        }
+    }
+    check(sp_lora_prepare(m, true, &err), &err);
+}
+
+/* Put the merged weights in the place of the model's own and drop the adapter. */
+static void merge(spar_model *m) {
+    spar_error err;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        float *merged = malloc((size_t)p->count * sizeof *merged);
+        assert_non_null(merged);
+        sp_lora_merge(m, p, merged);
+        memcpy(m->weights + p->offset, merged, (size_t)p->count * sizeof *merged);
+        free(merged);
+    }
+    sp_lora_detach(m);
+    check(sp_model_prepare(m, true, &err), &err);
+}
+
+/* Log-probs of a fixed row, and, where wanted, the gradient of a fixed mixture of them. */
+static void run(spar_model *m, float *logp, float *grads) {
+    spar_error err;
+    sp_batch b;
+    sp_pass *pass;
+    int segment;
+    int32_t ids[TOKENS];
+    float c[SCORED];
+    for (int i = 0; i < TOKENS; i++) {
+        ids[i] = (int32_t)sp_rng_below(1, 2, (uint64_t)i, 97);
+    }
+    for (int i = 0; i < SCORED; i++) {
+        c[i] = 0.3F - 0.05F * (float)(i % 9);
+    }
+    sp_batch_init(&b);
+    check(sp_batch_add(&b, -1, ids, TOKENS, &segment, &err), &err);
+    check(sp_batch_score(&b, segment, 1, NULL, &err), &err);
+    check(sp_pass_create(&pass, m, grads != NULL, &err), &err);
+    check(sp_pass_forward(pass, &b, NULL, &err), &err);
+    check(sp_pass_logp(pass, &b, logp, &err), &err);
+    if (grads) {
+        memset(grads, 0, (size_t)sp_model_trainable(m).total * sizeof *grads);
+        check(sp_pass_backward(pass, &b, c, grads, &err), &err);
+    }
+    sp_pass_free(pass);
+    sp_batch_release(&b);
+}
+
+static void test_fresh_changes_nothing(void **state) {
+    (void)state;
+    spar_error err;
+    float before[SCORED], after[SCORED];
+    const sp_lora_settings s = settings(4, false);
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    run(m, before, NULL);
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    assert_int_equal(m->lora->n, 14);
+    run(m, after, NULL);
+    assert_memory_equal(before, after, sizeof before);
+    spar_model_free(m);
+}
+
+static void near_all(const char *what, const float *got, const float *want, int64_t n,
+                     double tolerance) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs((double)want[i]));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * largest)) {
+            fail_msg("%s: element %d: expected %.7g, found %.7g (largest %.3g)", what, (int)i,
+                     (double)want[i], (double)got[i], largest);
+        }
+    }
+}
+
+/* With dW the gradient of the merged weight: dA = s B^T dW, dB = s dW A^T. */
+static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw, float *da,
+                         float *db) {
+    const int64_t rank = l->settings.rank, rows = a->of->rows, cols = a->of->cols;
+    for (int64_t k = 0; k < rank; k++) {
+        for (int64_t j = 0; j < cols; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < rows; i++) {
+                sum += (double)l->values[a->offset_b + i * rank + k] * (double)dw[i * cols + j];
+            }
+            da[k * cols + j] = (float)((double)l->scale * sum);
+        }
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t k = 0; k < rank; k++) {
+            double sum = 0;
+            for (int64_t j = 0; j < cols; j++) {
+                sum += (double)dw[i * cols + j] * (double)l->values[a->offset_a + k * cols + j];
+            }
+            db[i * rank + k] = (float)((double)l->scale * sum);
+        }
+    }
+}
+
+static void compare_with_merged(int64_t rank, bool rslora, spar_dtype dtype, double tolerance) {
+    float logp[SCORED], merged_logp[SCORED];
+    const sp_lora_settings s = settings(rank, rslora);
+    spar_model *m = make_model(dtype), *merged = make_model(dtype);
+    attach_random(m, &s);
+    attach_random(merged, &s);
+    merge(merged);
+    float *grads = calloc((size_t)m->lora->total, sizeof *grads);
+    float *full = calloc((size_t)merged->params.total, sizeof *full);
+    assert_true(grads && full);
+    run(m, logp, grads);
+    run(merged, merged_logp, full);
+    near_all("log-probs", logp, merged_logp, SCORED, tolerance);
+    for (int i = 0; i < m->lora->n; i++) {
+        const sp_adapter *a = &m->lora->items[i];
+        const int64_t na = rank * a->of->cols, nb = rank * a->of->rows;
+        float *da = malloc((size_t)na * sizeof *da), *db = malloc((size_t)nb * sizeof *db);
+        assert_true(da && db);
+        expect_grads(m->lora, a, full + a->of->offset, da, db);
+        near_all(a->of->name, grads + a->offset_a, da, na, 10 * tolerance);
+        near_all(a->of->name, grads + a->offset_b, db, nb, 10 * tolerance);
+        free(da);
+        free(db);
+    }
+    free(grads);
+    free(full);
+    spar_model_free(m);
+    spar_model_free(merged);
+}
+
+static void test_merged(void **state) {
+    (void)state;
+    compare_with_merged(1, false, SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(4, false, SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(7, true, SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(16, false, SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(8, false, SPAR_DTYPE_BF16, 2e-2);
+}
+
+static void test_scale(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    sp_lora_settings s = settings(9, false);
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    assert_true(fabsf(m->lora->scale - 12.0F / 9.0F) < 1e-6F);
+    s.rslora = true;
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    assert_true(fabsf(m->lora->scale - 4.0F) < 1e-6F);
+    spar_model_free(m);
+}
+
+static void test_targets(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    sp_lora_settings s = settings(2, false);
+    s.targets.n = 2;
+    s.targets.items[0] = "q_proj";
+    s.targets.items[1] = "v_proj";
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    assert_int_equal(m->lora->n, 4);
+    assert_non_null(sp_lora_find(m, SP_Q, 1));
+    assert_null(sp_lora_find(m, SP_K, 1));
+    s.targets.items[1] = "w_proj";
+    assert_int_equal(sp_lora_attach(m, &s, 1, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "target module w_proj: expected all-linear, q_proj"));
+    assert_int_equal(m->lora->n, 4); /* what was attached stays */
+    spar_model_free(m);
+}
+
+static void test_files(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX];
+    sp_safetensors *tensors;
+    json_t *config;
+    spar_model *m = make_model(SPAR_DTYPE_F32), *other = make_model(SPAR_DTYPE_F32);
+    sp_lora_settings s = settings(3, true);
+    attach_random(m, &s);
+    test_path(dir, folder, "adapter");
+    check(spar_model_save_adapter(m, dir, &err), &err);
+    assert_int_equal(spar_model_save_adapter(m, dir, &err), SPAR_INVALID); /* there already */
+    check(sp_json_load(&config, test_path(file, dir, "adapter_config.json"), &err), &err);
+    assert_string_equal(json_string_value(json_object_get(config, "peft_type")), "LORA");
+    assert_int_equal(json_integer_value(json_object_get(config, "r")), 3);
+    assert_int_equal(json_array_size(json_object_get(config, "target_modules")), 7);
+    assert_true(json_is_true(json_object_get(config, "use_rslora")));
+    json_decref(config);
+    check(sp_safetensors_open(&tensors, test_path(file, dir, "adapter_model.safetensors"), &err),
+          &err);
+    assert_int_equal(sp_safetensors_count(tensors), 28);
+    const sp_tensor_entry *e =
+        sp_safetensors_find(tensors, "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight");
+    assert_non_null(e);
+    assert_int_equal(e->dims[0], 48);
+    assert_int_equal(e->dims[1], 3);
+    sp_safetensors_free(tensors);
+    check(sp_lora_load(other, dir, &err), &err);
+    assert_int_equal(other->lora->total, m->lora->total);
+    assert_memory_equal(other->lora->values, m->lora->values,
+                        (size_t)m->lora->total * sizeof(float));
+    assert_true(other->lora->scale == m->lora->scale);
+    sp_lora_detach(other);
+    assert_int_equal(spar_model_save_adapter(other, dir, &err), SPAR_INVALID); /* has none */
+    spar_model_free(m);
+    spar_model_free(other);
+}
+
+/* adapter_config.json with `from` replaced by `to` is refused with `message`. */
+static void refuse(spar_model *m, const char *dir, const char *from, const char *to,
+                   spar_status status, const char *message) {
+    spar_error err;
+    char file[TEST_PATH_MAX], changed[8192];
+    char *text;
+    size_t n;
+    test_path(file, dir, "adapter_config.json");
+    check(sp_file_read(file, 1 << 16, &text, &n, &err), &err);
+    char *at = strstr(text, from);
+    assert_non_null(at);
+    const int length = snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, to,
+                                at + strlen(from));
+    check(sp_file_write(file, changed, (size_t)length, &err), &err);
+    const spar_status got = sp_lora_load(m, dir, &err);
+    if (got != status || !strstr(err.message, message)) {
+        fail_msg("%s: expected \"%s\", found %d: %s", to, message, (int)got, err.message);
+    }
+    check(sp_file_write(file, text, n, &err), &err);
+    free(text);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[TEST_PATH_MAX];
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    sp_lora_settings s = settings(3, false);
+    attach_random(m, &s);
+    test_path(dir, folder, "refused");
+    check(spar_model_save_adapter(m, dir, &err), &err);
+    refuse(m, dir, "\"LORA\"", "\"LOHA\"", SPAR_UNSUPPORTED, "peft_type: expected LORA");
+    refuse(m, dir, "\"use_dora\": false", "\"use_dora\": true", SPAR_UNSUPPORTED, "use_dora");
+    refuse(m, dir, "\"bias\": \"none\"", "\"bias\": \"all\"", SPAR_UNSUPPORTED, "bias: expected");
+    refuse(m, dir, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 8}", SPAR_UNSUPPORTED,
+           "rank_pattern");
+    refuse(m, dir, "\"r\": 3", "\"r\": 0", SPAR_FORMAT, "r: expected");
+    refuse(m, dir, "\"r\": 3", "\"r\": 4", SPAR_MISMATCH, "expected shape [4, 48], found [3, 48]");
+    check(sp_lora_load(m, dir, &err), &err);
+    spar_model_free(m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fresh_changes_nothing),
+        cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_scale),
+        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_refused),
+    };
+    test_temp_dir(folder);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sp_dir_remove(folder, NULL);
+    return failed;
+}
