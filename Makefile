@@ -39,13 +39,15 @@ test: build model
 test-full: build model
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
-bench: build
+bench: build model
 	./build/spar bench
 
 format:
+	@tools/install_deps clang-format
 	clang-format -i $(SOURCES)
 
 lint: build
+	@tools/install_deps clang-format clang-tidy
 	clang-format --dry-run -Werror $(SOURCES)
 	sh tests/check_arrows.sh .
 	clang-tidy -p build --quiet $$(find src -name '*.c' ! -name '*_simd.c')

@@ -73,9 +73,9 @@ SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct j
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
 
-/* Write the model as a complete Hugging Face folder, an attached adapter merged in: config, generation config, safetensors (f32,
- * sharded above 5 GB), tokenizer and chat template. Written aside and renamed whole; dir must not
- * exist. */
+/* Write the model as a complete Hugging Face folder, an attached adapter merged in: config,
+ * generation config, safetensors (f32, sharded above 5 GB), tokenizer and chat template. Written
+ * aside and renamed whole; dir must not exist. */
 SPAR_API spar_status spar_model_save(spar_model *model, const char *dir, spar_error *err);
 
 /* Write the attached adapter alone, as a folder in PEFT's layout; INVALID where there is none. */
