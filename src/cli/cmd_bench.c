@@ -18,7 +18,7 @@ static const spar_option bench_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, BENCH(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file; the quick-start model unless given"},
     {"work", 0, SPAR_OPTION_LIST, BENCH(works), NULL, 0, 0, NULL, "NAME",
-     "train, rollout, prefill, single; all unless given"},
+     "train, rollout, prefill, single (these unless given), or lora"},
     {"dtype", 0, SPAR_OPTION_LIST, BENCH(dtypes), NULL, 0, 0, NULL, "TYPE",
      "f32, bf16; both unless given"},
     {"threads", 'j', SPAR_OPTION_INT, BENCH(threads), "0", 0, 1024, NULL, "N",

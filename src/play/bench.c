@@ -12,6 +12,7 @@
 #include "backend/probe.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/lora.h"
 #include "spar/generate.h"
 #include "train/trainer.h"
 
@@ -54,12 +55,13 @@ typedef struct bench_state {
     sp_trainer *trainer;
 } bench_state;
 
-/* A full fine-tuning step with AdamW on 4 packed sequences of 256 tokens, all scored. */
-static spar_status work_train(bench_state *s, double *tokens, spar_error *err) {
-    enum { SEQUENCES = 4, LENGTH = 256 };
+enum { MAX_SEQUENCES = 4, LENGTH = 256 };
+
+/* A step with AdamW on packed sequences of 256 tokens, all scored. */
+static spar_status train_step(bench_state *s, int sequences, double *tokens, spar_error *err) {
     spar_status status = SPAR_OK;
-    int32_t ids[SEQUENCES][LENGTH];
-    sp_example examples[SEQUENCES];
+    int32_t ids[MAX_SEQUENCES][LENGTH];
+    sp_example examples[MAX_SEQUENCES];
     sp_step_stats stats;
     if (!s->trainer) {
         sp_trainer_options options = {.optimizer = "adamw",
@@ -68,16 +70,35 @@ static spar_status work_train(bench_state *s, double *tokens, spar_error *err) {
                                       .eps = 1e-8,
                                       .alpha = 0.99,
                                       .max_grad_norm = 1,
-                                      .max_tokens = SEQUENCES * LENGTH};
+                                      .max_tokens = MAX_SEQUENCES * LENGTH};
         SPAR_TRY(sp_trainer_create(&s->trainer, s->model, &options, err));
     }
-    for (int i = 0; i < SEQUENCES; i++) {
+    for (int i = 0; i < sequences; i++) {
         random_ids(s->model, (uint64_t)i, ids[i], LENGTH);
         examples[i] = (sp_example){
             .prompt = ids[i], .n_prompt = 1, .chosen = ids[i] + 1, .n_chosen = LENGTH - 1};
     }
-    SPAR_TRY(sp_trainer_step(s->trainer, examples, SEQUENCES, NULL, NULL, 1e-6, &stats, err));
+    SPAR_TRY(
+        sp_trainer_step(s->trainer, examples, (size_t)sequences, NULL, NULL, 1e-6, &stats, err));
     *tokens = (double)stats.tokens;
+done:
+    return status;
+}
+
+/* Full fine-tuning on 4 sequences. */
+static spar_status work_train(bench_state *s, double *tokens, spar_error *err) {
+    return train_step(s, 4, tokens, err);
+}
+
+/* An adapter of rank 16 on all linear layers, on one sequence: of the 6 operations a parameter the
+ * two of the weights' gradients are saved. */
+static spar_status work_lora(bench_state *s, double *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_lora_settings settings = {.rank = 16, .alpha = 16};
+    if (!s->trainer) {
+        SPAR_TRY(sp_lora_attach(s->model, &settings, 1, err));
+    }
+    SPAR_TRY(train_step(s, 1, tokens, err));
 done:
     return status;
 }
@@ -123,10 +144,12 @@ static const struct work {
     const char *name;
     spar_status (*run)(bench_state *s, double *tokens, spar_error *err);
     double flops_a_parameter; /* 0: bound by memory bandwidth */
-} works[] = {{"train", work_train, 6},
-             {"rollout", work_rollout, 2},
-             {"prefill", work_prefill, 2},
-             {"single", work_single, 0}};
+    bool named_only;          /* not part of a default run */
+} works[] = {{"train", work_train, 6, false},
+             {"rollout", work_rollout, 2, false},
+             {"prefill", work_prefill, 2, false},
+             {"single", work_single, 0, false},
+             {"lora", work_lora, 4, true}};
 enum { N_WORKS = sizeof works / sizeof works[0] };
 
 static spar_status measure(const spar_bench_options *o, const struct work *work, spar_dtype dtype,
@@ -255,7 +278,8 @@ static spar_status measure_rows(const spar_bench_options *o, row *rows, int *n, 
     for (int d = 0; d < N_DTYPES; d++) {
         for (int w = 0; w < N_WORKS; w++) {
             row *r = &rows[*n];
-            if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name)) {
+            if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name) ||
+                (works[w].named_only && o->works.n == 0)) {
                 continue;
             }
             *r = (row){.work = &works[w], .dtype = d};
