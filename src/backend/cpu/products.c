@@ -8,6 +8,7 @@
 
 enum {
     TILE = 192,      /* of a dimension whose operand may be copied: a block stays in the cache */
+    ENOUGH = 8,      /* tiles, where the sizes give so many */
     TILE_LONG = 512, /* of the other dimension */
     FEW_ROWS = 32,   /* up to which y^T = W x^T is faster than y = x W^T */
     CROWDED = 256,   /* rows a multiple of this many floats apart crowd a few sets of the cache */
@@ -110,6 +111,22 @@ static void product_tile(void *context, int task, int worker) {
     }
 }
 
+static int64_t tiles_of(const product *p) {
+    return ceil_div(p->g.M, p->tile_m) * ceil_div(p->g.N, p->tile_n);
+}
+
+/* Fewer tiles than a few a thread leave threads waiting: cut N finer, then M. */
+static void cut_finer(product *p) {
+    static const int64_t finer[] = {96, 64, 32};
+    enum { STEPS_N = 2, STEPS_M = 3 };
+    for (int i = 0; i < STEPS_N && tiles_of(p) < ENOUGH; i++) {
+        p->tile_n = finer[i];
+    }
+    for (int i = 0; i < STEPS_M && tiles_of(p) < ENOUGH; i++) {
+        p->tile_m = finer[i];
+    }
+}
+
 /* How to cut, by the sizes alone. */
 static void plan_product(product *p) {
     const sp_sgemm *g = &p->g;
@@ -119,6 +136,9 @@ static void plan_product(product *p) {
     /* A copy is worth more the longer the other side of its tile is. */
     p->tile_m = p->copy_b && !p->copy_a ? TILE_LONG : TILE;
     p->tile_n = p->copy_a && !p->copy_b ? TILE_LONG : TILE;
+    if (!p->copy_a && !p->copy_b) {
+        cut_finer(p);
+    }
     p->tiles_n = ceil_div(g->N, p->tile_n);
     p->space_floats = 0;
     if (p->swap) {
