@@ -59,6 +59,13 @@ typedef struct sp_attention {
     const sp_segment *segments; /* borrowed */
 } sp_attention;
 
+/* Dropout (of an adapter's input): element i is dropped when the word of (seed, stream, i) falls
+ * into share p, and divided by 1 - p otherwise: the same mask wherever it is asked for. */
+typedef struct sp_dropout {
+    float p; /* 0 <= p < 1 */
+    uint64_t seed, stream;
+} sp_dropout;
+
 typedef struct sp_backend sp_backend;
 
 typedef struct sp_ops {
@@ -140,6 +147,10 @@ typedef struct sp_ops {
                    float *y);
     void (*scatter_add)(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
                         int64_t H, float *dx);
+
+    /* operand y [n] = dropped operand x; and f32 y += dropped x. */
+    void (*dropout)(sp_backend *be, const void *x, int64_t n, const sp_dropout *d, void *y);
+    void (*dropout_add)(sp_backend *be, const float *x, int64_t n, const sp_dropout *d, float *y);
 
     /* Sum of exp((x[i] - max) scale) over n values. Neither threads nor scratch: for tasks that run
      * in the pool themselves (sampling). */

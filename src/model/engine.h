@@ -83,6 +83,9 @@ void sp_pass_free(sp_pass *pass);
 /* Bytes that a pass over T rows with R scored tokens holds. */
 size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R);
 
+/* Dropout of the adapter's inputs, where it has a rate, in the forward and backward passes from now
+ * on: the mask is a function of the seed. Off at first; a training pass has it on request. */
+void sp_pass_dropout(sp_pass *pass, bool on, uint64_t seed);
 /* Run the layers over the batch. With a cache, new keys and values are stored there and attention
  * reads it; without, the batch's own rows are the keys. */
 spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *cache,

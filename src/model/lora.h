@@ -18,6 +18,7 @@ typedef struct sp_lora_settings {
     int64_t rank; /* 0: no adapter */
     double alpha;
     bool rslora;
+    double dropout;           /* of A's input, in training: 0 <= dropout < 1 */
     spar_option_list targets; /* "q_proj", ...; none: all linear layers but the output projection */
 } sp_lora_settings;
 

@@ -64,7 +64,7 @@ static spar_status write_config(const spar_model *m, const char *dir, spar_error
     json_t *root = json_pack(
         "{s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:n, s:{}, s:{}}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "r",
-        (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", 0.0, "target_modules",
+        (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", s->dropout, "target_modules",
         target_modules(m->lora), "layers_to_transform", adapted_layers(m), "bias", "none",
         "use_rslora", s->rslora, "use_dora", 0, "fan_in_fan_out", 0, "inference_mode", 1,
         "modules_to_save", "rank_pattern", "alpha_pattern");
@@ -171,6 +171,12 @@ static spar_status read_config(const char *path, sp_lora_settings *out, spar_err
     SPAR_TRY(sp_json_get_int(root, "r", 1, 1 << 16, &out->rank, path, err));
     SPAR_TRY(sp_json_get_number(root, "lora_alpha", &out->alpha, path, err));
     SPAR_TRY(sp_json_get_bool_or(root, "use_rslora", false, &out->rslora, path, err));
+    SPAR_TRY(sp_json_get_number_or(root, "lora_dropout", 0, &out->dropout, path, err));
+    if (!(out->dropout >= 0 && out->dropout < 1)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: lora_dropout: expected 0 or more and less than 1, found %g", path,
+                           out->dropout));
+    }
 done:
     json_decref(root);
     return status;

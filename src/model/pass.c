@@ -33,6 +33,10 @@ struct sp_pass {
     float *rows_rstd, *head_lse; /* [R] */
     float *low;                  /* [T,rank]: between the two products of an adapter */
     void *low_operand;           /* operand [T,rank] */
+    bool dropping;               /* dropout of the adapters' inputs, by dropout_seed */
+    uint64_t dropout_seed;
+    void *dropped; /* operand [T, max(H, Hq, F)]: an adapter's input */
+    float *low_dx; /* the same size: its gradient */
     /* backward only */
     float *dx;         /* [T,H] */
     float *dwide;      /* [T, max(F, Hq)] */
@@ -118,6 +122,10 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     const int64_t rank = m->lora ? m->lora->settings.rank : 0;
     pass->low = place_f32(&p, T * rank);
     pass->low_operand = place(&p, T * rank, operand);
+    const bool drops = pass->train && m->lora && m->lora->settings.dropout > 0;
+    const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
+    pass->dropped = place(&p, T * widest, operand);
+    pass->low_dx = place_f32(&p, T * widest);
     if (pass->train) {
         pass->dx = place_f32(&p, T * s.H);
         pass->dwide = place_f32(&p, T * max64(s.F, s.Hq));
@@ -162,6 +170,12 @@ size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R) 
     layer_acts layers[SP_MAX_LAYERS];
     sp_pass pass = {.train = train, .layers = layers};
     return place_all(&pass, model, NULL, T, R);
+}
+
+void sp_pass_dropout(sp_pass *pass, bool on, uint64_t seed) {
+    const sp_lora *l = pass->model->lora;
+    pass->dropping = on && pass->train && l && l->settings.dropout > 0;
+    pass->dropout_seed = seed;
 }
 
 /* Make room for T rows and R scored rows; what the pass held is lost. */
@@ -225,11 +239,24 @@ static void scale_low(sp_pass *pass, int64_t T) {
     pass->model->backend->ops->to_operand(pass->model->backend, pass->low, n, pass->low_operand);
 }
 
-/* u = s x A^T, as an operand. */
+static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
+    const sp_lora *l = pass->model->lora;
+    return (sp_dropout){.p = (float)l->settings.dropout,
+                        .seed = pass->dropout_seed,
+                        .stream = (uint64_t)(a - l->items)};
+}
+
+/* u = s x A^T, as an operand. *input is the x that A saw: after dropout, where that is on. */
 static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
-                               spar_error *err) {
+                               const void **input, spar_error *err) {
     sp_backend *be = pass->model->backend;
-    const spar_status status = be->ops->linear(be, &a->a, NULL, x, T, pass->low, false, err);
+    *input = x;
+    if (pass->dropping) {
+        const sp_dropout d = dropout_of(pass, a);
+        be->ops->dropout(be, x, T * a->of->cols, &d, pass->dropped);
+        *input = pass->dropped;
+    }
+    const spar_status status = be->ops->linear(be, &a->a, NULL, *input, T, pass->low, false, err);
     if (status == SPAR_OK) {
         scale_low(pass, T);
     }
@@ -246,7 +273,8 @@ static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, 
     SPAR_TRY(m->backend->ops->linear(m->backend, sp_model_matrix(m, role, layer), b, x, T, y,
                                      accumulate, err));
     if (adapter) {
-        SPAR_TRY(adapter_low(pass, adapter, x, T, err));
+        const void *input;
+        SPAR_TRY(adapter_low(pass, adapter, x, T, &input, err));
         SPAR_TRY(m->backend->ops->linear(m->backend, &adapter->b, NULL, pass->low_operand, T, y,
                                          true, err));
     }
@@ -393,14 +421,22 @@ static spar_status adapter_backward(sp_pass *pass, const sp_adapter *a, const vo
     spar_status status = SPAR_OK;
     sp_backend *be = pass->model->backend;
     const int64_t rank = pass->model->lora->settings.rank;
-    SPAR_TRY(adapter_low(pass, a, x, T, err)); /* computed again: it is small, keeping it is not */
+    const void *input;
+    /* computed again: it is small, keeping it is not */
+    SPAR_TRY(adapter_low(pass, a, x, T, &input, err));
     SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low_operand, T,
                                 grads + a->offset_b, NULL, err));
     SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->low, false, err));
     scale_low(pass, T);
-    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, pass->low_operand, x, T, grads + a->offset_a,
-                                NULL, err));
-    SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, dx, true, err));
+    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, pass->low_operand, input, T,
+                                grads + a->offset_a, NULL, err));
+    if (pass->dropping) {
+        const sp_dropout d = dropout_of(pass, a);
+        SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, pass->low_dx, false, err));
+        be->ops->dropout_add(be, pass->low_dx, T * a->of->cols, &d, dx);
+    } else {
+        SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, dx, true, err));
+    }
 done:
     return status;
 }

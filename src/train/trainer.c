@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 
 /* Matrices decay, norm gains and biases do not. An adapter is all matrices: *out stays NULL, which
  * is the whole array. */
@@ -306,6 +307,9 @@ spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
     for (size_t at = 0; at < n;) {
         const sp_example *e = examples + at;
         size_t take = next_micro_batch(t, e, n - at);
+        sp_pass_dropout(t->pass, true,
+                        sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
+                                      (uint64_t)at, 0));
         SPAR_TRY(forward(t, e, take, err));
         SPAR_TRY(loss ? pair_weights(t, e, take, loss, params, &totals, stats, err)
                       : sft_weights(t, e, take, &totals, stats, err));
@@ -332,6 +336,7 @@ spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n
                              double *rejected, sp_logp_gap *gap, spar_error *err) {
     spar_status status = SPAR_OK;
     memset(gap, 0, sizeof *gap);
+    sp_pass_dropout(t->pass, false, 0);
     for (size_t at = 0; at < n;) {
         const sp_example *e = examples + at;
         size_t take = next_micro_batch(t, e, n - at);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/cpu/dropout.h"
 #include "backend/cpu/tuned.h"
 
 /* Chunks are cut by these sizes alone, so that sums over chunks have a fixed order. */
@@ -221,7 +222,39 @@ static void swiglu_bwd(sp_backend *be, const float *gate, const float *up, const
     sp_pool_run(be->pool, tasks_of(n, j.chunk), swiglu_bwd_task, &j);
 }
 
+typedef struct dropout_job {
+    const sp_backend *be;
+    const void *x;
+    int64_t n;
+    const sp_dropout *d;
+    void *y; /* operand; or NULL */
+    float *sum;
+} dropout_job;
+
+static void dropout_task(void *context, int task, int worker) {
+    (void)worker;
+    const dropout_job *j = context;
+    const int64_t begin = (int64_t)task * CHUNK, end = min64(j->n, begin + CHUNK);
+    if (j->y != NULL) {
+        sp_dropout_range(j->be, j->x, begin, end, j->d, j->y);
+    } else {
+        sp_dropout_add_range(j->x, begin, end, j->d, j->sum);
+    }
+}
+
+static void dropout(sp_backend *be, const void *x, int64_t n, const sp_dropout *d, void *y) {
+    dropout_job j = {.be = be, .x = x, .n = n, .d = d, .y = y};
+    sp_pool_run(be->pool, tasks_of(n, CHUNK), dropout_task, &j);
+}
+
+static void dropout_add(sp_backend *be, const float *x, int64_t n, const sp_dropout *d, float *y) {
+    dropout_job j = {.be = be, .x = x, .n = n, .d = d, .sum = y};
+    sp_pool_run(be->pool, tasks_of(n, CHUNK), dropout_task, &j);
+}
+
 void sp_elementwise_fill(sp_ops *ops) {
+    ops->dropout = dropout;
+    ops->dropout_add = dropout_add;
     ops->to_operand = to_operand;
     ops->embed = embed;
     ops->embed_dw = embed_dw;

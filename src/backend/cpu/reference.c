@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/cpu/dropout.h"
 #include "backend/cpu/operand.h"
 
 static spar_status weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
@@ -215,6 +216,15 @@ static void scatter_add(sp_backend *be, const float *dy, const int64_t *rows, in
     }
 }
 
+static void dropout(sp_backend *be, const void *x, int64_t n, const sp_dropout *d, void *y) {
+    sp_dropout_range(be, x, 0, n, d, y);
+}
+
+static void dropout_add(sp_backend *be, const float *x, int64_t n, const sp_dropout *d, float *y) {
+    (void)be;
+    sp_dropout_add_range(x, 0, n, d, y);
+}
+
 static float exp_sum(const float *x, int64_t n, float max, float scale) {
     double total = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -245,6 +255,8 @@ static const sp_ops reference_ops = {
     .head_logp_bwd = sp_reference_head_logp_bwd,
     .gather = gather,
     .scatter_add = scatter_add,
+    .dropout = dropout,
+    .dropout_add = dropout_add,
     .exp_sum = exp_sum,
 };
 

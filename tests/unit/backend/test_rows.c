@@ -113,6 +113,49 @@ static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+static outcome run_dropout(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    const int64_t N = n * dim;
+    const sp_dropout d = {.p = flag ? 0.3F : 0.0F, .seed = 5, .stream = 1ULL << 40};
+    float *x = array_random(N, 1, 2);
+    void *operand = array_bytes((size_t)N * be->operand_size);
+    void *y = array_bytes((size_t)N * be->operand_size);
+    outcome o = {.na = N, .b = array_random(N, 2, 1), .nb = N};
+    be->ops->to_operand(be, x, N, operand);
+    be->ops->dropout(be, operand, N, &d, y);
+    be->ops->dropout_add(be, x, N, &d, o.b);
+    o.a = values_and_free(be, y, N);
+    free(operand);
+    free(x);
+    return o;
+}
+
+/* The share that is dropped is p, what is kept keeps the mean, and the mask is the same each time.
+ */
+static void test_dropout_share(void **state) {
+    (void)state;
+    enum { N = 100000 };
+    bench b = bench_open(SP_COMPUTE_F32);
+    float *x = array_random(N, 1, 0), *y = array_random(N, 2, 1), *z = array_random(N, 3, 1);
+    const sp_dropout d = {.p = 0.2F, .seed = 1, .stream = 2};
+    int dropped = 0;
+    for (int i = 0; i < N; i++) {
+        x[i] = 1;
+        z[i] = 0;
+    }
+    b.be[1]->ops->dropout(b.be[1], x, N, &d, y);
+    b.be[1]->ops->dropout_add(b.be[1], x, N, &d, z);
+    for (int i = 0; i < N; i++) {
+        dropped += y[i] == 0;
+        assert_true(y[i] == 0 || fabsf(y[i] - 1.25F) < 1e-6F);
+    }
+    assert_memory_equal(y, z, N * sizeof *y);
+    assert_true(abs(dropped - N / 5) < 600); /* 4.7 standard deviations */
+    free(x);
+    free(y);
+    free(z);
+    bench_close(&b);
+}
+
 static outcome run_exp_sum(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     const float max = flag ? 3.0F : 0.0F, scale = flag ? 0.7F : 1.0F;
     float *x = array_random(n * dim, 1, 8);
@@ -180,6 +223,11 @@ static void test_norm(void **state) {
 static void test_swiglu(void **state) {
     (void)state;
     compare(run_swiglu, "swiglu", 1);
+}
+
+static void test_dropout(void **state) {
+    (void)state;
+    compare(run_dropout, "dropout", 1);
 }
 
 static void test_exp_sum(void **state) {
@@ -343,6 +391,7 @@ int main(void) {
         cmocka_unit_test(test_exp),         cmocka_unit_test(test_bf16_rounding),
         cmocka_unit_test(test_norm),        cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
+        cmocka_unit_test(test_dropout),     cmocka_unit_test(test_dropout_share),
         cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_cap)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,6 +88,10 @@ static void merge(spar_model *m) {
     check(sp_model_prepare(m, true, &err), &err);
 }
 
+static float weight(int i) {
+    return 0.3F - 0.05F * (float)(i % 9);
+}
+
 /* Log-probs of a fixed row, and, where wanted, the gradient of a fixed mixture of them. */
 static void run(spar_model *m, float *logp, float *grads) {
     spar_error err;
@@ -100,12 +104,13 @@ static void run(spar_model *m, float *logp, float *grads) {
         ids[i] = (int32_t)sp_rng_below(1, 2, (uint64_t)i, 97);
     }
     for (int i = 0; i < SCORED; i++) {
-        c[i] = 0.3F - 0.05F * (float)(i % 9);
+        c[i] = weight(i);
     }
     sp_batch_init(&b);
     check(sp_batch_add(&b, -1, ids, TOKENS, &segment, &err), &err);
     check(sp_batch_score(&b, segment, 1, NULL, &err), &err);
     check(sp_pass_create(&pass, m, grads != NULL, &err), &err);
+    sp_pass_dropout(pass, grads != NULL, 7);
     check(sp_pass_forward(pass, &b, NULL, &err), &err);
     check(sp_pass_logp(pass, &b, logp, &err), &err);
     if (grads) {
@@ -205,6 +210,51 @@ static void test_merged(void **state) {
     compare_with_merged(7, true, SPAR_DTYPE_F32, 2e-6);
     compare_with_merged(16, false, SPAR_DTYPE_F32, 2e-6);
     compare_with_merged(8, false, SPAR_DTYPE_BF16, 2e-2);
+}
+
+/* The derivative along a direction of all adapter values, by central differences, with dropout on:
+ * the mask is the same each time, so the loss is a smooth function of them. */
+static void test_dropout(void **state) {
+    (void)state;
+    spar_error err;
+    float logp[SCORED];
+    const float step = 2e-3F;
+    sp_lora_settings s = settings(4, false);
+    s.dropout = 0.4;
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    attach_random(m, &s);
+    const int64_t n = m->lora->total;
+    float *grads = calloc((size_t)n, sizeof *grads), *scratch = calloc((size_t)n, sizeof *scratch);
+    float *values = calloc((size_t)n, sizeof *values);
+    assert_true(grads && scratch && values);
+    memcpy(values, m->lora->values, (size_t)n * sizeof *values);
+    run(m, logp, NULL);
+    const float without = logp[3];
+    run(m, logp, grads);
+    assert_true(logp[3] != without); /* it is on, and only in training */
+    double along = 0, losses[2] = {0, 0};
+    for (int64_t i = 0; i < n; i++) {
+        along += (double)grads[i] * sp_rng_normal(2, 2, (uint64_t)i);
+    }
+    for (int side = 0; side < 2; side++) {
+        for (int64_t i = 0; i < n; i++) {
+            const double d = sp_rng_normal(2, 2, (uint64_t)i);
+            m->lora->values[i] = values[i] + (float)((side ? -1 : 1) * (double)step * d);
+        }
+        check(sp_lora_prepare(m, true, &err), &err);
+        run(m, logp, scratch);
+        for (int i = 0; i < SCORED; i++) {
+            losses[side] += (double)weight(i) * (double)logp[i];
+        }
+    }
+    const double found = (losses[0] - losses[1]) / (2 * (double)step);
+    print_message("along a direction: %.6g by the backward pass, %.6g by differences\n", along,
+                  found);
+    assert_true(fabs(found - along) <= 2e-3 * fabs(along));
+    free(grads);
+    free(scratch);
+    free(values);
+    spar_model_free(m);
 }
 
 static void test_scale(void **state) {
@@ -323,6 +373,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fresh_changes_nothing),
         cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_targets),
         cmocka_unit_test(test_files),
