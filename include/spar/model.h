@@ -1,8 +1,8 @@
 /* A loaded model: weights, tokenizer, chat template, threads and backend.
  *
  * Life cycle: spar_model_load -> use -> spar_model_free. A model is used by one thread at a time;
- * it parallelises inside. Weights are kept as f32; with bf16 compute the matrix products read
- * bf16 copies and accumulate in f32.
+ * it parallelises inside. Weights are kept as f32 unless asked for otherwise; with bf16 compute
+ * the matrix products read bf16 copies and accumulate in f32.
  */
 #ifndef SPAR_MODEL_H
 #define SPAR_MODEL_H
@@ -21,11 +21,25 @@ typedef struct spar_model spar_model;
 typedef enum spar_dtype {
     SPAR_DTYPE_AUTO, /* bf16 where the CPU multiplies it in hardware, else f32 */
     SPAR_DTYPE_F32,
-    SPAR_DTYPE_BF16
+    SPAR_DTYPE_BF16,
+    /* Products in whole numbers, on weights in blocks: not for training. The inputs of a product
+     * are rounded to 8 bits, or to twice 8. */
+    SPAR_DTYPE_INT8,
+    SPAR_DTYPE_INT16
 } spar_dtype;
+
+/* How the matrices are kept. In blocks of 32 weights they are frozen: only an adapter trains. */
+typedef enum spar_weights {
+    SPAR_WEIGHTS_AUTO, /* f32; for whole numbers, blocks as they are in the file, or else q8_0 */
+    SPAR_WEIGHTS_F32,
+    SPAR_WEIGHTS_FILE, /* the blocks of a GGUF file as they are; what is not in blocks as f32 */
+    SPAR_WEIGHTS_Q8_0, /* rounded to 8 bits, a scale a block */
+    SPAR_WEIGHTS_Q4_1  /* rounded to 4 bits, a scale and a least value a block */
+} spar_weights;
 
 typedef struct spar_model_options {
     spar_dtype dtype;
+    spar_weights weights;
     int threads;               /* 0: one per CPU of this process */
     bool reference;            /* plain reference kernels instead of the tuned ones */
     const char *adapter;       /* folder of a LoRA adapter to attach (PEFT's layout); NULL: none */

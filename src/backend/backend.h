@@ -23,15 +23,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/blocks.h"
 #include "base/pool.h"
 #include "spar/status.h"
 
 typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
-/* A weight matrix W [out, in] as the matrix products want it. data is the f32 master (borrowed);
- * the rest belongs to the backend: copies in the library's layout, renewed by weight_prepare. */
+/* A weight matrix W [out, in] as the matrix products want it: the f32 master, or a frozen matrix as
+ * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
+ * to the backend: copies of data in the library's layout, renewed by weight_prepare. */
 typedef struct sp_weight {
-    const float *data; /* [out, in], borrowed */
+    const float *data; /* [out, in], borrowed; NULL where there are blocks alone */
+    sp_blocks *blocks; /* borrowed; NULL where there are none */
     int64_t out, in;
     void *packed; /* owned by the backend; NULL until prepared, and where no copy is wanted */
 } sp_weight;
@@ -78,6 +81,11 @@ typedef struct sp_ops {
     /* y [T,out] (= or +=) x [T,in] W^T + bias; x operand, bias f32 [out] or NULL. */
     spar_status (*linear)(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                           int64_t T, float *y, bool accumulate, spar_error *err);
+    /* linear in whole numbers: w has blocks, and x is rounded in blocks of 32 inputs, to one term
+     * of 8 bits or two (the second holds what the first left, 1/254 as large). */
+    spar_status (*linear_whole)(sp_backend *be, const sp_weight *w, const float *bias,
+                                const void *x, int terms, int64_t T, float *y, bool accumulate,
+                                spar_error *err);
     /* dx [T,in] (= or +=) dy [T,out] W; dy operand. */
     spar_status (*linear_dx)(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                              float *dx, bool accumulate, spar_error *err);
@@ -88,9 +96,8 @@ typedef struct sp_ops {
     /* operand y [n] = x [n] */
     void (*to_operand)(sp_backend *be, const float *x, int64_t n, void *y);
 
-    /* x [T,H] = table [ids[t],:]; ids already checked. */
-    void (*embed)(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
-                  float *x);
+    /* x [T,H] = row ids[t] of the table [V,H]; ids already checked. */
+    void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x);
     /* dtable [ids[t],:] += dx [t,:], in the order of t. */
     void (*embed_dw)(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
                      float *dtable);
@@ -172,7 +179,7 @@ typedef enum sp_backend_kind {
 } sp_backend_kind;
 
 /* AUTO takes the tuned row. Its kernels are those of the CPU's instruction set, capped by the
- * environment's SPAR_MAX_ISA=base|v3|v4 (for tests). bf16 compute runs on any CPU: where
+ * environment's SPAR_MAX_ISA=base|v3|v4|vnni (for tests). bf16 compute runs on any CPU: where
  * the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32 (the
  * same values, without the speed). */
 spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute compute,

@@ -22,6 +22,16 @@ typedef struct cli_command {
 extern const cli_command cli_bench, cli_chat, cli_eval, cli_generate, cli_inspect, cli_merge,
     cli_play, cli_render, cli_report, cli_score, cli_tasks, cli_tokenize;
 
+/* Rows that every command with a model has; their fields are ints. */
+#define CLI_DTYPES "auto|f32|bf16|int8|int16"
+#define CLI_WEIGHTS_ROW(values)                                                                    \
+    {                                                                                              \
+        "weights", 0, SPAR_OPTION_CHOICE, offsetof(values, weights), "auto", 0, 0,                 \
+            "auto|f32|file|q8_0|q4_1", "FORM",                                                     \
+            "how matrices are kept: floats, the blocks of a GGUF file as they are, or rounded to " \
+            "8 or 4 bits; auto takes blocks for int8 and int16"                                    \
+    }
+
 /* Progress and log lines on standard error: a redrawn line on a terminal, else plain lines now and
  * then. */
 const spar_sink *cli_sink(void);

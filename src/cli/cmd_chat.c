@@ -11,7 +11,7 @@ typedef struct chat_values {
     const char *model, *adapter, *system, *template_path;
     double temperature, top_p;
     int64_t max_new_tokens, seed, threads;
-    int dtype;
+    int dtype, weights;
 } chat_values;
 
 #define CHAT(field) offsetof(chat_values, field)
@@ -30,8 +30,9 @@ static const spar_option chat_options[] = {
     {"max-new-tokens", 'n', SPAR_OPTION_INT, CHAT(max_new_tokens), "512", 1, 1 << 24, NULL, "N",
      "longest answer"},
     {"seed", 's', SPAR_OPTION_INT, CHAT(seed), "0", 0, 9e15, NULL, "N", "seed"},
-    {"dtype", 0, SPAR_OPTION_CHOICE, CHAT(dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
+    {"dtype", 0, SPAR_OPTION_CHOICE, CHAT(dtype), "auto", 0, 0, CLI_DTYPES, "TYPE",
      "type of the matrix products"},
+    CLI_WEIGHTS_ROW(chat_values),
     {"threads", 'j', SPAR_OPTION_INT, CHAT(threads), "0", 0, 1024, NULL, "N", "threads"},
     {0}};
 
@@ -179,6 +180,7 @@ static spar_status run_chat(void *values, int argc, char **argv, spar_error *err
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing"));
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
+                                  .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
                                   .template_path = v->template_path};

@@ -10,7 +10,7 @@ typedef struct generate_values {
     spar_sampling sampling;
     const char *model, *adapter, *prompts, *system, *template_path;
     int64_t samples, threads;
-    int dtype;
+    int dtype, weights;
     bool raw, chat;
 } generate_values;
 
@@ -32,8 +32,9 @@ static const spar_option generate_options[] = {
      "continue the text as it is, without the chat template"},
     {"chat", 0, SPAR_OPTION_FLAG, GENERATE(chat), "false", 0, 0, NULL, NULL,
      "refuse a model without a chat template instead of continuing the text as it is"},
-    {"dtype", 0, SPAR_OPTION_CHOICE, GENERATE(dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
+    {"dtype", 0, SPAR_OPTION_CHOICE, GENERATE(dtype), "auto", 0, 0, CLI_DTYPES, "TYPE",
      "type of the matrix products"},
+    CLI_WEIGHTS_ROW(generate_values),
     {"threads", 'j', SPAR_OPTION_INT, GENERATE(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
     SPAR_SAMPLING_ROWS(generate_values, sampling.),
@@ -249,6 +250,7 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected --chat or --raw, found both"));
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
+                                  .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
                                   .template_path = v->template_path,

@@ -8,7 +8,7 @@
 
 typedef struct score_values {
     const char *model, *adapter, *logits, *grads;
-    int dtype;
+    int dtype, weights;
     int64_t threads;
     bool reference;
 } score_values;
@@ -23,8 +23,9 @@ static const spar_option score_options[] = {
      "write logits.ROW [T,V] to a safetensors file"},
     {"grads", 0, SPAR_OPTION_STRING, SCORE(grads), NULL, 0, 0, NULL, "FILE",
      "write the gradient of minus the sum of all scored log-probs to a safetensors file"},
-    {"dtype", 0, SPAR_OPTION_CHOICE, SCORE(dtype), "f32", 0, 0, "auto|f32|bf16", "TYPE",
+    {"dtype", 0, SPAR_OPTION_CHOICE, SCORE(dtype), "f32", 0, 0, CLI_DTYPES, "TYPE",
      "type of the matrix products"},
+    CLI_WEIGHTS_ROW(score_values),
     {"threads", 'j', SPAR_OPTION_INT, SCORE(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
     {"reference", 0, SPAR_OPTION_FLAG, SCORE(reference), "false", 0, 0, NULL, NULL,
@@ -188,6 +189,7 @@ static spar_status run_score(void *values, int argc, char **argv, spar_error *er
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "-m: expected a model, found nothing"));
     }
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
+                                  .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
                                   .reference = v->reference,

@@ -90,7 +90,7 @@ typedef struct eval_values {
     const char *model, *adapter, *template_path, *system;
     spar_option_list families;
     int64_t difficulty, n, seed, max_new_tokens, batch, threads;
-    int dtype;
+    int dtype, weights;
     bool json;
 } eval_values;
 
@@ -113,8 +113,9 @@ static const spar_option eval_options[] = {
      "system message before every problem"},
     {"template", 0, SPAR_OPTION_STRING, EVAL(template_path), NULL, 0, 0, NULL, "FILE",
      "chat template in place of the model's own"},
-    {"dtype", 0, SPAR_OPTION_CHOICE, EVAL(dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
+    {"dtype", 0, SPAR_OPTION_CHOICE, EVAL(dtype), "auto", 0, 0, CLI_DTYPES, "TYPE",
      "type of the matrix products"},
+    CLI_WEIGHTS_ROW(eval_values),
     {"threads", 'j', SPAR_OPTION_INT, EVAL(threads), "0", 0, 1024, NULL, "N", "threads"},
     {"json", 0, SPAR_OPTION_FLAG, EVAL(json), "false", 0, 0, NULL, NULL, "figures as JSON"},
     {0}};
@@ -190,6 +191,7 @@ static spar_status run_eval(void *values, int argc, char **argv, spar_error *err
     SPAR_TRY(spar_tasks_generate(&set, v->families.items, v->families.n, (size_t)v->n,
                                  (uint64_t)v->seed, NULL, 0, err));
     spar_model_options options = {.dtype = (spar_dtype)v->dtype,
+                                  .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
                                   .template_path = v->template_path,

@@ -19,7 +19,10 @@ struct spar_model {
     sp_config config;
     sp_params params;
     float *weights;      /* owned, [params.total] */
-    sp_weight *matrices; /* owned, by parameter index; data NULL for vectors */
+    sp_weight *matrices; /* owned, with their blocks, by parameter index; out is 0 for vectors */
+    int terms;           /* products in whole numbers, where there are blocks: of 8 bits an input,
+                          * in one term or two; 0: in floats */
+    bool frozen;         /* some matrices are blocks alone */
     sp_pool *pool;
     sp_backend *backend;
     float *cos_table, *sin_table; /* owned, [rope_positions, head_dim/2] */
@@ -38,12 +41,17 @@ struct spar_model {
 spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
 /* A matrix of the model, prepared; NULL where the model has none. */
 const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int layer);
+/* The weights of a parameter as they act, an attached adapter merged in: to out [count]. */
+void sp_model_floats(const spar_model *model, const sp_param *p, float *out);
 /* What training changes: all weights, or the adapter alone where one is attached. */
 typedef struct sp_trainable {
     float *values; /* flat, borrowed */
     int64_t total;
 } sp_trainable;
 sp_trainable sp_model_trainable(const spar_model *model);
+/* UNSUPPORTED with the way out where the model cannot train: products in whole numbers, or weights
+ * in blocks without an adapter. */
+spar_status sp_model_check_trainable(const spar_model *model, spar_error *err);
 /* Renew the prepared copies of those alone, in both directions. */
 spar_status sp_model_prepare_trainable(spar_model *model, spar_error *err);
 /* Check ids against the vocabulary: INVALID naming the first bad one. */

@@ -3,6 +3,7 @@
  * All tensors are found and their shapes checked before the weights are allocated, so that a
  * configuration that promises more than the file holds costs nothing.
  */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -49,53 +50,165 @@ static spar_status check_shape(const sp_param *p, const source *s, const char *p
     return SPAR_OK;
 }
 
+/* A run of rows of one parameter: the load is cut into tasks of about equal size. */
+typedef struct fill_rows {
+    int param;
+    int64_t first, n;
+} fill_rows;
+
+enum { FILL_TASK = 1 << 19 }; /* weights of a task */
+
 typedef struct fill_context {
-    const sp_params *params;
+    spar_model *model;
     const source *sources;
-    const sp_config *config;
-    float *weights;
+    fill_rows *tasks; /* owned */
+    int n_tasks;
+    atomic_bool no_memory;
 } fill_context;
 
-/* GGUF files of the llama family store the rows of q and k head by head as (half, 2) where the
- * checkpoint has (2, half): undo it. */
-static void fill_permuted(const sp_param *p, const source *s, int head_dim, float *to) {
+/* Where row `row` of the checkpoint is in the file. GGUF files of the llama family store the rows
+ * of q and k head by head as (half, 2) where the checkpoint has (2, half). */
+static int64_t stored_row(const source *s, int head_dim, int64_t row) {
+    const int half = head_dim / 2;
+    const int64_t head = row / head_dim, within = row % head_dim;
+    return s->permuted ? head * head_dim + (within % half) * 2 + within / half : row;
+}
+
+static const char *row_bytes(const source *s, const sp_param *p, int64_t row) {
     const sp_dtype_info *type = sp_dtype_info_of(s->dtype);
-    size_t row_bytes = (size_t)(p->cols / type->block_elements) * type->block_bytes;
-    int half = head_dim / 2;
-    for (int64_t row = 0; row < p->rows; row++) {
-        int64_t head = row / head_dim;
-        int64_t within = row % head_dim;
-        int64_t stored = head * head_dim + (within % half) * 2 + within / half;
-        type->to_f32((const char *)s->data + (size_t)stored * row_bytes, to + row * p->cols,
-                     p->cols);
+    const int64_t blocks = (p->cols ? p->cols : 1) / type->block_elements;
+    return (const char *)s->data + (size_t)(row * blocks) * type->block_bytes;
+}
+
+/* A row into blocks: as it is where the file has that form, else rounded from its floats. */
+static void fill_blocks(sp_blocks *b, const source *s, int64_t row, const char *from,
+                        float *floats) {
+    const sp_dtype_info *type = sp_dtype_info_of(s->dtype);
+    sp_affine_form form;
+    sp_affine block;
+    const bool same = sp_affine_form_of(s->dtype, &form) && form.bits == b->form.bits &&
+                      form.has_min == b->form.has_min;
+    if (!same) {
+        type->to_f32(from, floats, b->in);
+    }
+    for (int64_t i = 0; i < b->n_blocks; i++) {
+        if (same) {
+            sp_affine_read(s->dtype, from + (size_t)i * type->block_bytes, &block);
+        } else {
+            sp_affine_round(floats + i * SP_AFFINE_BLOCK, b->form, &block);
+        }
+        sp_blocks_put(b, row, i, &block);
     }
 }
 
 static void fill_task(void *context, int task, int worker) {
-    const fill_context *f = context;
-    const sp_param *p = &f->params->items[task];
-    const source *s = &f->sources[task];
+    fill_context *f = context;
+    const fill_rows *rows = &f->tasks[task];
+    const sp_param *p = &f->model->params.items[rows->param];
+    const source *s = &f->sources[rows->param];
+    sp_blocks *blocks = f->model->matrices[rows->param].blocks;
+    const int64_t cols = p->cols ? p->cols : 1;
+    float *floats = blocks ? malloc((size_t)cols * sizeof *floats) : NULL;
     (void)worker;
-    if (s->permuted) {
-        fill_permuted(p, s, f->config->head_dim, f->weights + p->offset);
-    } else {
-        sp_dtype_info_of(s->dtype)->to_f32(s->data, f->weights + p->offset, p->count);
+    if (blocks && !floats) {
+        atomic_store(&f->no_memory, true);
+        return;
     }
+    for (int64_t row = rows->first; row < rows->first + rows->n; row++) {
+        const char *from = row_bytes(s, p, stored_row(s, f->model->config.head_dim, row));
+        if (blocks) {
+            fill_blocks(blocks, s, row, from, floats);
+        } else {
+            sp_dtype_info_of(s->dtype)->to_f32(from, f->model->weights + p->offset + row * cols,
+                                               cols);
+        }
+    }
+    free(floats);
+}
+
+/* Panels of blocks are written by one task each: the cuts are multiples of them. */
+static int64_t rows_a_task(const sp_param *p) {
+    const int64_t rows = FILL_TASK / (p->cols ? p->cols : 1);
+    return rows / SP_PANEL * SP_PANEL + SP_PANEL;
+}
+
+static spar_status make_fill_tasks(fill_context *f, spar_error *err) {
+    const sp_params *params = &f->model->params;
+    size_t n = 0;
+    void *memory;
+    for (int i = 0; i < params->n; i++) {
+        n += (size_t)(params->items[i].rows / rows_a_task(&params->items[i])) + 1;
+    }
+    const spar_status status = sp_mem_calloc(&memory, n, sizeof *f->tasks, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    f->tasks = memory;
+    for (int i = 0; i < params->n; i++) {
+        const sp_param *p = &params->items[i];
+        const int64_t most = rows_a_task(p);
+        for (int64_t row = 0; row < p->rows; row += most) {
+            const int64_t left = p->rows - row;
+            f->tasks[f->n_tasks++] = (fill_rows){i, row, left < most ? left : most};
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status fill(spar_model *m, const source *sources, spar_error *err) {
+    spar_status status = SPAR_OK;
+    fill_context f = {.model = m, .sources = sources};
+    atomic_init(&f.no_memory, false);
+    SPAR_TRY(make_fill_tasks(&f, err));
+    sp_pool_run(m->pool, f.n_tasks, fill_task, &f);
+    if (atomic_load(&f.no_memory)) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of weights"));
+    }
+done:
+    free(f.tasks);
+    return status;
+}
+
+/* The form in which a parameter is kept: bits 0 for floats. */
+static sp_affine_form form_of(const sp_param *p, const source *s, spar_weights weights) {
+    static const sp_affine_form floats = {0}, q8_0 = {8, false}, q4_1 = {4, true};
+    const bool blocks = p->cols > 0 && sp_blocks_fit(p->cols);
+    const bool packed = sp_dtype_info_of(s->dtype)->block_elements > 1;
+    sp_affine_form form;
+    if (!blocks || weights == SPAR_WEIGHTS_F32 || (weights == SPAR_WEIGHTS_FILE && !packed)) {
+        return floats;
+    }
+    if (weights == SPAR_WEIGHTS_Q4_1) {
+        return q4_1;
+    }
+    return weights != SPAR_WEIGHTS_Q8_0 && sp_affine_form_of(s->dtype, &form) ? form : q8_0;
 }
 
 /* Create the model and fill its weights from the sources, by parameter index. */
-static spar_status build(spar_model **out, const sp_config *config, const char *path,
-                         const source *sources, const spar_model_options *options,
+static spar_status build(spar_model **out, const sp_config *config, const sp_params *params,
+                         const char *path, const source *sources, const spar_model_options *options,
                          spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = NULL;
-    SPAR_TRY(sp_model_create(&m, config, path, options, err));
-    fill_context context = {&m->params, sources, &m->config, m->weights};
-    sp_pool_run(m->pool, m->params.n, fill_task, &context);
+    sp_affine_form *forms = NULL;
+    void *memory;
+    spar_weights weights = options->weights;
+    if (weights == SPAR_WEIGHTS_AUTO && options->dtype != SPAR_DTYPE_INT8 &&
+        options->dtype != SPAR_DTYPE_INT16) {
+        weights = SPAR_WEIGHTS_F32;
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)params->n, sizeof *forms, err));
+    forms = memory;
+    for (int i = 0; i < params->n; i++) {
+        forms[i] = form_of(&params->items[i], &sources[i], weights);
+    }
+    SPAR_TRY(sp_model_create(&m, config, path, options, forms, err));
+    SPAR_TRY(fill(m, sources, err));
     SPAR_TRY(sp_model_prepare(m, false, err));
     *out = m;
     m = NULL;
 done:
+    free(forms);
     spar_model_free(m);
     return status;
 }
@@ -208,7 +321,7 @@ static spar_status load_folder(spar_model **out, const char *dir, const spar_mod
     sources = memory;
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
     SPAR_TRY(find_safetensors(&params, file, dir, sources, err));
-    SPAR_TRY(build(out, &config, dir, sources, options, err));
+    SPAR_TRY(build(out, &config, &params, dir, sources, options, err));
     SPAR_TRY(sp_path_join(&tokenizer, dir, "tokenizer.json", err));
     if (sp_file_exists(tokenizer)) {
         SPAR_TRY(spar_tokenizer_load(&(*out)->tokenizer, dir, err));
@@ -235,7 +348,7 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
     SPAR_TRY(find_gguf(&params, &config, gguf, path, sources, err));
-    SPAR_TRY(build(out, &config, path, sources, options, err));
+    SPAR_TRY(build(out, &config, &params, path, sources, options, err));
     SPAR_TRY(sp_vocab_from_gguf(gguf, &(*out)->tokenizer, err));
 done:
     free(sources);

@@ -172,9 +172,7 @@ const sp_adapter *sp_lora_find(const spar_model *m, sp_role role, int layer) {
 }
 
 void sp_lora_merge(const spar_model *m, const sp_param *p, float *out) {
-    const float *w = m->weights + p->offset;
     const int i = m->lora ? m->lora->index[p - m->params.items] : -1;
-    memcpy(out, w, (size_t)p->count * sizeof *out);
     if (i < 0) {
         return;
     }

@@ -48,7 +48,7 @@ void sp_lora_detach(spar_model *model); /* fine without one */
 spar_status sp_lora_prepare(spar_model *model, bool backward, spar_error *err);
 /* The adapter of a role in a layer, or NULL. */
 const sp_adapter *sp_lora_find(const spar_model *model, sp_role role, int layer);
-/* out [p->count]: the weights of parameter p with its adapter merged in. */
+/* Add the adapter's share of parameter p, where it has one, to the weights out [p->count]. */
 void sp_lora_merge(const spar_model *model, const sp_param *p, float *out);
 
 /* A folder as PEFT writes it: adapter_config.json and adapter_model.safetensors (F32). Written

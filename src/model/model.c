@@ -50,39 +50,67 @@ done:
     return status;
 }
 
-static spar_status make_matrices(spar_model *m, spar_error *err) {
+/* An untied embedding is only looked up: it needs no product. */
+static bool has_products(const spar_model *m, const sp_param *p) {
+    return p->cols > 0 && (p->role != SP_EMBED || m->config.tied);
+}
+
+static spar_status make_matrices(spar_model *m, const sp_affine_form *forms, spar_error *err) {
+    spar_status status = SPAR_OK;
     void *memory;
-    spar_status status = sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *m->matrices, err);
-    if (status != SPAR_OK) {
-        return status;
-    }
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *m->matrices, err));
     m->matrices = memory;
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
-        /* An untied embedding is only looked up: it needs no product. */
-        bool product = p->cols > 0 && (p->role != SP_EMBED || m->config.tied);
-        if (product) {
-            m->matrices[i].data = m->weights + p->offset;
-            m->matrices[i].out = p->rows;
-            m->matrices[i].in = p->cols;
+        sp_weight *w = &m->matrices[i];
+        if (p->cols > 0) {
+            w->out = p->rows;
+            w->in = p->cols;
         }
+        if (p->offset < 0) {
+            SPAR_TRY(sp_blocks_create(&w->blocks, p->rows, p->cols, forms[i], err));
+        } else if (p->cols > 0) {
+            w->data = m->weights + p->offset;
+        }
+    }
+done:
+    return status;
+}
+
+/* Leave the matrices that are to be blocks out of the flat array. */
+static spar_status freeze(spar_model *m, const sp_affine_form *forms, spar_error *err) {
+    void *memory;
+    const spar_status status = sp_mem_calloc(&memory, (size_t)m->params.n, sizeof(bool), err);
+    if (status == SPAR_OK) {
+        bool *frozen = memory;
+        for (int i = 0; i < m->params.n; i++) {
+            frozen[i] = forms[i].bits > 0;
+            m->frozen = m->frozen || frozen[i];
+        }
+        sp_params_freeze(&m->params, frozen);
+        free(memory);
     }
     return status;
 }
 
 spar_status sp_model_create(spar_model **out, const sp_config *config, const char *path,
-                            const spar_model_options *options, spar_error *err) {
+                            const spar_model_options *options, const sp_affine_form *forms,
+                            spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory = NULL;
     spar_model *m = NULL;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *m, err));
     m = memory;
     m->config = *config;
+    m->terms = options->dtype == SPAR_DTYPE_INT8 ? 1 : options->dtype == SPAR_DTYPE_INT16 ? 2 : 0;
     if (options->sink) {
         m->sink = *options->sink;
     }
     SPAR_TRY(sp_mem_strdup(&m->path, path, strlen(path), err));
     SPAR_TRY(sp_params_create(&m->params, config, err));
+    if (forms) {
+        SPAR_TRY(freeze(m, forms, err));
+    }
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof(float), err));
     m->weights = memory;
     memset(m->weights, 0, (size_t)m->params.total * sizeof(float));
@@ -91,7 +119,7 @@ spar_status sp_model_create(spar_model **out, const sp_config *config, const cha
                                options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
                                choose_compute(options->dtype), m->pool, err));
     SPAR_TRY(sp_model_reserve_positions(m, 1, err));
-    SPAR_TRY(make_matrices(m, err));
+    SPAR_TRY(make_matrices(m, forms, err));
     *out = m;
     m = NULL;
 done:
@@ -105,9 +133,10 @@ void spar_model_free(spar_model *m) {
     }
     sp_lora_detach(m);
     for (int i = 0; m->matrices && i < m->params.n; i++) {
-        if (m->matrices[i].data) {
+        if (m->backend) {
             m->backend->ops->weight_release(m->backend, &m->matrices[i]);
         }
+        sp_blocks_free(m->matrices[i].blocks);
     }
     free(m->matrices);
     sp_backend_free(m->backend);
@@ -127,7 +156,7 @@ spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
     int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
     for (int i = 0; i < m->params.n; i++) {
-        if (m->matrices[i].data) {
+        if (has_products(m, &m->params.items[i])) {
             SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->matrices[i], what, err));
         }
     }
@@ -137,9 +166,36 @@ done:
     return status;
 }
 
+void sp_model_floats(const spar_model *m, const sp_param *p, float *out) {
+    const sp_blocks *blocks = m->matrices[p - m->params.items].blocks;
+    if (p->offset >= 0) {
+        memcpy(out, m->weights + p->offset, (size_t)p->count * sizeof *out);
+    } else {
+        for (int64_t row = 0; row < p->rows; row++) {
+            sp_blocks_row(blocks, row, out + row * p->cols);
+        }
+    }
+    sp_lora_merge(m, p, out);
+}
+
 sp_trainable sp_model_trainable(const spar_model *m) {
     return m->lora ? (sp_trainable){m->lora->values, m->lora->total}
                    : (sp_trainable){m->weights, m->params.total};
+}
+
+spar_status sp_model_check_trainable(const spar_model *m, spar_error *err) {
+    if (m->terms > 0) {
+        return spar_fail(err, SPAR_UNSUPPORTED,
+                         "%s: training: expected products in f32 or bf16, found whole numbers",
+                         m->path);
+    }
+    if (m->frozen && !m->lora) {
+        return spar_fail(err, SPAR_UNSUPPORTED,
+                         "%s: training: expected f32 weights or an adapter, found weights in "
+                         "quantised blocks, which do not train",
+                         m->path);
+    }
+    return SPAR_OK;
 }
 
 spar_status sp_model_prepare_trainable(spar_model *m, spar_error *err) {
@@ -217,7 +273,7 @@ int64_t spar_model_parameters(const spar_model *m) {
 int64_t spar_model_matmul_parameters(const spar_model *m) {
     int64_t n = 0;
     for (int i = 0; i < m->params.n; i++) {
-        n += m->matrices[i].data ? m->params.items[i].count : 0;
+        n += has_products(m, &m->params.items[i]) ? m->params.items[i].count : 0;
     }
     return n;
 }

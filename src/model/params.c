@@ -79,6 +79,12 @@ static bool has_role(const sp_config *c, sp_role role) {
     }
 }
 
+/* Every parameter starts on a 64-byte line. */
+static void place(sp_params *p, sp_param *item) {
+    item->offset = p->total;
+    p->total += (item->count + 15) / 16 * 16;
+}
+
 static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer) {
     if (!has_role(c, role)) {
         return;
@@ -97,9 +103,7 @@ static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer)
     item->rows = size_of(c, role_rows[role].rows);
     item->cols = size_of(c, role_rows[role].cols);
     item->count = item->rows * (item->cols ? item->cols : 1);
-    item->offset = p->total;
-    /* Every parameter starts on a 64-byte line. */
-    p->total += (item->count + 15) / 16 * 16;
+    place(p, item);
     p->index[(int)role * p->layers + (item->layer < 0 ? 0 : layer)] = (int16_t)p->n;
     p->n++;
 }
@@ -135,6 +139,17 @@ done:
     return status;
 }
 
+void sp_params_freeze(sp_params *params, const bool *frozen) {
+    params->total = 0;
+    for (int i = 0; i < params->n; i++) {
+        if (frozen[i]) {
+            params->items[i].offset = -1;
+        } else {
+            place(params, &params->items[i]);
+        }
+    }
+}
+
 void sp_params_release(sp_params *params) {
     free(params->items);
     free(params->index);
@@ -148,5 +163,5 @@ const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer) 
 
 float *sp_params_at(const sp_params *params, float *flat, sp_role role, int layer) {
     const sp_param *item = sp_params_get(params, role, layer);
-    return item ? flat + item->offset : NULL;
+    return item && item->offset >= 0 ? flat + item->offset : NULL;
 }

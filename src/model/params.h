@@ -44,7 +44,7 @@ typedef struct sp_param {
     sp_role role;
     int layer;             /* -1 outside the layers */
     int64_t rows, cols;    /* cols 0: a vector of rows entries */
-    int64_t offset, count; /* in the flat array, in elements */
+    int64_t offset, count; /* in the flat array, in elements; offset -1: not there (blocks) */
 } sp_param;
 
 typedef struct sp_params {
@@ -59,10 +59,12 @@ typedef struct sp_params {
 
 spar_status sp_params_create(sp_params *out, const sp_config *config, spar_error *err);
 void sp_params_release(sp_params *params);
+/* Leave the parameters whose frozen[i] is set out of the flat array: they are kept as blocks. */
+void sp_params_freeze(sp_params *params, const bool *frozen);
 
 /* The parameter of a role, or NULL. */
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
-/* The parameter's place in a flat array, or NULL where the model has none. */
+/* The parameter's place in a flat array, or NULL where the model or the array has none. */
 float *sp_params_at(const sp_params *params, float *flat, sp_role role, int layer);
 
 #endif

@@ -1,5 +1,6 @@
 /* Forward and backward over a packed batch. Shapes: T rows, H hidden, F feed-forward, D head size,
  * Hq = heads*D, Hk = kv_heads*D, R scored rows, V vocabulary. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -270,8 +271,13 @@ static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, 
     spar_model *m = pass->model;
     const float *b = bias == SP_ROLES ? NULL : vector(m, bias, layer);
     const sp_adapter *adapter = sp_lora_find(m, role, layer);
-    SPAR_TRY(m->backend->ops->linear(m->backend, sp_model_matrix(m, role, layer), b, x, T, y,
-                                     accumulate, err));
+    const sp_weight *w = sp_model_matrix(m, role, layer);
+    if (m->terms > 0 && w->blocks != NULL) {
+        SPAR_TRY(
+            m->backend->ops->linear_whole(m->backend, w, b, x, m->terms, T, y, accumulate, err));
+    } else {
+        SPAR_TRY(m->backend->ops->linear(m->backend, w, b, x, T, y, accumulate, err));
+    }
     if (adapter) {
         const void *input;
         SPAR_TRY(adapter_low(pass, adapter, x, T, &input, err));
@@ -365,7 +371,7 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     int layers = m->config.layers;
     SPAR_TRY(check_batch(m, batch, err));
     SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
-    m->backend->ops->embed(m->backend, vector(m, SP_EMBED, 0), batch->ids, T, m->config.hidden,
+    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
                            pass->layers[0].x);
     for (int l = 0; l < layers; l++) {
         layer_acts *a = &pass->layers[pass->train ? l : 0];
@@ -385,8 +391,37 @@ static void norm_rows(sp_pass *pass, const int64_t *rows, int64_t n) {
                  m->config.norm_eps, pass->rows_norm, pass->rows_rstd);
 }
 
+/* With products in whole numbers, log-probs come from the logits that sampling sees. */
+static spar_status logits_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar_error *err) {
+    enum { ROWS = 16 };
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const int64_t V = m->config.vocab, R = (int64_t)batch->n_scored;
+    void *memory = NULL;
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)V * ROWS, sizeof(float), err));
+    for (int64_t at = 0; at < R; at += ROWS) {
+        const int64_t n = R - at < ROWS ? R - at : ROWS;
+        SPAR_TRY(sp_pass_logits(pass, batch->score_rows + at, n, memory, err));
+        for (int64_t r = 0; r < n; r++) {
+            const float *x = (const float *)memory + r * V;
+            float max = x[0];
+            for (int64_t v = 1; v < V; v++) {
+                max = x[v] > max ? x[v] : max;
+            }
+            logp[at + r] =
+                x[batch->targets[at + r]] - max - logf(m->backend->ops->exp_sum(x, V, max, 1.0F));
+        }
+    }
+done:
+    free(memory);
+    return status;
+}
+
 spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar_error *err) {
     spar_model *m = pass->model;
+    if (m->terms > 0) {
+        return logits_logp(pass, batch, logp, err);
+    }
     norm_rows(pass, batch->score_rows, (int64_t)batch->n_scored);
     return m->backend->ops->head_logp(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
                                       batch->targets, (int64_t)batch->n_scored, logp,

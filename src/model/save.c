@@ -37,35 +37,48 @@ done:
     return status;
 }
 
+/* All parameters one after another, an adapter merged in and blocks unpacked. */
+static spar_status make_floats(const spar_model *m, float **out, spar_error *err) {
+    void *memory;
+    const size_t n = (size_t)spar_model_parameters(m);
+    const spar_status status = sp_mem_aligned(&memory, n, sizeof **out, err);
+    if (status == SPAR_OK) {
+        *out = memory;
+        int64_t at = 0;
+        for (int i = 0; i < m->params.n; i++) {
+            sp_model_floats(m, &m->params.items[i], *out + at);
+            at += m->params.items[i].count;
+        }
+    }
+    return status;
+}
+
 static spar_status write_weights(const spar_model *m, const char *dir, spar_error *err) {
     static const char *const metadata[] = {"format", "pt", NULL};
     spar_status status = SPAR_OK;
     sp_tensor_entry *entries = NULL;
-    float *merged = NULL;
+    float *floats = NULL;
     void *memory;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *entries, err));
     entries = memory;
-    if (m->lora) {
-        SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof *merged, err));
-        merged = memory;
-        for (int i = 0; i < m->params.n; i++) {
-            sp_lora_merge(m, &m->params.items[i], merged + m->params.items[i].offset);
-        }
+    if (m->lora || m->frozen) {
+        SPAR_TRY(make_floats(m, &floats, err));
     }
-    const float *weights = merged ? merged : m->weights;
+    int64_t at = 0;
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
         entries[i] = (sp_tensor_entry){.name = p->name,
                                        .dtype = SP_F32,
                                        .n_dims = p->cols ? 2 : 1,
                                        .dims = {p->rows, p->cols},
-                                       .data = weights + p->offset,
+                                       .data = floats ? floats + at : m->weights + p->offset,
                                        .n_bytes = (size_t)p->count * sizeof(float)};
+        at += p->count;
     }
     SPAR_TRY(sp_safetensors_write_sharded(dir, entries, (size_t)m->params.n, metadata,
                                           max_shard_bytes, err));
 done:
-    free(merged);
+    free(floats);
     free(entries);
     return status;
 }

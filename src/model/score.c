@@ -144,6 +144,7 @@ spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size
                       "gradients of all weights: expected a model without an adapter; merge it "
                       "first"));
     }
+    SPAR_TRY(sp_model_check_trainable(model, err));
     SPAR_TRY(sp_model_prepare(model, true, err));
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)p->total, sizeof *grads, err));
     grads = memory;

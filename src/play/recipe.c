@@ -145,6 +145,8 @@ static const spar_option top_options[] = {
     {"name", 0, SPAR_OPTION_STRING, TOP(name), "run", 0, 0, NULL, "NAME", "name in the report"},
     {"model", 0, SPAR_OPTION_STRING, TOP(model), NULL, 0, 0, NULL, "PATH",
      "model to start from, unless -m names one"},
+    {"weights", 0, SPAR_OPTION_CHOICE, TOP(weights), "auto", 0, 0, "auto|f32|file|q8_0|q4_1",
+     "FORM", "how matrices are kept: floats (auto), or, under an adapter, blocks of 8 or 4 bits"},
     {"chat-template-file", 0, SPAR_OPTION_STRING, TOP(template_path), NULL, 0, 0, NULL, "FILE",
      "chat template, for a model that has none"},
     {"chat-template", 0, SPAR_OPTION_STRING, TOP(template_text), NULL, 0, 0, NULL, "TEXT",
@@ -243,6 +245,16 @@ static spar_status read_arms(sp_recipe *r, const sp_arm *defaults, const char *p
     }
 done:
     return status;
+}
+
+static spar_status check_weights(const sp_recipe *r, const char *path, spar_error *err) {
+    if (r->weights > SPAR_WEIGHTS_F32 && r->lora.rank == 0) {
+        return spar_fail(err, SPAR_INVALID,
+                         "%s: weights: expected f32 without an adapter, since blocks do not train; "
+                         "give lora a rank",
+                         path);
+    }
+    return SPAR_OK;
 }
 
 static spar_status check_data(const sp_recipe *r, const char *path, spar_error *err) {
@@ -348,6 +360,7 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
     SPAR_TRY(read_section(out->root, "lora", lora_options, &out->lora, path, err));
     SPAR_TRY(read_section(out->root, "train", train_options, &defaults, path, err));
     SPAR_TRY(read_arms(out, &defaults, path, err));
+    SPAR_TRY(check_weights(out, path, err));
     SPAR_TRY(check_data(out, path, err));
 done:
     json_decref(top);

@@ -67,6 +67,7 @@ typedef struct sp_recipe {
     const char *name, *model, *template_path;
     const char *template_text; /* chat_template: the template itself */
     int64_t seed;
+    int weights;              /* spar_weights: how the matrices are kept */
     int64_t checkpoint_steps; /* trainer state every this many steps; 0: at epoch ends only */
     bool keep_checkpoints;    /* keep those that were superseded too */
     double gate_margin;       /* a candidate is kept when it beats the best by more than this */

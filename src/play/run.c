@@ -162,6 +162,7 @@ static spar_status load_model(sp_run *run, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     const bool lora = run->recipe.lora.rank > 0;
     spar_model_options options = {.dtype = run->dtype,
+                                  .weights = (spar_weights)run->recipe.weights,
                                   .threads = run->options->threads,
                                   .template_path = run->recipe.template_path,
                                   .template_text = run->recipe.template_text,

@@ -67,6 +67,7 @@ spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
     spar_status status = SPAR_OK;
     void *memory;
     sp_trainer *t = NULL;
+    SPAR_TRY(sp_model_check_trainable(model, err));
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *t, err));
     t = memory;
     t->model = model;

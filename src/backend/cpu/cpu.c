@@ -5,23 +5,29 @@
 
 static sp_isa cap(void) {
     const char *text = getenv("SPAR_MAX_ISA");
-    if (text != NULL && strcmp(text, "base") == 0) {
-        return SP_ISA_BASE;
+    static const char *const names[] = {"base", "v3", "v4", "vnni"};
+    for (int i = 0; text != NULL && i <= SP_ISA_VNNI; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (sp_isa)i;
+        }
     }
-    return text != NULL && strcmp(text, "v3") == 0 ? SP_ISA_V3 : SP_ISA_V4;
+    return SP_ISA_VNNI;
 }
 
 static sp_isa detect(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("bmi2")) {
+        !__builtin_cpu_supports("f16c") || !__builtin_cpu_supports("bmi2")) {
         return SP_ISA_BASE;
     }
     const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
-    return v4 ? SP_ISA_V4 : SP_ISA_V3;
+    if (!v4) {
+        return SP_ISA_V3;
+    }
+    return __builtin_cpu_supports("avx512vnni") ? SP_ISA_VNNI : SP_ISA_V4;
 #else
     return SP_ISA_BASE;
 #endif
@@ -33,13 +39,13 @@ sp_isa sp_cpu_isa(void) {
 }
 
 const char *sp_cpu_isa_name(sp_isa isa) {
-    static const char *const names[] = {"sse2", "avx2", "avx512"};
+    static const char *const names[] = {"sse2", "avx2", "avx512", "avx512vnni"};
     return names[isa];
 }
 
 bool sp_cpu_has_bf16(void) {
 #if defined(__x86_64__)
-    return sp_cpu_isa() == SP_ISA_V4 && __builtin_cpu_supports("avx512bf16");
+    return sp_cpu_isa() >= SP_ISA_V4 && __builtin_cpu_supports("avx512bf16");
 #else
     return false;
 #endif

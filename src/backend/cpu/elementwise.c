@@ -74,10 +74,16 @@ static void embed_task(void *context, int task, int worker) {
     }
 }
 
-static void embed(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
-                  float *x) {
-    job j = {.x = table, .ids = ids, .n = T, .dim = H, .chunk = rows_of(H), .f = x};
-    sp_pool_run(be->pool, tasks_of(T, j.chunk), embed_task, &j);
+static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x) {
+    const int64_t H = table->in;
+    job j = {.x = table->data, .ids = ids, .n = T, .dim = H, .chunk = rows_of(H), .f = x};
+    if (table->data != NULL) {
+        sp_pool_run(be->pool, tasks_of(T, j.chunk), embed_task, &j);
+        return;
+    }
+    for (int64_t t = 0; t < T; t++) {
+        sp_blocks_row(table->blocks, ids[t], x + t * H);
+    }
 }
 
 static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cpu/fused_head.h"
+#include "backend/cpu/quant.h"
 
 enum {
     GROUPS_MIN = 8, /* partial sums of dh, each of a fixed run of chunks */
@@ -34,33 +35,51 @@ static void multiply(sp_head *x, const sp_sgemm *g) {
     }
 }
 
+/* The chunk's weights: rows of W, or W^T from the blocks, which a worker keeps while its cells stay
+ * in the chunk. *transposed as the logits want them; the leading dimension. */
+static int64_t chunk_weights(sp_head *x, const sp_head_cell *at, const float **values,
+                             bool *transposed) {
+    const int64_t H = x->w.in;
+    *transposed = x->values != NULL;
+    if (x->values != NULL) {
+        *values = x->values + at->v0 * H;
+        return H;
+    }
+    float *tile = x->tiles + (int64_t)at->worker * H * SP_HEAD_CHUNK;
+    if (x->tile_at[at->worker] != at->v0) {
+        sp_quant_tile(x->be, x->w.blocks, at->v0, at->n, 0, H, tile);
+        x->tile_at[at->worker] = at->v0;
+    }
+    *values = tile;
+    return sp_quant_stride(at->n);
+}
+
 static void sgemm_logits(sp_head *x, const sp_head_cell *at) {
     const int64_t H = x->w.in;
-    const sp_sgemm g = {.transpose_b = true,
-                        .M = at->rows,
-                        .N = at->n,
-                        .K = H,
-                        .lda = H,
-                        .ldb = H,
-                        .ldc = at->stride,
-                        .a = x->h + at->r0 * H,
-                        .b = x->values + at->v0 * H,
-                        .c = at->logits};
+    sp_sgemm g = {.M = at->rows,
+                  .N = at->n,
+                  .K = H,
+                  .lda = H,
+                  .ldc = at->stride,
+                  .a = x->h + at->r0 * H,
+                  .c = at->logits};
+    g.ldb = chunk_weights(x, at, &g.b, &g.transpose_b);
     multiply(x, &g);
 }
 
 static void sgemm_dh(sp_head *x, const sp_head_cell *at, float *partial) {
     const int64_t H = x->w.in;
-    const sp_sgemm g = {.accumulate = true,
-                        .M = at->rows,
-                        .N = H,
-                        .K = at->n,
-                        .lda = at->stride,
-                        .ldb = H,
-                        .ldc = H,
-                        .a = at->logits,
-                        .b = x->values + at->v0 * H,
-                        .c = partial + at->r0 * H};
+    bool transposed;
+    sp_sgemm g = {.accumulate = true,
+                  .M = at->rows,
+                  .N = H,
+                  .K = at->n,
+                  .lda = at->stride,
+                  .ldc = H,
+                  .a = at->logits,
+                  .c = partial + at->r0 * H};
+    g.ldb = chunk_weights(x, at, &g.b, &transposed);
+    g.transpose_b = !transposed;
     multiply(x, &g);
 }
 
@@ -118,10 +137,33 @@ static void join_task(void *context, int task, int worker) {
     }
 }
 
+/* Room for a chunk of floats a worker, and which one it holds. */
+static spar_status make_tiles(sp_head *x, spar_error *err) {
+    void *tiles = NULL;
+    const size_t workers = (size_t)sp_pool_threads(x->be->pool);
+    const size_t floats = (size_t)x->w.in * SP_HEAD_CHUNK * sizeof(float);
+    const spar_status status =
+        sp_tuned_scratch(x->be, SP_SCRATCH_B, workers, floats + sizeof *x->tile_at, &tiles, err);
+    if (status == SPAR_OK) {
+        x->tiles = tiles;
+        x->tile_at = (int64_t *)(void *)((char *)tiles + workers * floats);
+        for (size_t i = 0; i < workers; i++) {
+            x->tile_at[i] = -1;
+        }
+    }
+    return status;
+}
+
 static spar_status sgemm_init(sp_head *x, const void *h, spar_error *err) {
     static const sp_head_products products = {sgemm_logits, sgemm_dh, sgemm_dw};
     x->products = &products;
     x->values = sp_tuned_weight_values(&x->w);
+    if (x->values == NULL) {
+        const spar_status status = make_tiles(x, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+    }
     x->chunk = SP_HEAD_CHUNK;
     x->chunks = (x->w.out + SP_HEAD_CHUNK - 1) / SP_HEAD_CHUNK;
     x->partial_rows = x->R;

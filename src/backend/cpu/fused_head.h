@@ -36,7 +36,9 @@ struct sp_head {
     const sp_simd *simd;
     const sp_head_products *products;
     sp_weight w;             /* sizes, and the packed copies */
-    const float *values, *h; /* sgemm: W and h in f32 */
+    const float *values, *h; /* sgemm: W and h in f32; values NULL: W is blocks */
+    float *tiles;            /* [workers, H, SP_HEAD_CHUNK]: a worker's chunk of the blocks */
+    int64_t *tile_at;        /* [workers]: where that chunk begins; -1: none */
     const int32_t *target;
     const float *lse_in, *c;
     int64_t R, chunk, chunks, row_blocks, groups;
@@ -48,6 +50,8 @@ struct sp_head {
     atomic_int status;
 
     /* primitives only */
+    sp_packed own; /* of blocks: what packed points to */
+    const sp_packed *packed;
     const char *operand_h; /* h as given */
     char *last_h;          /* its last block, padded */
     char *operands;        /* [workers, 2, SP_HEAD_ROWS, SP_HEAD_CHUNK] */

@@ -23,9 +23,17 @@ static inline void sp_operand_store(const sp_backend *be, void *array, int64_t i
     }
 }
 
-/* An f32 master weight as the products see it. */
+/* A number as the products see it. */
 static inline float sp_operand_round(const sp_backend *be, float value) {
     return be->compute == SP_COMPUTE_BF16 ? sp_bf16_to_f32(sp_bf16_from_f32(value)) : value;
+}
+
+/* Weight [o, i] as the products see it. */
+static inline float sp_operand_weight(const sp_backend *be, const sp_weight *w, int64_t o,
+                                      int64_t i) {
+    const float value =
+        w->data != NULL ? w->data[o * w->in + i] : sp_blocks_weight(w->blocks, o, i);
+    return sp_operand_round(be, value);
 }
 
 #endif

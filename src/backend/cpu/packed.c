@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/quant.h"
 #include "base/mem.h"
 
 enum {
@@ -48,38 +49,57 @@ static sp_dnn *dnn_of(const sp_backend *be) {
 /* ---- packing ---- */
 
 typedef struct packing {
+    const sp_backend *be;
     const sp_dnn *dnn;
     const sp_weight *w;
     sp_packed *packed;
     const sp_dnn_kernel *forward[2], *backward[2]; /* of a full tile, of the last */
     int what;
+    float *tiles; /* [workers, in, tile]: of blocks; else NULL */
     atomic_int status;
 } packing;
 
-static void pack_task(void *context, int task, int worker) {
-    packing *p = context;
-    const sp_packed *to = p->packed;
-    const int64_t in = p->w->in;
-    const float *from = p->w->data + task * to->tile * in;
-    const int last = task == to->tiles - 1;
-    int code = 0;
-    sp_onednn_single();
-    if (p->what & SP_PREPARE_FORWARD) {
-        code = sp_dnn_pack(p->dnn, p->forward[last], worker, from, 1, in,
-                           to->forward + (size_t)task * to->forward_bytes);
+/* A tile of W as floats: element (output, input) is at output out_step + input in_step. */
+static const float *tile_floats(const packing *p, int64_t tile, int64_t n, int worker,
+                                int64_t *out_step, int64_t *in_step) {
+    const int64_t in = p->w->in, out0 = tile * p->packed->tile;
+    if (p->w->data != NULL) {
+        *out_step = in;
+        *in_step = 1;
+        return p->w->data + out0 * in;
     }
-    if (code == 0 && (p->what & SP_PREPARE_BACKWARD)) {
-        code = sp_dnn_pack(p->dnn, p->backward[last], worker, from, in, 1,
-                           to->backward + (size_t)task * to->backward_bytes);
-    }
-    if (code != 0) {
-        atomic_store(&p->status, code);
-    }
+    float *floats = p->tiles + worker * in * sp_quant_stride(p->packed->tile);
+    sp_quant_tile(p->be, p->w->blocks, out0, n, 0, in, floats);
+    *out_step = 1;
+    *in_step = sp_quant_stride(n);
+    return floats;
 }
 
 /* Outputs of the last tile. */
 static int64_t last_tile(const sp_packed *p, int64_t out) {
     return out - (p->tiles - 1) * p->tile;
+}
+
+static void pack_task(void *context, int task, int worker) {
+    packing *p = context;
+    const sp_packed *to = p->packed;
+    const int last = task == to->tiles - 1;
+    const int64_t n = last ? last_tile(to, p->w->out) : to->tile;
+    int64_t out_step, in_step;
+    const float *from = tile_floats(p, task, n, worker, &out_step, &in_step);
+    int code = 0;
+    sp_onednn_single();
+    if (p->what & SP_PREPARE_FORWARD) {
+        code = sp_dnn_pack(p->dnn, p->forward[last], worker, from, in_step, out_step,
+                           to->forward + (size_t)task * to->forward_bytes);
+    }
+    if (code == 0 && (p->what & SP_PREPARE_BACKWARD)) {
+        code = sp_dnn_pack(p->dnn, p->backward[last], worker, from, out_step, in_step,
+                           to->backward + (size_t)task * to->backward_bytes);
+    }
+    if (code != 0) {
+        atomic_store(&p->status, code);
+    }
 }
 
 static spar_status get_packing_kernels(sp_backend *be, packing *p, spar_error *err) {
@@ -100,14 +120,18 @@ static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static spar_status make_room(packing *p, spar_error *err) {
-    spar_status status = SPAR_OK;
+static void measure(packing *p) {
     sp_packed *to = p->packed;
-    void *memory = NULL;
     to->forward_bytes =
         larger(sp_dnn_packed_bytes(p->forward[0]), sp_dnn_packed_bytes(p->forward[1]));
     to->backward_bytes =
         larger(sp_dnn_packed_bytes(p->backward[0]), sp_dnn_packed_bytes(p->backward[1]));
+}
+
+static spar_status make_room(packing *p, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_packed *to = p->packed;
+    void *memory = NULL;
     if ((p->what & SP_PREPARE_FORWARD) && to->forward == NULL) {
         SPAR_TRY(sp_mem_aligned(&memory, (size_t)to->tiles, to->forward_bytes, err));
         to->forward = memory;
@@ -120,22 +144,77 @@ done:
     return status;
 }
 
+/* Cut the weight into tiles and find the kernels that they are packed for. */
+static spar_status packing_init(packing *p, sp_backend *be, const sp_weight *w, sp_packed *packed,
+                                int what, spar_error *err) {
+    *p = (packing){.be = be, .dnn = dnn_of(be), .w = w, .packed = packed, .what = what};
+    packed->tile = sp_packed_tile(w->out);
+    packed->tiles = ceil_div(w->out, packed->tile);
+    atomic_init(&p->status, 0);
+    sp_dnn_trim(dnn_of(be));
+    const spar_status status = get_packing_kernels(be, p, err);
+    if (status == SPAR_OK) {
+        measure(p);
+    }
+    return status;
+}
+
+static spar_status pack(sp_backend *be, packing *p, spar_error *err) {
+    sp_pool_run(be->pool, (int)p->packed->tiles, pack_task, p);
+    return sp_onednn_check(atomic_load(&p->status), "packing a weight", err);
+}
+
 spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
     spar_status status = SPAR_OK;
+    packing p;
     if (w->packed == NULL) {
         SPAR_TRY(sp_mem_calloc(&w->packed, 1, sizeof(sp_packed), err));
     }
-    packing p = {.dnn = dnn_of(be), .w = w, .packed = w->packed, .what = what};
-    p.packed->tile = sp_packed_tile(w->out);
-    p.packed->tiles = ceil_div(w->out, p.packed->tile);
-    atomic_init(&p.status, 0);
-    sp_dnn_trim(dnn_of(be));
-    SPAR_TRY(get_packing_kernels(be, &p, err));
+    SPAR_TRY(packing_init(&p, be, w, w->packed, what, err));
     SPAR_TRY(make_room(&p, err));
-    sp_pool_run(be->pool, (int)p.packed->tiles, pack_task, &p);
-    SPAR_TRY(sp_onednn_check(atomic_load(&p.status), "packing a weight", err));
+    SPAR_TRY(pack(be, &p, err));
 done:
     return status;
+}
+
+/* Blocks are packed for one product at a time, into the backend's scratch. */
+static spar_status pack_blocks(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    packing p;
+    void *memory = NULL, *tiles = NULL;
+    *space = (sp_packed){0};
+    SPAR_TRY(packing_init(&p, be, w, space, what, err));
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_FROZEN, (size_t)space->tiles,
+                              space->forward_bytes + space->backward_bytes, &memory, err));
+    space->forward = what & SP_PREPARE_FORWARD ? memory : NULL;
+    space->backward = what & SP_PREPARE_BACKWARD
+                          ? (char *)memory + (size_t)space->tiles * space->forward_bytes
+                          : NULL;
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
+                              (size_t)(w->in * sp_quant_stride(space->tile)) * sizeof(float),
+                              &tiles, err));
+    p.tiles = tiles;
+    SPAR_TRY(pack(be, &p, err));
+done:
+    return status;
+}
+
+spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
+                          const sp_packed **out, spar_error *err) {
+    const sp_packed *p = w->packed;
+    if (w->data == NULL) {
+        *out = space;
+        return pack_blocks(be, w, what, space, err);
+    }
+    if ((what & SP_PREPARE_FORWARD) && (p == NULL || p->forward == NULL)) {
+        return spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for forward");
+    }
+    if ((what & SP_PREPARE_BACKWARD) && (p == NULL || p->backward == NULL)) {
+        return spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for backward");
+    }
+    *out = p;
+    return SPAR_OK;
 }
 
 void sp_packed_release(sp_weight *w) {
@@ -153,6 +232,7 @@ void sp_packed_release(sp_weight *w) {
 typedef struct product {
     sp_backend *be;
     const sp_packed *w;
+    sp_packed own; /* of blocks: what w points to */
     int64_t out, in, T;
     size_t size; /* of an operand */
     const char *x;
@@ -167,17 +247,14 @@ typedef struct product {
     atomic_int status;
 } product;
 
-static spar_status product_init(product *p, sp_backend *be, const sp_weight *w, spar_error *err) {
+static spar_status product_init(product *p, sp_backend *be, const sp_weight *w, int what,
+                                spar_error *err) {
     p->be = be;
-    p->w = w->packed;
     p->out = w->out;
     p->in = w->in;
     p->size = be->operand_size;
     atomic_init(&p->status, 0);
-    if (p->w == NULL) {
-        return spar_fail(err, SPAR_INTERNAL, "a weight was used before it was prepared");
-    }
-    return SPAR_OK;
+    return sp_packed_get(be, w, what, &p->own, &p->w, err);
 }
 
 /* A worker's space: operands of one product, then a result in f32. */
@@ -278,10 +355,7 @@ spar_status sp_packed_linear(sp_backend *be, const sp_weight *w, const float *bi
     if (T == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(product_init(&p, be, w, err));
-    if (p.w->forward == NULL) {
-        SPAR_TRY(spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for forward"));
-    }
+    SPAR_TRY(product_init(&p, be, w, SP_PREPARE_FORWARD, err));
     sp_dnn_trim(dnn_of(be));
     SPAR_TRY(linear_kernels(&p, err));
     SPAR_TRY(product_space(&p, SP_PACKED_ROWS * p.in, SP_PACKED_ROWS * p.w->tile, err));
@@ -340,10 +414,7 @@ spar_status sp_packed_linear_dx(sp_backend *be, const sp_weight *w, const void *
     if (T == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(product_init(&p, be, w, err));
-    if (p.w->backward == NULL) {
-        SPAR_TRY(spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for backward"));
-    }
+    SPAR_TRY(product_init(&p, be, w, SP_PREPARE_BACKWARD, err));
     sp_dnn_trim(dnn_of(be));
     SPAR_TRY(linear_dx_kernels(&p, err));
     SPAR_TRY(product_space(&p, SP_PACKED_ROWS * p.w->tile, SP_PACKED_ROWS * p.in, err));

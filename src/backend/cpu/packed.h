@@ -35,6 +35,12 @@ sp_dnn_type sp_packed_type(const sp_backend *be);
 void sp_packed_transpose(const void *x, int64_t x_row, int64_t rows, int64_t columns, size_t size,
                          int64_t rows_padded, void *y);
 
+/* The packed copies that a product wants (SP_PREPARE_*): those of w, or of its blocks, made in the
+ * backend's scratch until the next product with other blocks and described in *space, which must
+ * outlive *out. INTERNAL when w was not prepared. */
+spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
+                          const sp_packed **out, spar_error *err);
+
 /* Contracts as the entries of the row. */
 spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err);
 void sp_packed_release(sp_weight *w);

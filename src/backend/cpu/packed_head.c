@@ -6,10 +6,6 @@ static sp_dnn *dnn_of(const sp_head *x) {
     return ((const sp_tuned *)x->be->state)->dnn;
 }
 
-static const sp_packed *packed_of(const sp_head *x) {
-    return x->w.packed;
-}
-
 static const char *h_rows(const sp_head *x, const sp_head_cell *at) {
     return at->last_rows ? x->last_h
                          : x->operand_h + (size_t)(at->r0 * x->w.in) * x->be->operand_size;
@@ -35,14 +31,14 @@ static int64_t tile_of(const sp_head *x, const sp_head_cell *at) {
 }
 
 static void logits(sp_head *x, const sp_head_cell *at) {
-    const sp_packed *w = packed_of(x);
+    const sp_packed *w = x->packed;
     run(x, x->make_logits[at->last_rows][at->last_chunk], at, h_rows(x, at),
         w->forward + (size_t)tile_of(x, at) * w->forward_bytes, at->logits);
 }
 
 /* The gradient of the logits as a dense operand, padding rows zero. */
 static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
-    const sp_packed *w = packed_of(x);
+    const sp_packed *w = x->packed;
     const int64_t rows = sp_packed_rows(at->rows);
     char *grad = operands(x, at, 0);
     memset(at->logits + at->rows * at->stride, 0,
@@ -106,15 +102,12 @@ static spar_status pad_last_rows(sp_head *x, spar_error *err) {
 spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_error *err) {
     static const sp_head_products products = {logits, add_dh, add_dw};
     spar_status status = SPAR_OK;
-    const sp_packed *w = packed_of(x);
+    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
     void *memory = NULL;
-    if (w == NULL || w->forward == NULL || (backward && w->backward == NULL)) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_INTERNAL, "the head's weight was used before it was prepared"));
-    }
+    SPAR_TRY(sp_packed_get(x->be, &x->w, what, &x->own, &x->packed, err));
     x->products = &products;
-    x->chunk = w->tile;
-    x->chunks = w->tiles;
+    x->chunk = x->packed->tile;
+    x->chunks = x->packed->tiles;
     x->partial_rows = sp_packed_rows(x->R);
     x->operand_h = h;
     sp_dnn_trim(dnn_of(x));

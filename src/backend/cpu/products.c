@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/cpu/packed.h"
+#include "backend/cpu/quant.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
@@ -15,10 +16,12 @@ enum {
     CONVERT = 1 << 15
 };
 
-/* C [M,N] cut into tiles; bias [N] or NULL. */
+/* C [M,N] cut into tiles; bias [N] or NULL. B may be blocks, of which a tile is made at a time. */
 typedef struct product {
+    sp_backend *be;
     sp_sgemm g; /* of the whole */
     const float *bias;
+    const sp_blocks *blocks; /* W, in place of g.b: B is W^T (g.transpose_b) or W; or NULL */
     int64_t tile_m, tile_n, tiles_n;
     bool copy_a, copy_b; /* operands read by columns go through a dense copy of the tile */
     bool swap;           /* few rows: the tile is made transposed */
@@ -54,7 +57,8 @@ static int64_t copy_tile(const float *x, int64_t row, int64_t K, int64_t n, floa
 
 /* C^T = B^T A^T into the worker's space, then turned and added in place. */
 static int run_swapped(const product *p, const sp_sgemm *t, float *space) {
-    const sp_sgemm swapped = {.transpose_b = true,
+    const sp_sgemm swapped = {.transpose_a = !t->transpose_b,
+                              .transpose_b = true,
                               .M = t->N,
                               .N = t->M,
                               .K = t->K,
@@ -75,7 +79,24 @@ static int run_swapped(const product *p, const sp_sgemm *t, float *space) {
     return code;
 }
 
-static int run_tile(const product *p, sp_sgemm *t, float *space) {
+/* A tile's B from the blocks: W^T [in, n] as it comes, W [out, n] as its transpose. */
+static float *expand_b(const product *p, sp_sgemm *t, int64_t n0, float *space) {
+    if (p->g.transpose_b) {
+        sp_quant_tile(p->be, p->blocks, n0, t->N, 0, t->K, space);
+        t->ldb = sp_quant_stride(t->N);
+    } else {
+        sp_quant_tile(p->be, p->blocks, 0, t->K, n0, t->N, space);
+        t->ldb = sp_quant_stride(t->K);
+    }
+    t->transpose_b = !p->g.transpose_b;
+    t->b = space;
+    return space + (p->g.transpose_b ? t->K : t->N) * t->ldb;
+}
+
+static int run_tile(const product *p, sp_sgemm *t, int64_t n0, float *space) {
+    if (p->blocks != NULL) {
+        space = expand_b(p, t, n0, space);
+    }
     if (p->swap) {
         return run_swapped(p, t, space);
     }
@@ -98,14 +119,16 @@ static void product_tile(void *context, int task, int worker) {
     t.M = min64(p->tile_m, p->g.M - m0);
     t.N = min64(p->tile_n, p->g.N - n0);
     t.a += p->g.transpose_a ? m0 : m0 * t.lda;
-    t.b += p->g.transpose_b ? n0 * t.ldb : n0;
+    if (p->blocks == NULL) {
+        t.b += p->g.transpose_b ? n0 * t.ldb : n0;
+    }
     t.c += m0 * t.ldc + n0;
     if (p->bias != NULL) {
         put_bias(p, &t, n0);
         t.accumulate = true;
     }
     sp_onednn_single();
-    const int code = run_tile(p, &t, p->space + (size_t)worker * p->space_floats);
+    const int code = run_tile(p, &t, n0, p->space + (size_t)worker * p->space_floats);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -131,7 +154,7 @@ static void cut_finer(product *p) {
 static void plan_product(product *p) {
     const sp_sgemm *g = &p->g;
     p->copy_a = g->transpose_a && g->lda % CROWDED == 0 && g->M > TILE;
-    p->copy_b = !g->transpose_b && g->ldb % CROWDED == 0 && g->N > TILE;
+    p->copy_b = p->blocks == NULL && !g->transpose_b && g->ldb % CROWDED == 0 && g->N > TILE;
     p->swap = g->transpose_b && g->M <= FEW_ROWS;
     /* A copy is worth more the longer the other side of its tile is. */
     p->tile_m = p->copy_b && !p->copy_a ? TILE_LONG : TILE;
@@ -141,8 +164,12 @@ static void plan_product(product *p) {
     }
     p->tiles_n = ceil_div(g->N, p->tile_n);
     p->space_floats = 0;
+    if (p->blocks != NULL) {
+        const int64_t outputs = g->transpose_b ? p->tile_n : g->K;
+        p->space_floats = (size_t)(sp_quant_stride(outputs) * (g->transpose_b ? g->K : p->tile_n));
+    }
     if (p->swap) {
-        p->space_floats = FEW_ROWS * TILE;
+        p->space_floats += FEW_ROWS * TILE;
     } else {
         p->space_floats += p->copy_a ? (size_t)(g->K * p->tile_m) : 0;
         p->space_floats += p->copy_b ? (size_t)(g->K * p->tile_n) : 0;
@@ -158,6 +185,7 @@ static spar_status run_product(sp_backend *be, product *p, const char *what, spa
     plan_product(p);
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
                               p->space_floats * sizeof(float), &space, err));
+    p->be = be;
     p->space = space;
     atomic_init(&p->status, 0);
     sp_pool_run(be->pool, (int)(ceil_div(p->g.M, p->tile_m) * p->tiles_n), product_tile, p);
@@ -211,11 +239,19 @@ const float *sp_tuned_weight_values(const sp_weight *w) {
     return w->packed != NULL ? w->packed : w->data;
 }
 
+/* Blocks that stand for the weight itself, rather than beside its floats. */
+static const sp_blocks *frozen_blocks(const sp_weight *w) {
+    return w->data == NULL ? w->blocks : NULL;
+}
+
 static bool has_primitives(const sp_backend *be) {
     return ((const sp_tuned *)be->state)->dnn != NULL;
 }
 
 spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
+    if (w->data == NULL) {
+        return SPAR_OK;
+    }
     if (has_primitives(be)) {
         return sp_packed_prepare(be, w, what, err);
     }
@@ -262,7 +298,8 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
                        .a = a,
                        .b = sp_tuned_weight_values(w),
                        .c = y},
-                 .bias = bias};
+                 .bias = bias,
+                 .blocks = frozen_blocks(w)};
     return run_product(be, &p, "linear", err);
 }
 
@@ -285,7 +322,8 @@ spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *d
                        .ldc = w->in,
                        .a = a,
                        .b = sp_tuned_weight_values(w),
-                       .c = dx}};
+                       .c = dx},
+                 .blocks = frozen_blocks(w)};
     return run_product(be, &p, "linear_dx", err);
 }
 

@@ -23,7 +23,45 @@ static spar_status linear(sp_backend *be, const sp_weight *w, const float *bias,
             double sum = bias != NULL ? (double)bias[o] : 0.0;
             for (int64_t i = 0; i < w->in; i++) {
                 sum += (double)sp_operand_load(be, x, t * w->in + i) *
-                       (double)sp_operand_round(be, w->data[o * w->in + i]);
+                       (double)sp_operand_weight(be, w, o, i);
+            }
+            float *to = &y[t * w->out + o];
+            *to = accumulate ? *to + (float)sum : (float)sum;
+        }
+    }
+    return SPAR_OK;
+}
+
+/* x [32] rounded to whole numbers of -127..127 times a scale, in one term or two: y [32]. */
+static void round_block(const sp_backend *be, const void *x, int64_t at, int terms, double *y) {
+    float most = 0;
+    for (int i = 0; i < SP_AFFINE_BLOCK; i++) {
+        most = fmaxf(most, fabsf(sp_operand_load(be, x, at + i)));
+    }
+    const float inverse = most > 0 ? 127 / most : 0, scale = most / 127;
+    for (int i = 0; i < SP_AFFINE_BLOCK; i++) {
+        const float value = sp_operand_load(be, x, at + i), q = rintf(value * inverse);
+        y[i] = (double)scale * (double)q;
+        if (terms == 2 && most > 0) {
+            const float low = rintf((value - scale * q) * (254 / scale));
+            y[i] += (double)scale / 254 * (double)fminf(fmaxf(low, -127), 127);
+        }
+    }
+}
+
+static spar_status linear_whole(sp_backend *be, const sp_weight *w, const float *bias,
+                                const void *x, int terms, int64_t T, float *y, bool accumulate,
+                                spar_error *err) {
+    (void)err;
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t o = 0; o < w->out; o++) {
+            double sum = bias != NULL ? (double)bias[o] : 0.0;
+            for (int64_t i0 = 0; i0 < w->in; i0 += SP_AFFINE_BLOCK) {
+                double rounded[SP_AFFINE_BLOCK];
+                round_block(be, x, t * w->in + i0, terms, rounded);
+                for (int i = 0; i < SP_AFFINE_BLOCK; i++) {
+                    sum += rounded[i] * (double)sp_blocks_weight(w->blocks, o, i0 + i);
+                }
             }
             float *to = &y[t * w->out + o];
             *to = accumulate ? *to + (float)sum : (float)sum;
@@ -40,7 +78,7 @@ static spar_status linear_dx(sp_backend *be, const sp_weight *w, const void *dy,
             double sum = 0;
             for (int64_t o = 0; o < w->out; o++) {
                 sum += (double)sp_operand_load(be, dy, t * w->out + o) *
-                       (double)sp_operand_round(be, w->data[o * w->in + i]);
+                       (double)sp_operand_weight(be, w, o, i);
             }
             float *to = &dx[t * w->in + i];
             *to = accumulate ? *to + (float)sum : (float)sum;
@@ -84,11 +122,15 @@ static void to_operand(sp_backend *be, const float *x, int64_t n, void *y) {
     }
 }
 
-static void embed(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
-                  float *x) {
+static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x) {
+    const int64_t H = table->in;
     (void)be;
     for (int64_t t = 0; t < T; t++) {
-        memcpy(x + t * H, table + ids[t] * H, (size_t)H * sizeof *x);
+        if (table->data != NULL) {
+            memcpy(x + t * H, table->data + ids[t] * H, (size_t)H * sizeof *x);
+        } else {
+            sp_blocks_row(table->blocks, ids[t], x + t * H);
+        }
     }
 }
 
@@ -238,6 +280,7 @@ static const sp_ops reference_ops = {
     .weight_prepare = weight_prepare,
     .weight_release = weight_release,
     .linear = linear,
+    .linear_whole = linear_whole,
     .linear_dx = linear_dx,
     .linear_dw = linear_dw,
     .to_operand = to_operand,

@@ -8,8 +8,8 @@
 static double logit(const sp_backend *be, const sp_weight *w, const void *h, int64_t r, int64_t j) {
     double sum = 0;
     for (int64_t i = 0; i < w->in; i++) {
-        sum += (double)sp_operand_load(be, h, r * w->in + i) *
-               (double)sp_operand_round(be, w->data[j * w->in + i]);
+        sum +=
+            (double)sp_operand_load(be, h, r * w->in + i) * (double)sp_operand_weight(be, w, j, i);
     }
     return sum;
 }
@@ -47,7 +47,7 @@ spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w, const
             const double d = (double)c[r] * ((j == target[r] ? 1.0 : 0.0) - p);
             const float g = sp_operand_round(be, (float)d);
             for (int64_t i = 0; i < w->in; i++) {
-                dh[r * w->in + i] += g * sp_operand_round(be, w->data[j * w->in + i]);
+                dh[r * w->in + i] += g * sp_operand_weight(be, w, j, i);
                 if (dw != NULL) {
                     dw[j * w->in + i] += g * sp_operand_load(be, h, r * w->in + i);
                 }

@@ -1,26 +1,33 @@
 #include "backend/cpu/simd.h"
 
-void sp_simd_fill_rows_base(sp_simd *table);
-void sp_simd_fill_blocks_base(sp_simd *table);
+#define DECLARE(level)                                                                             \
+    void sp_simd_fill_rows_##level(sp_simd *table);                                                \
+    void sp_simd_fill_blocks_##level(sp_simd *table);                                              \
+    void sp_simd_fill_quant_##level(sp_simd *table);                                               \
+    static void fill_##level(sp_simd *table) {                                                     \
+        sp_simd_fill_rows_##level(table);                                                          \
+        sp_simd_fill_blocks_##level(table);                                                        \
+        sp_simd_fill_quant_##level(table);                                                         \
+    }
+
+DECLARE(base)
 #if defined(__x86_64__)
-void sp_simd_fill_rows_v3(sp_simd *table);
-void sp_simd_fill_blocks_v3(sp_simd *table);
-void sp_simd_fill_rows_v4(sp_simd *table);
-void sp_simd_fill_blocks_v4(sp_simd *table);
+DECLARE(v3)
+DECLARE(v4)
+DECLARE(vnni)
 #endif
 
 void sp_simd_choose(sp_isa isa, sp_simd *out) {
-    sp_simd_fill_rows_base(out);
-    sp_simd_fill_blocks_base(out);
 #if defined(__x86_64__)
-    if (isa == SP_ISA_V3) {
-        sp_simd_fill_rows_v3(out);
-        sp_simd_fill_blocks_v3(out);
-    } else if (isa == SP_ISA_V4) {
-        sp_simd_fill_rows_v4(out);
-        sp_simd_fill_blocks_v4(out);
-    }
+    static void (*const fill[])(sp_simd *) = {
+        [SP_ISA_BASE] = fill_base,
+        [SP_ISA_V3] = fill_v3,
+        [SP_ISA_V4] = fill_v4,
+        [SP_ISA_VNNI] = fill_vnni,
+    };
+    fill[isa](out);
 #else
     (void)isa;
+    fill_base(out);
 #endif
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/blocks.h"
 #include "backend/cpu/cpu.h"
 
 /* Rows of queries in one block, at most. */
@@ -36,6 +37,27 @@ typedef struct sp_scores {
     int n_rows, n_keys;
     const int32_t *first, *last;
 } sp_scores;
+
+/* A second term of whole numbers counts 1/254 of the first: it holds the rest of -1/2..1/2. */
+enum { SP_SECOND_TERM = 254 };
+
+/* Rows in whole numbers of -127..127, in blocks of 32 with a scale each: the value of q is q scale,
+ * or, with a second term, (254 q + low) scale. sum is the sum of q, or of 254 q + low, in a block.
+ * Arrays [rows, n] or [rows, n / 32], owned by the caller; low NULL: one term. */
+typedef struct sp_whole {
+    int8_t *q, *low;
+    float *scale;
+    int32_t *sum;
+} sp_whole;
+
+/* Rows x one panel of a matrix in blocks. y [rows, 16] (y_row apart) is overwritten. */
+typedef struct sp_blocks_product {
+    const sp_blocks *w;
+    int64_t panel, rows;
+    sp_whole x;
+    float *y;
+    int64_t y_row;
+} sp_blocks_product;
 
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
@@ -80,6 +102,14 @@ typedef struct sp_simd {
     /* In place, x = -c exp(x - lse): the gradient of c log p[target] with respect to the logits,
      * all but the target's own +c. */
     void (*logits_grad)(float *x, int64_t n, float lse, float c);
+
+    /* x [n], n a multiple of 32, as whole numbers: one row of *to. */
+    void (*quantize)(const float *x, int64_t n, const sp_whole *to);
+    void (*blocks_product)(const sp_blocks_product *p);
+    /* The weights of n_blocks blocks of a panel as floats, an input a row: to [32 n_blocks, 16],
+     * row apart. */
+    void (*blocks_expand)(const sp_blocks *w, int64_t panel, int64_t first, int64_t n_blocks,
+                          float *to, int64_t row);
 } sp_simd;
 
 /* The kernels of an instruction set, by value into *out. */

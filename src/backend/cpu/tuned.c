@@ -8,6 +8,7 @@
 #include "backend/cpu/elementwise.h"
 #include "backend/cpu/flash.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/quant.h"
 #include "backend/cpu/reference.h"
 #include "base/mem.h"
 
@@ -147,6 +148,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.weight_prepare = sp_tuned_weight_prepare;
     s->ops.weight_release = sp_tuned_weight_release;
     s->ops.linear = sp_tuned_linear;
+    s->ops.linear_whole = sp_tuned_linear_whole;
     s->ops.linear_dx = sp_tuned_linear_dx;
     s->ops.linear_dw = sp_tuned_linear_dw;
     s->ops.head_logp = sp_tuned_head_logp;

@@ -203,7 +203,8 @@ static outcome run_moves(sp_backend *be, int64_t n, int64_t dim, bool flag) {
                  TABLE * dim,
                  n * dim,
                  TABLE * dim};
-    be->ops->embed(be, table, ids, n, dim, o.a);
+    const sp_weight embedding = {.data = table, .out = TABLE, .in = dim};
+    be->ops->embed(be, &embedding, ids, n, o.a);
     be->ops->embed_dw(be, ids, n, dim, dx, o.b);
     be->ops->gather(be, table, rows, n, dim, o.c);
     be->ops->scatter_add(be, dx, rows, n, dim, o.d);

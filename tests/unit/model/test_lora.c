@@ -43,7 +43,7 @@ static spar_model *make_model(spar_dtype dtype) {
     check(sp_json_parse(&root, config_text, strlen(config_text), "config", &err), &err);
     check(sp_config_from_json(&config, root, "config", &err), &err);
     json_decref(root);
-    check(sp_model_create(&m, &config, "random", &options, &err), &err);
+    check(sp_model_create(&m, &config, "random", &options, NULL, &err), &err);
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
         for (int64_t k = 0; k < p->count; k++) {
@@ -80,7 +80,7 @@ static void merge(spar_model *m) {
         const sp_param *p = &m->params.items[i];
         float *merged = malloc((size_t)p->count * sizeof *merged);
         assert_non_null(merged);
-        sp_lora_merge(m, p, merged);
+        sp_model_floats(m, p, merged);
         memcpy(m->weights + p->offset, merged, (size_t)p->count * sizeof *merged);
         free(merged);
     }

@@ -1,0 +1,137 @@
+#include "backend/cpu/quant.h"
+
+#include <string.h>
+
+enum {
+    TASK_PANELS = 4, /* of a task: 64 outputs */
+    TASK_ROWS = 64,
+    ALONE = 1 << 13 /* numbers that one thread rounds faster than several are woken */
+};
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static const sp_simd *simd_of(const sp_backend *be) {
+    return &((const sp_tuned *)be->state)->simd;
+}
+
+void sp_quant_tile(const sp_backend *be, const sp_blocks *w, int64_t out0, int64_t n, int64_t in0,
+                   int64_t m, float *to) {
+    const sp_simd *simd = simd_of(be);
+    const int64_t stride = sp_quant_stride(n);
+    for (int64_t o = 0; o < n; o += SP_PANEL) {
+        simd->blocks_expand(w, (out0 + o) / SP_PANEL, in0 / SP_AFFINE_BLOCK, m / SP_AFFINE_BLOCK,
+                            to + o, stride);
+    }
+    if (be->compute == SP_COMPUTE_BF16) {
+        simd->round_bf16(to, m * stride, to);
+    }
+}
+
+/* y [T,out] (= or +=) x W^T + bias with x as whole numbers. */
+typedef struct product {
+    const sp_simd *simd;
+    const sp_blocks *w;
+    const float *x, *bias;
+    sp_whole rows; /* of x */
+    int64_t T, panel_tasks;
+    float *y;
+    bool accumulate;
+} product;
+
+static sp_whole rows_from(const product *p, int64_t row) {
+    const int64_t at = row * p->w->in, block = row * p->w->n_blocks;
+    return (sp_whole){.q = p->rows.q + at,
+                      .low = p->rows.low != NULL ? p->rows.low + at : NULL,
+                      .scale = p->rows.scale + block,
+                      .sum = p->rows.sum + block};
+}
+
+static void quantize_task(void *context, int task, int worker) {
+    (void)worker;
+    const product *p = context;
+    const sp_whole to = rows_from(p, task);
+    p->simd->quantize(p->x + task * p->w->in, p->w->in, &to);
+}
+
+static void put_panel(const product *p, const float *tile, int64_t row0, int64_t rows,
+                      int64_t panel) {
+    const int64_t out0 = panel * SP_PANEL, n = min64(SP_PANEL, p->w->out - out0);
+    for (int64_t r = 0; r < rows; r++, tile += SP_PANEL) {
+        float *y = p->y + (row0 + r) * p->w->out + out0;
+        for (int64_t o = 0; o < n; o++) {
+            const float bias = p->bias != NULL ? p->bias[out0 + o] : 0;
+            y[o] = (p->accumulate ? y[o] : 0) + tile[o] + bias;
+        }
+    }
+}
+
+static void product_task(void *context, int task, int worker) {
+    (void)worker;
+    const product *p = context;
+    const int64_t row0 = task / p->panel_tasks * TASK_ROWS, rows = min64(TASK_ROWS, p->T - row0);
+    const int64_t first = task % p->panel_tasks * TASK_PANELS;
+    const int64_t last = min64(first + TASK_PANELS, p->w->panels);
+    float tile[TASK_ROWS * SP_PANEL];
+    for (int64_t panel = first; panel < last; panel++) {
+        const sp_blocks_product part = {.w = p->w,
+                                        .panel = panel,
+                                        .rows = rows,
+                                        .x = rows_from(p, row0),
+                                        .y = tile,
+                                        .y_row = SP_PANEL};
+        p->simd->blocks_product(&part);
+        put_panel(p, tile, row0, rows, panel);
+    }
+}
+
+static spar_status product_space(sp_backend *be, product *p, int terms, spar_error *err) {
+    void *space = NULL;
+    const int64_t blocks = p->T * p->w->n_blocks;
+    sp_whole *to = &p->rows;
+    const spar_status status = sp_tuned_scratch(
+        be, SP_SCRATCH_B, (size_t)blocks,
+        (size_t)terms * SP_AFFINE_BLOCK + sizeof *to->scale + sizeof *to->sum, &space, err);
+    to->scale = space;
+    to->sum = (int32_t *)(void *)(to->scale + blocks);
+    to->q = (int8_t *)(void *)(to->sum + blocks);
+    to->low = terms == 2 ? to->q + blocks * SP_AFFINE_BLOCK : NULL;
+    return status;
+}
+
+static void quantize_rows(sp_backend *be, product *p) {
+    if (p->T * p->w->in > ALONE) {
+        sp_pool_run(be->pool, (int)p->T, quantize_task, p);
+    } else {
+        for (int t = 0; t < (int)p->T; t++) {
+            quantize_task(p, t, 0);
+        }
+    }
+}
+
+spar_status sp_tuned_linear_whole(sp_backend *be, const sp_weight *w, const float *bias,
+                                  const void *x, int terms, int64_t T, float *y, bool accumulate,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    product p = {.simd = simd_of(be),
+                 .w = w->blocks,
+                 .bias = bias,
+                 .T = T,
+                 .y = y,
+                 .accumulate = accumulate};
+    if (T == 0) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(sp_tuned_operand_f32(be, x, T * w->in, SP_SCRATCH_A, &p.x, err));
+    SPAR_TRY(product_space(be, &p, terms, err));
+    quantize_rows(be, &p);
+    p.panel_tasks = ceil_div(p.w->panels, TASK_PANELS);
+    sp_pool_run(be->pool, (int)(ceil_div(T, TASK_ROWS) * p.panel_tasks), product_task, &p);
+done:
+    return status;
+}
