@@ -357,7 +357,8 @@ spar_status sp_run_stage(sp_run *run, const char *arm, const char *kind, int64_t
     stage_search search = {.ordinal = run->next_ordinal++};
     SPAR_TRY(sp_rundb_each_stage(run->db, match_stage, &search, err));
     if (search.id == 0) {
-        sp_rundb_stage row = {.ordinal = search.ordinal,
+        sp_rundb_stage row = {.id = search.ordinal + 1, /* it keys random numbers */
+                              .ordinal = search.ordinal,
                               .arm = arm,
                               .kind = kind,
                               .iteration = iteration,

@@ -28,6 +28,17 @@ run 0 report "$dir/whole" --json
 has '"stages": ['
 run 0 generate -m "$dir/whole/final" -n 2 "Once"
 
+# Controls are beside the arms, which are the same with them: here the last arm trains too.
+sed 's/method: rpo/method: spin/; s/pairs: verified/pairs: real/; s/control: verified/control: none/' \
+    "$recipe" >"$dir/two.yaml"
+for controls in "" --controls; do
+    run 0 play "$dir/two.yaml" -m "$model" --run "$dir/two$controls" $controls --dtype f32
+    has "The kept model"
+done
+has "spin control"
+cmp -s "$dir/two/final/model.safetensors" "$dir/two--controls/final/model.safetensors" ||
+    fail "expected the same model with controls"
+
 # Stopped in the middle, it prints the command that goes on, for any name of the folder.
 folder="$dir/it's a run"
 "$spar" play "$recipe" -m "$model" --run "$folder" --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err" &
@@ -57,6 +68,14 @@ grep -q "the run began with .*f32.* goes on with .*bf16" "$dir/again/log.txt" ||
 { cat "$recipe"; printf '\nlora: {rank: 4, alpha: 8}\n'; } >"$dir/lora.yaml"
 run 0 play "$dir/lora.yaml" -m "$model" --run "$dir/lora" --dtype f32 --threads 1
 [ -e "$dir/lora/final/model.safetensors" ] || fail "expected the merged model"
+# On blocks, which stay as they are; without an adapter there is nothing to train.
+{ cat "$dir/lora.yaml"; printf '\nweights: q8_0\n'; } >"$dir/qlora.yaml"
+run 0 play "$dir/qlora.yaml" -m "$model" --run "$dir/qlora" --dtype f32 --threads 1
+[ -e "$dir/qlora/final/model.safetensors" ] || fail "expected the merged model"
+{ cat "$recipe"; printf '\nweights: q8_0\n'; } >"$dir/frozen.yaml"
+run 2 play "$dir/frozen.yaml" -m "$model" --run "$dir/x"
+err_has "weights"
+err_has "lora"
 feed 0 '{"ids": [1, 403, 407, 261]}' score -m "$model"
 base=$(sed 's/.*"sum":\(.....\).*/\1/' "$dir/out")
 feed 0 '{"ids": [1, 403, 407, 261]}' score -m "$dir/lora/final"
