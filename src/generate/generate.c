@@ -142,7 +142,7 @@ static spar_status make_slots(scheduler *s, spar_error *err) {
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)s->n_workers, sizeof *s->worker_errors, err));
     s->worker_errors = memory;
     SPAR_TRY(sp_kv_cache_init(&s->cache, s->model, response_row(s, s->n_response_slots), err));
-    SPAR_TRY(sp_pass_create(&s->pass, s->model, false, err));
+    SPAR_TRY(sp_pass_create(&s->pass, s->model, SP_PASS_INFER, err));
 done:
     return status;
 }

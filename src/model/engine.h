@@ -86,10 +86,14 @@ void sp_kv_cache_release(sp_kv_cache *cache);
 
 typedef struct sp_pass sp_pass;
 
-spar_status sp_pass_create(sp_pass **out, spar_model *model, bool train, spar_error *err);
+/* A training pass keeps what the backward needs of every layer; recomputing, of each layer its
+ * input alone, from which the backward makes the rest again: the same bits for more products. */
+typedef enum sp_pass_kind { SP_PASS_INFER, SP_PASS_TRAIN, SP_PASS_RECOMPUTE } sp_pass_kind;
+
+spar_status sp_pass_create(sp_pass **out, spar_model *model, sp_pass_kind kind, spar_error *err);
 void sp_pass_free(sp_pass *pass);
 /* Bytes that a pass over T rows with R scored tokens holds. */
-size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R);
+size_t sp_pass_bytes(const spar_model *model, sp_pass_kind kind, int64_t T, int64_t R);
 
 /* Dropout of the adapter's inputs, where it has a rate, in the forward and backward passes from now
  * on: the mask is a function of the seed. Off at first; a training pass has it on request. */

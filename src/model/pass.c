@@ -22,7 +22,7 @@ typedef struct layer_acts {
 
 struct sp_pass {
     spar_model *model; /* borrowed */
-    bool train;
+    bool train, recompute;
     int64_t T, R;                /* capacity */
     char *block;                 /* owned: all arrays below */
     layer_acts *layers;          /* owned; model layers when training, else 1 */
@@ -111,7 +111,12 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     placer p = {base, 0};
     int n = pass->train ? s.layers : 1;
     for (int l = 0; l < n; l++) {
-        place_layer(&p, &pass->layers[l], &s, qk_norm, pass->train, NULL, T, operand);
+        if (l > 0 && pass->recompute) {
+            pass->layers[l] = pass->layers[0];
+            pass->layers[l].x = place_f32(&p, T * s.H);
+        } else {
+            place_layer(&p, &pass->layers[l], &s, qk_norm, pass->train, NULL, T, operand);
+        }
     }
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
     pass->operand = place(&p, T * max64(s.H, max64(s.Hq, s.F)), operand);
@@ -141,15 +146,16 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     return p.used;
 }
 
-spar_status sp_pass_create(sp_pass **out, spar_model *model, bool train, spar_error *err) {
+spar_status sp_pass_create(sp_pass **out, spar_model *model, sp_pass_kind kind, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory = NULL;
     sp_pass *pass = NULL;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *pass, err));
     pass = memory;
     pass->model = model;
-    pass->train = train;
-    size_t n = train ? (size_t)model->config.layers : 1;
+    pass->train = kind != SP_PASS_INFER;
+    pass->recompute = kind == SP_PASS_RECOMPUTE;
+    size_t n = pass->train ? (size_t)model->config.layers : 1;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *pass->layers, err));
     pass->layers = memory;
     *out = pass;
@@ -167,9 +173,10 @@ void sp_pass_free(sp_pass *pass) {
     }
 }
 
-size_t sp_pass_bytes(const spar_model *model, bool train, int64_t T, int64_t R) {
+size_t sp_pass_bytes(const spar_model *model, sp_pass_kind kind, int64_t T, int64_t R) {
     layer_acts layers[SP_MAX_LAYERS];
-    sp_pass pass = {.train = train, .layers = layers};
+    sp_pass pass = {
+        .train = kind != SP_PASS_INFER, .recompute = kind == SP_PASS_RECOMPUTE, .layers = layers};
     return place_all(&pass, model, NULL, T, R);
 }
 
@@ -313,6 +320,7 @@ done:
     return status;
 }
 
+/* x_next NULL: only what the backward needs, without the layer's output. */
 static spar_status forward_layer(sp_pass *pass, int layer, const sp_batch *batch,
                                  sp_kv_cache *cache, layer_acts *a, float *x_next,
                                  spar_error *err) {
@@ -342,6 +350,9 @@ static spar_status forward_layer(sp_pass *pass, int layer, const sp_batch *batch
                  pass->operand, pass->rstd);
     SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, pass->operand, T, a->gate, false, err));
     SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, pass->operand, T, a->up, false, err));
+    if (!x_next) {
+        goto done;
+    }
     ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
     if (x_next != a->x_mid) {
         memcpy(x_next, a->x_mid, stream);
@@ -612,6 +623,9 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
     for (int l = m->config.layers - 1; l >= 0; l--) {
         layer_acts *a = &pass->layers[l];
+        if (pass->recompute && l + 1 < m->config.layers) { /* the last layer's are still there */
+            SPAR_TRY(forward_layer(pass, l, batch, NULL, a, NULL, err));
+        }
         SPAR_TRY(backward_mlp(pass, l, T, a, grads, err));
         SPAR_TRY(backward_attention(pass, l, batch, a, grads, err));
     }

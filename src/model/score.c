@@ -108,7 +108,7 @@ static spar_status score(spar_model *model, spar_score_row *rows, size_t n_rows,
             goto done;
         }
     }
-    SPAR_TRY(sp_pass_create(&s.pass, model, grads != NULL, err));
+    SPAR_TRY(sp_pass_create(&s.pass, model, grads ? SP_PASS_TRAIN : SP_PASS_INFER, err));
     for (size_t at = 0; at < n_rows;) {
         size_t take = 1;
         size_t tokens = rows[at].n;

@@ -55,6 +55,17 @@ static const spar_option lora_options[] = {
          NULL,                                                                                     \
          "N",                                                                                      \
          "rows of a packed micro-batch"},                                                          \
+        {"recompute",                                                                              \
+         0,                                                                                        \
+         SPAR_OPTION_FLAG,                                                                         \
+         ARM(recompute),                                                                           \
+         "false",                                                                                  \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         NULL,                                                                                     \
+         "keep only each layer's input and make the rest again in the backward: less memory, a "   \
+         "quarter more work"},                                                                       \
         {"optimizer", 0,      SPAR_OPTION_STRING, ARM(optimizer), "adamw", 0, 0,                   \
          NULL,        "NAME", "adamw or rmsprop"},                                                 \
         {"lr", 0, SPAR_OPTION_NUMBER, ARM(lr), "1e-5", 0, 1, NULL, "X", "peak learning rate"},     \

@@ -50,6 +50,7 @@ typedef struct sp_arm {
     double control_lr;
     const char *control_optimizer;
     int64_t batch, max_tokens;
+    bool recompute; /* activations again in the backward */
     const char *optimizer, *schedule;
     double lr, warmup_ratio, beta, alpha, label_smoothing;
     double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;

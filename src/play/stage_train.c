@@ -20,6 +20,7 @@ spar_status sp_stage_trainer(sp_run *run, const sp_arm *arm, const char *optimiz
                                   .max_grad_norm = arm->max_grad_norm,
                                   .max_tokens = arm->max_tokens,
                                   .seed = run->seed,
+                                  .recompute = arm->recompute,
                                   .sequence_mean = arm->sequence_mean};
     return sp_trainer_create(out, run->model, &options, err);
 }

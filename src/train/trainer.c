@@ -77,7 +77,8 @@ spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)t->trainable.total, sizeof *t->grads, err));
     t->grads = memory;
     SPAR_TRY(make_optimizer(t, err));
-    SPAR_TRY(sp_pass_create(&t->pass, model, true, err));
+    SPAR_TRY(sp_pass_create(&t->pass, model, options->recompute ? SP_PASS_RECOMPUTE : SP_PASS_TRAIN,
+                            err));
     SPAR_TRY(sp_model_prepare(model, true, err));
     *out = t;
     t = NULL;

@@ -38,6 +38,7 @@ typedef struct sp_trainer_options {
     double max_grad_norm; /* 0: no clipping */
     int64_t max_tokens;   /* rows of a micro-batch */
     uint64_t seed;        /* of an adapter's dropout */
+    bool recompute;       /* activations again in the backward, instead of keeping them */
     bool sequence_mean;   /* SFT: mean of per-sequence means in place of the token mean */
 } sp_trainer_options;
 

@@ -93,7 +93,7 @@ static float weight(int i) {
 }
 
 /* Log-probs of a fixed row, and, where wanted, the gradient of a fixed mixture of them. */
-static void run(spar_model *m, float *logp, float *grads) {
+static void run_pass(spar_model *m, sp_pass_kind kind, float *logp, float *grads) {
     spar_error err;
     sp_batch b;
     sp_pass *pass;
@@ -109,7 +109,7 @@ static void run(spar_model *m, float *logp, float *grads) {
     sp_batch_init(&b);
     check(sp_batch_add(&b, -1, ids, TOKENS, &segment, &err), &err);
     check(sp_batch_score(&b, segment, 1, NULL, &err), &err);
-    check(sp_pass_create(&pass, m, grads != NULL, &err), &err);
+    check(sp_pass_create(&pass, m, kind, &err), &err);
     sp_pass_dropout(pass, grads != NULL, 7);
     check(sp_pass_forward(pass, &b, NULL, &err), &err);
     check(sp_pass_logp(pass, &b, logp, &err), &err);
@@ -119,6 +119,35 @@ static void run(spar_model *m, float *logp, float *grads) {
     }
     sp_pass_free(pass);
     sp_batch_release(&b);
+}
+
+static void run(spar_model *m, float *logp, float *grads) {
+    run_pass(m, grads ? SP_PASS_TRAIN : SP_PASS_INFER, logp, grads);
+}
+
+/* What a backward makes again is what it would have kept, of the weights and of an adapter. */
+static void test_recompute(void **state) {
+    (void)state;
+    for (int adapter = 0; adapter < 2; adapter++) {
+        float logp[SCORED], again[SCORED];
+        sp_lora_settings s = settings(4, false);
+        s.dropout = 0.25;
+        spar_model *m = make_model(SPAR_DTYPE_F32);
+        if (adapter) {
+            attach_random(m, &s);
+        }
+        const size_t n = (size_t)sp_model_trainable(m).total;
+        float *kept = calloc(n, sizeof *kept), *made = calloc(n, sizeof *made);
+        run_pass(m, SP_PASS_TRAIN, logp, kept);
+        run_pass(m, SP_PASS_RECOMPUTE, again, made);
+        assert_memory_equal(logp, again, sizeof logp);
+        assert_memory_equal(kept, made, n * sizeof *kept);
+        assert_true(sp_pass_bytes(m, SP_PASS_RECOMPUTE, 512, 1) <
+                    sp_pass_bytes(m, SP_PASS_TRAIN, 512, 1));
+        free(kept);
+        free(made);
+        spar_model_free(m);
+    }
 }
 
 static void test_fresh_changes_nothing(void **state) {
@@ -372,6 +401,7 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fresh_changes_nothing),
+        cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_merged),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_scale),

@@ -60,7 +60,7 @@ static float weight(int response, size_t k) {
 static void run(spar_model *m, sp_batch *b, const float *c, result *out) {
     spar_error err;
     sp_pass *pass;
-    check(sp_pass_create(&pass, m, true, &err), &err);
+    check(sp_pass_create(&pass, m, SP_PASS_TRAIN, &err), &err);
     check(sp_pass_forward(pass, b, NULL, &err), &err);
     check(sp_pass_logp(pass, b, out->logp + out->n, &err), &err);
     check(sp_pass_backward(pass, b, c, out->grads, &err), &err);

@@ -120,7 +120,7 @@ static float *adapter_grads(spar_model *m, int64_t *total) {
     sp_batch_init(&b);
     check(sp_batch_add(&b, -1, ids, TOKENS, &segment, &err), &err);
     check(sp_batch_score(&b, segment, 1, NULL, &err), &err);
-    check(sp_pass_create(&pass, m, true, &err), &err);
+    check(sp_pass_create(&pass, m, SP_PASS_TRAIN, &err), &err);
     check(sp_pass_forward(pass, &b, NULL, &err), &err);
     check(sp_pass_logp(pass, &b, logp, &err), &err);
     check(sp_pass_backward(pass, &b, c, grads, &err), &err);
