@@ -5,7 +5,10 @@
  * what a trainer computes for the same token.
  *
  * Random numbers are keyed by (seed, prompt key, sample, position): a response does not depend on
- * the batch it was sampled in beyond the rounding of matrix products.
+ * the batch it was sampled in beyond the rounding of matrix products. Nor on lookup: a guess only
+ * says which tokens are run through the model before it is known whether they come; every token is
+ * drawn from the model's distribution by its own random number, and the guess ends at the first
+ * token that was drawn otherwise.
  */
 #ifndef SPAR_GENERATE_H
 #define SPAR_GENERATE_H
@@ -23,6 +26,7 @@ typedef struct spar_sampling {
     int64_t seed;
     int64_t batch; /* sequences in flight */
     bool ignore_eos;
+    int64_t lookup;        /* tokens guessed by prompt lookup and checked in one pass; 0: none */
     spar_option_list stop; /* strings that end a response; cut from its text */
 } spar_sampling;
 
@@ -101,6 +105,16 @@ typedef struct spar_sampling {
          "seed of the random numbers"},                                                            \
         {"batch", 0,   SPAR_OPTION_INT,      offsetof(type, prefix batch), "32", 1, 4096,          \
          NULL,    "N", "sequences in flight"},                                                     \
+        {"lookup",                                                                                 \
+         0,                                                                                        \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, prefix lookup),                                                            \
+         "0",                                                                                      \
+         0,                                                                                        \
+         16,                                                                                       \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "guess up to N tokens ahead from earlier text: faster where text repeats, same samples"}, \
         {"ignore-eos",                                                                             \
          0,                                                                                        \
          SPAR_OPTION_FLAG,                                                                         \

@@ -3,7 +3,8 @@
  * Cache rows are laid out once: first the opening that all prompts share, then one slot a live
  * prompt (the rest of the prompt), then one slot a live response. A step runs the newly admitted
  * prompts and one token of every live response as one packed batch, samples one token a response,
- * and retires what has ended; freed slots are filled before the next step.
+ * and retires what has ended; freed slots are filled before the next step. With lookup, guessed
+ * tokens follow the one of a response, and a step samples on as long as it samples the guess.
  */
 #include "spar/generate.h"
 
@@ -15,6 +16,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "generate/lookup.h"
 #include "generate/sampler.h"
 #include "model/engine.h"
 
@@ -39,8 +41,10 @@ typedef struct live_response {
     int sample;
     size_t capacity;
     spar_response *out; /* borrowed */
-    int64_t logits_row; /* in the step's logits */
-    sp_str text;        /* decoded so far, for stop strings */
+    int64_t logits_row; /* in the step's logits; with guesses, those of the next follow */
+    int n_guess, n_right;
+    int32_t guess[SP_LOOKUP_MAX];
+    sp_str text; /* decoded so far, for stop strings */
 } live_response;
 
 typedef struct scheduler {
@@ -60,7 +64,7 @@ typedef struct scheduler {
     sp_kv_cache cache;
     sp_pass *pass;
     sp_batch batch;
-    int64_t *rows;        /* owned: batch rows whose logits are wanted, [slots of both kinds] */
+    int64_t *rows;        /* owned: batch rows whose logits are wanted */
     float *logits;        /* owned, [.., vocab] */
     sp_sampler *samplers; /* owned, one a worker */
     spar_error *worker_errors;
@@ -127,11 +131,12 @@ static spar_status make_slots(scheduler *s, spar_error *err) {
         s->live_responses[i].slot = -1;
     }
     size_t slots = (size_t)(s->n_prompt_slots + s->n_response_slots);
-    SPAR_TRY(sp_mem_calloc(&memory, slots, sizeof *s->rows, err));
-    s->rows = memory;
     SPAR_TRY(sp_mem_calloc(&memory, slots, sizeof *s->todo, err));
     s->todo = memory;
-    SPAR_TRY(sp_mem_aligned(&memory, slots * (size_t)s->model->config.vocab, sizeof(float), err));
+    const size_t rows = slots + (size_t)(s->n_response_slots * s->sampling->lookup);
+    SPAR_TRY(sp_mem_calloc(&memory, rows, sizeof *s->rows, err));
+    s->rows = memory;
+    SPAR_TRY(sp_mem_aligned(&memory, rows * (size_t)s->model->config.vocab, sizeof(float), err));
     s->logits = memory;
     s->n_workers = sp_pool_threads(s->model->pool);
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)s->n_workers, sizeof *s->samplers, err));
@@ -205,6 +210,39 @@ static void admit_prompts(scheduler *s) {
     }
 }
 
+/* Guesses fit the slot's rows, the response's length and the context. */
+static void make_guess(scheduler *s, live_response *r, const spar_prompt *prompt) {
+    const spar_response *out = r->out;
+    const int64_t context = spar_model_context(s->model) - (int64_t)prompt->n;
+    const int64_t room =
+        (context < s->response_rows ? context : s->response_rows) - (int64_t)out->n;
+    const int64_t most = s->sampling->lookup < room ? s->sampling->lookup : room;
+    r->n_right = 0;
+    r->n_guess =
+        most > 0 ? (int)sp_lookup(prompt->ids, prompt->n, out->ids, out->n, (size_t)most, r->guess)
+                 : 0;
+}
+
+static spar_status add_response(scheduler *s, int slot, int64_t *n_rows, spar_error *err) {
+    spar_status status = SPAR_OK;
+    live_response *r = &s->live_responses[slot];
+    const live_prompt *p = &s->live_prompts[r->slot];
+    const spar_prompt *prompt = &s->prompts[p->prompt];
+    const size_t n = r->out->n; /* tokens so far; the newest is not in the cache yet */
+    int32_t ids[1 + SP_LOOKUP_MAX] = {r->out->ids[n - 1]};
+    make_guess(s, r, prompt);
+    const size_t more = (size_t)r->n_guess;
+    memcpy(ids + 1, r->guess, more * sizeof *ids);
+    SPAR_TRY(sp_batch_add_cached(&s->batch, p->segment, ids, 1 + more, response_row(s, slot),
+                                 (int32_t)(n + more), (int32_t)prompt->n, NULL, err));
+    r->logits_row = *n_rows;
+    for (size_t i = 0; i <= more; i++) {
+        s->rows[(*n_rows)++] = (int64_t)(s->batch.n_tokens - 1 - more + i);
+    }
+done:
+    return status;
+}
+
 static spar_status build_batch(scheduler *s, int64_t *n_rows, spar_error *err) {
     spar_status status = SPAR_OK;
     int root = -1;
@@ -228,17 +266,9 @@ static spar_status build_batch(scheduler *s, int64_t *n_rows, spar_error *err) {
         }
     }
     for (int i = 0; i < s->n_response_slots; i++) {
-        live_response *r = &s->live_responses[i];
-        if (r->slot < 0) {
-            continue;
+        if (s->live_responses[i].slot >= 0) {
+            SPAR_TRY(add_response(s, i, n_rows, err));
         }
-        const live_prompt *p = &s->live_prompts[r->slot];
-        size_t n = r->out->n; /* tokens so far; the newest is not in the cache yet */
-        SPAR_TRY(sp_batch_add_cached(&s->batch, p->segment, &r->out->ids[n - 1], 1,
-                                     response_row(s, i), (int32_t)n,
-                                     (int32_t)s->prompts[p->prompt].n, NULL, err));
-        r->logits_row = *n_rows;
-        s->rows[(*n_rows)++] = (int64_t)s->batch.n_tokens - 1;
     }
 done:
     return status;
@@ -299,6 +329,7 @@ static void start_responses(scheduler *s) {
             r->capacity = 0;
             r->out = &s->responses[p->prompt * (size_t)s->samples + (size_t)r->sample];
             r->logits_row = -1;
+            r->n_guess = r->n_right = 0;
             sp_str_clear(&r->text);
             s->todo[s->n_todo++] = slot;
         }
@@ -453,6 +484,21 @@ done:
     return status;
 }
 
+/* Those whose newest token was guessed draw on: the logits after it are there. */
+static void draw_on(scheduler *s) {
+    const int n = s->n_todo;
+    s->n_todo = 0;
+    for (int i = 0; i < n; i++) {
+        live_response *r = &s->live_responses[s->todo[i]];
+        if (r->slot >= 0 && r->n_right < r->n_guess &&
+            r->out->ids[r->out->n - 1] == r->guess[r->n_right]) {
+            r->n_right++;
+            r->logits_row++;
+            s->todo[s->n_todo++] = s->todo[i];
+        }
+    }
+}
+
 static void report(const scheduler *s) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -485,7 +531,10 @@ static spar_status step(scheduler *s, spar_error *err) {
         }
     }
     start_responses(s);
-    SPAR_TRY(draw_tokens(s, err));
+    while (s->n_todo > 0) {
+        SPAR_TRY(draw_tokens(s, err));
+        draw_on(s);
+    }
     report(s);
 done:
     return status;

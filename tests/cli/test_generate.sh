@@ -11,6 +11,8 @@ lines 3
 cp "$dir/out" "$dir/first"
 run 0 generate -m "$model" -n 8 -k 3 --seed 5 "Once"
 cmp -s "$dir/first" "$dir/out" || fail "the same seed: expected the same responses"
+run 0 generate -m "$model" -n 8 -k 3 --seed 5 --lookup 4 "Once"
+cmp -s "$dir/first" "$dir/out" || fail "with lookup: expected the same responses"
 run 0 generate -m "$model" -n 8 -k 3 --seed 6 "Once"
 cmp -s "$dir/first" "$dir/out" && fail "another seed: expected other responses"
 
