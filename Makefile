@@ -1,14 +1,18 @@
 # Short names for the usual steps. The build itself is CMake: see CMakePresets.json.
 JOBS ?= 2
+AS_ROOT = $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+ARM64_LIBRARIES = $(addsuffix :arm64,libdnnl2 libjansson-dev libpcre2-dev libutf8proc-dev \
+  libsqlite3-dev libyaml-dev libcmocka-dev)
 SOURCES = $$(find src include tests -name '*.c' -o -name '*.h')
 
-.PHONY: help deps model quickstart build test test-full bench format lint clean
+.PHONY: help deps model quickstart build test test-full test-arm64 bench format lint clean
 
 help:
 	@echo "make quickstart  install what is missing, build, fetch a small model, play one short run"
 	@echo "make build       build/spar (installs the libraries it needs, on Debian and Ubuntu)"
 	@echo "make test        build, then the tests that take seconds"
 	@echo "make test-full   build, then all tests"
+	@echo "make test-arm64  cross-build for arm64 and run its unit tests under qemu-user (Debian)"
 	@echo "make bench       measure this machine"
 	@echo "make format      clang-format every source file"
 	@echo "make lint        formatting, clang-tidy, and the arrows between folders"
@@ -39,6 +43,16 @@ test: build model
 test-full: build model
 	ctest --test-dir build --output-on-failure --no-tests=error -j $(JOBS)
 
+# qemu-user is slow: without the tests on real models, and the one that measures the machine.
+test-arm64:
+	@dpkg --print-foreign-architectures | grep -q arm64 || \
+	  { $(AS_ROOT) dpkg --add-architecture arm64 && $(AS_ROOT) apt-get update -q; }
+	@tools/install_deps gcc-aarch64-linux-gnu qemu-user $(ARM64_LIBRARIES)
+	cmake --preset arm64
+	cmake --build build-arm64
+	SPAR_SHARED=/nonexistent XDG_CACHE_HOME=/nonexistent ctest --test-dir build-arm64 \
+	  --output-on-failure --no-tests=error -j $(JOBS) -R '^unit\.' -E test_probe
+
 bench: build model
 	./build/spar bench
 
@@ -53,4 +67,4 @@ lint: build
 	clang-tidy -p build --quiet $$(find src -name '*.c' ! -name '*_simd.c')
 
 clean:
-	rm -rf build build-debug build-asan build-tsan
+	rm -rf build build-debug build-asan build-tsan build-arm64

@@ -17,7 +17,8 @@ install(FILES ${PROJECT_BINARY_DIR}/spar.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/
 set(manual_folder ${PROJECT_BINARY_DIR}/manual)
 add_custom_command(
   OUTPUT ${manual_folder}/completion/spar
-  COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:spar> -DFOLDER=${manual_folder}
+  COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:spar>
+          -DEMULATOR=${CMAKE_CROSSCOMPILING_EMULATOR} -DFOLDER=${manual_folder}
           -P ${CMAKE_CURRENT_LIST_DIR}/Manual.cmake
   DEPENDS spar ${CMAKE_CURRENT_LIST_DIR}/Manual.cmake
   COMMENT "Writing man pages and shell completion")

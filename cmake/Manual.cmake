@@ -1,7 +1,7 @@
-# cmake -DPROGRAM=spar -DFOLDER=dir -P Manual.cmake: man1/*.1 and completion/spar, as the program
+# cmake -DPROGRAM=spar [-DEMULATOR=qemu-...] -DFOLDER=dir -P Manual.cmake: man1/*.1 and completion/spar, as the program
 # writes them. The commands are those that the completion offers.
 function(write_output file)
-  execute_process(COMMAND ${PROGRAM} ${ARGN} OUTPUT_VARIABLE text RESULT_VARIABLE result
+  execute_process(COMMAND ${EMULATOR} ${PROGRAM} ${ARGN} OUTPUT_VARIABLE text RESULT_VARIABLE result
                   ERROR_VARIABLE message)
   if(NOT result EQUAL 0 OR text STREQUAL "")
     list(JOIN ARGN " " arguments)

@@ -36,7 +36,8 @@ static spar_status linear(sp_backend *be, const sp_weight *w, const float *bias,
 static void round_block(const sp_backend *be, const void *x, int64_t at, int terms, double *y) {
     float most = 0;
     for (int i = 0; i < SP_AFFINE_BLOCK; i++) {
-        most = fmaxf(most, fabsf(sp_operand_load(be, x, at + i)));
+        const float size = fabsf(sp_operand_load(be, x, at + i));
+        most = size > most ? size : most;
     }
     const float inverse = most > 0 ? 127 / most : 0, scale = most / 127;
     for (int i = 0; i < SP_AFFINE_BLOCK; i++) {

@@ -113,7 +113,8 @@ static inline void assert_close(const char *what, const float *got, const float 
                                 double tolerance) {
     double largest = 1e-30;
     for (int64_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs((double)want[i]));
+        const double size = fabs((double)want[i]);
+        largest = size > largest ? size : largest;
     }
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * largest)) {

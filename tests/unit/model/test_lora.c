@@ -168,7 +168,8 @@ static void near_all(const char *what, const float *got, const float *want, int6
                      double tolerance) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs((double)want[i]));
+        const double size = fabs((double)want[i]);
+        largest = size > largest ? size : largest;
     }
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * largest)) {

@@ -132,7 +132,8 @@ static float *adapter_grads(spar_model *m, int64_t *total) {
 static void near_all(const float *got, const float *want, int64_t n, double tolerance) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs((double)want[i]));
+        const double size = fabs((double)want[i]);
+        largest = size > largest ? size : largest;
     }
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * largest)) {
