@@ -10,9 +10,13 @@
 
 typedef struct spar_bench_options {
     const char *model;       /* path */
-    spar_option_list works;  /* "train", "rollout", "prefill", "single" (empty: these), "lora" */
-    spar_option_list dtypes; /* "f32", "bf16"; empty: both */
+    spar_option_list works;  /* "train", "rollout", "prefill", "single" (empty: these), "lora",
+                              * "load" */
+    spar_option_list dtypes; /* "f32", "bf16" (empty: both), "int8", "int16" */
+    spar_weights weights;    /* how the matrices are kept */
     int threads, runs;       /* runs: each row is the median of so many */
+    int64_t tokens; /* of a sequence trained on, a prompt, or a response; 0: the work's own */
+    int responses;  /* of a rollout; 0: 32 */
     const spar_sink *sink;
 } spar_bench_options;
 
@@ -20,9 +24,13 @@ typedef struct spar_bench_options {
  * "bandwidth_gbs", "cores"}, "rows": [{"work", "dtype", "tokens_per_s", "limit_tokens_per_s",
  * "share_of_limit", "peak_rss_mb"}]}. The limit is the matrix-product peak over 6N flops a token
  * (train), 4N (lora: rank 16, no gradients of weights) or 2N (rollout, prefill), and memory
- * bandwidth over the bytes of the weights as they are read (single: 4 each, 2 where the processor
- * multiplies bf16); N counts the output projection. Each row runs in a process of its own, so that
- * its peak memory is its own. Call it before the process has threads. */
+ * bandwidth over the bytes of the weights as they are read (single, load: 4 each, 2 where the
+ * processor multiplies bf16, or the bytes of their blocks); N counts the output projection. The
+ * peak of int16 is half that of int8. Rows also have the slowest and the fastest run ("slowest",
+ * "fastest", tokens a second), "seconds" (load: from the files to the first token) and, of a
+ * rollout other than f32, "logprob_error_mean" and "logprob_error_max": the kept log-probs of the
+ * sampled tokens against an f32 pass. Each row runs in a process of its own, so that its peak
+ * memory is its own. Call it before the process has threads. */
 struct json_t;
 SPAR_API spar_status spar_bench(struct json_t **out, const spar_bench_options *options,
                                 spar_error *err);

@@ -9,8 +9,9 @@
 typedef struct bench_values {
     const char *model;
     spar_option_list works, dtypes;
-    int64_t threads, runs;
-    bool json;
+    int weights;
+    int64_t threads, runs, tokens, responses;
+    bool json, compare;
 } bench_values;
 
 #define BENCH(field) offsetof(bench_values, field)
@@ -18,14 +19,21 @@ static const spar_option bench_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, BENCH(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file; the quick-start model unless given"},
     {"work", 0, SPAR_OPTION_LIST, BENCH(works), NULL, 0, 0, NULL, "NAME",
-     "train, rollout, prefill, single (these unless given), or lora"},
+     "train, rollout, prefill, single (these unless given), lora, load"},
     {"dtype", 0, SPAR_OPTION_LIST, BENCH(dtypes), NULL, 0, 0, NULL, "TYPE",
-     "f32, bf16; both unless given"},
+     "f32, bf16 (both unless given), int8, int16"},
+    CLI_WEIGHTS_ROW(bench_values),
+    {"tokens", 0, SPAR_OPTION_INT, BENCH(tokens), "0", 0, 32768, NULL, "N",
+     "tokens of a sequence trained on, a prompt or a response; 0: what the work usually has"},
+    {"responses", 0, SPAR_OPTION_INT, BENCH(responses), "0", 0, 512, NULL, "N",
+     "responses of a rollout; 0: 32"},
     {"threads", 'j', SPAR_OPTION_INT, BENCH(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
     {"runs", 0, SPAR_OPTION_INT, BENCH(runs), "3", 1, 15, NULL, "N",
      "runs a row, of which the median is given"},
     {"json", 0, SPAR_OPTION_FLAG, BENCH(json), "false", 0, 0, NULL, NULL, "figures as JSON"},
+    {"compare", 0, SPAR_OPTION_FLAG, BENCH(compare), "false", 0, 0, NULL, NULL,
+     "measure nothing: set two files of such figures side by side"},
     {0}};
 
 /* Where tools/fetch_model keeps the quick-start model. */
@@ -50,6 +58,11 @@ static double number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
+static const char *text(const json_t *object, const char *key) {
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
 static void put_table(const json_t *root) {
     const json_t *machine = json_object_get(root, "machine");
     const json_t *gemm = json_object_get(machine, "gemm_gflops");
@@ -61,12 +74,115 @@ static void put_table(const json_t *root) {
            number(gemm, "bf16"), number(gemm, "int8"), number(machine, "bandwidth_gbs"));
     printf("%-9s %-5s %10s %10s %7s %9s\n", "work", "dtype", "tok/s", "limit", "share", "peak MB");
     json_array_foreach(json_object_get(root, "rows"), i, row) {
-        printf("%-9s %-5s %10.1f %10.1f %6.1f%% %9.0f\n",
-               json_string_value(json_object_get(row, "work")),
-               json_string_value(json_object_get(row, "dtype")), number(row, "tokens_per_s"),
-               number(row, "limit_tokens_per_s"), 100 * number(row, "share_of_limit"),
-               number(row, "peak_rss_mb"));
+        printf("%-9s %-5s %10.1f %10.1f %6.1f%% %9.0f", text(row, "work"), text(row, "dtype"),
+               number(row, "tokens_per_s"), number(row, "limit_tokens_per_s"),
+               100 * number(row, "share_of_limit"), number(row, "peak_rss_mb"));
+        if (json_object_get(row, "seconds")) {
+            printf("  %.2f s", number(row, "seconds"));
+        }
+        if (json_object_get(row, "logprob_error_mean")) {
+            printf("  log-probs off by %.2g on average, %.2g at most",
+                   number(row, "logprob_error_mean"), number(row, "logprob_error_max"));
+        }
+        putchar('\n');
     }
+}
+
+/* ---- two files side by side ---- */
+
+static spar_status read_figures(const char *path, json_t **out, spar_error *err) {
+    json_error_t why;
+    size_t i;
+    json_t *row;
+    *out = json_load_file(path, 0, &why);
+    if (!*out) {
+        return spar_fail(err, access(path, R_OK) == 0 ? SPAR_FORMAT : SPAR_NOT_FOUND,
+                         "%s: expected the figures of spar bench --json, found: %s", path,
+                         why.text);
+    }
+    const json_t *rows = json_object_get(*out, "rows");
+    const json_t *gemm = json_object_get(json_object_get(*out, "machine"), "gemm_gflops");
+    bool ok = json_is_array(rows) && json_is_object(gemm);
+    json_array_foreach(rows, i, row) {
+        ok = ok && json_is_string(json_object_get(row, "work")) &&
+             json_is_number(json_object_get(row, "tokens_per_s"));
+    }
+    return ok ? SPAR_OK
+              : spar_fail(err, SPAR_FORMAT,
+                          "%s: expected the figures of spar bench --json, found other JSON", path);
+}
+
+/* One figure of both machines; a difference beyond a tenth makes absolute numbers incomparable. */
+static bool put_machine(const char *what, double a, double b) {
+    const double ratio = a > 0 ? b / a : 0;
+    const bool differ = ratio < 0.9 || ratio > 1.1;
+    printf("  %-22s %10.1f %10.1f %6.2f%s\n", what, a, b, ratio, differ ? "  differs" : "");
+    return differ;
+}
+
+static const json_t *find_row(const json_t *root, const json_t *like) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(root, "rows"), i, row) {
+        if (strcmp(text(row, "work"), text(like, "work")) == 0 &&
+            strcmp(text(row, "dtype"), text(like, "dtype")) == 0) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+static void put_comparison(const json_t *a, const json_t *b) {
+    static const char *const types[] = {"f32", "bf16", "int8"};
+    const json_t *ma = json_object_get(a, "machine"), *mb = json_object_get(b, "machine");
+    const json_t *ga = json_object_get(ma, "gemm_gflops"), *gb = json_object_get(mb, "gemm_gflops");
+    size_t i;
+    json_t *row;
+    bool differ = false;
+    printf("%-24s %10s %10s %6s\n", "machine", "A", "B", "B/A");
+    for (int t = 0; t < 3; t++) {
+        char what[32];
+        snprintf(what, sizeof what, "%s GFLOP/s", types[t]);
+        differ = put_machine(what, number(ga, types[t]), number(gb, types[t])) || differ;
+    }
+    differ = put_machine("memory GB/s", number(ma, "bandwidth_gbs"), number(mb, "bandwidth_gbs")) ||
+             differ;
+    differ = put_machine("cores", number(ma, "cores"), number(mb, "cores")) || differ;
+    printf("\n%-9s %-5s %10s %10s %6s %9s %9s %6s %9s\n", "work", "dtype", "A tok/s", "B tok/s",
+           "B/A", "A share", "B share", "B/A", "memory");
+    json_array_foreach(json_object_get(a, "rows"), i, row) {
+        const json_t *other = find_row(b, row);
+        if (!other) {
+            printf("%-9s %-5s only in A\n", text(row, "work"), text(row, "dtype"));
+            continue;
+        }
+        printf("%-9s %-5s %10.1f %10.1f %6.2f %8.1f%% %8.1f%% %6.2f %9.2f\n", text(row, "work"),
+               text(row, "dtype"), number(row, "tokens_per_s"), number(other, "tokens_per_s"),
+               number(other, "tokens_per_s") / number(row, "tokens_per_s"),
+               100 * number(row, "share_of_limit"), 100 * number(other, "share_of_limit"),
+               number(other, "share_of_limit") / number(row, "share_of_limit"),
+               number(other, "peak_rss_mb") / number(row, "peak_rss_mb"));
+    }
+    json_array_foreach(json_object_get(b, "rows"), i, row) {
+        if (!find_row(a, row)) {
+            printf("%-9s %-5s only in B\n", text(row, "work"), text(row, "dtype"));
+        }
+    }
+    if (differ) {
+        printf("\nThe machines differ: compare shares of the limit, not tokens a second.\n");
+    }
+}
+
+static spar_status compare(char **paths, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *a = NULL, *b = NULL;
+    SPAR_TRY(read_figures(paths[0], &a, err));
+    SPAR_TRY(read_figures(paths[1], &b, err));
+    put_comparison(a, b);
+done:
+    json_decref(a);
+    json_decref(b);
+    return status;
 }
 
 static spar_status run_bench(void *values, int argc, char **argv, spar_error *err) {
@@ -74,6 +190,10 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
     const bench_values *v = values;
     json_t *root = NULL;
     const char *model = v->model ? v->model : default_model();
+    if (v->compare) {
+        SPAR_TRY(cli_check_operands(argc, argv, 2, 2, "two files of figures", err));
+        return compare(argv, err);
+    }
     SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
     if (!model) {
         SPAR_TRY(
@@ -83,6 +203,9 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
     spar_bench_options options = {.model = model,
                                   .works = v->works,
                                   .dtypes = v->dtypes,
+                                  .weights = (spar_weights)v->weights,
+                                  .tokens = v->tokens,
+                                  .responses = (int)v->responses,
                                   .threads = (int)v->threads,
                                   .runs = (int)v->runs,
                                   .sink = cli_sink()};
@@ -100,9 +223,10 @@ done:
 }
 
 static bench_values the_values;
-const cli_command cli_bench = {.doc = {.name = "bench",
-                                       .synopsis = "[--json] [-m MODEL] [options]",
-                                       .summary = "speed, as a share of what the machine can do",
-                                       .options = bench_options},
-                               .run = run_bench,
-                               .values = &the_values};
+const cli_command cli_bench = {
+    .doc = {.name = "bench",
+            .synopsis = "[--json] [-m MODEL] [options] | --compare A.json B.json",
+            .summary = "speed, as a share of what the machine can do",
+            .options = bench_options},
+    .run = run_bench,
+    .values = &the_values};

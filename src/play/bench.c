@@ -1,6 +1,7 @@
 #include "spar/bench.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,13 +13,16 @@
 #include "backend/probe.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/engine.h"
 #include "model/lora.h"
 #include "spar/generate.h"
 #include "train/trainer.h"
 
 /* What a child process measured. */
 typedef struct measurement {
-    double tokens_per_s, peak_rss_mb;
+    double tokens_per_s, slowest, fastest, peak_rss_mb;
+    double weight_bytes;          /* of what a token meets in products */
+    double error_mean, error_max; /* of kept log-probs; negative: not measured */
     int64_t matmul_parameters;
     spar_error error;
 } measurement;
@@ -50,19 +54,28 @@ static void random_ids(const spar_model *m, uint64_t stream, int32_t *ids, size_
 
 /* ---- the works: each runs once and gives its tokens ---- */
 
+enum { MAX_SEQUENCES = 4, MAX_RESPONSES = 512, MAX_TOKENS = 1 << 16 };
+
 typedef struct bench_state {
+    const spar_bench_options *options;
     spar_model *model;
     sp_trainer *trainer;
+    int32_t *ids; /* owned, [MAX_SEQUENCES, MAX_TOKENS] */
+    size_t n_prompt;
+    spar_response responses[MAX_RESPONSES]; /* of the last run that sampled; owned */
+    int n_responses;
 } bench_state;
 
-enum { MAX_SEQUENCES = 4, LENGTH = 256 };
+static int64_t length_of(const bench_state *s, int64_t own) {
+    return s->options->tokens > 0 ? s->options->tokens : own;
+}
 
 /* A step with AdamW on packed sequences of 256 tokens, all scored. */
 static spar_status train_step(bench_state *s, int sequences, double *tokens, spar_error *err) {
     spar_status status = SPAR_OK;
-    int32_t ids[MAX_SEQUENCES][LENGTH];
     sp_example examples[MAX_SEQUENCES];
     sp_step_stats stats;
+    const size_t length = (size_t)length_of(s, 256);
     if (!s->trainer) {
         sp_trainer_options options = {.optimizer = "adamw",
                                       .beta1 = 0.9,
@@ -70,13 +83,14 @@ static spar_status train_step(bench_state *s, int sequences, double *tokens, spa
                                       .eps = 1e-8,
                                       .alpha = 0.99,
                                       .max_grad_norm = 1,
-                                      .max_tokens = MAX_SEQUENCES * LENGTH};
+                                      .max_tokens = sequences * (int64_t)length};
         SPAR_TRY(sp_trainer_create(&s->trainer, s->model, &options, err));
     }
     for (int i = 0; i < sequences; i++) {
-        random_ids(s->model, (uint64_t)i, ids[i], LENGTH);
-        examples[i] = (sp_example){
-            .prompt = ids[i], .n_prompt = 1, .chosen = ids[i] + 1, .n_chosen = LENGTH - 1};
+        int32_t *ids = s->ids + (size_t)i * MAX_TOKENS;
+        random_ids(s->model, (uint64_t)i, ids, length);
+        examples[i] =
+            (sp_example){.prompt = ids, .n_prompt = 1, .chosen = ids + 1, .n_chosen = length - 1};
     }
     SPAR_TRY(
         sp_trainer_step(s->trainer, examples, (size_t)sequences, NULL, NULL, 1e-6, &stats, err));
@@ -103,41 +117,68 @@ done:
     return status;
 }
 
+static void drop_responses(bench_state *s) {
+    spar_responses_free(s->responses, (size_t)s->n_responses);
+    s->n_responses = 0;
+}
+
 static spar_status sample(bench_state *s, size_t n_prompt, int samples, int64_t new_tokens,
                           spar_error *err) {
     spar_status status = SPAR_OK;
-    int32_t ids[1024];
     spar_sampling sampling;
-    spar_response responses[64];
     SPAR_TRY(spar_options_default(spar_sampling_options, &sampling, err));
     sampling.max_new_tokens = new_tokens;
     sampling.ignore_eos = true;
-    random_ids(s->model, 100, ids, n_prompt);
-    spar_prompt prompt = {.ids = ids, .n = n_prompt, .key = 0};
-    SPAR_TRY(spar_generate(s->model, &prompt, 1, samples, &sampling, NULL, responses, err));
-    spar_responses_free(responses, (size_t)samples);
+    sampling.batch = samples;
+    random_ids(s->model, 100, s->ids, n_prompt);
+    spar_prompt prompt = {.ids = s->ids, .n = n_prompt, .key = 0};
+    drop_responses(s);
+    SPAR_TRY(spar_generate(s->model, &prompt, 1, samples, &sampling, NULL, s->responses, err));
+    s->n_prompt = n_prompt;
+    s->n_responses = samples;
 done:
     return status;
 }
 
 /* 32 responses of one 128-token prompt, 128 new tokens each, temperature 1, log-probs kept. */
 static spar_status work_rollout(bench_state *s, double *tokens, spar_error *err) {
-    *tokens = 32 * 128;
-    return sample(s, 128, 32, 128, err);
+    const int responses = s->options->responses > 0 ? s->options->responses : 32;
+    const int64_t length = length_of(s, 128);
+    *tokens = (double)responses * (double)length;
+    return sample(s, 128, responses, length, err);
 }
 
 /* One stream: 128 tokens after a prompt of 8. */
 static spar_status work_single(bench_state *s, double *tokens, spar_error *err) {
-    *tokens = 128;
-    return sample(s, 8, 1, 128, err);
+    const int64_t length = length_of(s, 128);
+    *tokens = (double)length;
+    return sample(s, 8, 1, length, err);
 }
 
 /* 512 prompt tokens to the first token; as many as fit where the model takes fewer. */
 static spar_status work_prefill(bench_state *s, double *tokens, spar_error *err) {
     int64_t most = spar_model_context(s->model) - 1; /* the first token needs its place */
-    size_t n = most < 512 ? (size_t)most : 512;
+    size_t n = (size_t)(most < length_of(s, 512) ? most : length_of(s, 512));
     *tokens = (double)n;
     return sample(s, n, 1, 1, err);
+}
+
+static spar_status load_model(bench_state *s, spar_dtype dtype, spar_error *err) {
+    const spar_model_options options = {
+        .dtype = dtype, .weights = s->options->weights, .threads = s->options->threads};
+    spar_model_free(s->model);
+    s->model = NULL;
+    return spar_model_load(&s->model, s->options->model, &options, err);
+}
+
+/* From the files to the first token after a prompt of 8. */
+static spar_status work_load(bench_state *s, spar_dtype dtype, double *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    *tokens = 1;
+    SPAR_TRY(load_model(s, dtype, err));
+    SPAR_TRY(sample(s, 8, 1, 1, err));
+done:
+    return status;
 }
 
 static const struct work {
@@ -145,32 +186,95 @@ static const struct work {
     spar_status (*run)(bench_state *s, double *tokens, spar_error *err);
     double flops_a_parameter; /* 0: bound by memory bandwidth */
     bool named_only;          /* not part of a default run */
-} works[] = {{"train", work_train, 6, false},
-             {"rollout", work_rollout, 2, false},
-             {"prefill", work_prefill, 2, false},
-             {"single", work_single, 0, false},
-             {"lora", work_lora, 4, true}};
+} works[] = {{"train", work_train, 6, false},     {"rollout", work_rollout, 2, false},
+             {"prefill", work_prefill, 2, false}, {"single", work_single, 0, false},
+             {"lora", work_lora, 4, true},        {"load", NULL, 0, true}};
 enum { N_WORKS = sizeof works / sizeof works[0] };
+
+static double weight_bytes(const spar_model *m, bool half) {
+    double bytes = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_weight *w = &m->matrices[i];
+        if (m->params.items[i].role == SP_EMBED && !m->config.tied) {
+            continue;
+        }
+        bytes += w->blocks ? (double)sp_blocks_bytes(w->blocks)
+                           : (double)(w->out * w->in) * (half ? 2 : 4);
+    }
+    return bytes;
+}
+
+/* The log-probs that were kept against those of an f32 pass over the same tokens. */
+static spar_status measure_errors(bench_state *s, measurement *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = s->options->threads};
+    float *logps = NULL;
+    void *memory;
+    double sum = 0, n = 0;
+    spar_model_free(s->model);
+    s->model = NULL;
+    SPAR_TRY(spar_model_load(&s->model, s->options->model, &options, err));
+    SPAR_TRY(sp_mem_calloc(&memory, MAX_TOKENS, sizeof *logps, err));
+    logps = memory;
+    for (int i = 0; i < s->n_responses; i++) {
+        const spar_response *r = &s->responses[i];
+        memcpy(s->ids + s->n_prompt, r->ids, r->n * sizeof *r->ids);
+        spar_score_row row = {
+            .ids = s->ids, .n = s->n_prompt + r->n, .first = s->n_prompt, .logps = logps};
+        SPAR_TRY(spar_model_score(s->model, &row, 1, err));
+        for (size_t k = 0; k < r->n; k++, n++) {
+            const double d = fabs((double)r->logps[k] - (double)logps[k]);
+            sum += d;
+            out->error_max = d > out->error_max ? d : out->error_max;
+        }
+    }
+    out->error_mean = sum / n;
+done:
+    free(logps);
+    return status;
+}
+
+static spar_status run_work(bench_state *s, const struct work *work, spar_dtype dtype,
+                            double *tokens, spar_error *err) {
+    return work->run ? work->run(s, tokens, err) : work_load(s, dtype, tokens, err);
+}
 
 static spar_status measure(const spar_bench_options *o, const struct work *work, spar_dtype dtype,
                            measurement *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    bench_state s = {0};
+    static bench_state s; /* of this process, which measures once */
+    struct rusage usage;
     double rates[MAX_RUNS];
     double tokens;
-    spar_model_options options = {.dtype = dtype, .threads = o->threads};
-    SPAR_TRY(spar_model_load(&s.model, o->model, &options, err));
+    void *memory;
+    s.options = o;
+    out->error_mean = out->error_max = -1;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)MAX_SEQUENCES * MAX_TOKENS, sizeof *s.ids, err));
+    s.ids = memory;
+    SPAR_TRY(load_model(&s, dtype, err));
     out->matmul_parameters = spar_model_matmul_parameters(s.model);
-    SPAR_TRY(work->run(&s, &tokens, err)); /* the first run also makes buffers and primitives */
+    /* Emulated bf16 reads the weights as the f32 numbers that they round to. */
+    out->weight_bytes = weight_bytes(s.model, dtype == SPAR_DTYPE_BF16 && sp_backend_has_bf16());
+    /* the first run also makes buffers and primitives */
+    SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
     for (int i = 0; i < o->runs; i++) {
         double begun = now();
-        SPAR_TRY(work->run(&s, &tokens, err));
+        SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
         rates[i] = tokens / (now() - begun);
     }
-    out->tokens_per_s = median(rates, o->runs);
+    out->tokens_per_s = median(rates, o->runs); /* which sorts them */
+    out->slowest = rates[0];
+    out->fastest = rates[o->runs - 1];
+    getrusage(RUSAGE_SELF, &usage);
+    out->peak_rss_mb = (double)usage.ru_maxrss / 1024;
+    if (work->run == work_rollout && dtype != SPAR_DTYPE_F32) {
+        SPAR_TRY(measure_errors(&s, out, err));
+    }
 done:
+    drop_responses(&s);
     sp_trainer_free(s.trainer);
     spar_model_free(s.model);
+    free(s.ids);
     return status;
 }
 
@@ -190,10 +294,7 @@ static spar_status measure_apart(const spar_bench_options *o, const struct work 
     }
     if (child == 0) {
         measurement m = {0};
-        struct rusage usage;
         measure(o, work, dtype, &m, &m.error);
-        getrusage(RUSAGE_SELF, &usage);
-        m.peak_rss_mb = (double)usage.ru_maxrss / 1024;
         _exit(write(ends[1], &m, sizeof m) == (ssize_t)sizeof m ? 0 : 1);
     }
     close(ends[1]);
@@ -243,12 +344,18 @@ static spar_status check_names(const spar_option_list *list, const char *what,
 static const struct dtype {
     const char *name;
     spar_dtype dtype;
-} dtypes[] = {{"f32", SPAR_DTYPE_F32}, {"bf16", SPAR_DTYPE_BF16}};
+    int peak;     /* of the machine's figures */
+    double share; /* of that peak */
+    bool named_only, trains;
+} dtypes[] = {{"f32", SPAR_DTYPE_F32, 0, 1, false, true},
+              {"bf16", SPAR_DTYPE_BF16, 1, 1, false, true},
+              {"int8", SPAR_DTYPE_INT8, 2, 1, true, false},
+              {"int16", SPAR_DTYPE_INT16, 2, 0.5, true, false}};
 enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
 typedef struct row {
     const struct work *work;
-    int dtype; /* index of dtypes, and of the machine's gemm figures */
+    int dtype; /* index of dtypes */
     measurement measured;
 } row;
 
@@ -279,7 +386,9 @@ static spar_status measure_rows(const spar_bench_options *o, row *rows, int *n, 
         for (int w = 0; w < N_WORKS; w++) {
             row *r = &rows[*n];
             if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name) ||
-                (works[w].named_only && o->works.n == 0)) {
+                (works[w].named_only && o->works.n == 0) ||
+                (dtypes[d].named_only && o->dtypes.n == 0) ||
+                (!dtypes[d].trains && works[w].flops_a_parameter > 2)) {
                 continue;
             }
             *r = (row){.work = &works[w], .dtype = d};
@@ -293,20 +402,25 @@ done:
     return status;
 }
 
-/* Emulated bf16 reads the weights as the f32 numbers that they round to. */
-static double weight_bytes(const row *r) {
-    bool half = dtypes[r->dtype].dtype == SPAR_DTYPE_BF16 && sp_backend_has_bf16();
-    return (double)r->measured.matmul_parameters * (half ? 2 : 4);
-}
-
 static json_t *row_json(const row *r, const machine *m) {
-    double flops = r->work->flops_a_parameter * (double)r->measured.matmul_parameters;
-    double limit =
-        flops > 0 ? m->gemm[r->dtype] * 1e9 / flops : m->bandwidth * 1e9 / weight_bytes(r);
-    return json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
-                     dtypes[r->dtype].name, "tokens_per_s", r->measured.tokens_per_s,
-                     "limit_tokens_per_s", limit, "share_of_limit",
-                     r->measured.tokens_per_s / limit, "peak_rss_mb", r->measured.peak_rss_mb);
+    const struct dtype *type = &dtypes[r->dtype];
+    const measurement *got = &r->measured;
+    const double flops = r->work->flops_a_parameter * (double)got->matmul_parameters;
+    const double limit = flops > 0 ? m->gemm[type->peak] * type->share * 1e9 / flops
+                                   : m->bandwidth * 1e9 / got->weight_bytes;
+    json_t *json =
+        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
+                  type->name, "tokens_per_s", got->tokens_per_s, "limit_tokens_per_s", limit,
+                  "share_of_limit", got->tokens_per_s / limit, "peak_rss_mb", got->peak_rss_mb,
+                  "slowest", got->slowest, "fastest", got->fastest);
+    if (!r->work->run) {
+        json_object_set_new(json, "seconds", json_real(1 / got->tokens_per_s));
+    }
+    if (got->error_mean >= 0) {
+        json_object_set_new(json, "logprob_error_mean", json_real(got->error_mean));
+        json_object_set_new(json, "logprob_error_max", json_real(got->error_max));
+    }
+    return json;
 }
 
 static json_t *bench_json(const machine *m, const row *rows, int n) {
@@ -338,6 +452,9 @@ spar_status spar_bench(json_t **out, const spar_bench_options *options, spar_err
     SPAR_TRY(check_names(&o.works, "work", work_names, N_WORKS, err));
     SPAR_TRY(check_names(&o.dtypes, "dtype", dtype_names, N_DTYPES, err));
     SPAR_TRY(measure_rows(&o, rows, &n, err));
+    if (n == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "--dtype: none of these works runs in it"));
+    }
     SPAR_TRY(probe_machine(&o, &m, err));
     *out = bench_json(&m, rows, n);
     if (!*out) {

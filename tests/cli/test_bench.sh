@@ -15,4 +15,26 @@ for part in '"gemm_gflops": {' '"f32": ' '"bf16": ' '"int8": ' '"bandwidth_gbs":
     has "$part"
 done
 [ "$(grep -c '"work"' "$dir/out")" -eq 2 ] || fail "expected 2 rows"
+
+# Two files of figures, side by side.
+cp "$dir/out" "$dir/a.json"
+sed 's/"bandwidth_gbs": [0-9.]*/"bandwidth_gbs": 1.0/; s/"prefill"/"train"/' "$dir/a.json" >"$dir/b.json"
+run 0 bench --compare "$dir/a.json" "$dir/b.json"
+has "differs"
+has "compare shares"
+has "prefill   f32   only in A"
+has "train     f32   only in B"
+run 2 bench --compare "$dir/a.json"
+run 5 bench --compare "$dir/a.json" "$dir/missing.json"
+err_has "missing.json"
+echo '{"rows": 1}' >"$dir/other.json"
+run 3 bench --compare "$dir/a.json" "$dir/other.json"
+err_has "other.json"
+
+# On request: whole numbers with the error of their log-probs, other lengths, loading.
+run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work rollout,load --dtype int8,int16 \
+    --tokens 16 --responses 4 --json
+[ "$(grep -c '"logprob_error_mean": 0.0' "$dir/out")" -eq 2 ] || fail "expected two errors of log-probs"
+[ "$(grep -c '"seconds": ' "$dir/out")" -eq 2 ] || fail "expected two loads"
+run 2 bench -m "$shared/models/stories260K/hf" --work train --dtype int8
 verdict
