@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-enum { THREADS_MAX = 1024, SPIN_NS = 30000, SPIN_BATCH = 64 };
+enum { THREADS_MAX = 1024, SPIN_NS = 100000, SPIN_BATCH = 64 };
 
 typedef struct worker {
     sp_pool *pool; /* borrowed */

@@ -285,7 +285,44 @@ INLINE void avx2_half(const sp_blocks_product *p, int64_t first, int rows, size_
     }
 }
 
+/* One row alone: both halves at once, so that they share the inputs and hide each other's latency.
+ */
+INLINE void avx2_one(const sp_blocks_product *p, int64_t row, variant is) {
+    const sp_blocks *w = p->w;
+    const int64_t n = w->n_blocks;
+    __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int64_t b = 0; b < n; b++) {
+        const uint8_t *at = sp_blocks_at(w, p->panel, b), *numbers = at + w->numbers;
+        const float s = p->x.scale[row * n + b], total = s * (float)p->x.sum[row * n + b];
+        const int8_t *q = p->x.q + (row * n + b) * BLOCK;
+        const int8_t *low = is.two ? p->x.low + (row * n + b) * BLOCK : NULL;
+        for (size_t half = 0; half < 2; half++) {
+            const size_t output = half * SP_PANEL / 2;
+            __m256i dot, rest;
+            avx2_dots(numbers + output * SP_GROUP, &q, 1, is.wide, &dot);
+            if (is.two) {
+                avx2_dots(numbers + output * SP_GROUP, &low, 1, is.wide, &rest);
+                dot = _mm256_add_epi32(_mm256_mullo_epi32(dot, _mm256_set1_epi32(SP_SECOND_TERM)),
+                                       rest);
+            }
+            const __m256 scale = avx2_halves(at + output * sizeof(uint16_t));
+            y[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
+                                      _mm256_mul_ps(scale, _mm256_set1_ps(s)), y[half]);
+            if (is.has_min) {
+                const __m256 min = avx2_halves(at + (SP_PANEL + output) * sizeof(uint16_t));
+                y[half] = _mm256_fmadd_ps(min, _mm256_set1_ps(total), y[half]);
+            }
+        }
+    }
+    _mm256_storeu_ps(p->y + row * p->y_row, y[0]);
+    _mm256_storeu_ps(p->y + row * p->y_row + SP_PANEL / 2, y[1]);
+}
+
 INLINE void avx2_rows(const sp_blocks_product *p, int64_t first, int rows, variant is) {
+    if (rows == 1) {
+        avx2_one(p, first, is);
+        return;
+    }
     avx2_half(p, first, rows, 0, is);
     avx2_half(p, first, rows, SP_PANEL / 2, is);
 }
