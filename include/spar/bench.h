@@ -17,6 +17,7 @@ typedef struct spar_bench_options {
     int threads, runs;       /* runs: each row is the median of so many */
     int64_t tokens; /* of a sequence trained on, a prompt, or a response; 0: the work's own */
     int responses;  /* of a rollout; 0: 32 */
+    bool recompute; /* train: activations again in the backward */
     const spar_sink *sink;
 } spar_bench_options;
 

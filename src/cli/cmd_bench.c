@@ -11,7 +11,7 @@ typedef struct bench_values {
     spar_option_list works, dtypes;
     int weights;
     int64_t threads, runs, tokens, responses;
-    bool json, compare;
+    bool recompute, json, compare;
 } bench_values;
 
 #define BENCH(field) offsetof(bench_values, field)
@@ -31,6 +31,8 @@ static const spar_option bench_options[] = {
      "threads; 0: one a processor"},
     {"runs", 0, SPAR_OPTION_INT, BENCH(runs), "3", 1, 15, NULL, "N",
      "runs a row, of which the median is given"},
+    {"recompute", 0, SPAR_OPTION_FLAG, BENCH(recompute), "false", 0, 0, NULL, NULL,
+     "train with activations made again in the backward: less memory, more work"},
     {"json", 0, SPAR_OPTION_FLAG, BENCH(json), "false", 0, 0, NULL, NULL, "figures as JSON"},
     {"compare", 0, SPAR_OPTION_FLAG, BENCH(compare), "false", 0, 0, NULL, NULL,
      "measure nothing: set two files of such figures side by side"},
@@ -205,6 +207,7 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
                                   .dtypes = v->dtypes,
                                   .weights = (spar_weights)v->weights,
                                   .tokens = v->tokens,
+                                  .recompute = v->recompute,
                                   .responses = (int)v->responses,
                                   .threads = (int)v->threads,
                                   .runs = (int)v->runs,

@@ -83,6 +83,7 @@ static spar_status train_step(bench_state *s, int sequences, double *tokens, spa
                                       .eps = 1e-8,
                                       .alpha = 0.99,
                                       .max_grad_norm = 1,
+                                      .recompute = s->options->recompute,
                                       .max_tokens = sequences * (int64_t)length};
         SPAR_TRY(sp_trainer_create(&s->trainer, s->model, &options, err));
     }
