@@ -444,35 +444,58 @@ done:
     return status;
 }
 
-spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err) {
+/* One row of the file into data, or, when it is bad and may be skipped, none. *end: there are no
+ * more. */
+static spar_status read_row(spar_jsonl *jsonl, sp_dataset *data, const layout **shape,
+                            const char *path, sp_dataset_skip skip, void *context, bool *end,
+                            spar_error *err) {
+    json_t *row = NULL;
+    spar_error why;
+    spar_status status = spar_jsonl_next(jsonl, &row, &why);
+    const bool readable = status == SPAR_OK || spar_jsonl_goes_on(jsonl);
+    *end = status == SPAR_OK && row == NULL;
+    if (row != NULL) {
+        status = add_row(data, shape, row, spar_jsonl_line(jsonl), path, &why);
+    }
+    json_decref(row);
+    if (status != SPAR_OK && status != SPAR_NO_MEMORY && readable && skip != NULL &&
+        skip(context, &why)) {
+        return SPAR_OK;
+    }
+    if (status != SPAR_OK && err != NULL) {
+        *err = why;
+    }
+    return status;
+}
+
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, sp_dataset_skip skip,
+                                 void *context, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_jsonl *jsonl = NULL;
     sp_dataset *data = NULL;
-    json_t *row = NULL;
     const layout *shape = NULL;
     void *memory;
+    bool end = false;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *data, err));
     data = memory;
     SPAR_TRY(spar_jsonl_open(&jsonl, path, err));
-    for (;;) {
-        SPAR_TRY(spar_jsonl_next(jsonl, &row, err));
-        if (row == NULL) {
-            break;
-        }
-        SPAR_TRY(add_row(data, &shape, row, spar_jsonl_line(jsonl), path, err));
-        json_decref(row);
-        row = NULL;
+    while (!end) {
+        SPAR_TRY(read_row(jsonl, data, &shape, path, skip, context, &end, err));
     }
     if (shape == NULL) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found an empty file", path));
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s", path,
+                           skip != NULL ? "none that can be used" : "an empty file"));
     }
     data->name = shape->name;
     data->layout = shape->sentence;
     *out = data;
     data = NULL;
 done:
-    json_decref(row);
     spar_jsonl_free(jsonl);
     sp_dataset_free(data);
     return status;
+}
+
+spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err) {
+    return sp_dataset_load_rows(out, path, NULL, NULL, err);
 }

@@ -19,6 +19,7 @@
 #define SP_EVAL_DATASET_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,11 @@ typedef struct sp_dataset {
 /* path as spar_jsonl_open takes it. A file without rows is an error. Messages name file:line, the
  * field, what was expected and what was found. */
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err);
+/* Asked about a row that cannot be used (err names it and says why): true to go on without it. */
+typedef bool (*sp_dataset_skip)(void *context, const spar_error *err);
+/* The same, with the caller's word on each bad row; skip NULL: none may be. */
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, sp_dataset_skip skip,
+                                 void *context, spar_error *err);
 void sp_dataset_free(sp_dataset *data); /* NULL is fine */
 
 #endif

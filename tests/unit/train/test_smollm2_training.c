@@ -70,7 +70,8 @@ static void check_parameter_norms(const sp_trainer *trainer, const spar_model *m
     }
 }
 
-static void run(const char *objective, const char *loss_name) {
+/* beta below 0: the loss's own. */
+static void run(const char *objective, const char *loss_name, double beta) {
     spar_error err;
     spar_model *model;
     sp_trainer *trainer;
@@ -92,6 +93,9 @@ static void run(const char *objective, const char *loss_name) {
         sp_logp_gap gap;
         check(sp_loss_find(loss_name, &loss, &err), &err);
         sp_tunable_defaults(loss->params, params);
+        if (beta >= 0) {
+            check(sp_tunable_set(loss->params, params, "beta", beta, loss_name, &err), &err);
+        }
         check(sp_trainer_score(trainer, examples, PAIRS, chosen, rejected, &gap, &err), &err);
         for (int i = 0; i < PAIRS; i++) {
             examples[i].ref_chosen = chosen[i];
@@ -120,12 +124,27 @@ static void run(const char *objective, const char *loss_name) {
 
 static void test_sft(void **state) {
     (void)state;
-    run("sft", NULL);
+    run("sft", NULL, -1);
 }
 
 static void test_spin(void **state) {
     (void)state;
-    run("spin", "spin");
+    run("spin", "spin", 0.1);
+}
+
+static void test_ipo(void **state) {
+    (void)state;
+    run("ipo", "ipo", 0.1);
+}
+
+static void test_sppo_hard(void **state) {
+    (void)state;
+    run("sppo_hard", "sppo_hard", 0.05);
+}
+
+static void test_simpo(void **state) { /* gamma 1 is the row's own */
+    (void)state;
+    run("simpo", "simpo", 2);
 }
 
 /* At learning rate 0 nothing changes and every SPIN step has loss ln 2. */
@@ -189,9 +208,9 @@ int main(void) {
         TEST_SKIP("the quick-start model is not in the cache (tools/fetch_model gets it)");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sft),
-        cmocka_unit_test(test_spin),
-        cmocka_unit_test(test_rate_zero),
+        cmocka_unit_test(test_sft),   cmocka_unit_test(test_spin),
+        cmocka_unit_test(test_ipo),   cmocka_unit_test(test_sppo_hard),
+        cmocka_unit_test(test_simpo), cmocka_unit_test(test_rate_zero),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

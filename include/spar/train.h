@@ -1,0 +1,56 @@
+/* One method on a data file: supervised fine-tuning or a preference loss, offline.
+ *
+ * The file is read and checked whole, the reference scores every pair once, and then the steps run;
+ * the trained model is written whole at the end. A run of play does the same on what the model
+ * sampled itself (play.h). */
+#ifndef SPAR_TRAIN_H
+#define SPAR_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "spar/log.h"
+#include "spar/model.h"
+#include "spar/status.h"
+
+/* A parameter of the method's row, by the row's own name: "beta". */
+typedef struct spar_train_param {
+    const char *name;
+    double value;
+} spar_train_param;
+
+typedef struct spar_train_options {
+    const char *model, *data; /* paths */
+    const char *method;       /* "sft", or a row of the loss table */
+    const char *reference;    /* path of another reference; NULL: the model as loaded */
+    const char *out;          /* folder to make: the model, or the adapter where one trains */
+    const char *log;          /* JSON Lines, a row a step; NULL: none */
+    const spar_train_param *params;
+    int n_params;
+    const char *optimizer, *schedule; /* rows of those tables */
+    double lr, warmup_ratio, weight_decay, max_grad_norm;
+    int64_t batch, epochs;
+    int64_t steps;      /* in place of epochs; 0: none */
+    int64_t max_tokens; /* rows of a packed micro-batch */
+    int64_t max_length; /* longest prompt and response together; 0: the model's context */
+    int64_t lora_rank;  /* 0: the weights train */
+    double lora_alpha;
+    uint64_t seed;
+    bool keep_order; /* rows as they come in the file, instead of shuffled each epoch */
+    bool skip_bad;   /* leave rows out that cannot be used, counting them, instead of stopping */
+    bool recompute;
+    spar_dtype dtype;
+    spar_weights weights;
+    int threads;
+    const char *template_path;
+    const spar_sink *sink;       /* borrowed; may be NULL */
+    bool (*stop)(void *context); /* asked between steps; may be NULL */
+    void *stop_context;
+} spar_train_options;
+
+/* Bad rows, with the row's number and the reason: broken or of another layout, an empty response,
+ * one over max_length, two identical responses, a pair without its rejected one. INTERRUPTED when
+ * stop said so: nothing is written then but the log of the steps that were done. */
+SPAR_API spar_status spar_train(const spar_train_options *options, spar_error *err);
+
+#endif

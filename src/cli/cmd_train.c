@@ -1,0 +1,150 @@
+/* spar train: one method on a data file. */
+#include <stddef.h>
+
+#include "cli.h"
+#include "spar/train.h"
+
+enum { PARAMS = 4 };
+
+typedef struct train_values {
+    const char *model, *data, *method, *reference, *out, *log, *template_path;
+    const char *optimizer, *schedule;
+    double params[PARAMS]; /* in the order of param_names; below 0: the method's own */
+    double lr, warmup, weight_decay, clip, lora_alpha;
+    int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
+    int dtype, weights, shuffle, on_bad_row;
+    bool recompute;
+} train_values;
+
+static const char *const param_names[PARAMS] = {"beta", "alpha", "gamma", "label_smoothing"};
+
+#define TRAIN(field) offsetof(train_values, field)
+static const spar_option train_options[] = {
+    {"model", 'm', SPAR_OPTION_STRING, TRAIN(model), NULL, 0, 0, NULL, "MODEL",
+     "a Hugging Face folder or a GGUF file"},
+    {"data", 'd', SPAR_OPTION_STRING, TRAIN(data), NULL, 0, 0, NULL, "FILE",
+     "rows to learn from: JSON Lines or a JSON array, in any of the usual layouts"},
+    {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
+     "sft, or a loss: dpo, ipo, spin, sppo_hard, simpo, ..."},
+    {"beta", 0, SPAR_OPTION_NUMBER, TRAIN(params[0]), "-1", -1, 1e3, NULL, "X",
+     "the loss's beta; the method's own unless given (-1)"},
+    {"alpha", 0, SPAR_OPTION_NUMBER, TRAIN(params[1]), "-1", -1, 1e3, NULL, "X",
+     "the loss's alpha; the method's own unless given (-1)"},
+    {"gamma", 0, SPAR_OPTION_NUMBER, TRAIN(params[2]), "-1", -1, 1e3, NULL, "X",
+     "the loss's gamma; the method's own unless given (-1)"},
+    {"label-smoothing", 0, SPAR_OPTION_NUMBER, TRAIN(params[3]), "-1", -1, 0.5, NULL, "X",
+     "share of labels taken to be wrong; the method's own unless given (-1)"},
+    {"reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
+     "the reference, in place of the model as it is loaded"},
+    {"out", 'o', SPAR_OPTION_STRING, TRAIN(out), NULL, 0, 0, NULL, "DIR",
+     "folder to make: the trained model, or the adapter with --lora-rank"},
+    {"log", 0, SPAR_OPTION_STRING, TRAIN(log), NULL, 0, 0, NULL, "FILE",
+     "write a row of JSON a step"},
+    {"optimizer", 0, SPAR_OPTION_STRING, TRAIN(optimizer), "adamw", 0, 0, NULL, "NAME",
+     "adamw or rmsprop"},
+    {"lr", 0, SPAR_OPTION_NUMBER, TRAIN(lr), "1e-6", 0, 1, NULL, "X", "peak learning rate"},
+    {"schedule", 0, SPAR_OPTION_STRING, TRAIN(schedule), "linear", 0, 0, NULL, "NAME",
+     "constant, linear or cosine"},
+    {"warmup", 0, SPAR_OPTION_NUMBER, TRAIN(warmup), "0", 0, 1, NULL, "X",
+     "share of the steps in which the learning rate rises"},
+    {"weight-decay", 0, SPAR_OPTION_NUMBER, TRAIN(weight_decay), "0", 0, 1, NULL, "X",
+     "weight decay"},
+    {"clip", 0, SPAR_OPTION_NUMBER, TRAIN(clip), "1", 0, 1e9, NULL, "X",
+     "clip the gradient to this norm; 0: never"},
+    {"batch", 0, SPAR_OPTION_INT, TRAIN(batch), "16", 1, 1e6, NULL, "N", "rows a step"},
+    {"epochs", 0, SPAR_OPTION_INT, TRAIN(epochs), "1", 1, 1e6, NULL, "N", "passes over the data"},
+    {"steps", 0, SPAR_OPTION_INT, TRAIN(steps), "0", 0, 1e9, NULL, "N",
+     "so many steps, in place of --epochs"},
+    {"max-tokens", 0, SPAR_OPTION_INT, TRAIN(max_tokens), "1024", 1, 1 << 24, NULL, "N",
+     "rows of a packed micro-batch"},
+    {"max-length", 0, SPAR_OPTION_INT, TRAIN(max_length), "0", 0, 1 << 24, NULL, "N",
+     "longest prompt and response together, in tokens; 0: the model's context"},
+    {"shuffle", 0, SPAR_OPTION_CHOICE, TRAIN(shuffle), "yes", 0, 0, "yes|no", "WHETHER",
+     "another order each epoch, or as in the file"},
+    {"on-bad-row", 0, SPAR_OPTION_CHOICE, TRAIN(on_bad_row), "stop", 0, 0, "stop|skip", "WHAT",
+     "stop at a row that cannot be used, or leave it out and count it"},
+    {"recompute", 0, SPAR_OPTION_FLAG, TRAIN(recompute), "false", 0, 0, NULL, NULL,
+     "make activations again in the backward: less memory, a quarter more work"},
+    {"lora-rank", 0, SPAR_OPTION_INT, TRAIN(lora_rank), "0", 0, 4096, NULL, "N",
+     "train an adapter of this rank instead of the weights; 0: the weights"},
+    {"lora-alpha", 0, SPAR_OPTION_NUMBER, TRAIN(lora_alpha), "16", 1e-6, 1e6, NULL, "X",
+     "scale of the adapter, divided by its rank"},
+    {"template", 0, SPAR_OPTION_STRING, TRAIN(template_path), NULL, 0, 0, NULL, "FILE",
+     "chat template in place of the model's own"},
+    {"seed", 's', SPAR_OPTION_INT, TRAIN(seed), "0", 0, 9e15, NULL, "N", "seed"},
+    {"dtype", 0, SPAR_OPTION_CHOICE, TRAIN(dtype), "auto", 0, 0, "auto|f32|bf16", "TYPE",
+     "type of the matrix products"},
+    CLI_WEIGHTS_ROW(train_values),
+    {"threads", 'j', SPAR_OPTION_INT, TRAIN(threads), "0", 0, 1024, NULL, "N",
+     "threads; 0: one a processor"},
+    {0}};
+
+static spar_status run_train(void *values, int argc, char **argv, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const train_values *v = values;
+    spar_train_param params[PARAMS];
+    int n_params = 0;
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
+    if (!v->model || !v->data) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s",
+                           v->model ? "--data: expected a file, found nothing"
+                                    : "-m: expected a model, found nothing"));
+    }
+    if (!v->out && !v->log) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INVALID, "expected --out DIR, --log FILE or both, found neither"));
+    }
+    for (int i = 0; i < PARAMS; i++) {
+        if (v->params[i] >= 0) {
+            params[n_params++] = (spar_train_param){param_names[i], v->params[i]};
+        }
+    }
+    const spar_train_options options = {.model = v->model,
+                                        .data = v->data,
+                                        .method = v->method,
+                                        .reference = v->reference,
+                                        .out = v->out,
+                                        .log = v->log,
+                                        .params = params,
+                                        .n_params = n_params,
+                                        .optimizer = v->optimizer,
+                                        .schedule = v->schedule,
+                                        .lr = v->lr,
+                                        .warmup_ratio = v->warmup,
+                                        .weight_decay = v->weight_decay,
+                                        .max_grad_norm = v->clip,
+                                        .batch = v->batch,
+                                        .epochs = v->epochs,
+                                        .steps = v->steps,
+                                        .max_tokens = v->max_tokens,
+                                        .max_length = v->max_length,
+                                        .lora_rank = v->lora_rank,
+                                        .lora_alpha = v->lora_alpha,
+                                        .seed = (uint64_t)v->seed,
+                                        .keep_order = v->shuffle == 1,
+                                        .skip_bad = v->on_bad_row == 1,
+                                        .recompute = v->recompute,
+                                        .dtype = (spar_dtype)v->dtype,
+                                        .weights = (spar_weights)v->weights,
+                                        .threads = (int)v->threads,
+                                        .template_path = v->template_path,
+                                        .sink = cli_sink(),
+                                        .stop = cli_interrupted};
+    cli_catch_interrupt();
+    status = spar_train(&options, err);
+    cli_sink_finish();
+done:
+    return status;
+}
+
+static train_values the_values;
+const cli_command cli_train = {
+    .doc = {.name = "train",
+            .synopsis = "-m MODEL --data FILE [--method NAME] --out DIR [options]",
+            .summary = "one method on a data file: sft, dpo, ipo, ...",
+            .details = "Recognises the layout of the rows, says which it is and shows the first as "
+                       "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
+                       "\"rejected_ids\"}. The model is written whole at the end.",
+            .options = train_options},
+    .run = run_train,
+    .values = &the_values};

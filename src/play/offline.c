@@ -1,0 +1,298 @@
+/* spar_train: one method on a data file. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "model/lora.h"
+#include "play/offline.h"
+#include "spar/jsonl.h"
+#include "train/loss.h"
+#include "train/schedule.h"
+
+/* Purposes of random streams of a training. */
+enum { STREAM_SHUFFLE = 21, STREAM_ADAPTER = 22 };
+
+typedef struct session {
+    const spar_train_options *options;
+    spar_model *model;
+    const sp_loss *loss; /* NULL: sft */
+    double params[SP_LOSS_MAX_PARAMS];
+    sp_offline data;
+    sp_trainer *trainer;
+    const sp_schedule *schedule;
+    int64_t steps, warmup, pass;
+    uint32_t *order;   /* owned, [data.n]: of the pass */
+    sp_example *batch; /* owned */
+    spar_jsonl_writer *log;
+} session;
+
+static spar_status find_method(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_train_options *o = s->options;
+    if (strcmp(o->method, "sft") == 0) {
+        if (o->n_params > 0) {
+            SPAR_TRY(
+                spar_fail(err, SPAR_INVALID, "method sft: has no parameter %s", o->params[0].name));
+        }
+        goto done;
+    }
+    SPAR_TRY(sp_loss_find(o->method, &s->loss, err));
+    sp_tunable_defaults(s->loss->params, s->params);
+    for (int i = 0; i < o->n_params; i++) {
+        SPAR_TRY(sp_tunable_set(s->loss->params, s->params, o->params[i].name, o->params[i].value,
+                                s->loss->name, err));
+    }
+done:
+    return status;
+}
+
+static spar_status check_out(const spar_train_options *o, spar_error *err) {
+    if (o->out && sp_file_exists(o->out)) {
+        return spar_fail(err, SPAR_INVALID, "%s: expected a folder to make, found one that exists",
+                         o->out);
+    }
+    return SPAR_OK;
+}
+
+static spar_status load_model(session *s, const char *path, spar_model **out, spar_error *err) {
+    const spar_train_options *o = s->options;
+    const spar_model_options options = {.dtype = o->dtype,
+                                        .weights = o->weights,
+                                        .threads = o->threads,
+                                        .template_path = o->template_path,
+                                        .sink = o->sink};
+    return spar_model_load(out, path, &options, err);
+}
+
+/* Summed log-prob of a response under a model that does not train. */
+static spar_status response_logp(spar_model *m, const sp_example *e, const int32_t *response,
+                                 size_t n, double *sum, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t *ids = NULL;
+    float *logps = NULL;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, e->n_prompt + n, sizeof *ids, err));
+    ids = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *logps, err));
+    logps = memory;
+    memcpy(ids, e->prompt, e->n_prompt * sizeof *ids);
+    memcpy(ids + e->n_prompt, response, n * sizeof *ids);
+    spar_score_row row = {.ids = ids, .n = e->n_prompt + n, .first = e->n_prompt, .logps = logps};
+    SPAR_TRY(spar_model_score(m, &row, 1, err));
+    *sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        *sum += (double)logps[i];
+    }
+done:
+    free(ids);
+    free(logps);
+    return status;
+}
+
+/* Another model as the reference: loaded, asked once about every pair, and let go again. */
+static spar_status score_other(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = NULL;
+    SPAR_TRY(load_model(s, s->options->reference, &m, err));
+    if (spar_model_vocab(m) != spar_model_vocab(s->model)) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: expected a reference with a vocabulary of %lld, found %lld",
+                           s->options->reference, (long long)spar_model_vocab(s->model),
+                           (long long)spar_model_vocab(m)));
+    }
+    for (size_t i = 0; i < s->data.n; i++) {
+        sp_example *e = &s->data.examples[i];
+        SPAR_TRY(response_logp(m, e, e->chosen, e->n_chosen, &e->ref_chosen, err));
+        SPAR_TRY(response_logp(m, e, e->rejected, e->n_rejected, &e->ref_rejected, err));
+    }
+done:
+    spar_model_free(m);
+    return status;
+}
+
+/* The model as loaded, scored by the pass that trains: the first step starts at a margin of 0. */
+static spar_status score_start(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    double *sums = NULL;
+    void *memory;
+    const size_t n = s->data.n;
+    sp_logp_gap gap;
+    SPAR_TRY(sp_mem_calloc(&memory, 2 * n, sizeof *sums, err));
+    sums = memory;
+    SPAR_TRY(sp_trainer_score(s->trainer, s->data.examples, n, sums, sums + n, &gap, err));
+    for (size_t i = 0; i < n; i++) {
+        s->data.examples[i].ref_chosen = sums[i];
+        s->data.examples[i].ref_rejected = sums[n + i];
+    }
+done:
+    free(sums);
+    return status;
+}
+
+static spar_status make_trainer(session *s, spar_error *err) {
+    const spar_train_options *o = s->options;
+    const sp_trainer_options options = {.optimizer = o->optimizer,
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.999,
+                                        .eps = 1e-8,
+                                        .alpha = 0.99,
+                                        .weight_decay = o->weight_decay,
+                                        .max_grad_norm = o->max_grad_norm,
+                                        .max_tokens = o->max_tokens,
+                                        .recompute = o->recompute,
+                                        .seed = o->seed};
+    return sp_trainer_create(&s->trainer, s->model, &options, err);
+}
+
+/* The step's examples: pass after pass over the data, each in an order of its own. */
+static size_t next_batch(session *s, int64_t step) {
+    const spar_train_options *o = s->options;
+    const int64_t n = (int64_t)s->data.n,
+                  total = o->steps > 0 ? o->steps * o->batch : n * o->epochs;
+    size_t taken = 0;
+    for (int64_t i = step * o->batch; i < (step + 1) * o->batch && i < total; i++) {
+        if (i / n != s->pass) {
+            s->pass = i / n;
+            for (uint32_t k = 0; k < (uint32_t)n; k++) {
+                s->order[k] = k;
+            }
+            if (!o->keep_order) {
+                sp_rng_shuffle(o->seed, sp_rng_stream(STREAM_SHUFFLE, (uint64_t)s->pass, 0, 0),
+                               s->order, (uint32_t)n);
+            }
+        }
+        s->batch[taken++] = s->data.examples[s->order[i % n]];
+    }
+    return taken;
+}
+
+static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, double rate,
+                            spar_error *err) {
+    if (!s->log) {
+        return SPAR_OK;
+    }
+    json_t *row = json_pack("{s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "loss", t->loss,
+                            "grad_norm", t->grad_norm, "lr", t->lr);
+    if (row && s->loss) {
+        json_object_set_new(row, "margin", json_real(t->margin));
+        json_object_set_new(row, "accuracy", json_real(t->accuracy));
+        json_object_set_new(row, "s_w", json_real(t->s_chosen));
+        json_object_set_new(row, "s_l", json_real(t->s_rejected));
+        json_object_set_new(row, "kl", json_real(t->kl));
+    }
+    if (!row || json_object_set_new(row, "tokens_per_s", json_real(rate)) != 0) {
+        json_decref(row);
+        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of the log");
+    }
+    const spar_status status = spar_jsonl_put(s->log, row, err);
+    json_decref(row);
+    return status;
+}
+
+static void report(const session *s, int64_t step, const sp_step_stats *t, double rate) {
+    char detail[160];
+    if (s->loss) {
+        snprintf(detail, sizeof detail, "loss %.4f margin %+.4f accuracy %.2f |g| %.2f", t->loss,
+                 t->margin, t->accuracy, t->grad_norm);
+    } else {
+        snprintf(detail, sizeof detail, "loss %.4f |g| %.2f", t->loss, t->grad_norm);
+    }
+    const spar_progress progress = {.phase = "train",
+                                    .done = (double)step,
+                                    .total = (double)s->steps,
+                                    .unit = "steps",
+                                    .rate = rate,
+                                    .detail = detail};
+    spar_sink_progress(s->options->sink, &progress);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static spar_status run_steps(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_train_options *o = s->options;
+    for (int64_t step = 0; step < s->steps; step++) {
+        sp_step_stats stats;
+        if (o->stop && o->stop(o->stop_context)) {
+            SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "training was stopped at step %lld of %lld",
+                               (long long)step, (long long)s->steps));
+        }
+        const double begun = now();
+        const size_t n = next_batch(s, step);
+        const double lr = o->lr * sp_schedule_factor(s->schedule, step, s->warmup, s->steps);
+        SPAR_TRY(sp_trainer_step(s->trainer, s->batch, n, s->loss, s->params, lr, &stats, err));
+        const double rate = (double)stats.tokens / (now() - begun);
+        SPAR_TRY(log_step(s, step + 1, &stats, rate, err));
+        report(s, step + 1, &stats, rate);
+    }
+done:
+    return status;
+}
+
+static spar_status prepare(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_train_options *o = s->options;
+    void *memory;
+    SPAR_TRY(find_method(s, err));
+    SPAR_TRY(check_out(o, err));
+    SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
+    SPAR_TRY(load_model(s, o->model, &s->model, err));
+    SPAR_TRY(sp_offline_load(&s->data, s->model, o, s->loss != NULL, err));
+    if (o->lora_rank > 0) {
+        const sp_lora_settings lora = {.rank = o->lora_rank, .alpha = o->lora_alpha};
+        SPAR_TRY(
+            sp_lora_attach(s->model, &lora, sp_rng_stream(o->seed, STREAM_ADAPTER, 0, 0), err));
+    }
+    const int64_t total = (int64_t)s->data.n * o->epochs;
+    s->steps = o->steps > 0 ? o->steps : (total + o->batch - 1) / o->batch;
+    s->warmup = sp_schedule_warmup(0, o->warmup_ratio, s->steps);
+    s->pass = -1;
+    SPAR_TRY(sp_mem_calloc(&memory, s->data.n, sizeof *s->order, err));
+    s->order = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)o->batch, sizeof *s->batch, err));
+    s->batch = memory;
+    if (o->log) {
+        SPAR_TRY(spar_jsonl_create(&s->log, o->log, err));
+    }
+    if (s->loss && s->loss->needs_reference && o->reference) {
+        SPAR_TRY(score_other(s, err));
+    }
+    SPAR_TRY(make_trainer(s, err));
+    if (s->loss && s->loss->needs_reference && !o->reference) {
+        SPAR_TRY(score_start(s, err));
+    }
+done:
+    return status;
+}
+
+spar_status spar_train(const spar_train_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    session s = {.options = options};
+    SPAR_TRY(prepare(&s, err));
+    status = run_steps(&s, err);
+    if (s.log && (status == SPAR_OK || status == SPAR_INTERRUPTED)) {
+        const spar_status logged = spar_jsonl_commit(s.log, status == SPAR_OK ? err : NULL);
+        status = status == SPAR_OK ? logged : status;
+    }
+    SPAR_TRY(status);
+    if (options->out) {
+        SPAR_TRY(options->lora_rank > 0 ? spar_model_save_adapter(s.model, options->out, err)
+                                        : spar_model_save(s.model, options->out, err));
+    }
+done:
+    spar_jsonl_writer_free(s.log);
+    sp_trainer_free(s.trainer);
+    sp_offline_release(&s.data);
+    spar_model_free(s.model);
+    free(s.order);
+    free(s.batch);
+    return status;
+}

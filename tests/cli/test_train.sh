@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# train: ids and conversations, the log, what is refused, what is left out.
+. "$(dirname "$0")/cli.sh"
+run 2 train -m x
+err_has "--data"
+run 2 train --data x
+err_has "-m"
+run 2 train -m x --data y
+err_has "--out"
+
+skip_without models/stories260K/hf
+model=$shared/models/stories260K/hf
+template="$dir/template.jinja"
+printf '%s' '{{ bos_token }}{% for m in messages %}{{ m.content }}{% if m.role == "assistant" %}{{ eos_token }}{% else %} {% endif %}{% endfor %}' >"$template"
+cat >"$dir/ids.jsonl" <<'ROWS'
+{"prompt_ids": [1, 403, 407], "chosen_ids": [261, 376, 2], "rejected_ids": [300, 2]}
+{"prompt_ids": [1, 403, 410], "chosen_ids": [270, 2], "rejected_ids": [301, 302, 2]}
+{"prompt_ids": [1, 403], "chosen_ids": [280, 281, 2], "rejected_ids": [280, 2]}
+ROWS
+
+# At rate 0 every loss stays where its formula puts it at a margin of 0.
+losses() { sed -n 's/.*"loss":\([0-9.e+-]*\).*/\1/p' "$dir/log.jsonl"; }
+for case in dpo:0.6931472 spin:0.6931472 ipo:25 sppo_hard:50 spin_hinge:1; do
+    run 0 train -m "$model" --data "$dir/ids.jsonl" --method "${case%%:*}" --beta 0.1 --lr 0 \
+        --steps 2 --batch 3 --shuffle no --dtype f32 --log "$dir/log.jsonl"
+    [ "$(losses | wc -l)" -eq 2 ] || fail "expected two rows in the log"
+    for loss in $(losses); do
+        awk "BEGIN { d = $loss / ${case#*:} - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
+            fail "${case%%:*}: expected a loss of ${case#*:}, found $loss"
+    done
+done
+for part in '"step":1' '"grad_norm":' '"lr":' '"margin":' '"accuracy":' '"s_w":' '"s_l":' '"kl":' \
+    '"tokens_per_s":'; do
+    grep -qF "$part" "$dir/log.jsonl" || fail "expected in the log: $part"
+done
+
+# It learns, is written whole, and not over what is there.
+run 0 train -m "$model" --data "$dir/ids.jsonl" --method dpo --lr 1e-4 --epochs 4 --batch 3 \
+    --dtype f32 --schedule constant --clip 0 --log "$dir/log.jsonl" --out "$dir/out-model"
+err_has "3 rows to learn from, 0 left out"
+err_has "first row, chosen"
+first=$(losses | head -1)
+last=$(losses | tail -1)
+awk "BEGIN { exit !($last < $first) }" || fail "expected a falling loss: $first, then $last"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --out "$dir/out-model"
+err_has "out-model"
+feed 0 '{"ids": [1, 403, 407]}' score -m "$dir/out-model"
+# Another reference is asked once; the order of rows and threads change nothing they should not.
+run 0 train -m "$model" --data "$dir/ids.jsonl" --reference "$dir/out-model" --lr 0 --dtype f32 \
+    --log "$dir/other.jsonl"
+grep -q '"loss":0.69314' "$dir/other.jsonl" && fail "expected another loss under another reference"
+run 0 train -m "$model" --data "$dir/ids.jsonl" --lora-rank 2 --lr 1e-3 --out "$dir/adapter"
+[ -e "$dir/adapter/adapter_model.safetensors" ] || fail "expected an adapter"
+
+# Conversations, by the template; plain answers to learn.
+cat >"$dir/text.jsonl" <<'ROWS'
+{"prompt": "Once upon a time", "chosen": "there was a cat.", "rejected": "there was a dog."}
+{"prompt": "The end", "chosen": "of the day.", "rejected": "of the day."}
+{"prompt": "The sun", "chosen": "is warm.", "rejected": ""}
+{"prompt": "The sun", "chosen": "is warm."}
+{"prompt": "The moon", "chosen": "is a very long and tiring story about many, many small things.", "rejected": "is."}
+broken
+{"prompt": "The sea", "chosen": "is blue.", "rejected": "is red."}
+ROWS
+run 3 train -m "$model" --template "$template" --data "$dir/text.jsonl" --log "$dir/log.jsonl"
+err_has "text.jsonl:4: "
+run 0 train -m "$model" --template "$template" --data "$dir/text.jsonl" --on-bad-row skip \
+    --max-length 30 --log "$dir/log.jsonl"
+for line in 2 3 4 5 6; do
+    err_has "left out: $dir/text.jsonl:$line: "
+done
+err_has "2 rows to learn from, 5 left out; layout: rows of prompt, chosen and rejected"
+run 0 train -m "$model" --template "$template" --data "$dir/text.jsonl" --on-bad-row skip \
+    --method sft --log "$dir/log.jsonl"
+run 4 train -m "$model" --data "$dir/text.jsonl" --on-bad-row skip --log "$dir/log.jsonl"
+err_has "chat template"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method simpo --label-smoothing 0.1 --log "$dir/l"
+err_has "simpo"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method dpoo --log "$dir/l"
+err_has "dpo"
+verdict
