@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "spar/train.h"
 
-enum { PARAMS = 4 };
+enum { PARAMS = 5 };
 
 typedef struct train_values {
     const char *model, *data, *method, *reference, *out, *log, *template_path;
@@ -16,7 +16,8 @@ typedef struct train_values {
     bool recompute;
 } train_values;
 
-static const char *const param_names[PARAMS] = {"beta", "alpha", "gamma", "label_smoothing"};
+static const char *const param_names[PARAMS] = {"beta", "alpha", "gamma", "lambda",
+                                                "label_smoothing"};
 
 #define TRAIN(field) offsetof(train_values, field)
 static const spar_option train_options[] = {
@@ -32,7 +33,9 @@ static const spar_option train_options[] = {
      "the loss's alpha; the method's own unless given (-1)"},
     {"gamma", 0, SPAR_OPTION_NUMBER, TRAIN(params[2]), "-1", -1, 1e3, NULL, "X",
      "the loss's gamma; the method's own unless given (-1)"},
-    {"label-smoothing", 0, SPAR_OPTION_NUMBER, TRAIN(params[3]), "-1", -1, 0.5, NULL, "X",
+    {"lambda", 0, SPAR_OPTION_NUMBER, TRAIN(params[3]), "-1", -1, 1e3, NULL, "X",
+     "weight of the odds-ratio term (orpo); the method's own unless given (-1)"},
+    {"label-smoothing", 0, SPAR_OPTION_NUMBER, TRAIN(params[4]), "-1", -1, 0.5, NULL, "X",
      "share of labels taken to be wrong; the method's own unless given (-1)"},
     {"reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
      "the reference, in place of the model as it is loaded"},

@@ -93,6 +93,15 @@ done:
     return status;
 }
 
+static void report_scoring(const session *s, size_t done, size_t total) {
+    const spar_progress progress = {.phase = "score the reference",
+                                    .done = (double)done,
+                                    .total = (double)total,
+                                    .unit = "rows",
+                                    .detail = ""};
+    spar_sink_progress(s->options->sink, &progress);
+}
+
 /* Another model as the reference: loaded, asked once about every pair, and let go again. */
 static spar_status score_other(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -108,6 +117,7 @@ static spar_status score_other(session *s, spar_error *err) {
         sp_example *e = &s->data.examples[i];
         SPAR_TRY(response_logp(m, e, e->chosen, e->n_chosen, &e->ref_chosen, err));
         SPAR_TRY(response_logp(m, e, e->rejected, e->n_rejected, &e->ref_rejected, err));
+        report_scoring(s, i, s->data.n);
     }
 done:
     spar_model_free(m);
@@ -123,7 +133,12 @@ static spar_status score_start(session *s, spar_error *err) {
     sp_logp_gap gap;
     SPAR_TRY(sp_mem_calloc(&memory, 2 * n, sizeof *sums, err));
     sums = memory;
-    SPAR_TRY(sp_trainer_score(s->trainer, s->data.examples, n, sums, sums + n, &gap, err));
+    for (size_t at = 0; at < n; at += (size_t)s->options->batch) {
+        const size_t left = n - at, batch = (size_t)s->options->batch;
+        SPAR_TRY(sp_trainer_score(s->trainer, s->data.examples + at, left < batch ? left : batch,
+                                  sums + at, sums + n + at, &gap, err));
+        report_scoring(s, at, n);
+    }
     for (size_t i = 0; i < n; i++) {
         s->data.examples[i].ref_chosen = sums[i];
         s->data.examples[i].ref_rejected = sums[n + i];

@@ -65,7 +65,7 @@ static const spar_option lora_options[] = {
          NULL,                                                                                     \
          NULL,                                                                                     \
          "keep only each layer's input and make the rest again in the backward: less memory, a "   \
-         "quarter more work"},                                                                       \
+         "quarter more work"},                                                                     \
         {"optimizer", 0,      SPAR_OPTION_STRING, ARM(optimizer), "adamw", 0, 0,                   \
          NULL,        "NAME", "adamw or rmsprop"},                                                 \
         {"lr", 0, SPAR_OPTION_NUMBER, ARM(lr), "1e-5", 0, 1, NULL, "X", "peak learning rate"},     \
@@ -139,11 +139,16 @@ static const spar_option arm_options[] = {
      "peak learning rate of the control"},
     {"control-optimizer", 0, SPAR_OPTION_STRING, ARM(control_optimizer), "adamw", 0, 0, NULL,
      "NAME", "optimiser of the control"},
-    {"beta", 0, SPAR_OPTION_NUMBER, ARM(beta), "0.1", 1e-6, 1e3, NULL, "X", "the loss's beta"},
-    {"alpha", 0, SPAR_OPTION_NUMBER, ARM(alpha), "1", 0, 1e3, NULL, "X",
-     "weight of the loss's likelihood term (rpo)"},
-    {"label-smoothing", 0, SPAR_OPTION_NUMBER, ARM(label_smoothing), "0", 0, 0.5, NULL, "X",
-     "share of labels taken to be wrong (dpo)"},
+    {"beta", 0, SPAR_OPTION_NUMBER, ARM(beta), "-1", -1, 1e3, NULL, "X",
+     "the loss's beta; -1: what its row says"},
+    {"alpha", 0, SPAR_OPTION_NUMBER, ARM(alpha), "-1", -1, 1e3, NULL, "X",
+     "weight of the loss's likelihood term (rpo); -1: what its row says"},
+    {"gamma", 0, SPAR_OPTION_NUMBER, ARM(gamma), "-1", -1, 1e3, NULL, "X",
+     "the loss's margin (simpo); -1: what its row says"},
+    {"lambda", 0, SPAR_OPTION_NUMBER, ARM(lambda), "-1", -1, 1e3, NULL, "X",
+     "weight of the odds-ratio term (orpo); -1: what its row says"},
+    {"label-smoothing", 0, SPAR_OPTION_NUMBER, ARM(label_smoothing), "-1", -1, 0.5, NULL, "X",
+     "share of labels taken to be wrong (dpo); -1: what the loss's row says"},
     {"exact-reference", 0, SPAR_OPTION_FLAG, ARM(exact_reference), "true", 0, 0, NULL, NULL,
      "score the opponent by the trainer's own pass instead of the log-probs kept from sampling"},
     {"sequence-mean", 0, SPAR_OPTION_FLAG, ARM(sequence_mean), "false", 0, 0, NULL, NULL,
@@ -203,28 +208,36 @@ done:
     return status;
 }
 
-/* The loss's own parameters come from the arm's settings of the same names. */
-static spar_status find_loss(sp_arm *arm, const char *where, spar_error *err) {
+/* The loss's parameters: its row's own, but for those that the arm gives (which are not below 0).
+ * One that the row has not is refused. */
+static spar_status set_params(sp_arm *arm, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const struct {
         const char *name;
         double value;
-    } settings[] = {
-        {"beta", arm->beta}, {"alpha", arm->alpha}, {"label_smoothing", arm->label_smoothing}};
+    } given[] = {{"beta", arm->beta},
+                 {"alpha", arm->alpha},
+                 {"gamma", arm->gamma},
+                 {"lambda", arm->lambda},
+                 {"label_smoothing", arm->label_smoothing}};
+    sp_tunable_defaults(arm->loss->params, arm->loss_params);
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        if (given[i].value >= 0) {
+            SPAR_TRY(sp_tunable_set(arm->loss->params, arm->loss_params, given[i].name,
+                                    given[i].value, where, err));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status find_loss(sp_arm *arm, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
     const sp_schedule *schedule;
     SPAR_TRY(sp_schedule_find(arm->schedule, &schedule, err));
-    if (strcmp(arm->method, "sft") == 0) {
-        goto done;
-    }
-    SPAR_TRY(sp_loss_find(arm->method, &arm->loss, err));
-    sp_tunable_defaults(arm->loss->params, arm->loss_params);
-    for (int i = 0; arm->loss->params[i].name; i++) {
-        for (size_t j = 0; j < sizeof settings / sizeof settings[0]; j++) {
-            if (strcmp(settings[j].name, arm->loss->params[i].name) == 0) {
-                SPAR_TRY(sp_tunable_set(arm->loss->params, arm->loss_params, settings[j].name,
-                                        settings[j].value, where, err));
-            }
-        }
+    if (strcmp(arm->method, "sft") != 0) {
+        SPAR_TRY(sp_loss_find(arm->method, &arm->loss, err));
+        SPAR_TRY(set_params(arm, where, err));
     }
 done:
     if (status != SPAR_OK) {

@@ -52,7 +52,8 @@ typedef struct sp_arm {
     int64_t batch, max_tokens;
     bool recompute; /* activations again in the backward */
     const char *optimizer, *schedule;
-    double lr, warmup_ratio, beta, alpha, label_smoothing;
+    double lr, warmup_ratio;
+    double beta, alpha, gamma, lambda, label_smoothing; /* of the loss; below 0: its row's own */
     double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;
     bool exact_reference; /* score the opponent by the trainer's own pass, not by the sampler's */
     bool sequence_mean;

@@ -4,16 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* log(1 + e^x) without overflow; -log sigma(t) = softplus(-t). */
-static double softplus(double x) {
-    return fmax(x, 0.0) + log1p(exp(-fabs(x)));
-}
-
-/* 1 / (1 + e^-x): both branches only take exp of what is not positive. */
-static double sigmoid(double x) {
-    double e = exp(-fabs(x));
-    return (x >= 0.0 ? 1.0 : e) / (1.0 + e);
-}
+#include "train/loss_math.h"
 
 static double reward_gap(const sp_pair_logps *p) {
     return (p->policy_w - p->ref_w) - (p->policy_l - p->ref_l);
@@ -51,12 +42,18 @@ static const sp_tunable simpo_params[] = {
     BETA_ROW(2.0, "scale of the difference of mean log-probs"),
     {"gamma", 1.0, 0.0, 1e3, "margin that the difference must reach"},
     {0}};
+static const sp_tunable orpo_params[] = {{"lambda", 0.1, 0.0, 1e3, "weight of the odds-ratio term"},
+                                         {0}};
+static const sp_tunable cpo_params[] = {
+    BETA_ROW(0.1, "scale of the difference of log-probs"),
+    {"alpha", 1.0, 0.0, 1e3, "weight of the winner's mean negative log-likelihood"},
+    {0}};
 
 static void eval_logistic(const sp_pair_logps *pairs, int64_t n, const double *params,
                           sp_pair_grad *out) {
     for (int64_t i = 0; i < n; i++) {
         double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], softplus(-t), -sigmoid(-t));
+        out[i] = from_margin(t, params[BETA], sp_softplus(-t), -sp_sigmoid(-t));
     }
 }
 
@@ -76,15 +73,13 @@ static void eval_linear(const sp_pair_logps *pairs, int64_t n, const double *par
     }
 }
 
-/* exp(-t) for t >= -30, and below that its tangent at -30. The loss stays convex and once
- * differentiable, and the slope e^30 ~ 1e13 still squares within f32, where optimisers keep it. */
+/* exp(-t), continued by its tangent where t < -30. */
 static void eval_exponential(const sp_pair_logps *pairs, int64_t n, const double *params,
                              sp_pair_grad *out) {
-    const double limit = 30.0;
     for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        double e = exp(fmin(-t, limit));
-        out[i] = from_margin(t, params[BETA], e * (1.0 + fmax(0.0, -t - limit)), -e);
+        double slope, t = params[BETA] * reward_gap(&pairs[i]);
+        double loss = sp_exp_tangent(-t, &slope);
+        out[i] = from_margin(t, params[BETA], loss, -slope);
     }
 }
 
@@ -93,8 +88,8 @@ static void eval_dpo(const sp_pair_logps *pairs, int64_t n, const double *params
     double keep = 1.0 - params[SMOOTHING], flip = params[SMOOTHING];
     for (int64_t i = 0; i < n; i++) {
         double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], keep * softplus(-t) + flip * softplus(t),
-                             -keep * sigmoid(-t) + flip * sigmoid(t));
+        out[i] = from_margin(t, params[BETA], keep * sp_softplus(-t) + flip * sp_softplus(t),
+                             -keep * sp_sigmoid(-t) + flip * sp_sigmoid(t));
     }
 }
 
@@ -104,19 +99,33 @@ static void eval_dpo_robust(const sp_pair_logps *pairs, int64_t n, const double 
     double keep = scale * (1.0 - params[SMOOTHING]), flip = scale * params[SMOOTHING];
     for (int64_t i = 0; i < n; i++) {
         double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], keep * softplus(-t) - flip * softplus(t),
-                             -keep * sigmoid(-t) - flip * sigmoid(t));
+        out[i] = from_margin(t, params[BETA], keep * sp_softplus(-t) - flip * sp_softplus(t),
+                             -keep * sp_sigmoid(-t) - flip * sp_sigmoid(t));
+    }
+}
+
+/* out += alpha times the winner's mean negative log-likelihood. */
+static void add_likelihood(const sp_pair_logps *pairs, int64_t n, double alpha, sp_pair_grad *out) {
+    for (int64_t i = 0; i < n; i++) {
+        double weight = alpha / (double)pairs[i].len_w;
+        out[i].loss -= weight * pairs[i].policy_w;
+        out[i].d_policy_w -= weight;
     }
 }
 
 static void eval_rpo(const sp_pair_logps *pairs, int64_t n, const double *params,
                      sp_pair_grad *out) {
     eval_logistic(pairs, n, params, out);
+    add_likelihood(pairs, n, params[ALPHA], out);
+}
+
+static void eval_cpo(const sp_pair_logps *pairs, int64_t n, const double *params,
+                     sp_pair_grad *out) {
     for (int64_t i = 0; i < n; i++) {
-        double weight = params[ALPHA] / (double)pairs[i].len_w;
-        out[i].loss -= weight * pairs[i].policy_w;
-        out[i].d_policy_w -= weight;
+        double t = params[BETA] * (pairs[i].policy_w - pairs[i].policy_l);
+        out[i] = from_margin(t, params[BETA], sp_softplus(-t), -sp_sigmoid(-t));
     }
+    add_likelihood(pairs, n, params[ALPHA], out);
 }
 
 static void eval_ipo(const sp_pair_logps *pairs, int64_t n, const double *params,
@@ -163,11 +172,36 @@ static void eval_simpo(const sp_pair_logps *pairs, int64_t n, const double *para
         const sp_pair_logps *p = &pairs[i];
         double len_w = (double)p->len_w, len_l = (double)p->len_l;
         double margin = params[BETA] * (p->policy_w / len_w - p->policy_l / len_l);
-        double t = margin - params[GAMMA], slope = -params[BETA] * sigmoid(-t);
-        out[i] = (sp_pair_grad){.loss = softplus(-t),
+        double t = margin - params[GAMMA], slope = -params[BETA] * sp_sigmoid(-t);
+        out[i] = (sp_pair_grad){.loss = sp_softplus(-t),
                                 .d_policy_w = slope / len_w,
                                 .d_policy_l = -slope / len_l,
                                 .margin = margin};
+    }
+}
+
+/* log(p / (1 - p)) of the mean token log-prob m = log p, and its slope 1 / (1 - p). Within 2^-20 of
+ * certainty, where f32 log-probs have no digits left, the tangent goes on. */
+static double log_odds(double mean, double *slope) {
+    double m = fmin(mean, -0x1p-20);
+    double rest = -expm1(m);
+    *slope = 1.0 / rest;
+    return m - log(rest) + *slope * (mean - m);
+}
+
+static void eval_orpo(const sp_pair_logps *pairs, int64_t n, const double *params,
+                      sp_pair_grad *out) {
+    double lambda = params[0];
+    for (int64_t i = 0; i < n; i++) {
+        const sp_pair_logps *p = &pairs[i];
+        double len_w = (double)p->len_w, len_l = (double)p->len_l, slope_w, slope_l;
+        double t =
+            log_odds(p->policy_w / len_w, &slope_w) - log_odds(p->policy_l / len_l, &slope_l);
+        double slope = -lambda * sp_sigmoid(-t);
+        out[i] = (sp_pair_grad){.loss = lambda * sp_softplus(-t) - p->policy_w / len_w,
+                                .d_policy_w = (slope * slope_w - 1.0) / len_w,
+                                .d_policy_l = -slope * slope_l / len_l,
+                                .margin = lambda * t};
     }
 }
 
@@ -182,6 +216,8 @@ static const sp_loss losses[] = {
      dpo_params, true, eval_dpo},
     {"dpo_robust", "robust DPO: Chowdhury et al. 2024, arXiv 2403.00409", robust_params, true,
      eval_dpo_robust},
+    {"hinge", "SLiC-HF: Zhao et al. 2023, arXiv 2305.10425; as in RSO, arXiv 2309.06657, eq. 11",
+     beta_only, true, eval_hinge},
     {"rpo", "iterative reasoning preference optimisation: Pang et al. 2024, arXiv 2404.19733",
      rpo_params, true, eval_rpo},
     {"ipo", "IPO: Azar et al. 2023, arXiv 2310.12036, eq. 17; summed log-probs", ipo_params, true,
@@ -191,6 +227,9 @@ static const sp_loss losses[] = {
     {"sppo_hard", "SPPO: Wu et al. 2024, arXiv 2405.00675, eq. 4.4, with hard labels", sppo_params,
      true, eval_sppo_hard},
     {"simpo", "SimPO: Meng et al. 2024, arXiv 2405.14734, eq. 6", simpo_params, false, eval_simpo},
+    {"orpo", "ORPO: Hong et al. 2024, arXiv 2403.07691, eq. 6 and 7", orpo_params, false,
+     eval_orpo},
+    {"cpo", "CPO: Xu et al. 2024, arXiv 2401.08417, eq. 4 and 5", cpo_params, false, eval_cpo},
 };
 
 int sp_loss_count(void) {

@@ -16,6 +16,11 @@ printf 'nmae: x\n' >"$dir/wrong.yaml"
 run 2 play "$dir/wrong.yaml" -m "$model" --run "$dir/x"
 err_has "nmae"
 
+# A loss takes its own parameters, and no other's.
+sed 's/method: spin/method: spin\n    gamma: 2/' "$recipe" >"$dir/gamma.yaml"
+run 2 play "$dir/gamma.yaml" -m "$model" --run "$dir/x"
+err_has "gamma"
+
 run 0 play "$recipe" -m "$model" --run "$dir/whole" --dtype f32 --threads 1
 has "The kept model is in $dir/whole/final"
 run 2 play "$recipe" -m "$model" --run "$dir/whole"

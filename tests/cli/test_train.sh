@@ -29,6 +29,15 @@ for case in dpo:0.6931472 spin:0.6931472 ipo:25 sppo_hard:50 spin_hinge:1; do
             fail "${case%%:*}: expected a loss of ${case#*:}, found $loss"
     done
 done
+# At rate 0 a row's own parameters hold where none is given: SPPO's beta of 0.001.
+run 0 train -m "$model" --data "$dir/ids.jsonl" --method sppo_hard --lr 0 --batch 3 --shuffle no \
+    --dtype f32 --log "$dir/log.jsonl"
+awk "BEGIN { d = $(losses) / 500000 - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
+    fail "sppo_hard: expected a loss of 500000, found $(losses)"
+for method in hinge orpo cpo; do
+    run 0 train -m "$model" --data "$dir/ids.jsonl" --method $method --lr 1e-4 --log "$dir/log.jsonl"
+done
+run 0 train -m "$model" --data "$dir/ids.jsonl" --method spin --lr 0 --log "$dir/log.jsonl"
 for part in '"step":1' '"grad_norm":' '"lr":' '"margin":' '"accuracy":' '"s_w":' '"s_l":' '"kl":' \
     '"tokens_per_s":'; do
     grep -qF "$part" "$dir/log.jsonl" || fail "expected in the log: $part"

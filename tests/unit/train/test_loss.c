@@ -57,6 +57,11 @@ static void test_closed_forms(void **state) {
     near(eval_with("ipo_mean", sample, 0.5, 0).loss, 0.0625, 1e-15); /* 3/4 + 1/2 - 1 */
     near(eval_with("ipo_mean", sample, 0.5, 0).d_policy_l, -0.25, 1e-15);
     near(eval_with("sppo_hard", sample, 0.25, 0).loss, 1.0 + 1.0, 1e-15);
+    near(eval_with("hinge", sample, 0.1, 0).loss, 0.6, 1e-15);
+    near(eval_with("cpo", sample, 0.1, 2.0).loss, log1p(exp(0.1)) + 5.0, 1e-15);
+    near(eval_with("cpo", sample, 0.1, 2.0).d_policy_l, 0.1 / (1.0 + exp(-0.1)), 1e-15);
+    double odds = exp(-2.5) / (1.0 - exp(-2.5)), odds_l = exp(-4.5) / (1.0 - exp(-4.5));
+    near(eval_with("orpo", sample, 0.1, 0).loss, 2.5 + 0.1 * log1p(odds_l / odds), 1e-15);
     near(eval_with("simpo", sample, 2.0, 1.0).loss, log1p(exp(-(2.0 * (-2.5 + 4.5) - 1.0))), 1e-15);
 }
 
@@ -88,6 +93,11 @@ static void test_at_the_reference(void **state) {
     near(eval_with("dpo_robust", same, 0.3, 0.25).loss, ln2, 1e-15);
     near(eval_with("ipo", same, 0.1, 0).loss, 25.0, 1e-15);
     near(eval_with("sppo_hard", same, 0.05, 0).loss, 200.0, 1e-15);
+    /* IPO and DPO pull the same way there, 2 / beta^2 apart. */
+    near(eval_with("ipo", same, 0.1, 0).d_policy_w / eval_with("dpo", same, 0.1, 0).d_policy_w,
+         2.0 / (0.1 * 0.1), 1e-13);
+    near(eval_with("ipo", same, 0.1, 0).d_policy_l / eval_with("dpo", same, 0.1, 0).d_policy_l,
+         2.0 / (0.1 * 0.1), 1e-13);
 }
 
 static double random_in(uint64_t index, double range) {
@@ -253,15 +263,17 @@ static void test_table(void **state) {
         sp_tunable_defaults(loss->params, params);
         assert_int_equal(sp_tunable_check(loss->params, params, loss->name, &err), SPAR_OK);
         assert_ptr_equal(row(loss->name), loss);
-        assert_int_equal(sp_tunable_set(loss->params, params, "beta", 0.25, loss->name, &err),
-                         SPAR_OK);
+        assert_int_equal(
+            sp_tunable_set(loss->params, params, loss->params[0].name, 0.25, loss->name, &err),
+            SPAR_OK);
         assert_true(params[0] == 0.25);
-        assert_int_equal(sp_tunable_set(loss->params, params, "beta", -1, loss->name, &err),
-                         SPAR_INVALID);
+        assert_int_equal(
+            sp_tunable_set(loss->params, params, loss->params[0].name, -1, loss->name, &err),
+            SPAR_INVALID);
         assert_true(params[0] == 0.25);
         assert_int_equal(sp_tunable_set(loss->params, params, "betta", 1, loss->name, &err),
                          SPAR_INVALID);
-        assert_non_null(strstr(err.message, "'beta'"));
+        assert_non_null(strstr(err.message, strcmp(loss->name, "orpo") ? "'beta'" : "'lambda'"));
     }
 }
 
