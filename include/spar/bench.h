@@ -17,6 +17,9 @@ typedef struct spar_bench_options {
     int threads, runs;       /* runs: each row is the median of so many */
     int64_t tokens; /* of a sequence trained on, a prompt, or a response; 0: the work's own */
     int responses;  /* of a rollout; 0: 32 */
+    int sequences;  /* of a training step; 0: 4, or 1 with an adapter */
+    int layers;     /* only the model's first so many; 0: all */
+    bool no_limits; /* leave "machine", "limit_tokens_per_s" and "share_of_limit" out */
     bool recompute; /* train: activations again in the backward */
     const spar_sink *sink;
 } spar_bench_options;

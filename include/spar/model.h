@@ -41,6 +41,7 @@ typedef struct spar_model_options {
     spar_dtype dtype;
     spar_weights weights;
     int threads;               /* 0: one per CPU of this process */
+    int layers;                /* only the first so many, to try sizes and speeds; 0: all */
     bool reference;            /* plain reference kernels instead of the tuned ones */
     const char *adapter;       /* folder of a LoRA adapter to attach (PEFT's layout); NULL: none */
     const char *template_path; /* chat template in place of the model's own; NULL: its own */
@@ -86,6 +87,9 @@ SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct j
 
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
+
+/* *out = the layers that a checkpoint has, from its configuration alone. */
+SPAR_API spar_status spar_model_layers(int *out, const char *path, spar_error *err);
 
 /* Write the model as a complete Hugging Face folder, an attached adapter merged in: config,
  * generation config, safetensors (f32, sharded above 5 GB), tokenizer and chat template. Written

@@ -10,7 +10,7 @@ typedef struct bench_values {
     const char *model;
     spar_option_list works, dtypes;
     int weights;
-    int64_t threads, runs, tokens, responses;
+    int64_t threads, runs, tokens, responses, sequences, layers;
     bool recompute, json, compare;
 } bench_values;
 
@@ -27,6 +27,10 @@ static const spar_option bench_options[] = {
      "tokens of a sequence trained on, a prompt or a response; 0: what the work usually has"},
     {"responses", 0, SPAR_OPTION_INT, BENCH(responses), "0", 0, 512, NULL, "N",
      "responses of a rollout; 0: 32"},
+    {"sequences", 0, SPAR_OPTION_INT, BENCH(sequences), "0", 0, 64, NULL, "N",
+     "sequences of a training step; 0: 4, or 1 with an adapter"},
+    {"layers", 0, SPAR_OPTION_INT, BENCH(layers), "0", 0, 100000, NULL, "N",
+     "only the model's first layers; 0: all"},
     {"threads", 'j', SPAR_OPTION_INT, BENCH(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
     {"runs", 0, SPAR_OPTION_INT, BENCH(runs), "3", 1, 15, NULL, "N",
@@ -209,6 +213,8 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
                                   .tokens = v->tokens,
                                   .recompute = v->recompute,
                                   .responses = (int)v->responses,
+                                  .sequences = (int)v->sequences,
+                                  .layers = (int)v->layers,
                                   .threads = (int)v->threads,
                                   .runs = (int)v->runs,
                                   .sink = cli_sink()};

@@ -306,6 +306,13 @@ done:
     return status;
 }
 
+/* For trials: the first layers of a model alone. */
+static void cut_layers(sp_config *config, int layers) {
+    if (layers > 0 && layers < config->layers) {
+        config->layers = layers;
+    }
+}
+
 static spar_status load_folder(spar_model **out, const char *dir, const spar_model_options *options,
                                spar_error *err) {
     spar_status status = SPAR_OK;
@@ -316,6 +323,7 @@ static spar_status load_folder(spar_model **out, const char *dir, const spar_mod
     char *tokenizer = NULL;
     void *memory;
     SPAR_TRY(read_config(&config, dir, err));
+    cut_layers(&config, options->layers);
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
@@ -344,6 +352,7 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     void *memory;
     SPAR_TRY(sp_gguf_open(&gguf, path, err));
     SPAR_TRY(sp_config_from_gguf(&config, gguf, path, err));
+    cut_layers(&config, options->layers);
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
@@ -428,5 +437,21 @@ spar_status spar_model_load(spar_model **out, const char *path, const spar_model
     m = NULL;
 done:
     spar_model_free(m);
+    return status;
+}
+
+spar_status spar_model_layers(int *out, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_config config;
+    sp_gguf *gguf = NULL;
+    if (sp_file_is_dir(path)) {
+        SPAR_TRY(read_config(&config, path, err));
+    } else {
+        SPAR_TRY(sp_gguf_open(&gguf, path, err));
+        SPAR_TRY(sp_config_from_gguf(&config, gguf, path, err));
+    }
+    *out = config.layers;
+done:
+    sp_gguf_free(gguf);
     return status;
 }

@@ -20,6 +20,7 @@
 
 /* What a child process measured. */
 typedef struct measurement {
+    double tokens; /* of a run */
     double tokens_per_s, slowest, fastest, peak_rss_mb;
     double weight_bytes;          /* of what a token meets in products */
     double error_mean, error_max; /* of kept log-probs; negative: not measured */
@@ -54,7 +55,7 @@ static void random_ids(const spar_model *m, uint64_t stream, int32_t *ids, size_
 
 /* ---- the works: each runs once and gives its tokens ---- */
 
-enum { MAX_SEQUENCES = 4, MAX_RESPONSES = 512, MAX_TOKENS = 1 << 16 };
+enum { MAX_SEQUENCES = 64, MAX_RESPONSES = 512, MAX_TOKENS = 1 << 16 };
 
 typedef struct bench_state {
     const spar_bench_options *options;
@@ -71,8 +72,9 @@ static int64_t length_of(const bench_state *s, int64_t own) {
 }
 
 /* A step with AdamW on packed sequences of 256 tokens, all scored. */
-static spar_status train_step(bench_state *s, int sequences, double *tokens, spar_error *err) {
+static spar_status train_step(bench_state *s, int usual, double *tokens, spar_error *err) {
     spar_status status = SPAR_OK;
+    const int asked = s->options->sequences, sequences = asked > 0 ? asked : usual;
     sp_example examples[MAX_SEQUENCES];
     sp_step_stats stats;
     const size_t length = (size_t)length_of(s, 256);
@@ -165,8 +167,10 @@ static spar_status work_prefill(bench_state *s, double *tokens, spar_error *err)
 }
 
 static spar_status load_model(bench_state *s, spar_dtype dtype, spar_error *err) {
-    const spar_model_options options = {
-        .dtype = dtype, .weights = s->options->weights, .threads = s->options->threads};
+    const spar_model_options options = {.dtype = dtype,
+                                        .weights = s->options->weights,
+                                        .threads = s->options->threads,
+                                        .layers = s->options->layers};
     spar_model_free(s->model);
     s->model = NULL;
     return spar_model_load(&s->model, s->options->model, &options, err);
@@ -263,12 +267,13 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
         SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
         rates[i] = tokens / (now() - begun);
     }
+    out->tokens = tokens;
     out->tokens_per_s = median(rates, o->runs); /* which sorts them */
     out->slowest = rates[0];
     out->fastest = rates[o->runs - 1];
     getrusage(RUSAGE_SELF, &usage);
     out->peak_rss_mb = (double)usage.ru_maxrss / 1024;
-    if (work->run == work_rollout && dtype != SPAR_DTYPE_F32) {
+    if (work->run == work_rollout && dtype != SPAR_DTYPE_F32 && !o->no_limits) {
         SPAR_TRY(measure_errors(&s, out, err));
     }
 done:
@@ -403,17 +408,26 @@ done:
     return status;
 }
 
-static json_t *row_json(const row *r, const machine *m) {
+static void put_limit(json_t *json, const row *r, const machine *m) {
     const struct dtype *type = &dtypes[r->dtype];
     const measurement *got = &r->measured;
     const double flops = r->work->flops_a_parameter * (double)got->matmul_parameters;
     const double limit = flops > 0 ? m->gemm[type->peak] * type->share * 1e9 / flops
                                    : m->bandwidth * 1e9 / got->weight_bytes;
+    json_object_set_new(json, "limit_tokens_per_s", json_real(limit));
+    json_object_set_new(json, "share_of_limit", json_real(got->tokens_per_s / limit));
+}
+
+static json_t *row_json(const row *r, const machine *m) {
+    const struct dtype *type = &dtypes[r->dtype];
+    const measurement *got = &r->measured;
     json_t *json =
-        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
-                  type->name, "tokens_per_s", got->tokens_per_s, "limit_tokens_per_s", limit,
-                  "share_of_limit", got->tokens_per_s / limit, "peak_rss_mb", got->peak_rss_mb,
-                  "slowest", got->slowest, "fastest", got->fastest);
+        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype", type->name,
+                  "tokens_per_s", got->tokens_per_s, "peak_rss_mb", got->peak_rss_mb, "slowest",
+                  got->slowest, "fastest", got->fastest, "tokens", got->tokens);
+    if (m) {
+        put_limit(json, r, m);
+    }
     if (!r->work->run) {
         json_object_set_new(json, "seconds", json_real(1 / got->tokens_per_s));
     }
@@ -424,14 +438,20 @@ static json_t *row_json(const row *r, const machine *m) {
     return json;
 }
 
+/* m NULL: without limits. */
 static json_t *bench_json(const machine *m, const row *rows, int n) {
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
         json_array_append_new(list, row_json(&rows[i], m));
     }
-    return json_pack("{s:{s:{s:f, s:f, s:f}, s:f, s:i}, s:o}", "machine", "gemm_gflops", "f32",
-                     m->gemm[0], "bf16", m->gemm[1], "int8", m->gemm[2], "bandwidth_gbs",
-                     m->bandwidth, "cores", m->cores, "rows", list);
+    json_t *root = json_pack("{s:o}", "rows", list);
+    if (m) {
+        json_object_set_new(root, "machine",
+                            json_pack("{s:{s:f, s:f, s:f}, s:f, s:i}", "gemm_gflops", "f32",
+                                      m->gemm[0], "bf16", m->gemm[1], "int8", m->gemm[2],
+                                      "bandwidth_gbs", m->bandwidth, "cores", m->cores));
+    }
+    return root;
 }
 
 /* The rows come first: a process that is forked starts with its parent's memory, and the probe
@@ -456,8 +476,10 @@ spar_status spar_bench(json_t **out, const spar_bench_options *options, spar_err
     if (n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "--dtype: none of these works runs in it"));
     }
-    SPAR_TRY(probe_machine(&o, &m, err));
-    *out = bench_json(&m, rows, n);
+    if (!o.no_limits) {
+        SPAR_TRY(probe_machine(&o, &m, err));
+    }
+    *out = bench_json(o.no_limits ? NULL : &m, rows, n);
     if (!*out) {
         status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for the figures");
     }
