@@ -18,17 +18,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/token_row.h"
 #include "spar/model.h"
 #include "spar/status.h"
 
 typedef struct sp_encoder sp_encoder;
-
-/* A row of token ids, special tokens included where the function does not say otherwise. */
-typedef struct sp_token_row {
-    const int32_t *ids; /* borrowed, [n] */
-    size_t n;
-    size_t second; /* tokens from here on have type 1 (the second text of a BERT pair); 0: none */
-} sp_token_row;
 
 /* Load a folder. Of the options, threads, reference and dtype are read: AUTO is f32, products in
  * whole numbers are UNSUPPORTED. NOT_FOUND names a missing file or tensor, MISMATCH a tensor of

@@ -107,6 +107,10 @@ spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar
 /* After forward: logits [n_rows, vocab] of the given rows. */
 spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, float *logits,
                            spar_error *err);
+/* After forward: out [n_rows, w->out] = w (final norm of the given rows) + bias, for a prepared
+ * matrix w [., hidden] that is not the model's: the head of a scoring model. bias may be NULL. */
+spar_status sp_pass_project(sp_pass *pass, const sp_weight *w, const float *bias,
+                            const int64_t *rows, int64_t n_rows, float *out, spar_error *err);
 /* After sp_pass_logp on a training pass: grads (flat, like what is trainable) += gradient of a loss
  * whose derivative by log-prob r is c[r], r in [0, batch->n_scored). */
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,

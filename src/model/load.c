@@ -292,12 +292,40 @@ done:
     return status;
 }
 
-static spar_status read_config(sp_config *out, const char *dir, spar_error *err) {
+/* The configuration of a scoring model as that of its decoder: the class of the same family that
+ * has a vocabulary's head, tied, so that no tensor is looked for. */
+static spar_status as_decoder(json_t *root, const char *path, spar_error *err) {
+    static const char *const scorers[] = {"ForSequenceClassification", "ForTokenClassification",
+                                          "ForProcessRewardModel", "ForRewardModel"};
+    json_t *classes = json_object_get(root, "architectures");
+    const char *name = json_string_value(json_array_get(classes, 0));
+    const size_t n = name ? strlen(name) : 0;
+    for (size_t i = 0; name && i < sizeof scorers / sizeof scorers[0]; i++) {
+        const size_t tail = strlen(scorers[i]);
+        if (n > tail && strcmp(name + n - tail, scorers[i]) == 0) {
+            json_t *decoder = json_sprintf("%.*sForCausalLM", (int)(n - tail), name);
+            if (json_array_set_new(classes, 0, decoder) != 0 ||
+                json_object_set_new(root, "tie_word_embeddings", json_true()) != 0) {
+                return spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", path);
+            }
+            return SPAR_OK;
+        }
+    }
+    return spar_fail(err, SPAR_UNSUPPORTED,
+                     "%s: architectures: expected a scoring model, LlamaForSequenceClassification "
+                     "for one, found %s",
+                     path, name ? name : "nothing");
+}
+
+static spar_status read_config(sp_config *out, const char *dir, bool scorer, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
     json_t *root = NULL;
     SPAR_TRY(sp_path_join(&path, dir, "config.json", err));
     SPAR_TRY(sp_json_load(&root, path, err));
+    if (scorer) {
+        SPAR_TRY(as_decoder(root, path, err));
+    }
     SPAR_TRY(sp_config_from_json(out, root, path, err));
     SPAR_TRY(add_generation_eos(out, dir, err));
 done:
@@ -313,8 +341,8 @@ static void cut_layers(sp_config *config, int layers) {
     }
 }
 
-static spar_status load_folder(spar_model **out, const char *dir, const spar_model_options *options,
-                               spar_error *err) {
+static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
+                               const spar_model_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_config config;
     sp_params params = {0};
@@ -322,7 +350,7 @@ static spar_status load_folder(spar_model **out, const char *dir, const spar_mod
     source *sources = NULL;
     char *tokenizer = NULL;
     void *memory;
-    SPAR_TRY(read_config(&config, dir, err));
+    SPAR_TRY(read_config(&config, dir, scorer, err));
     cut_layers(&config, options->layers);
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
@@ -412,8 +440,8 @@ static void set_date(spar_model *m, const char *now) {
     }
 }
 
-spar_status spar_model_load(spar_model **out, const char *path, const spar_model_options *options,
-                            spar_error *err) {
+static spar_status load(spar_model **out, const char *path, bool scorer,
+                        const spar_model_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     static const spar_model_options defaults = {0};
     spar_model *m = NULL;
@@ -425,7 +453,12 @@ spar_status spar_model_load(spar_model **out, const char *path, const spar_model
                            "%s: expected a Hugging Face folder or a GGUF file, found nothing",
                            path));
     }
-    SPAR_TRY(sp_file_is_dir(path) ? load_folder(&m, path, options, err)
+    if (scorer && !sp_file_is_dir(path)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: a scoring model: expected a Hugging Face folder, found a file",
+                           path));
+    }
+    SPAR_TRY(sp_file_is_dir(path) ? load_folder(&m, path, scorer, options, err)
                                   : load_gguf(&m, path, options, err));
     SPAR_TRY(load_template(m, options, err));
     if (options->adapter) {
@@ -445,7 +478,7 @@ spar_status spar_model_layers(int *out, const char *path, spar_error *err) {
     sp_config config;
     sp_gguf *gguf = NULL;
     if (sp_file_is_dir(path)) {
-        SPAR_TRY(read_config(&config, path, err));
+        SPAR_TRY(read_config(&config, path, false, err));
     } else {
         SPAR_TRY(sp_gguf_open(&gguf, path, err));
         SPAR_TRY(sp_config_from_gguf(&config, gguf, path, err));
@@ -454,4 +487,14 @@ spar_status spar_model_layers(int *out, const char *path, spar_error *err) {
 done:
     sp_gguf_free(gguf);
     return status;
+}
+
+spar_status spar_model_load(spar_model **out, const char *path, const spar_model_options *options,
+                            spar_error *err) {
+    return load(out, path, false, options, err);
+}
+
+spar_status sp_model_load_scorer(spar_model **out, const char *dir,
+                                 const spar_model_options *options, spar_error *err) {
+    return load(out, dir, true, options, err);
 }

@@ -1,4 +1,5 @@
-/* Making an empty model of a given shape: the step that all loaders share. */
+/* Making models: empty ones of a given shape, the step that all loaders share, and the decoder of a
+ * reward model. */
 #ifndef SP_MODEL_CREATE_H
 #define SP_MODEL_CREATE_H
 
@@ -12,5 +13,11 @@
 spar_status sp_model_create(spar_model **out, const sp_config *config, const char *path,
                             const spar_model_options *options, const sp_affine_form *forms,
                             spar_error *err);
+
+/* As spar_model_load for a folder whose class is that of a scoring model
+ * (XForSequenceClassification and its like; reward.h) of family X: its decoder, without an output
+ * projection of its own. */
+spar_status sp_model_load_scorer(spar_model **out, const char *dir,
+                                 const spar_model_options *options, spar_error *err);
 
 #endif

@@ -454,6 +454,19 @@ done:
     return status;
 }
 
+spar_status sp_pass_project(sp_pass *pass, const sp_weight *w, const float *bias,
+                            const int64_t *rows, int64_t n_rows, float *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = pass->model->backend;
+    for (int64_t at = 0; at < n_rows; at += pass->R) {
+        const int64_t n = n_rows - at < pass->R ? n_rows - at : pass->R;
+        norm_rows(pass, rows + at, n);
+        SPAR_TRY(be->ops->linear(be, w, bias, pass->rows_norm, n, out + at * w->out, false, err));
+    }
+done:
+    return status;
+}
+
 /* Where the gradient of a parameter goes: NULL where it is frozen (under an adapter) or absent. */
 static float *grad_at(const sp_pass *pass, float *grads, sp_role role, int layer) {
     const spar_model *m = pass->model;
