@@ -35,6 +35,7 @@ typedef struct spar_train_options {
     int64_t max_length; /* longest prompt and response together; 0: the model's context */
     int64_t lora_rank;  /* 0: the weights train */
     double lora_alpha;
+    bool lora_dora; /* with a magnitude for each output (DoRA) */
     uint64_t seed;
     bool keep_order; /* rows as they come in the file, instead of shuffled each epoch */
     bool skip_bad;   /* leave rows out that cannot be used, counting them, instead of stopping */

@@ -159,6 +159,13 @@ typedef struct sp_ops {
     void (*dropout)(sp_backend *be, const void *x, int64_t n, const sp_dropout *d, void *y);
     void (*dropout_add)(sp_backend *be, const float *x, int64_t n, const sp_dropout *d, float *y);
 
+    /* y [T,n] (= or +=) x [T,n] g [n] + bias [n] (NULL: none), column by column; y is not x. */
+    void (*scale_columns)(sp_backend *be, const float *x, const float *g, const float *bias,
+                          int64_t T, int64_t n, float *y, bool accumulate);
+    /* dg [n] += column sums of dy x; operand dx [T,n] = dy g. dy operand; dx may be dy. */
+    void (*scale_columns_bwd)(sp_backend *be, const float *x, const float *g, const void *dy,
+                              int64_t T, int64_t n, float *dg, void *dx);
+
     /* Sum of exp((x[i] - max) scale) over n values. Neither threads nor scratch: for tasks that run
      * in the pool themselves (sampling). */
     float (*exp_sum)(const float *x, int64_t n, float max, float scale);

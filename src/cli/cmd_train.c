@@ -13,7 +13,7 @@ typedef struct train_values {
     double lr, warmup, weight_decay, clip, lora_alpha;
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
     int dtype, weights, shuffle, on_bad_row;
-    bool recompute;
+    bool recompute, lora_dora;
 } train_values;
 
 static const char *const param_names[PARAMS] = {"beta", "alpha", "gamma", "lambda",
@@ -72,6 +72,8 @@ static const spar_option train_options[] = {
      "train an adapter of this rank instead of the weights; 0: the weights"},
     {"lora-alpha", 0, SPAR_OPTION_NUMBER, TRAIN(lora_alpha), "16", 1e-6, 1e6, NULL, "X",
      "scale of the adapter, divided by its rank"},
+    {"dora", 0, SPAR_OPTION_FLAG, TRAIN(lora_dora), "false", 0, 0, NULL, NULL,
+     "with --lora-rank: a magnitude for each output beside the adapter's direction (DoRA)"},
     {"template", 0, SPAR_OPTION_STRING, TRAIN(template_path), NULL, 0, 0, NULL, "FILE",
      "chat template in place of the model's own"},
     {"seed", 's', SPAR_OPTION_INT, TRAIN(seed), "0", 0, 9e15, NULL, "N", "seed"},
@@ -123,6 +125,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .max_length = v->max_length,
                                         .lora_rank = v->lora_rank,
                                         .lora_alpha = v->lora_alpha,
+                                        .lora_dora = v->lora_dora,
                                         .seed = (uint64_t)v->seed,
                                         .keep_order = v->shuffle == 1,
                                         .skip_bad = v->on_bad_row == 1,

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/dora.h"
 #include "model/engine.h"
 #include "model/lora_parts.h"
 
@@ -55,6 +56,25 @@ static int64_t padded(int64_t count) {
     return (count + 15) / 16 * 16; /* every array starts on a 64-byte line */
 }
 
+static spar_status place_gains(sp_lora *l, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    size_t n = 0;
+    for (int i = 0; i < l->n; i++) {
+        n += (size_t)l->items[i].of->rows;
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, 2 * n, sizeof *l->gains, err));
+    l->gains = memory;
+    float *at = l->gains;
+    for (int i = 0; i < l->n; i++) {
+        l->items[i].length = at;
+        l->items[i].gain = at + l->items[i].of->rows;
+        at += 2 * l->items[i].of->rows;
+    }
+done:
+    return status;
+}
+
 spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, const bool *chosen,
                            sp_lora **out, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -81,7 +101,8 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
         a->of = p;
         a->offset_a = l->total;
         a->offset_b = a->offset_a + padded(settings->rank * p->cols);
-        l->total = a->offset_b + padded(p->rows * settings->rank);
+        a->offset_m = a->offset_b + padded(p->rows * settings->rank);
+        l->total = a->offset_m + (settings->dora ? padded(p->rows) : 0);
     }
     if (l->n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the adapter has no matrix to adapt", m->path));
@@ -95,6 +116,9 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
             (sp_weight){.data = l->values + a->offset_a, .out = settings->rank, .in = a->of->cols};
         a->b =
             (sp_weight){.data = l->values + a->offset_b, .out = a->of->rows, .in = settings->rank};
+    }
+    if (settings->dora) {
+        SPAR_TRY(place_gains(l, err));
     }
     *out = l;
     l = NULL;
@@ -114,6 +138,7 @@ void sp_lora_free(spar_model *m, sp_lora *l) {
     free(l->items);
     free(l->index);
     free(l->values);
+    free(l->gains);
     free(l);
 }
 
@@ -146,6 +171,10 @@ spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint
     sp_lora_detach(m);
     m->lora = l;
     SPAR_TRY(sp_lora_prepare(m, m->prepared_backward, err));
+    if (settings->dora) {
+        SPAR_TRY(sp_dora_init(m, err));
+        SPAR_TRY(sp_dora_prepare(m, err));
+    }
 done:
     free(chosen);
     return status;
@@ -153,10 +182,14 @@ done:
 
 spar_status sp_lora_prepare(spar_model *m, bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
-    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    const bool dora = m->lora && m->lora->settings.dora; /* lengths are made with A's backward */
+    const int what = SP_PREPARE_FORWARD | (backward || dora ? SP_PREPARE_BACKWARD : 0);
     for (int i = 0; m->lora && i < m->lora->n; i++) {
         SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->lora->items[i].a, what, err));
         SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->lora->items[i].b, what, err));
+    }
+    if (dora) {
+        SPAR_TRY(sp_dora_prepare(m, err));
     }
 done:
     return status;
@@ -187,5 +220,8 @@ void sp_lora_merge(const spar_model *m, const sp_param *p, float *out) {
                 out[r * p->cols + c] += factor * a[k * p->cols + c];
             }
         }
+    }
+    if (m->lora->settings.dora) {
+        sp_dora_merge(m->lora, adapter, out);
     }
 }

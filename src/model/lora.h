@@ -18,15 +18,17 @@ typedef struct sp_lora_settings {
     int64_t rank; /* 0: no adapter */
     double alpha;
     bool rslora;
+    bool dora;                /* a magnitude for each output beside the pair (dora.h) */
     double dropout;           /* of A's input, in training: 0 <= dropout < 1 */
     spar_option_list targets; /* "q_proj", ...; none: all linear layers but the output projection */
 } sp_lora_settings;
 
 /* The pair of one matrix W [out,in]: A [rank,in], B [out,rank]. */
 typedef struct sp_adapter {
-    const sp_param *of;         /* the adapted parameter, borrowed from the model's table */
-    int64_t offset_a, offset_b; /* in the flat array, in elements */
+    const sp_param *of; /* the adapted parameter, borrowed from the model's table */
+    int64_t offset_a, offset_b, offset_m; /* in the flat array, in elements; m with DoRA alone */
     sp_weight a, b;
+    float *length, *gain; /* DoRA: |V| and m / |V| by output, in the adapters' own memory */
 } sp_adapter;
 
 struct sp_lora {
@@ -36,6 +38,7 @@ struct sp_lora {
     int n;
     int16_t *index; /* owned: of a parameter's adapter by the parameter's index, or -1 */
     float *values;  /* owned, [total] */
+    float *gains;   /* owned: the adapters' lengths and gains; NULL without DoRA */
     int64_t total;
 };
 

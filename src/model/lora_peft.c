@@ -20,6 +20,14 @@ static void tensor_name(const sp_param *p, char which, char *out) {
     snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_%c.weight", (int)n, p->name, which);
 }
 
+/* "...q_proj.lora_magnitude_vector", as PEFT writes it; as its modules have it, ".weight" follows.
+ */
+static void magnitude_name(const sp_param *p, const char *ending, char *out) {
+    const size_t n = strlen(p->name) - strlen(".weight");
+    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_magnitude_vector%s", (int)n, p->name,
+             ending);
+}
+
 /* ---- writing ---- */
 
 static json_t *target_modules(const sp_lora *l) {
@@ -66,7 +74,7 @@ static spar_status write_config(const spar_model *m, const char *dir, spar_error
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "r",
         (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", s->dropout, "target_modules",
         target_modules(m->lora), "layers_to_transform", adapted_layers(m), "bias", "none",
-        "use_rslora", s->rslora, "use_dora", 0, "fan_in_fan_out", 0, "inference_mode", 1,
+        "use_rslora", s->rslora, "use_dora", s->dora, "fan_in_fan_out", 0, "inference_mode", 1,
         "modules_to_save", "rank_pattern", "alpha_pattern");
     if (!root) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", dir));
@@ -95,17 +103,26 @@ static spar_status write_values(const sp_lora *l, const char *dir, spar_error *e
     char(*names)[NAME_MAX_LENGTH] = NULL;
     char *path = NULL;
     void *memory;
-    const size_t n = 2 * (size_t)l->n;
+    const int each = l->settings.dora ? 3 : 2;
+    const size_t n = (size_t)each * (size_t)l->n;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *entries, err));
     entries = memory;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *names, err));
     names = memory;
     for (int i = 0; i < l->n; i++) {
         const sp_adapter *a = &l->items[i];
-        tensor_name(a->of, 'A', names[2 * i]);
-        tensor_name(a->of, 'B', names[2 * i + 1]);
-        entries[2 * i] = entry_of(names[2 * i], &a->a);
-        entries[2 * i + 1] = entry_of(names[2 * i + 1], &a->b);
+        const int at = each * i;
+        tensor_name(a->of, 'A', names[at]);
+        tensor_name(a->of, 'B', names[at + 1]);
+        entries[at] = entry_of(names[at], &a->a);
+        entries[at + 1] = entry_of(names[at + 1], &a->b);
+        if (l->settings.dora) {
+            const sp_weight magnitudes = {
+                .data = l->values + a->offset_m, .out = a->of->rows, .in = 1};
+            magnitude_name(a->of, "", names[at + 2]);
+            entries[at + 2] = entry_of(names[at + 2], &magnitudes);
+            entries[at + 2].n_dims = 1;
+        }
     }
     SPAR_TRY(sp_path_join(&path, dir, "adapter_model.safetensors", err));
     SPAR_TRY(sp_safetensors_write(path, entries, n, metadata, err));
@@ -139,7 +156,7 @@ static spar_status unsupported(const char *path, const char *key, const char *ex
 
 /* What would change the mathematics and is not known here is refused by its name. */
 static spar_status read_config(const char *path, sp_lora_settings *out, spar_error *err) {
-    static const char *const never[] = {"use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"};
+    static const char *const never[] = {"fan_in_fan_out", "lora_bias", "use_qalora"};
     static const char *const empty[] = {"rank_pattern", "alpha_pattern", "modules_to_save"};
     spar_status status = SPAR_OK;
     json_t *root = NULL;
@@ -171,6 +188,7 @@ static spar_status read_config(const char *path, sp_lora_settings *out, spar_err
     SPAR_TRY(sp_json_get_int(root, "r", 1, 1 << 16, &out->rank, path, err));
     SPAR_TRY(sp_json_get_number(root, "lora_alpha", &out->alpha, path, err));
     SPAR_TRY(sp_json_get_bool_or(root, "use_rslora", false, &out->rslora, path, err));
+    SPAR_TRY(sp_json_get_bool_or(root, "use_dora", false, &out->dora, path, err));
     SPAR_TRY(sp_json_get_number_or(root, "lora_dropout", 0, &out->dropout, path, err));
     if (!(out->dropout >= 0 && out->dropout < 1)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
@@ -182,35 +200,65 @@ done:
     return status;
 }
 
+/* The names of what an adapter of p has in the file; the magnitudes' by what is there. */
+typedef struct names {
+    char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH], m[NAME_MAX_LENGTH];
+} names;
+
+static names names_of(const sp_safetensors *file, const sp_param *p) {
+    names n;
+    tensor_name(p, 'A', n.a);
+    tensor_name(p, 'B', n.b);
+    magnitude_name(p, ".weight", n.m);
+    if (!sp_safetensors_find(file, n.m)) {
+        magnitude_name(p, "", n.m);
+    }
+    return n;
+}
+
+/* Whether the file adapts p; NOT_FOUND names what is missing of it. */
+static spar_status adapts(const sp_safetensors *file, const char *path, const sp_param *p,
+                          bool dora, bool *out, spar_error *err) {
+    const names n = names_of(file, p);
+    const char *const all[] = {n.a, n.b, n.m};
+    const int needed = dora ? 3 : 2;
+    int missing = -1, found = 0;
+    for (int i = 0; i < needed; i++) {
+        const bool has = sp_safetensors_find(file, all[i]);
+        found += has;
+        missing = has ? missing : i;
+    }
+    *out = found == needed;
+    return found == 0 || found == needed
+               ? SPAR_OK
+               : spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, all[missing]);
+}
+
+static bool is_of(const sp_safetensors *file, const sp_param *p, bool dora, const char *name) {
+    const names n = names_of(file, p);
+    return strcmp(name, n.a) == 0 || strcmp(name, n.b) == 0 || (dora && strcmp(name, n.m) == 0);
+}
+
 /* Which parameters the file adapts; a tensor that is none of theirs is refused. */
 static spar_status choose(const spar_model *m, const sp_safetensors *file, const char *path,
-                          bool *chosen, spar_error *err) {
+                          bool dora, bool *chosen, spar_error *err) {
     size_t known = 0;
     for (int i = 0; i < m->params.n; i++) {
-        char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH];
         const sp_param *p = &m->params.items[i];
         if (!sp_lora_target_name(p->role)) {
             continue;
         }
-        tensor_name(p, 'A', a);
-        tensor_name(p, 'B', b);
-        const bool has_a = sp_safetensors_find(file, a), has_b = sp_safetensors_find(file, b);
-        if (has_a != has_b) {
-            return spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, has_a ? b : a);
+        const spar_status status = adapts(file, path, p, dora, &chosen[i], err);
+        if (status != SPAR_OK) {
+            return status;
         }
-        chosen[i] = has_a;
-        known += has_a ? 2 : 0;
+        known += chosen[i] ? (dora ? 3 : 2) : 0;
     }
     for (size_t i = 0; known < sp_safetensors_count(file) && i < sp_safetensors_count(file); i++) {
         const char *name = sp_safetensors_at(file, i)->name;
         bool found = false;
         for (int k = 0; k < m->params.n && !found; k++) {
-            char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH];
-            if (chosen[k]) {
-                tensor_name(&m->params.items[k], 'A', a);
-                tensor_name(&m->params.items[k], 'B', b);
-                found = strcmp(name, a) == 0 || strcmp(name, b) == 0;
-            }
+            found = chosen[k] && is_of(file, &m->params.items[k], dora, name);
         }
         if (!found) {
             return spar_fail(err, SPAR_UNSUPPORTED,
@@ -222,25 +270,39 @@ static spar_status choose(const spar_model *m, const sp_safetensors *file, const
     return SPAR_OK;
 }
 
-static spar_status read_tensor(const sp_safetensors *file, const char *path, const sp_param *p,
-                               char which, const sp_weight *w, float *to, spar_error *err) {
-    char name[NAME_MAX_LENGTH];
-    tensor_name(p, which, name);
+/* A matrix [rows, cols], or a vector where cols is 0, as floats. */
+static spar_status read_tensor(const sp_safetensors *file, const char *path, const char *name,
+                               int64_t rows, int64_t cols, float *to, spar_error *err) {
     const sp_tensor_entry *e = sp_safetensors_find(file, name);
-    if (e->n_dims != 2 || e->dims[0] != w->out || e->dims[1] != w->in) {
+    const int n_dims = cols > 0 ? 2 : 1;
+    if (e->n_dims != n_dims || e->dims[0] != rows || (cols > 0 && e->dims[1] != cols)) {
         return spar_fail(err, SPAR_MISMATCH,
                          "%s: tensor %s: expected shape [%lld, %lld], found %s[%lld, %lld]", path,
-                         name, (long long)w->out, (long long)w->in,
-                         e->n_dims == 2 ? "" : "another number of sizes, ", (long long)e->dims[0],
-                         (long long)(e->n_dims > 1 ? e->dims[1] : 0));
+                         name, (long long)rows, (long long)cols,
+                         e->n_dims == n_dims ? "" : "another number of sizes, ",
+                         (long long)e->dims[0], (long long)(e->n_dims > 1 ? e->dims[1] : 0));
     }
     const sp_dtype_info *type = sp_dtype_info_of(e->dtype);
     if (!type->to_f32) {
         return spar_fail(err, SPAR_UNSUPPORTED, "%s: tensor %s: expected floats, found %s", path,
                          name, type->name);
     }
-    type->to_f32(e->data, to, w->out * w->in);
+    type->to_f32(e->data, to, rows * (cols > 0 ? cols : 1));
     return SPAR_OK;
+}
+
+static spar_status read_adapter(const sp_safetensors *file, const char *path, const sp_lora *l,
+                                const sp_adapter *a, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const names n = names_of(file, a->of);
+    const int64_t rank = l->settings.rank, rows = a->of->rows;
+    SPAR_TRY(read_tensor(file, path, n.a, rank, a->of->cols, l->values + a->offset_a, err));
+    SPAR_TRY(read_tensor(file, path, n.b, rows, rank, l->values + a->offset_b, err));
+    if (l->settings.dora) {
+        SPAR_TRY(read_tensor(file, path, n.m, rows, 0, l->values + a->offset_m, err));
+    }
+done:
+    return status;
 }
 
 spar_status sp_lora_load(spar_model *m, const char *dir, spar_error *err) {
@@ -257,12 +319,10 @@ spar_status sp_lora_load(spar_model *m, const char *dir, spar_error *err) {
     SPAR_TRY(sp_safetensors_open(&file, path, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
     chosen = memory;
-    SPAR_TRY(choose(m, file, path, chosen, err));
+    SPAR_TRY(choose(m, file, path, settings.dora, chosen, err));
     SPAR_TRY(sp_lora_create(m, &settings, chosen, &l, err));
     for (int i = 0; i < l->n; i++) {
-        const sp_adapter *a = &l->items[i];
-        SPAR_TRY(read_tensor(file, path, a->of, 'A', &a->a, l->values + a->offset_a, err));
-        SPAR_TRY(read_tensor(file, path, a->of, 'B', &a->b, l->values + a->offset_b, err));
+        SPAR_TRY(read_adapter(file, path, l, &l->items[i], err));
     }
     sp_lora_detach(m);
     m->lora = l;

@@ -36,8 +36,11 @@ struct sp_pass {
     void *low_operand;           /* operand [T,rank] */
     bool dropping;               /* dropout of the adapters' inputs, by dropout_seed */
     uint64_t dropout_seed;
-    void *dropped; /* operand [T, max(H, Hq, F)]: an adapter's input */
-    float *low_dx; /* the same size: its gradient */
+    float *direction;   /* [T, max(H, Hq, F)]: V x, where an adapter has magnitudes */
+    void *dy_direction; /* operand, the same size: its gradient */
+    float *dgain;       /* [max(H, Hq, F)] */
+    void *dropped;      /* operand [T, max(H, Hq, F)]: an adapter's input */
+    float *low_dx;      /* the same size: its gradient */
     /* backward only */
     float *dx;         /* [T,H] */
     float *dwide;      /* [T, max(F, Hq)] */
@@ -132,6 +135,10 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
     pass->dropped = place(&p, T * widest, operand);
     pass->low_dx = place_f32(&p, T * widest);
+    const int64_t most = m->lora && m->lora->settings.dora ? max64(s.H, max64(s.Hq, s.F)) : 0;
+    pass->direction = place_f32(&p, T * most);
+    pass->dy_direction = place(&p, pass->train ? T * most : 0, operand);
+    pass->dgain = place_f32(&p, most);
     if (pass->train) {
         pass->dx = place_f32(&p, T * s.H);
         pass->dwide = place_f32(&p, T * max64(s.F, s.Hq));
@@ -271,7 +278,39 @@ static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x
     return status;
 }
 
-/* y (= or +=) x W^T + bias, and the adapter's share s x A^T B^T where there is one. */
+/* y (= or +=) x W^T + bias by the base model's weights alone. */
+static spar_status base_linear(sp_pass *pass, const sp_weight *w, const float *bias, const void *x,
+                               int64_t T, float *y, bool accumulate, spar_error *err) {
+    const spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    return m->terms > 0 && w->blocks != NULL
+               ? ops->linear_whole(m->backend, w, bias, x, m->terms, T, y, accumulate, err)
+               : ops->linear(m->backend, w, bias, x, T, y, accumulate, err);
+}
+
+/* y += s x A^T B^T */
+static spar_status add_adapter(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
+                               float *y, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = pass->model->backend;
+    const void *input;
+    SPAR_TRY(adapter_low(pass, a, x, T, &input, err));
+    SPAR_TRY(be->ops->linear(be, &a->b, NULL, pass->low_operand, T, y, true, err));
+done:
+    return status;
+}
+
+/* direction [T,out] = x V^T with V = W + s B A */
+static spar_status make_direction(sp_pass *pass, const sp_weight *w, const sp_adapter *a,
+                                  const void *x, int64_t T, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(base_linear(pass, w, NULL, x, T, pass->direction, false, err));
+    SPAR_TRY(add_adapter(pass, a, x, T, pass->direction, err));
+done:
+    return status;
+}
+
+/* y (= or +=) x W^T + bias with the adapter's share where there is one. */
 static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, const void *x,
                           int64_t T, float *y, bool accumulate, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -279,17 +318,15 @@ static spar_status linear(sp_pass *pass, sp_role role, sp_role bias, int layer, 
     const float *b = bias == SP_ROLES ? NULL : vector(m, bias, layer);
     const sp_adapter *adapter = sp_lora_find(m, role, layer);
     const sp_weight *w = sp_model_matrix(m, role, layer);
-    if (m->terms > 0 && w->blocks != NULL) {
-        SPAR_TRY(
-            m->backend->ops->linear_whole(m->backend, w, b, x, m->terms, T, y, accumulate, err));
-    } else {
-        SPAR_TRY(m->backend->ops->linear(m->backend, w, b, x, T, y, accumulate, err));
+    if (adapter && adapter->gain) {
+        SPAR_TRY(make_direction(pass, w, adapter, x, T, err));
+        m->backend->ops->scale_columns(m->backend, pass->direction, adapter->gain, b, T, w->out, y,
+                                       accumulate);
+        goto done;
     }
+    SPAR_TRY(base_linear(pass, w, b, x, T, y, accumulate, err));
     if (adapter) {
-        const void *input;
-        SPAR_TRY(adapter_low(pass, adapter, x, T, &input, err));
-        SPAR_TRY(m->backend->ops->linear(m->backend, &adapter->b, NULL, pass->low_operand, T, y,
-                                         true, err));
+        SPAR_TRY(add_adapter(pass, adapter, x, T, y, err));
     }
 done:
     return status;
@@ -500,6 +537,24 @@ done:
     return status;
 }
 
+/* Of y = gain (V x): dm += sum of dy (V x) / |V|; *dy becomes the gradient of V x. */
+static spar_status magnitude_backward(sp_pass *pass, const sp_weight *w, const sp_adapter *a,
+                                      const void **dy, const void *x, int64_t T, float *grads,
+                                      spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = pass->model->backend;
+    SPAR_TRY(make_direction(pass, w, a, x, T, err));
+    memset(pass->dgain, 0, (size_t)w->out * sizeof *pass->dgain);
+    be->ops->scale_columns_bwd(be, pass->direction, a->gain, *dy, T, w->out, pass->dgain,
+                               pass->dy_direction);
+    for (int64_t i = 0; i < w->out; i++) {
+        grads[a->offset_m + i] += pass->dgain[i] / a->length[i];
+    }
+    *dy = pass->dy_direction;
+done:
+    return status;
+}
+
 /* Backward of y = x W^T + bias: dx [T,in] (= or +=) dy W, and the gradients of what is trained: W
  * and bias, or the adapter. dy and x are operands. */
 static spar_status linear_backward(sp_pass *pass, sp_role role, sp_role bias, int layer,
@@ -514,8 +569,11 @@ static spar_status linear_backward(sp_pass *pass, sp_role role, sp_role bias, in
         SPAR_TRY(ops->linear_dw(m->backend, w->out, w->in, dy, x, T, dw,
                                 grad_at(pass, grads, bias, layer), err));
     }
-    SPAR_TRY(ops->linear_dx(m->backend, w, dy, T, dx, accumulate, err));
     const sp_adapter *adapter = sp_lora_find(m, role, layer);
+    if (adapter && adapter->gain) {
+        SPAR_TRY(magnitude_backward(pass, w, adapter, &dy, x, T, grads, err));
+    }
+    SPAR_TRY(ops->linear_dx(m->backend, w, dy, T, dx, accumulate, err));
     if (adapter) {
         SPAR_TRY(adapter_backward(pass, adapter, dy, x, T, dx, grads, err));
     }

@@ -262,7 +262,8 @@ static spar_status prepare(session *s, spar_error *err) {
     SPAR_TRY(load_model(s, o->model, &s->model, err));
     SPAR_TRY(sp_offline_load(&s->data, s->model, o, s->loss != NULL, err));
     if (o->lora_rank > 0) {
-        const sp_lora_settings lora = {.rank = o->lora_rank, .alpha = o->lora_alpha};
+        const sp_lora_settings lora = {
+            .rank = o->lora_rank, .alpha = o->lora_alpha, .dora = o->lora_dora};
         SPAR_TRY(
             sp_lora_attach(s->model, &lora, sp_rng_stream(o->seed, STREAM_ADAPTER, 0, 0), err));
     }

@@ -35,6 +35,8 @@ static const spar_option lora_options[] = {
      "scale of the adapter, divided by its rank"},
     {"rslora", 0, SPAR_OPTION_FLAG, LORA(rslora), "false", 0, 0, NULL, NULL,
      "divide by the square root of the rank instead"},
+    {"dora", 0, SPAR_OPTION_FLAG, LORA(dora), "false", 0, 0, NULL, NULL,
+     "a magnitude for each output beside the adapter's direction (DoRA)"},
     {"dropout", 0, SPAR_OPTION_NUMBER, LORA(dropout), "0", 0, 0.99, NULL, "P",
      "dropout of the adapter's inputs in training"},
     {"targets", 0, SPAR_OPTION_LIST, LORA(targets), NULL, 0, 0, NULL, "NAME",

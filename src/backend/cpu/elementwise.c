@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backend/cpu/columns.h"
 #include "backend/cpu/dropout.h"
 #include "backend/cpu/tuned.h"
 
@@ -258,7 +259,47 @@ static void dropout_add(sp_backend *be, const float *x, int64_t n, const sp_drop
     sp_pool_run(be->pool, tasks_of(n, CHUNK), dropout_task, &j);
 }
 
+static void scale_columns_task(void *context, int task, int worker) {
+    (void)worker;
+    const job *j = context;
+    const int64_t at = task * j->chunk;
+    sp_columns_scale(j->x, j->g, j->up, at, min64(j->n, at + j->chunk), j->dim, j->f,
+                     j->accumulate);
+}
+
+static void scale_columns(sp_backend *be, const float *x, const float *g, const float *bias,
+                          int64_t T, int64_t n, float *y, bool accumulate) {
+    job j = {.x = x, .g = g, .up = bias, .n = T, .dim = n, .chunk = rows_of(n), .f = y};
+    j.accumulate = accumulate;
+    sp_pool_run(be->pool, tasks_of(T, j.chunk), scale_columns_task, &j);
+}
+
+typedef struct columns_job {
+    const sp_backend *be;
+    const float *x, *g;
+    const void *dy;
+    int64_t T, n;
+    float *dg;
+    void *dx;
+} columns_job;
+
+static void scale_columns_bwd_task(void *context, int task, int worker) {
+    (void)worker;
+    const columns_job *j = context;
+    const int64_t at = (int64_t)task * COLUMNS;
+    sp_columns_scale_bwd(j->be, j->x, j->g, j->dy, j->T, j->n, at, min64(j->n, at + COLUMNS), j->dg,
+                         j->dx);
+}
+
+static void scale_columns_bwd(sp_backend *be, const float *x, const float *g, const void *dy,
+                              int64_t T, int64_t n, float *dg, void *dx) {
+    columns_job j = {.be = be, .x = x, .g = g, .dy = dy, .T = T, .n = n, .dg = dg, .dx = dx};
+    sp_pool_run(be->pool, tasks_of(n, COLUMNS), scale_columns_bwd_task, &j);
+}
+
 void sp_elementwise_fill(sp_ops *ops) {
+    ops->scale_columns = scale_columns;
+    ops->scale_columns_bwd = scale_columns_bwd;
     ops->dropout = dropout;
     ops->dropout_add = dropout_add;
     ops->to_operand = to_operand;

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/cpu/columns.h"
 #include "backend/cpu/dropout.h"
 #include "backend/cpu/operand.h"
 
@@ -268,6 +269,17 @@ static void dropout_add(sp_backend *be, const float *x, int64_t n, const sp_drop
     sp_dropout_add_range(x, 0, n, d, y);
 }
 
+static void scale_columns(sp_backend *be, const float *x, const float *g, const float *bias,
+                          int64_t T, int64_t n, float *y, bool accumulate) {
+    (void)be;
+    sp_columns_scale(x, g, bias, 0, T, n, y, accumulate);
+}
+
+static void scale_columns_bwd(sp_backend *be, const float *x, const float *g, const void *dy,
+                              int64_t T, int64_t n, float *dg, void *dx) {
+    sp_columns_scale_bwd(be, x, g, dy, T, n, 0, n, dg, dx);
+}
+
 static float exp_sum(const float *x, int64_t n, float max, float scale) {
     double total = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -301,6 +313,8 @@ static const sp_ops reference_ops = {
     .scatter_add = scatter_add,
     .dropout = dropout,
     .dropout_add = dropout_add,
+    .scale_columns = scale_columns,
+    .scale_columns_bwd = scale_columns_bwd,
     .exp_sum = exp_sum,
 };
 

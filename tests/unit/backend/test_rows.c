@@ -215,6 +215,31 @@ static outcome run_moves(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+static outcome run_columns(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    float *x = array_random(n * dim, 1, 1), *g = array_random(dim, 2, 1);
+    float *bias = flag ? array_random(dim, 3, 1) : NULL, *dy = array_random(n * dim, 4, 1);
+    void *operand = array_bytes((size_t)(n * dim) * be->operand_size);
+    void *dx = array_bytes((size_t)(n * dim) * be->operand_size);
+    outcome o = {.a = array_random(n * dim, 5, 1), .b = array_random(dim, 6, 1)};
+    be->ops->scale_columns(be, x, g, bias, n, dim, o.a, flag);
+    be->ops->to_operand(be, dy, n * dim, operand);
+    be->ops->scale_columns_bwd(be, x, g, operand, n, dim, o.b, dx);
+    o.c = values_and_free(be, dx, n * dim);
+    o.na = o.nc = n * dim;
+    o.nb = dim;
+    free(x);
+    free(g);
+    free(bias);
+    free(dy);
+    free(operand);
+    return o;
+}
+
+static void test_columns(void **state) {
+    (void)state;
+    compare(run_columns, "columns", 1);
+}
+
 static void test_norm(void **state) {
     (void)state;
     compare(run_norm, "rmsnorm", 1);
@@ -394,6 +419,7 @@ int main(void) {
         cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
         cmocka_unit_test(test_dropout),     cmocka_unit_test(test_dropout_share),
         cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_differences), cmocka_unit_test(test_cap)};
+        cmocka_unit_test(test_differences), cmocka_unit_test(test_cap),
+        cmocka_unit_test(test_columns)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

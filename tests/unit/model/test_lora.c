@@ -69,6 +69,10 @@ static void attach_random(spar_model *m, const sp_lora_settings *s) {
             m->lora->values[a->offset_b + k] =
                 (float)(0.1 * (sp_rng_uniform(3, (uint64_t)i, (uint64_t)k) - 0.5));
         }
+        for (int64_t k = 0; s->dora && k < a->of->rows; k++) {
+            const double u = sp_rng_uniform(4, (uint64_t)i, (uint64_t)k) - 0.5;
+            m->lora->values[a->offset_m + k] *= (float)(1 + 0.4 * u);
+        }
     }
     check(sp_lora_prepare(m, true, &err), &err);
 }
@@ -128,10 +132,11 @@ static void run(spar_model *m, float *logp, float *grads) {
 /* What a backward makes again is what it would have kept, of the weights and of an adapter. */
 static void test_recompute(void **state) {
     (void)state;
-    for (int adapter = 0; adapter < 2; adapter++) {
+    for (int adapter = 0; adapter < 3; adapter++) {
         float logp[SCORED], again[SCORED];
         sp_lora_settings s = settings(4, false);
-        s.dropout = 0.25;
+        s.dora = adapter == 2;
+        s.dropout = s.dora ? 0 : 0.25;
         spar_model *m = make_model(SPAR_DTYPE_F32);
         if (adapter) {
             attach_random(m, &s);
@@ -150,17 +155,24 @@ static void test_recompute(void **state) {
     }
 }
 
+static void near_all(const char *what, const float *got, const float *want, int64_t n,
+                     double tolerance);
+
 static void test_fresh_changes_nothing(void **state) {
     (void)state;
     spar_error err;
     float before[SCORED], after[SCORED];
-    const sp_lora_settings s = settings(4, false);
+    sp_lora_settings s = settings(4, false);
     spar_model *m = make_model(SPAR_DTYPE_F32);
     run(m, before, NULL);
     check(sp_lora_attach(m, &s, 1, &err), &err);
     assert_int_equal(m->lora->n, 14);
     run(m, after, NULL);
     assert_memory_equal(before, after, sizeof before);
+    s.dora = true;
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    run(m, after, NULL);
+    near_all("fresh magnitudes", after, before, SCORED, 1e-6);
     spar_model_free(m);
 }
 
@@ -240,6 +252,90 @@ static void test_merged(void **state) {
     compare_with_merged(7, true, SPAR_DTYPE_F32, 2e-6);
     compare_with_merged(16, false, SPAR_DTYPE_F32, 2e-6);
     compare_with_merged(8, false, SPAR_DTYPE_BF16, 2e-2);
+}
+
+/* y = diag(m / |V|) V x with |V| held constant: of the merged weight's gradient dW, dV is
+ * diag(m / |V|) dW and dm its product with V / |V|, which is the merged weight over m. */
+static void compare_dora(int64_t rank, spar_dtype dtype, double tolerance) {
+    float logp[SCORED], merged_logp[SCORED];
+    sp_lora_settings s = settings(rank, false);
+    s.dora = true;
+    spar_model *m = make_model(dtype), *merged = make_model(dtype);
+    attach_random(m, &s);
+    attach_random(merged, &s);
+    merge(merged);
+    float *grads = calloc((size_t)m->lora->total, sizeof *grads);
+    float *full = calloc((size_t)merged->params.total, sizeof *full);
+    assert_true(grads && full);
+    run(m, logp, grads);
+    run(merged, merged_logp, full);
+    near_all("log-probs", logp, merged_logp, SCORED, tolerance);
+    for (int i = 0; i < m->lora->n; i++) {
+        const sp_adapter *a = &m->lora->items[i];
+        const int64_t rows = a->of->rows, cols = a->of->cols;
+        float *da = malloc((size_t)(rank * cols) * sizeof *da), *dm = malloc((size_t)rows * 4);
+        float *db = malloc((size_t)(rank * rows) * sizeof *db), *dw = full + a->of->offset;
+        assert_true(da && db && dm);
+        for (int64_t r = 0; r < rows; r++) {
+            double sum = 0;
+            for (int64_t c = 0; c < cols; c++) {
+                sum += (double)dw[r * cols + c] *
+                       (double)merged->weights[a->of->offset + r * cols + c];
+                dw[r * cols + c] *= a->gain[r];
+            }
+            dm[r] = (float)(sum / (double)m->lora->values[a->offset_m + r]);
+        }
+        expect_grads(m->lora, a, dw, da, db);
+        near_all(a->of->name, grads + a->offset_a, da, rank * cols, 10 * tolerance);
+        near_all(a->of->name, grads + a->offset_b, db, rank * rows, 10 * tolerance);
+        near_all(a->of->name, grads + a->offset_m, dm, rows, 10 * tolerance);
+        free(da);
+        free(db);
+        free(dm);
+    }
+    free(grads);
+    free(full);
+    spar_model_free(m);
+    spar_model_free(merged);
+}
+
+static void test_dora(void **state) {
+    (void)state;
+    compare_dora(1, SPAR_DTYPE_F32, 2e-6);
+    compare_dora(5, SPAR_DTYPE_F32, 2e-6);
+    compare_dora(16, SPAR_DTYPE_F32, 2e-6);
+    compare_dora(8, SPAR_DTYPE_BF16, 2e-2);
+}
+
+static void test_dora_files(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX];
+    sp_safetensors *tensors;
+    spar_model *m = make_model(SPAR_DTYPE_F32), *other = make_model(SPAR_DTYPE_F32);
+    sp_lora_settings s = settings(3, false);
+    s.dora = true;
+    attach_random(m, &s);
+    test_path(dir, folder, "dora");
+    check(spar_model_save_adapter(m, dir, &err), &err);
+    check(sp_safetensors_open(&tensors, test_path(file, dir, "adapter_model.safetensors"), &err),
+          &err);
+    assert_int_equal(sp_safetensors_count(tensors), 42);
+    const sp_tensor_entry *e = sp_safetensors_find(
+        tensors, "base_model.model.model.layers.1.mlp.down_proj.lora_magnitude_vector");
+    assert_non_null(e);
+    assert_int_equal(e->n_dims, 1);
+    assert_int_equal(e->dims[0], 48);
+    sp_safetensors_free(tensors);
+    check(sp_lora_load(other, dir, &err), &err);
+    assert_memory_equal(other->lora->values, m->lora->values,
+                        (size_t)m->lora->total * sizeof(float));
+    s.dropout = 0.1;
+    check(sp_lora_attach(m, &s, 1, &err), &err);
+    assert_int_equal(sp_model_check_trainable(m, &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "no dropout, found 0.1"));
+    spar_model_free(m);
+    spar_model_free(other);
 }
 
 /* The derivative along a direction of all adapter values, by central differences, with dropout on:
@@ -389,7 +485,8 @@ static void test_refused(void **state) {
     test_path(dir, folder, "refused");
     check(spar_model_save_adapter(m, dir, &err), &err);
     refuse(m, dir, "\"LORA\"", "\"LOHA\"", SPAR_UNSUPPORTED, "peft_type: expected LORA");
-    refuse(m, dir, "\"use_dora\": false", "\"use_dora\": true", SPAR_UNSUPPORTED, "use_dora");
+    refuse(m, dir, "\"use_dora\": false", "\"use_dora\": true", SPAR_NOT_FOUND,
+           "lora_magnitude_vector is missing");
     refuse(m, dir, "\"bias\": \"none\"", "\"bias\": \"all\"", SPAR_UNSUPPORTED, "bias: expected");
     refuse(m, dir, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 8}", SPAR_UNSUPPORTED,
            "rank_pattern");
@@ -404,6 +501,8 @@ int main(void) {
         cmocka_unit_test(test_fresh_changes_nothing),
         cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_dora),
+        cmocka_unit_test(test_dora_files),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_targets),
