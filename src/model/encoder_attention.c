@@ -4,7 +4,7 @@
  *     c2p: q_i . Kr[d(i, j)]   and   p2c: k_j . Qr[d(j, i)],
  * Kr, Qr the projected relative embeddings and d the bucket of a distance. As buckets are odd in
  * the distance, the published code's index of both terms is that of i - j: sp_encoder_bucket.
- * Scores are divided by sqrt(D terms), terms = 1 + c2p + p2c.
+ * Scores are divided by sqrt(D terms), terms = 1 and one for each of the two.
  */
 #include <math.h>
 #include <string.h>
@@ -120,7 +120,7 @@ static spar_status attend(sp_encoder *e, int64_t start, int64_t n, int64_t longe
     softmax_job job = {.e = e,
                        .n = n,
                        .zero = c->span ? s->buckets + longest - 1 : NULL,
-                       .scale = 1.0F / sqrtf((float)(D * (1 + c->c2p + c->p2c))),
+                       .scale = 1.0F / sqrtf((float)(D * c->terms)),
                        .c2p = c->c2p,
                        .p2c = c->p2c};
     gather_head(s->q + start * H, n, H, D, h, s->head_q);

@@ -183,6 +183,7 @@ static spar_status read_sizes(sp_encoder_config *c, const json_t *config, const 
     c->norm_eps = (float)eps;
     c->pad = (int32_t)pad;
     c->absolute = true;
+    c->terms = 1;
     if (sp_encoder_config_context(c) < 1) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "%s: max_position_embeddings: expected more than pad_token_id + 1, "
@@ -208,6 +209,9 @@ static spar_status read_relative(sp_encoder_config *c, const json_t *config, con
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     bool relative;
+    const bool c2p = names(json_object_get(config, "pos_att_type"), "c2p");
+    const bool p2c = names(json_object_get(config, "pos_att_type"), "p2c");
+    c->terms = 1 + c2p + p2c;
     SPAR_TRY(sp_json_get_bool_or(config, "position_biased_input", true, &c->absolute, where, err));
     SPAR_TRY(sp_json_get_bool_or(config, "relative_attention", false, &relative, where, err));
     if (!relative) {
@@ -221,8 +225,8 @@ static spar_status read_relative(sp_encoder_config *c, const json_t *config, con
     c->max_distance = c->max_distance < 1 ? c->positions : c->max_distance;
     c->buckets = c->buckets < 1 ? 0 : c->buckets;
     c->span = c->buckets ? c->buckets : c->max_distance;
-    c->c2p = names(json_object_get(config, "pos_att_type"), "c2p");
-    c->p2c = names(json_object_get(config, "pos_att_type"), "p2c");
+    c->c2p = c2p;
+    c->p2c = p2c;
     c->norm_relative = names(json_object_get(config, "norm_rel_ebd"), "layer_norm");
     if (c->buckets && (c->buckets < 4 || c->max_distance - 1 <= c->buckets / 2)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,

@@ -39,6 +39,8 @@ typedef struct sp_encoder_config {
     int32_t pad;
     bool absolute;        /* position embeddings are added to the input */
     bool c2p, p2c;        /* terms of disentangled attention */
+    int terms;            /* scores are divided by sqrt(head size x terms): 1 and each named term,
+                           * also where there are no relative positions */
     bool shared;          /* positions go through the projections of the content */
     bool norm_relative;   /* a layer norm on the relative embeddings */
     int64_t span;         /* relative embeddings are [2 span, hidden]; 0: none */
