@@ -22,8 +22,8 @@ typedef struct softmax_job {
 } softmax_job;
 
 static void add_relative(const softmax_job *j, int64_t row) {
-    const int64_t S = 2 * j->e->config.span, query = j->q0 + row;
     const sp_encoder_space *s = &j->e->space;
+    const int64_t S = s->related, query = j->q0 + row;
     float *scores = s->scores + row * j->n;
     for (int64_t key = 0; key < j->n; key++) {
         const int32_t bucket = j->zero[query - key];
@@ -94,7 +94,7 @@ static spar_status query_block(sp_encoder *e, softmax_job *job, int64_t start, i
                                spar_error *err) {
     spar_status status = SPAR_OK;
     sp_encoder_space *s = &e->space;
-    const int64_t H = e->config.hidden, D = H / e->config.heads, S = 2 * e->config.span;
+    const int64_t H = e->config.hidden, D = H / e->config.heads, S = s->related;
     const int64_t n = job->n, rows = job->rows;
     SPAR_TRY(multiply(e, s->head_k, n, D, s->head_q + job->q0 * D, rows, s->scores, err));
     if (job->c2p) {
@@ -116,10 +116,10 @@ static spar_status attend(sp_encoder *e, int64_t start, int64_t n, int64_t longe
     spar_status status = SPAR_OK;
     sp_encoder_space *s = &e->space;
     const sp_encoder_config *c = &e->config;
-    const int64_t H = c->hidden, D = H / c->heads, S = 2 * c->span;
+    const int64_t H = c->hidden, D = H / c->heads, S = s->related;
     softmax_job job = {.e = e,
                        .n = n,
-                       .zero = c->span ? s->buckets + longest - 1 : NULL,
+                       .zero = S ? s->buckets + longest - 1 : NULL,
                        .scale = 1.0F / sqrtf((float)(D * c->terms)),
                        .c2p = c->c2p,
                        .p2c = c->p2c};

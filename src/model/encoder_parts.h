@@ -28,7 +28,8 @@ typedef struct sp_encoder_layer {
 
 enum { SP_ENCODER_QUERIES = 256 }; /* query rows of a block of scores, at most */
 
-/* Arrays of a forward pass, one block. T rows of a pack, S rows of the relative embeddings,
+/* Arrays of a forward pass, one block. T rows of a pack, S rows of the relative embeddings (those
+ * that the pack's distances meet),
  * N tokens of its longest row, B query rows of a block of scores. */
 typedef struct sp_encoder_space {
     char *block; /* owned */
@@ -44,7 +45,8 @@ typedef struct sp_encoder_space {
     float *c2p;                       /* [B, S] */
     float *p2c;                       /* [N, S] */
     void *operand;                    /* of the widest product's input; f32: unused */
-    int32_t *buckets;                 /* [2 N - 1]: by distance + N - 1 */
+    int32_t *buckets;                 /* [2 N - 1]: row of S by distance + N - 1 */
+    int64_t related;                  /* S; 0: no relative positions */
 } sp_encoder_space;
 
 struct sp_encoder {

@@ -206,18 +206,24 @@ done:
     return status;
 }
 
-/* The relative embeddings, and which of them belongs to which distance. */
+/* The relative embeddings from the nearest to the farthest bucket of the pack, and which of them
+ * belongs to which distance. */
 static void relate(sp_encoder *e, int64_t longest) {
     const sp_encoder_config *c = &e->config;
+    sp_encoder_space *s = &e->space;
+    s->related = 0;
     if (c->span == 0) {
         return;
     }
-    memcpy(e->space.relative, e->relative, (size_t)(2 * c->span * c->hidden) * sizeof(float));
-    if (c->norm_relative) {
-        sp_encoder_norm_rows(e, &e->relative_norm, e->space.relative, NULL, 2 * c->span, c->hidden);
-    }
+    const int32_t first = sp_encoder_bucket(c, 1 - longest);
+    s->related = sp_encoder_bucket(c, longest - 1) - first + 1;
     for (int64_t d = 1 - longest; d < longest; d++) {
-        e->space.buckets[d + longest - 1] = sp_encoder_bucket(c, d);
+        s->buckets[d + longest - 1] = sp_encoder_bucket(c, d) - first;
+    }
+    memcpy(s->relative, e->relative + first * c->hidden,
+           (size_t)(s->related * c->hidden) * sizeof(float));
+    if (c->norm_relative) {
+        sp_encoder_norm_rows(e, &e->relative_norm, s->relative, NULL, s->related, c->hidden);
     }
 }
 
@@ -229,11 +235,11 @@ static spar_status project(sp_encoder *e, const sp_encoder_layer *l, int64_t T, 
     SPAR_TRY(sp_encoder_apply(e, &l->k, s->x, T, s->k, err));
     SPAR_TRY(sp_encoder_apply(e, &l->v, s->x, T, s->v, err));
     if (c->c2p) {
-        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->k : &l->pos_key, s->relative, 2 * c->span,
+        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->k : &l->pos_key, s->relative, s->related,
                                   s->pos_key, err));
     }
     if (c->p2c) {
-        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->q : &l->pos_query, s->relative, 2 * c->span,
+        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->q : &l->pos_query, s->relative, s->related,
                                   s->pos_query, err));
     }
 done:
