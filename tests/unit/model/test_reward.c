@@ -3,6 +3,7 @@
 #include "encoder_fixture.h"
 
 #include "base/file.h"
+#include "base/mem.h"
 #include "model/reward.h"
 
 enum { HIDDEN = 64 };
@@ -57,6 +58,62 @@ static void test_padding(void **state) {
     check_ok(sp_reward_scores(r, rows, 2, scores, &err), &err);
     assert_true(fabs((double)scores[0] - (double)scores[1]) <= 1e-5);
     sp_reward_free(r);
+    close_rows(&f);
+}
+
+/* A decoder sees no later token: the score at a token is that of the row that ends there. */
+static void test_steps(void **state) {
+    (void)state;
+    enum { STEPS = 3 };
+    static const int64_t tokens[STEPS] = {16, 0, 7}; /* in any order */
+    spar_error err;
+    row_fixture f = {0};
+    sp_reward *r;
+    sp_token_row rows[STEPS];
+    float steps[STEPS], ends[STEPS];
+    open_rows(&f, "llama-reward");
+    const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
+    check_ok(sp_reward_load(&r, f.dir, &options, &err), &err);
+    for (int i = 0; i < STEPS; i++) {
+        rows[i] = f.rows[1];
+        rows[i].n = (size_t)tokens[i] + 1;
+    }
+    check_ok(sp_reward_scores_at(r, &f.rows[1], tokens, STEPS, steps, &err), &err);
+    check_ok(sp_reward_scores(r, rows, STEPS, ends, &err), &err);
+    for (int i = 0; i < STEPS; i++) {
+        assert_true(fabs((double)steps[i] - (double)ends[i]) <= 1e-5);
+    }
+    assert_true(fabs((double)steps[0] - (double)steps[1]) > 1e-2);
+    sp_reward_free(r);
+    close_rows(&f);
+}
+
+static spar_status load_and_score(const row_fixture *f, spar_error *err) {
+    float scores[FIXTURE_ROWS];
+    sp_reward *r = NULL;
+    spar_status status = sp_reward_load(&r, f->dir, NULL, err);
+    if (status == SPAR_OK) {
+        status = sp_reward_scores(r, f->rows, f->n, scores, err);
+    }
+    sp_reward_free(r);
+    return status;
+}
+
+static void test_no_memory(void **state) {
+    (void)state;
+    spar_error err;
+    row_fixture f = {0};
+    spar_status status = SPAR_NO_MEMORY;
+    open_rows(&f, "llama-reward");
+    long k = 0;
+    while (status != SPAR_OK && k < 10000) {
+        sp_mem_fail_at(++k);
+        status = load_and_score(&f, &err);
+        sp_mem_fail_at(0);
+        assert_true(status == SPAR_OK || status == SPAR_NO_MEMORY);
+    }
+    assert_int_equal(status, SPAR_OK);
+    assert_true(k > 10);
     close_rows(&f);
 }
 
@@ -177,9 +234,10 @@ int main(void) {
         TEST_SKIP("the shared folder with golden/arch/llama-reward is missing");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_padding), cmocka_unit_test(test_two_layers),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_golden),    cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_padding),   cmocka_unit_test(test_two_layers),
+        cmocka_unit_test(test_errors),    cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
