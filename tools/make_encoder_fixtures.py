@@ -50,6 +50,7 @@ VARIANTS = {
         dict(DEBERTA, position_biased_input=True, type_vocab_size=2, pos_att_type=["p2c"]),
     ),
     "deberta-plain": ("DebertaV2", dict(DEBERTA, relative_attention=False)),
+    "deberta-convolution": ("DebertaV2", dict(DEBERTA, conv_kernel_size=3, conv_act="gelu")),
     "deberta-small-embedding": ("DebertaV2", dict(DEBERTA, embedding_size=6, pooler_hidden_act="tanh")),
 }
 ROWS = ((5, 0), (17, 6), (38, 0))

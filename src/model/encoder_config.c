@@ -107,7 +107,7 @@ static bool is_set(const json_t *value) {
 }
 
 static spar_status check_refused(const json_t *config, const char *where, spar_error *err) {
-    static const char *const refused[] = {"conv_kernel_size", "is_decoder", "add_cross_attention",
+    static const char *const refused[] = {"is_decoder", "add_cross_attention",
                                           "quantization_config", "attention_head_size"};
     spar_status status = SPAR_OK;
     const char *position;
@@ -130,11 +130,11 @@ done:
     return status;
 }
 
-static spar_status read_activation(const json_t *config, const char *key, sp_activation *out,
-                                   const char *where, spar_error *err) {
+static spar_status read_activation(const json_t *config, const char *key, const char *fallback,
+                                   sp_activation *out, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const char *name;
-    SPAR_TRY(sp_json_get_string_or(config, key, "gelu", &name, where, err));
+    SPAR_TRY(sp_json_get_string_or(config, key, fallback, &name, where, err));
     for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++) {
         if (strcmp(name, activations[i].name) == 0) {
             *out = activations[i].act;
@@ -238,6 +238,25 @@ done:
     return status;
 }
 
+/* The convolution of DeBERTa-v2's larger models; its result is as long as the row where the kernel
+ * is odd. */
+static spar_status read_convolution(sp_encoder_config *c, const json_t *config, const char *where,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t groups;
+    SPAR_TRY(sp_json_get_int_or(config, "conv_kernel_size", 0, 255, 0, &c->taps, where, err));
+    SPAR_TRY(sp_json_get_int_or(config, "conv_groups", 1, 1 << 20, 1, &groups, where, err));
+    SPAR_TRY(read_activation(config, "conv_act", "tanh", &c->conv_act, where, err));
+    if (c->taps > 0 && (c->taps % 2 == 0 || groups != 1)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: conv_kernel_size: expected an odd kernel in one group, found %lld "
+                           "in %lld",
+                           where, (long long)c->taps, (long long)groups));
+    }
+done:
+    return status;
+}
+
 static spar_status read_special(sp_encoder_config *c, const json_t *config, const char *where,
                                 spar_error *err) {
     const struct {
@@ -274,13 +293,14 @@ spar_status sp_encoder_config_read(sp_encoder_config *out, const json_t *config,
     SPAR_TRY(find_arch(config, &c->arch, where, err));
     SPAR_TRY(check_refused(config, where, err));
     SPAR_TRY(read_sizes(c, config, where, err));
-    SPAR_TRY(read_activation(config, "hidden_act", &c->act, where, err));
+    SPAR_TRY(read_activation(config, "hidden_act", "gelu", &c->act, where, err));
     c->head_act = SP_ACT_TANH;
     if (c->arch->head_act_config) {
-        SPAR_TRY(read_activation(config, "pooler_hidden_act", &c->head_act, where, err));
+        SPAR_TRY(read_activation(config, "pooler_hidden_act", "gelu", &c->head_act, where, err));
     }
     if (c->arch->disentangled) {
         SPAR_TRY(read_relative(c, config, where, err));
+        SPAR_TRY(read_convolution(c, config, where, err));
     }
     if (c->arch->pair) {
         SPAR_TRY(read_special(c, config, where, err));

@@ -46,6 +46,8 @@ typedef struct sp_encoder_config {
     int64_t span;         /* relative embeddings are [2 span, hidden]; 0: none */
     int64_t buckets;      /* of log-spaced distances; 0: distances as they are */
     int64_t max_distance; /* where the log buckets end */
+    int64_t taps; /* DeBERTa-v2: kernel of the convolution beside the first layer; 0: none */
+    sp_activation conv_act;
     int32_t source, first, second, cls, sep; /* PairRM: special tokens */
 } sp_encoder_config;
 

@@ -59,9 +59,8 @@ static spar_status check_entry(const walker *w, const sp_tensor_entry *entry, co
 }
 
 /* *out = the tensor [rows, cols] (cols 0: a vector), every one on a 64-byte line. */
-static spar_status take(walker *w, const char *name, int64_t rows, int64_t cols,
-                        const float **out) {
-    const sp_tensor_entry *entry = find(w, name);
+static spar_status take_entry(walker *w, const sp_tensor_entry *entry, const char *name,
+                              int64_t rows, int64_t cols, const float **out) {
     const spar_status status = check_entry(w, entry, name, rows, cols);
     if (status != SPAR_OK) {
         return status;
@@ -73,6 +72,16 @@ static spar_status take(walker *w, const char *name, int64_t rows, int64_t cols,
     }
     w->used += (size_t)(count + 15) / 16 * 16;
     return SPAR_OK;
+}
+
+static spar_status take(walker *w, const char *name, int64_t rows, int64_t cols,
+                        const float **out) {
+    return take_entry(w, find(w, name), name, rows, cols, out);
+}
+
+static const char *join(char name[192], const char *prefix, const char *rest) {
+    snprintf(name, 192, "%s%s", prefix, rest);
+    return name;
 }
 
 static spar_status take_linear(walker *w, const char *stem, int64_t out, int64_t in, bool bias,
@@ -98,6 +107,33 @@ static spar_status take_norm(walker *w, const char *stem, int64_t dim, sp_encode
     SPAR_TRY(take(w, name, dim, 0, &norm->gain));
     snprintf(name, sizeof name, "%s.bias", stem);
     SPAR_TRY(take(w, name, dim, 0, &norm->bias));
+done:
+    return status;
+}
+
+/* [hidden, hidden, taps] as a matrix [hidden, hidden x taps]. */
+static spar_status take_convolution(walker *w, const sp_encoder_config *c, const char *name,
+                                    sp_encoder_linear *l) {
+    const sp_tensor_entry *found = find(w, name);
+    sp_tensor_entry flat = found ? *found : (sp_tensor_entry){0};
+    if (found && flat.n_dims == 3 && flat.dims[1] == c->hidden && flat.dims[2] == c->taps) {
+        flat.n_dims = 2;
+        flat.dims[1] *= c->taps;
+    }
+    l->w.out = c->hidden;
+    l->w.in = c->hidden * c->taps;
+    return take_entry(w, found ? &flat : NULL, name, l->w.out, l->w.in, &l->w.data);
+}
+
+static spar_status walk_convolution(walker *w, sp_encoder *e) {
+    const char *p = e->config.arch->prefix;
+    const int64_t H = e->config.hidden;
+    spar_status status = SPAR_OK;
+    char name[192];
+    SPAR_TRY(take_convolution(w, &e->config, join(name, p, "encoder.conv.conv.weight"),
+                              &e->convolution));
+    SPAR_TRY(take(w, join(name, p, "encoder.conv.conv.bias"), H, 0, &e->convolution.bias));
+    SPAR_TRY(take_norm(w, join(name, p, "encoder.conv.LayerNorm"), H, &e->convolution_norm));
 done:
     return status;
 }
@@ -137,11 +173,6 @@ static spar_status walk_layer(walker *w, const sp_encoder_config *c, int i, sp_e
     SPAR_TRY(take_norm(w, stem, H, &l->output_norm));
 done:
     return status;
-}
-
-static const char *join(char name[192], const char *prefix, const char *rest) {
-    snprintf(name, 192, "%s%s", prefix, rest);
-    return name;
 }
 
 static spar_status walk_embeddings(walker *w, sp_encoder *e) {
@@ -202,6 +233,9 @@ static spar_status walk(walker *w, sp_encoder *e) {
     spar_status status = SPAR_OK;
     w->used = 0;
     SPAR_TRY(walk_embeddings(w, e));
+    if (e->config.taps > 0) {
+        SPAR_TRY(walk_convolution(w, e));
+    }
     for (int i = 0; i < e->config.layers; i++) {
         SPAR_TRY(walk_layer(w, &e->config, i, &e->layers[i]));
     }
@@ -225,7 +259,8 @@ static spar_status release(sp_backend *be, sp_weight *w, spar_error *err) {
 
 static spar_status each_weight(sp_encoder *e, weight_fn fn, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_encoder_linear *const outer[] = {&e->embedding_projection, &e->head_dense, &e->head_out};
+    sp_encoder_linear *const outer[] = {&e->embedding_projection, &e->convolution, &e->head_dense,
+                                        &e->head_out};
     for (size_t i = 0; i < sizeof outer / sizeof outer[0]; i++) {
         if (outer[i]->w.data) {
             SPAR_TRY(fn(e->backend, &outer[i]->w, err));

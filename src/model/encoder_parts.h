@@ -36,6 +36,7 @@ typedef struct sp_encoder_space {
     size_t bytes;
     float *x, *q, *k, *v, *a;         /* [T, hidden] */
     float *wide;                      /* [T, max(ffn, embedding)] */
+    float *taps;                      /* [T, hidden x taps]: what the convolution reads */
     float *relative;                  /* [S, hidden], normalised once a pass */
     float *pos_key, *pos_query;       /* [S, hidden], of the layer at work */
     float *head_q, *head_k, *head_vt; /* [N, D], [N, D], [D, N]: one head of one row */
@@ -56,7 +57,9 @@ struct sp_encoder {
     const float *positions, *types; /* [., embedding]; NULL: none */
     sp_encoder_linear embedding_projection;
     sp_encoder_norm embedding_norm, relative_norm;
-    const float *relative;    /* [2 span, hidden]; NULL: none */
+    const float *relative;         /* [2 span, hidden]; NULL: none */
+    sp_encoder_linear convolution; /* [hidden, hidden x taps]: by input, then tap */
+    sp_encoder_norm convolution_norm;
     sp_encoder_layer *layers; /* owned */
     sp_encoder_linear head_dense, head_out;
     int64_t labels;

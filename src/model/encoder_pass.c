@@ -108,17 +108,33 @@ static size_t place(sp_encoder *e, int64_t T, int64_t N, char *base) {
     const int64_t H = c->hidden, D = H / c->heads, S = 2 * c->span;
     const int64_t B = N < SP_ENCODER_QUERIES ? N : SP_ENCODER_QUERIES,
                   wide = max64(c->ffn, c->embedding);
-    const int64_t widest = max64(max64(T * max64(wide, 2 * H), S * H), max64(B, D) * N);
+    const int64_t widest =
+        max64(max64(T * max64(max64(wide, 2 * H), H * c->taps), S * H), max64(B, D) * N);
     sp_encoder_space *s = &e->space;
-    void *places[] = {&s->x,      &s->q,        &s->k,        &s->v,         &s->a,
-                      &s->wide,   &s->relative, &s->pos_key,  &s->pos_query, &s->head_q,
-                      &s->head_k, &s->head_vt,  &s->head_out, &s->head_pos,  &s->scores,
-                      &s->c2p,    &s->p2c,      &s->operand,  &s->buckets};
-    const int64_t counts[] = {
-        T * H, T * H, T * H, T * H, T * H, T * wide,
-        S * H, S * H, S * H, N * D, N * D, N * D,
-        B * D, S * D, B * N, B * S, N * S, e->backend->compute == SP_COMPUTE_F32 ? 0 : widest,
-        2 * N};
+    void *places[] = {&s->x,      &s->q,      &s->k,        &s->v,        &s->a,
+                      &s->wide,   &s->taps,   &s->relative, &s->pos_key,  &s->pos_query,
+                      &s->head_q, &s->head_k, &s->head_vt,  &s->head_out, &s->head_pos,
+                      &s->scores, &s->c2p,    &s->p2c,      &s->operand,  &s->buckets};
+    const int64_t counts[] = {T * H,
+                              T * H,
+                              T * H,
+                              T * H,
+                              T * H,
+                              T * wide,
+                              T * H * c->taps,
+                              S * H,
+                              S * H,
+                              S * H,
+                              N * D,
+                              N * D,
+                              N * D,
+                              B * D,
+                              S * D,
+                              B * N,
+                              B * S,
+                              N * S,
+                              e->backend->compute == SP_COMPUTE_F32 ? 0 : widest,
+                              2 * N};
     size_t used = 0;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         void *at = base ? base + used : NULL;
@@ -265,13 +281,50 @@ done:
     return status;
 }
 
+/* Every token's neighbourhood in the layers' input, zero beyond the ends of its row, by input and
+ * then tap as the kernel's matrix has them: space.taps [T, hidden x taps]. */
+static void read_taps(sp_encoder *e, const sp_encoder_pack *pack) {
+    const int64_t H = e->config.hidden, K = e->config.taps;
+    for (size_t i = 0; i < pack->n; i++) {
+        const int64_t start = pack->starts[i], n = (int64_t)pack->rows[i].n;
+        for (int64_t t = 0; t < n; t++) {
+            float *to = e->space.taps + (start + t) * H * K;
+            for (int64_t k = 0; k < K; k++) {
+                const int64_t from = t + k - K / 2;
+                const float *x = from < 0 || from >= n ? NULL : e->space.x + (start + from) * H;
+                for (int64_t h = 0; h < H; h++) {
+                    to[h * K + k] = x ? x[h] : 0.0F;
+                }
+            }
+        }
+    }
+}
+
+/* x = norm(x + act(convolution of the layers' input)), behind the first layer. */
+static spar_status convolve(sp_encoder *e, int64_t T, spar_error *err) {
+    const int64_t H = e->config.hidden;
+    sp_encoder_space *s = &e->space;
+    const spar_status status = sp_encoder_apply(e, &e->convolution, s->taps, T, s->q, err);
+    if (status == SPAR_OK) {
+        sp_encoder_activate(e, e->config.conv_act, s->q, T * H);
+        sp_encoder_norm_rows(e, &e->convolution_norm, s->x, s->q, T, H);
+    }
+    return status;
+}
+
 spar_status sp_encoder_forward(sp_encoder *e, const sp_encoder_pack *pack, spar_error *err) {
     spar_status status = SPAR_OK;
     SPAR_TRY(reserve(e, pack->tokens, pack->longest, err));
     SPAR_TRY(embed(e, pack, err));
     relate(e, pack->longest);
+    if (e->config.taps > 0) {
+        read_taps(e, pack);
+    }
     for (int i = 0; i < e->config.layers; i++) {
         SPAR_TRY(forward_layer(e, &e->layers[i], pack, err));
+        if (i == 0 && e->config.taps > 0) {
+            SPAR_TRY(convolve(e, pack->tokens, err));
+        }
     }
 done:
     return status;

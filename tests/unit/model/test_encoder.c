@@ -124,7 +124,7 @@ static void test_refused(void **state) {
         json_t *value;
         spar_status status;
     } cases[] = {
-        {"conv_kernel_size", json_integer(3), SPAR_UNSUPPORTED},
+        {"conv_kernel_size", json_integer(4), SPAR_UNSUPPORTED},
         {"model_type", json_string("electra"), SPAR_UNSUPPORTED},
         {"architectures", json_pack("[s]", "DebertaV2ForMaskedLM"), SPAR_UNSUPPORTED},
         {"hidden_act", json_string("silu"), SPAR_UNSUPPORTED},

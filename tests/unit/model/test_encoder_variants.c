@@ -7,9 +7,10 @@
 #include "base/mem.h"
 
 static const char *const variants[] = {
-    "bert-pair",        "roberta",          "xlm-roberta",
-    "deberta-v3",       "deberta-own-keys", "deberta-distances",
-    "deberta-absolute", "deberta-plain",    "deberta-small-embedding"};
+    "bert-pair",          "roberta",          "xlm-roberta",
+    "deberta-v3",         "deberta-own-keys", "deberta-distances",
+    "deberta-absolute",   "deberta-plain",    "deberta-small-embedding",
+    "deberta-convolution"};
 
 enum { VARIANTS = sizeof variants / sizeof variants[0], LABELS = 2 };
 
@@ -104,6 +105,7 @@ static void test_files_that_do_not_fit(void **state) {
         {"position_buckets", json_integer(16), SPAR_MISMATCH, "rel_embeddings"},
         {"share_att_key", json_false(), SPAR_NOT_FOUND, "pos_key_proj"},
         {"position_biased_input", json_true(), SPAR_NOT_FOUND, "position_embeddings"},
+        {"conv_kernel_size", json_integer(3), SPAR_NOT_FOUND, "encoder.conv.conv.weight"},
         {"architectures", json_pack("[s]", "DebertaV2PairRM"), SPAR_FORMAT, "source_prefix_id"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
