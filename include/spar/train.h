@@ -19,6 +19,13 @@ typedef struct spar_train_param {
     double value;
 } spar_train_param;
 
+/* What becomes of a row whose prompt and response are longer than max_length. */
+typedef enum spar_train_long {
+    SPAR_TRAIN_LONG_STOP,    /* a bad row */
+    SPAR_TRAIN_LONG_SKIP,    /* left out and counted */
+    SPAR_TRAIN_LONG_TRUNCATE /* the response loses its end, the end-of-turn token with it */
+} spar_train_long;
+
 typedef struct spar_train_options {
     const char *model, *data; /* paths */
     const char *method;       /* "sft", or a row of the loss table */
@@ -39,6 +46,7 @@ typedef struct spar_train_options {
     uint64_t seed;
     bool keep_order; /* rows as they come in the file, instead of shuffled each epoch */
     bool skip_bad;   /* leave rows out that cannot be used, counting them, instead of stopping */
+    spar_train_long on_long;
     bool recompute;
     spar_dtype dtype;
     spar_weights weights;
@@ -50,8 +58,9 @@ typedef struct spar_train_options {
 } spar_train_options;
 
 /* Bad rows, with the row's number and the reason: broken or of another layout, an empty response,
- * one over max_length, two identical responses, a pair without its rejected one. INTERRUPTED when
- * stop said so: nothing is written then but the log of the steps that were done. */
+ * one over max_length where it stops, two identical responses, a pair without its rejected one.
+ * INTERRUPTED when stop said so: nothing is written then but the log of the steps that were done.
+ */
 SPAR_API spar_status spar_train(const spar_train_options *options, spar_error *err);
 
 #endif

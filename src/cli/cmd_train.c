@@ -12,7 +12,7 @@ typedef struct train_values {
     double params[PARAMS]; /* in the order of param_names; below 0: the method's own */
     double lr, warmup, weight_decay, clip, lora_alpha;
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
-    int dtype, weights, shuffle, on_bad_row;
+    int dtype, shuffle, on_bad_row, on_long, weights;
     bool recompute, lora_dora;
 } train_values;
 
@@ -66,6 +66,8 @@ static const spar_option train_options[] = {
      "another order each epoch, or as in the file"},
     {"on-bad-row", 0, SPAR_OPTION_CHOICE, TRAIN(on_bad_row), "stop", 0, 0, "stop|skip", "WHAT",
      "stop at a row that cannot be used, or leave it out and count it"},
+    {"on-long", 0, SPAR_OPTION_CHOICE, TRAIN(on_long), "stop", 0, 0, "stop|skip|truncate", "WHAT",
+     "a row over --max-length: stop (or as --on-bad-row says), leave it out, or cut its responses"},
     {"recompute", 0, SPAR_OPTION_FLAG, TRAIN(recompute), "false", 0, 0, NULL, NULL,
      "make activations again in the backward: less memory, a quarter more work"},
     {"lora-rank", 0, SPAR_OPTION_INT, TRAIN(lora_rank), "0", 0, 4096, NULL, "N",
@@ -129,6 +131,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .seed = (uint64_t)v->seed,
                                         .keep_order = v->shuffle == 1,
                                         .skip_bad = v->on_bad_row == 1,
+                                        .on_long = (spar_train_long)v->on_long,
                                         .recompute = v->recompute,
                                         .dtype = (spar_dtype)v->dtype,
                                         .weights = (spar_weights)v->weights,

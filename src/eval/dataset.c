@@ -205,6 +205,103 @@ done:
     return status;
 }
 
+/* ---- transcripts ---- */
+
+static const struct {
+    const char *marker, *role;
+} SPEAKERS[] = {{"\n\nHuman:", "user"}, {"\n\nAssistant:", "assistant"}};
+enum { SPEAKER_COUNT = sizeof SPEAKERS / sizeof *SPEAKERS };
+
+/* Where the next turn of text begins, and whose it is; NULL: there is none. */
+static const char *next_turn(const char *text, size_t *speaker) {
+    const char *first = NULL;
+    for (size_t i = 0; i < SPEAKER_COUNT; i++) {
+        const char *at = strstr(text, SPEAKERS[i].marker);
+        if (at != NULL && (first == NULL || at < first)) {
+            first = at;
+            *speaker = i;
+        }
+    }
+    return first;
+}
+
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+static spar_status append_turn(const reading *r, json_t *list, size_t speaker, const char *begin,
+                               const char *end) {
+    while (begin < end && is_space(*begin)) {
+        begin++;
+    }
+    while (end > begin && is_space(end[-1])) {
+        end--;
+    }
+    json_t *content = json_stringn(begin, (size_t)(end - begin));
+    const spar_status status =
+        content != NULL ? append_message(r, list, SPEAKERS[speaker].role, content) : no_memory(r);
+    json_decref(content);
+    return status;
+}
+
+/* A text of turns as a list of messages, without the space around each; *out is a new reference. */
+static spar_status read_transcript(const reading *r, const char *field, json_t **out) {
+    spar_status status = SPAR_OK;
+    const json_t *value = json_object_get(r->row, field);
+    const char *text = json_string_value(value);
+    size_t speaker = 0, following = 0;
+    json_t *list = json_array();
+    if (list == NULL) {
+        SPAR_TRY(no_memory(r));
+    }
+    if (text == NULL || strlen(text) != json_string_length(value)) {
+        SPAR_TRY(wrong(r, field, "a transcript",
+                       text == NULL ? sp_json_type_name(value) : "a text with U+0000"));
+    }
+    const char *turn = next_turn(text, &speaker);
+    if (turn != text) {
+        SPAR_TRY(wrong(r, field,
+                       "a transcript that begins with an empty line and Human:", "another text"));
+    }
+    while (turn != NULL) {
+        const char *begin = turn + strlen(SPEAKERS[speaker].marker);
+        const char *next = next_turn(begin, &following);
+        SPAR_TRY(append_turn(r, list, speaker, begin, next != NULL ? next : begin + strlen(begin)));
+        turn = next;
+        speaker = following;
+    }
+    *out = list;
+    list = NULL;
+done:
+    json_decref(list);
+    return status;
+}
+
+/* Whether a row of chosen and rejected holds transcripts rather than lists of messages. */
+static bool holds_transcripts(const json_t *row) {
+    return json_is_string(json_object_get(row, "chosen"));
+}
+
+static spar_status read_transcripts(const reading *r) {
+    spar_status status = SPAR_OK;
+    json_t *good = NULL, *bad = NULL;
+    SPAR_TRY(read_transcript(r, "chosen", &good));
+    SPAR_TRY(read_transcript(r, "rejected", &bad));
+    SPAR_TRY(split_response(r, "chosen", good, &r->out->response));
+    SPAR_TRY(split_response(r, "rejected", bad, &r->out->rejected));
+    if (json_array_size(good) == 0) {
+        SPAR_TRY(wrong(r, "chosen", "a prompt before the response", "the response alone"));
+    }
+    if (!json_equal(good, bad)) {
+        SPAR_TRY(wrong(r, "rejected", "the turns of chosen before the last", "other turns"));
+    }
+    r->out->messages = json_incref(good);
+done:
+    json_decref(good);
+    json_decref(bad);
+    return status;
+}
+
 /* ---- layouts ---- */
 
 static spar_status read_whole(const reading *r, const char *field) {
@@ -312,6 +409,7 @@ typedef struct layout {
     const char *name, *sentence;
     const char *fields[4]; /* a row with all of them has this layout */
     spar_status (*read)(const reading *r);
+    bool (*holds)(const json_t *row); /* and what its values must be like; may be NULL */
 } layout;
 
 /* The first that fits is taken: those with more members come first. */
@@ -319,39 +417,53 @@ static const layout LAYOUTS[] = {
     {"preference",
      "rows of prompt, chosen and rejected: chosen is the response",
      {"prompt", "chosen", "rejected"},
-     read_prompt_preference},
+     read_prompt_preference,
+     NULL},
     {"preference",
      "rows of conversations, chosen and rejected: chosen is the response",
      {"conversations", "chosen", "rejected"},
-     read_conversations_preference},
+     read_conversations_preference,
+     NULL},
     {"preference",
      "rows of instruction, input, chosen and rejected: chosen is the response",
      {"instruction", "chosen", "rejected"},
-     read_instruction_preference},
+     read_instruction_preference,
+     NULL},
+    {"transcripts",
+     "rows of chosen and rejected transcripts (Human:, Assistant:): chosen ends in the response",
+     {"chosen", "rejected"},
+     read_transcripts,
+     holds_transcripts},
     {"preference",
      "rows of chosen and rejected conversations: chosen ends in the response",
      {"chosen", "rejected"},
-     read_preference},
+     read_preference,
+     NULL},
     {"real-generated",
      "rows of real and generated conversations: real ends in the response",
      {"real", "generated"},
-     read_generated},
+     read_generated,
+     NULL},
     {"messages",
      "rows of messages: the last, of the assistant, is the response",
      {"messages"},
-     read_messages},
+     read_messages,
+     NULL},
     {"conversations",
      "rows of conversations: the last turn, of gpt, is the response",
      {"conversations"},
-     read_conversations},
+     read_conversations,
+     NULL},
     {"prompt-completion",
      "rows of prompt and completion",
      {"prompt", "completion"},
-     read_completion},
+     read_completion,
+     NULL},
     {"instruction",
      "rows of instruction, input and output",
      {"instruction", "output"},
-     read_instruction},
+     read_instruction,
+     NULL},
 };
 enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
 
@@ -360,7 +472,7 @@ static bool fits(const layout *l, const json_t *row) {
     for (size_t i = 0; i < sizeof l->fields / sizeof *l->fields && l->fields[i] != NULL; i++) {
         all = all && json_object_get(row, l->fields[i]) != NULL;
     }
-    return all;
+    return all && (l->holds == NULL || l->holds(row));
 }
 
 /* The members of a row as a list, for messages; the first few name it well enough. */

@@ -12,6 +12,8 @@
  *   preference         {"prompt" or "conversations" or "instruction" and "input", "chosen",
  *                      "rejected"}; chosen and rejected are strings, a message or lists of messages
  *                      (which may repeat the prompt; without "prompt" they must)
+ *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns, of
+ *                      which the last are the responses and those before them the prompt
  * Other members are ignored, but a row without a rejected response whose "label" is false is
  * refused: its response was judged bad.
  */

@@ -15,6 +15,7 @@ typedef struct sp_offline {
     sp_example *examples; /* owned, [n]: borrow from rows */
     size_t n, capacity;
     int64_t skipped;    /* bad rows left out */
+    int64_t truncated;  /* rows with a response that was cut */
     const char *layout; /* one sentence */
 } sp_offline;
 

@@ -18,6 +18,7 @@ typedef struct loader {
     const spar_train_options *options;
     bool pairs;
     int64_t longest;
+    bool too_long; /* why the row at hand is bad */
 } loader;
 
 static void say(const loader *l, const char *text) {
@@ -27,7 +28,8 @@ static void say(const loader *l, const char *text) {
 /* The policy on a bad row, whose message is in why. */
 static bool skip_row(void *context, const spar_error *why) {
     loader *l = context;
-    if (!l->options->skip_bad) {
+    const bool skip_long = l->too_long && l->options->on_long == SPAR_TRAIN_LONG_SKIP;
+    if (!l->options->skip_bad && !skip_long) {
         return false;
     }
     if (++l->out->skipped <= SHOWN_SKIPS) {
@@ -52,13 +54,14 @@ void sp_offline_release(sp_offline *data) {
     memset(data, 0, sizeof *data);
 }
 
-static spar_status check_length(const loader *l, const char *which, size_t prompt, size_t response,
+static spar_status check_length(loader *l, const char *which, size_t prompt, size_t response,
                                 spar_error *err) {
     if (prompt == 0 || response == 0) {
         return spar_fail(err, SPAR_INVALID, "%s: expected at least one token, found none",
                          prompt == 0 ? "prompt" : which);
     }
     if ((int64_t)(prompt + response) > l->longest) {
+        l->too_long = true;
         return spar_fail(err, SPAR_LIMIT,
                          "%s: expected at most %lld tokens with its prompt, found %zu", which,
                          (long long)l->longest, prompt + response);
@@ -66,8 +69,21 @@ static spar_status check_length(const loader *l, const char *which, size_t promp
     return SPAR_OK;
 }
 
-static spar_status check_example(const loader *l, const sp_example *e, spar_error *err) {
+/* Cut the responses to what the prompt leaves of the longest row; one token at least must stay. */
+static void truncate_responses(loader *l, sp_example *e) {
+    const size_t longest = (size_t)l->longest;
+    const size_t room = e->n_prompt < longest ? longest - e->n_prompt : 0;
+    if (l->options->on_long == SPAR_TRAIN_LONG_TRUNCATE && room > 0 &&
+        (e->n_chosen > room || e->n_rejected > room)) {
+        e->n_chosen = e->n_chosen < room ? e->n_chosen : room;
+        e->n_rejected = e->n_rejected < room ? e->n_rejected : room;
+        l->out->truncated++;
+    }
+}
+
+static spar_status check_example(loader *l, const sp_example *e, spar_error *err) {
     spar_status status = SPAR_OK;
+    l->too_long = false;
     SPAR_TRY(check_length(l, "chosen", e->n_prompt, e->n_chosen, err));
     if (l->pairs) {
         SPAR_TRY(check_length(l, "rejected", e->n_prompt, e->n_rejected, err));
@@ -88,6 +104,7 @@ static spar_status add(loader *l, sp_offline_row *row, sp_example *e, spar_error
     e->prompt = row->prompt;
     e->chosen = row->chosen;
     e->rejected = row->rejected;
+    truncate_responses(l, e);
     SPAR_TRY(check_example(l, e, err));
     size_t capacity = out->capacity;
     void *memory = out->rows;
@@ -107,9 +124,9 @@ done:
 /* A row that failed, named in why: OK when it may be left out. */
 static spar_status settle(loader *l, int64_t line, spar_error *why, spar_error *err) {
     spar_error_context(why, "%s:%lld", l->options->data, (long long)line);
-    return why->code != SPAR_NO_MEMORY && skip_row(l, why)
-               ? SPAR_OK
-               : spar_fail(err, why->code, "%s", why->message);
+    const bool skipped = why->code != SPAR_NO_MEMORY && skip_row(l, why);
+    l->too_long = false;
+    return skipped ? SPAR_OK : spar_fail(err, why->code, "%s", why->message);
 }
 
 /* ---- conversations ---- */
@@ -290,6 +307,11 @@ spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar
     snprintf(line, sizeof line, "%zu rows to learn from, %lld left out; layout: %s", out->n,
              (long long)out->skipped, out->layout);
     say(&l, line);
+    if (out->truncated > 0) {
+        snprintf(line, sizeof line, "%lld rows were cut to %lld tokens", (long long)out->truncated,
+                 (long long)l.longest);
+        say(&l, line);
+    }
     show(&l);
 done:
     if (status != SPAR_OK) {

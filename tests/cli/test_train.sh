@@ -81,6 +81,23 @@ done
 err_has "2 rows to learn from, 5 left out; layout: rows of prompt, chosen and rejected"
 run 0 train -m "$model" --template "$template" --data "$dir/text.jsonl" --on-bad-row skip \
     --method sft --log "$dir/log.jsonl"
+# Rows over --max-length, and transcripts.
+cat >"$dir/long.jsonl" <<'ROWS'
+{"chosen": "\n\nHuman: The sea\n\nAssistant: is blue.", "rejected": "\n\nHuman: The sea\n\nAssistant: is red."}
+{"chosen": "\n\nHuman: The moon\n\nAssistant: is a very long and tiring story about many, many small things.", "rejected": "\n\nHuman: The moon\n\nAssistant: is."}
+ROWS
+run 8 train -m "$model" --template "$template" --data "$dir/long.jsonl" --max-length 30 \
+    --log "$dir/log.jsonl"
+err_has "long.jsonl:2: chosen: expected at most 30 tokens"
+run 0 train -m "$model" --template "$template" --data "$dir/long.jsonl" --max-length 30 \
+    --on-long skip --log "$dir/log.jsonl"
+err_has "1 rows to learn from, 1 left out; layout: rows of chosen and rejected transcripts"
+run 0 train -m "$model" --template "$template" --data "$dir/long.jsonl" --max-length 30 \
+    --on-long truncate --log "$dir/log.jsonl"
+err_has "2 rows to learn from, 0 left out"
+err_has "1 rows were cut to 30 tokens"
+run 8 train -m "$model" --template "$template" --data "$dir/long.jsonl" --max-length 2 \
+    --on-long truncate --log "$dir/log.jsonl"
 run 4 train -m "$model" --data "$dir/text.jsonl" --on-bad-row skip --log "$dir/log.jsonl"
 err_has "chat template"
 run 2 train -m "$model" --data "$dir/ids.jsonl" --method simpo --label-smoothing 0.1 --log "$dir/l"

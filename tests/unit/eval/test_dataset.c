@@ -60,6 +60,12 @@ static const layout_case CASES[] = {
     {"{\"instruction\":\"hi\",\"input\":\"\",\"output\":\"other\",\"chosen\":\"yes\",\"rejected\":"
      "\"no\"}",
      "preference", "[" U "]", "yes", "no"},
+    {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: yes\",\"rejected\":\"\\n\\nHuman: hi\\n\\n"
+     "Assistant: no \"}",
+     "transcripts", "[" U "]", "yes", "no"},
+    {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:yes\","
+     "\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:\"}",
+     "transcripts", "[" U "," B "," U "]", "yes", ""},
 };
 
 static void test_layouts(void **state) {
@@ -126,6 +132,20 @@ static void test_refused(void **state) {
     const char *a = "{\"instruction\":\"a\",\"output\":\"b\"}";
     const char *d = "{\"prompt\":\"hi\",\"chosen\":\"b\",\"rejected\":\"c\"}";
     const char *r = "{\"real\":[" U "," A "],\"generated\":[" U "," B "]}";
+    const char *t = "{\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":\"\\n\\nHuman: a"
+                    "\\n\\nAssistant: c\"}";
+    refuse(t, "{\"chosen\":\"a\",\"rejected\":\"b\"}", "rows:2: chosen: expected a transcript");
+    refuse(t, "{\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":3}",
+           "rows:2: rejected: expected a transcript, found integer");
+    refuse(
+        t,
+        "{\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":\"\\n\\nHuman: other\\n\\n"
+        "Assistant: c\"}",
+        "rows:2: rejected: expected the turns of chosen before the last, found other turns");
+    refuse(t, "{\"chosen\":\"\\n\\nHuman: a\",\"rejected\":\"\\n\\nHuman: a\"}",
+           "rows:2: chosen: expected a last message of the assistant, found user");
+    refuse(t, "{\"chosen\":\"\\n\\nAssistant: a\",\"rejected\":\"\\n\\nAssistant: b\"}",
+           "rows:2: chosen: expected a prompt before the response");
     refuse("", "", "expected rows, found an empty file");
     refuse("", "{\"text\":\"a\"}", "rows:1: row: expected messages, ");
     refuse("", "{\"text\":\"a\"}", "found \"text\"");
