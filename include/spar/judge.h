@@ -1,0 +1,51 @@
+/* Judges: K responses to one prompt -> who beats whom.
+ *
+ * Every kind of judge gives the same thing: the K x K matrix of the probabilities that response i
+ * is preferred to response j (P[i][i] = 1/2, P[i][j] + P[j][i] = 1), a score a response, and the
+ * time it took. A verifier scores each response by itself (0, 1 or between), and P is 1, 1/2 or 0
+ * as the scores compare.
+ *
+ * Life cycle: spar_judge_open -> spar_judge_row ... -> spar_judge_free. A judge is used by one
+ * thread at a time.
+ */
+#ifndef SPAR_JUDGE_H
+#define SPAR_JUDGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "spar/status.h"
+
+struct json_t; /* jansson's */
+typedef struct spar_judge spar_judge;
+
+enum { SPAR_JUDGE_MAX_RESPONSES = 1024 };
+
+typedef struct spar_judgement {
+    size_t k;           /* responses */
+    double *p;          /* owned [k,k] */
+    double *logits;     /* owned [k,k], what P came from; NULL where the judge has none */
+    double *scores;     /* owned [k] */
+    size_t best, worst; /* by score, the first of equals */
+    double seconds;
+} spar_judgement;
+
+/* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
+ * "verifier" MODEL is a method (exact, number, choice,
+ * regex, set) or the name of a task family. */
+SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec, spar_error *err);
+SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
+
+/* row: {"responses": [string...], "prompt": any, "reference" or "answer": what verifiers check
+ * against}. *out is filled; release it by spar_judgement_release, which is fine after a failure
+ * too. */
+SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
+                                    spar_judgement *out, spar_error *err);
+SPAR_API void spar_judgement_release(spar_judgement *j);
+
+/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "judge": provenance} as a
+ * new reference. */
+SPAR_API spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j,
+                                         struct json_t **out, spar_error *err);
+
+#endif

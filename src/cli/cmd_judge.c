@@ -1,0 +1,55 @@
+/* spar judge: which of a prompt's responses is better, by any kind of judge. */
+#include "cli.h"
+#include "spar/judge.h"
+
+typedef struct judge_values {
+    const char *judge, *data;
+} judge_values;
+
+#define JUDGE(field) offsetof(judge_values, field)
+static const spar_option judge_options[] = {
+    {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
+     "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family"},
+    {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
+     "rows to judge; - is standard input"},
+    {0}};
+
+static spar_status judge_row(void *context, const json_t *row, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_judgement judgement;
+    SPAR_TRY(spar_judge_row(context, row, &judgement, err));
+    SPAR_TRY(spar_judgement_json(context, &judgement, out, err));
+done:
+    spar_judgement_release(&judgement);
+    return status;
+}
+
+static spar_status run_judge(void *values, int argc, char **argv, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const judge_values *v = values;
+    spar_judge *judge = NULL;
+    SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "none", err));
+    if (!v->judge) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "--judge: expected KIND[:MODEL], found nothing"));
+    }
+    SPAR_TRY(spar_judge_open(&judge, v->judge, err));
+    SPAR_TRY(cli_map_rows(v->data, judge_row, judge, err));
+done:
+    spar_judge_free(judge);
+    return status;
+}
+
+static judge_values the_judge_values;
+const cli_command cli_judge = {
+    .doc = {.name = "judge",
+            .synopsis = "--judge KIND[:MODEL] [--data FILE]",
+            .summary = "win probabilities of the responses to a prompt",
+            .details =
+                "Reads JSON Lines {\"prompt\", \"responses\", \"reference\"} and writes one row "
+                "for each: \"p\", the probability that response i is better than response j; "
+                "\"scores\", \"best\", \"worst\", \"seconds\" and the judge. A verifier checks "
+                "each response against \"reference\" (or \"answer\"). A row that fails gives "
+                "{\"error\"} in its place, and the exit status says so.",
+            .options = judge_options},
+    .run = run_judge,
+    .values = &the_judge_values};

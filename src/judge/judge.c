@@ -1,0 +1,178 @@
+#include "judge/kind.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+static const sp_judge_kind *const kinds[] = {&sp_judge_verifier};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+struct spar_judge {
+    const sp_judge_kind *kind;
+    char *model; /* owned */
+    void *context;
+};
+
+static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **out,
+                             spar_error *err) {
+    spar_status status;
+    sp_str known = SP_STR_INIT;
+    for (int i = 0; i < N_KINDS; i++) {
+        if (strlen(kinds[i]->name) == n && memcmp(kinds[i]->name, name, n) == 0) {
+            *out = kinds[i];
+            return SPAR_OK;
+        }
+        sp_str_printf(&known, "%s%s", i ? ", " : "", kinds[i]->name);
+    }
+    status = spar_fail(err, SPAR_NOT_FOUND, "judge: expected one of %s, found '%.*s'",
+                       sp_str_get(&known), n < 64 ? (int)n : 64, name);
+    sp_str_release(&known);
+    return status;
+}
+
+spar_status spar_judge_open(spar_judge **out, const char *spec, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    spar_judge *judge = NULL;
+    const size_t n = strcspn(spec, ":");
+    const char *model = spec[n] ? spec + n + 1 : "";
+    *out = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *judge, err));
+    judge = memory;
+    SPAR_TRY(find_kind(spec, n, &judge->kind, err));
+    SPAR_TRY(sp_mem_strdup(&judge->model, model, strlen(model), err));
+    SPAR_TRY(judge->kind->open(&judge->context, judge->model, err));
+    *out = judge;
+    judge = NULL;
+done:
+    spar_judge_free(judge);
+    return status;
+}
+
+void spar_judge_free(spar_judge *judge) {
+    if (!judge) {
+        return;
+    }
+    if (judge->context) {
+        judge->kind->close(judge->context);
+    }
+    free(judge->model);
+    free(judge);
+}
+
+void spar_judgement_release(spar_judgement *j) {
+    free(j->p);
+    free(j->logits);
+    free(j->scores);
+    memset(j, 0, sizeof *j);
+}
+
+static spar_status read_item(const json_t *row, sp_judge_item *item, spar_error *err) {
+    const json_t *reference = json_object_get(row, "reference");
+    const json_t *responses = json_object_get(row, "responses");
+    *item = (sp_judge_item){.k = json_array_size(responses),
+                            .responses = responses,
+                            .prompt = json_object_get(row, "prompt"),
+                            .reference = reference ? reference : json_object_get(row, "answer")};
+    if (!json_is_array(responses)) {
+        return spar_fail(err, SPAR_FORMAT, "responses: expected a list of strings, found %s",
+                         sp_json_type_name(responses));
+    }
+    if (item->k == 0 || item->k > SPAR_JUDGE_MAX_RESPONSES) {
+        return spar_fail(err, SPAR_LIMIT, "responses: expected 1 to %d, found %zu",
+                         SPAR_JUDGE_MAX_RESPONSES, item->k);
+    }
+    for (size_t i = 0; i < item->k; i++) {
+        const json_t *response = json_array_get(responses, i);
+        if (!json_is_string(response)) {
+            return spar_fail(err, SPAR_FORMAT, "responses[%zu]: expected a string, found %s", i,
+                             sp_json_type_name(response));
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status allocate(spar_judgement *out, size_t k, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    *out = (spar_judgement){.k = k};
+    SPAR_TRY(sp_mem_calloc(&memory, k * k, sizeof *out->p, err));
+    out->p = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, k, sizeof *out->scores, err));
+    out->scores = memory;
+done:
+    return status;
+}
+
+/* 1, 1/2 or 0. */
+static double compare(double a, double b) {
+    return a > b ? 1 : a < b ? 0 : 0.5;
+}
+
+/* P from scores, or the score of a response as the mean of its row of P, its own 1/2 counted. */
+static void complete(spar_judgement *j, bool from_scores) {
+    for (size_t i = 0; i < j->k; i++) {
+        double sum = 0;
+        for (size_t other = 0; other < j->k; other++) {
+            double *p = &j->p[i * j->k + other];
+            *p = from_scores ? compare(j->scores[i], j->scores[other]) : *p;
+            sum += *p;
+        }
+        j->scores[i] = from_scores ? j->scores[i] : sum / (double)j->k;
+    }
+    for (size_t i = 1; i < j->k; i++) {
+        j->best = j->scores[i] > j->scores[j->best] ? i : j->best;
+        j->worst = j->scores[i] < j->scores[j->worst] ? i : j->worst;
+    }
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement *out,
+                           spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_judge_item item;
+    const double start = now();
+    memset(out, 0, sizeof *out);
+    SPAR_TRY(read_item(row, &item, err));
+    SPAR_TRY(allocate(out, item.k, err));
+    SPAR_TRY(judge->kind->judge(judge->context, &item, out, err));
+    complete(out, judge->kind->scores);
+    out->seconds = now() - start;
+done:
+    return status;
+}
+
+static json_t *numbers(const double *values, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_real(values[i]));
+    }
+    return list;
+}
+
+static json_t *square(const double *values, size_t k) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < k; i++) {
+        json_array_append_new(list, numbers(values + i * k, k));
+    }
+    return list;
+}
+
+spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j, json_t **out,
+                                spar_error *err) {
+    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:{s:s, s:s}}", "p", square(j->p, j->k),
+                     "logits", j->logits ? square(j->logits, j->k) : NULL, "scores",
+                     numbers(j->scores, j->k), "best", (json_int_t)j->best, "worst",
+                     (json_int_t)j->worst, "seconds", j->seconds, "judge", "kind",
+                     judge->kind->name, "model", judge->model);
+    return *out ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judgement");
+}

@@ -1,0 +1,35 @@
+/* The table of judge kinds, and what a kind provides.
+ *
+ * A kind is a row of a const table (judge.c). It opens a context for a model or method and fills
+ * the judgement of a row; the rest (reading rows, best, worst, time, JSON) is common.
+ */
+#ifndef SP_JUDGE_KIND_H
+#define SP_JUDGE_KIND_H
+
+#include <jansson.h>
+
+#include "spar/judge.h"
+
+/* One row, checked: k >= 1 responses, all strings. All borrowed. */
+typedef struct sp_judge_item {
+    size_t k;
+    const json_t *responses;
+    const json_t *prompt;    /* NULL: none */
+    const json_t *reference; /* NULL: none */
+} sp_judge_item;
+
+typedef struct sp_judge_kind {
+    const char *name;
+    bool scores; /* judge fills out->scores, and P follows from comparing them; else it fills P */
+    /* model: what stood behind the colon, "" for nothing. *context is owned by the judge and given
+     * to close. */
+    spar_status (*open)(void **context, const char *model, spar_error *err);
+    /* out's arrays are allocated (p and scores, zeroed); logits may be added. */
+    spar_status (*judge)(void *context, const sp_judge_item *item, spar_judgement *out,
+                         spar_error *err);
+    void (*close)(void *context);
+} sp_judge_kind;
+
+extern const sp_judge_kind sp_judge_verifier;
+
+#endif

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# judge: rows of responses to win probabilities; wrong rows in their places.
+. "$(dirname "$0")/cli.sh"
+
+feed 0 '{"prompt": "6*7?", "responses": ["41", "It is 42.", "\\boxed{42}"], "reference": 42}' \
+    judge --judge verifier:number
+lines 1
+has '{"p":[[0.5,0.0,0.0],[1.0,0.5,0.5],[1.0,0.5,0.5]],"scores":[0.0,1.0,1.0],"best":1,"worst":0,"seconds":'
+has '"judge":{"kind":"verifier","model":"number"}}'
+
+printf '%s\n' '{"responses": ["a"], "answer": "a"}' 'nonsense' '{"responses": 3}' \
+    '{"responses": ["b"], "answer": "a"}' >"$dir/rows"
+run 2 judge --judge verifier:exact --data "$dir/rows"
+lines 4
+line 3 '{"error":"responses: expected a list of strings, found integer"}'
+sed -n 4p "$dir/out" | grep -qF '"scores":[0.0]' || fail "expected a score behind the wrong rows"
+err_has "2 rows failed"
+
+run 2 judge
+err_has "--judge: expected KIND[:MODEL], found nothing"
+run 5 judge --judge oracle
+err_has "expected one of verifier"
+run 5 judge --judge verifier:exact --data "$dir/missing"
+verdict
