@@ -21,6 +21,12 @@ typedef struct spar_judge spar_judge;
 
 enum { SPAR_JUDGE_MAX_RESPONSES = 1024 };
 
+/* Limits of the kind "program", for one row. */
+typedef struct spar_judge_options {
+    double time_limit;   /* seconds, of the clock and of each process's CPU time; above 0 */
+    size_t memory_limit; /* MiB of address space a process; at least 1 */
+} spar_judge_options;
+
 typedef struct spar_judgement {
     size_t k;           /* responses */
     double *p;          /* owned [k,k] */
@@ -32,8 +38,11 @@ typedef struct spar_judgement {
 
 /* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
  * "verifier" MODEL is a method (exact, number, choice,
- * regex, set) or the name of a task family. */
-SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec, spar_error *err);
+ * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
+ * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. options
+ * NULL: 10 seconds, 1024 MiB. */
+SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
+                                     const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
 
 /* row: {"responses": [string...], "prompt": any, "reference" or "answer": what verifiers check

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-static const sp_judge_kind *const kinds[] = {&sp_judge_verifier};
+static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -34,7 +34,9 @@ static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **o
     return status;
 }
 
-spar_status spar_judge_open(spar_judge **out, const char *spec, spar_error *err) {
+spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge_options *options,
+                            spar_error *err) {
+    static const spar_judge_options fallback = {.time_limit = 10, .memory_limit = 1024};
     spar_status status = SPAR_OK;
     void *memory;
     spar_judge *judge = NULL;
@@ -45,7 +47,7 @@ spar_status spar_judge_open(spar_judge **out, const char *spec, spar_error *err)
     judge = memory;
     SPAR_TRY(find_kind(spec, n, &judge->kind, err));
     SPAR_TRY(sp_mem_strdup(&judge->model, model, strlen(model), err));
-    SPAR_TRY(judge->kind->open(&judge->context, judge->model, err));
+    SPAR_TRY(judge->kind->open(&judge->context, judge->model, options ? options : &fallback, err));
     *out = judge;
     judge = NULL;
 done:

@@ -23,13 +23,14 @@ typedef struct sp_judge_kind {
     bool scores; /* judge fills out->scores, and P follows from comparing them; else it fills P */
     /* model: what stood behind the colon, "" for nothing. *context is owned by the judge and given
      * to close. */
-    spar_status (*open)(void **context, const char *model, spar_error *err);
+    spar_status (*open)(void **context, const char *model, const spar_judge_options *options,
+                        spar_error *err);
     /* out's arrays are allocated (p and scores, zeroed); logits may be added. */
     spar_status (*judge)(void *context, const sp_judge_item *item, spar_judgement *out,
                          spar_error *err);
     void (*close)(void *context);
 } sp_judge_kind;
 
-extern const sp_judge_kind sp_judge_verifier;
+extern const sp_judge_kind sp_judge_verifier, sp_judge_program;
 
 #endif

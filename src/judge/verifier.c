@@ -63,7 +63,9 @@ static spar_status find_method(verifier *v, const char *name, spar_error *err) {
                      name);
 }
 
-static spar_status verifier_open(void **context, const char *model, spar_error *err) {
+static spar_status verifier_open(void **context, const char *model,
+                                 const spar_judge_options *options, spar_error *err) {
+    (void)options;
     spar_status status = SPAR_OK;
     SPAR_TRY(sp_mem_calloc(context, 1, sizeof(verifier), err));
     SPAR_TRY(find_method(*context, model, err));

@@ -16,6 +16,15 @@ line 3 '{"error":"responses: expected a list of strings, found integer"}'
 sed -n 4p "$dir/out" | grep -qF '"scores":[0.0]' || fail "expected a score behind the wrong rows"
 err_has "2 rows failed"
 
+# A program of the user's; one that hangs is ended, and the next row is judged.
+feed 2 '{"responses": ["ab", "abc"]}
+{"prompt": "hang", "responses": ["a"]}
+{"responses": ["a"]}' judge --time-limit 1 --judge 'program:
+    while read -r row; do case $row in *hang*) sleep 60 & wait;; esac; echo "{\"score\": ${#row}}"; done'
+lines 3
+has '"p":[[0.5,0.0],[1.0,0.5]]'
+line 2 '{"error":"judge program: no end after 1 seconds"}'
+
 run 2 judge
 err_has "--judge: expected KIND[:MODEL], found nothing"
 run 5 judge --judge oracle

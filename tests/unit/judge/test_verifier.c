@@ -81,7 +81,7 @@ static void scores_are_as_listed(void **state) {
         spar_error err = {0};
         json_t *row =
             json_pack("{s:[s], s:s}", "responses", c->response, "reference", c->reference);
-        assert_int_equal(spar_judge_open(&judge, c->judge, &err), SPAR_OK);
+        assert_int_equal(spar_judge_open(&judge, c->judge, NULL, &err), SPAR_OK);
         assert_int_equal(spar_judge_row(judge, row, &out, &err), SPAR_OK);
         if (out.scores[0] < c->score - 1e-12 || out.scores[0] > c->score + 1e-12) {
             fail_msg("%s: '%s' against '%s': expected %g, found %g", c->judge, c->response,
@@ -97,7 +97,7 @@ static spar_status judge_text(const char *spec, const char *text, spar_judgement
                               spar_error *err) {
     spar_judge *judge;
     json_t *row;
-    assert_int_equal(spar_judge_open(&judge, spec, err), SPAR_OK);
+    assert_int_equal(spar_judge_open(&judge, spec, NULL, err), SPAR_OK);
     assert_int_equal(sp_json_parse_row(&row, text, strlen(text), "row", err), SPAR_OK);
     const spar_status status = spar_judge_row(judge, row, out, err);
     json_decref(row);
@@ -162,10 +162,10 @@ static void unknown_judges_are_refused(void **state) {
     (void)state;
     spar_judge *judge;
     spar_error err;
-    assert_int_equal(spar_judge_open(&judge, "oracle", &err), SPAR_NOT_FOUND);
-    assert_string_equal(err.message, "judge: expected one of verifier, found 'oracle'");
-    assert_int_equal(spar_judge_open(&judge, "verifier", &err), SPAR_NOT_FOUND);
-    assert_int_equal(spar_judge_open(&judge, "verifier:guess", &err), SPAR_NOT_FOUND);
+    assert_int_equal(spar_judge_open(&judge, "oracle", NULL, &err), SPAR_NOT_FOUND);
+    assert_string_equal(err.message, "judge: expected one of verifier, program, found 'oracle'");
+    assert_int_equal(spar_judge_open(&judge, "verifier", NULL, &err), SPAR_NOT_FOUND);
+    assert_int_equal(spar_judge_open(&judge, "verifier:guess", NULL, &err), SPAR_NOT_FOUND);
     assert_non_null(strstr(err.message, "found 'guess'"));
     assert_null(judge);
 }
