@@ -19,17 +19,19 @@ struct spar_judge {
 
 static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **out,
                              spar_error *err) {
-    spar_status status;
-    sp_str known = SP_STR_INIT;
     for (int i = 0; i < N_KINDS; i++) {
         if (strlen(kinds[i]->name) == n && memcmp(kinds[i]->name, name, n) == 0) {
             *out = kinds[i];
             return SPAR_OK;
         }
+    }
+    sp_str known = SP_STR_INIT;
+    for (int i = 0; i < N_KINDS; i++) {
         sp_str_printf(&known, "%s%s", i ? ", " : "", kinds[i]->name);
     }
-    status = spar_fail(err, SPAR_NOT_FOUND, "judge: expected one of %s, found '%.*s'",
-                       sp_str_get(&known), n < 64 ? (int)n : 64, name);
+    const spar_status status =
+        spar_fail(err, SPAR_NOT_FOUND, "judge: expected one of %s, found '%.*s'",
+                  sp_str_get(&known), n < 64 ? (int)n : 64, name);
     sp_str_release(&known);
     return status;
 }
