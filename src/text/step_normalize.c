@@ -153,6 +153,88 @@ static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
     return sp_str_status(text, err);
 }
 
+/* ---- BertNormalizer (Devlin et al. 2019, the basic tokenizer) ---- */
+
+/* Controls, formats and private use go, but tab and line ends count as white space, of which each
+ * character becomes a space. */
+static void put_clean(sp_str *out, unsigned c) {
+    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    if (c == '\t' || c == '\n' || c == '\r') {
+        sp_str_putc(out, ' ');
+        return;
+    }
+    if (c == 0xFFFD || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
+        k == UTF8PROC_CATEGORY_CO) {
+        return;
+    }
+    sp_str_put_utf8(out, sp_char_is_space(c) ? ' ' : c);
+}
+
+/* The blocks that the reference takes for Chinese; its second last leaves out U+2B820..2B91F. */
+static bool is_chinese(unsigned c) {
+    static const unsigned blocks[][2] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
+                                         {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF},
+                                         {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        if (c >= blocks[i][0] && c <= blocks[i][1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void put_chinese_apart(sp_str *out, unsigned c) {
+    bool apart = is_chinese(c);
+    if (apart) {
+        sp_str_putc(out, ' ');
+    }
+    sp_str_put_utf8(out, c);
+    if (apart) {
+        sp_str_putc(out, ' ');
+    }
+}
+
+static void put_without_nonspacing(sp_str *out, unsigned c) {
+    if (utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_MN) {
+        sp_str_put_utf8(out, c);
+    }
+}
+
+static spar_status read_bert(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    (void)arena;
+    SPAR_TRY(sp_json_get_bool_or(value, "clean_text", true, &step->clean, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "handle_chinese_chars", true, &step->chinese, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "lowercase", true, &step->lower, where, err));
+    step->accents = step->lower; /* null: as lowercase says */
+    if (!json_is_null(json_object_get(value, "strip_accents"))) {
+        SPAR_TRY(
+            sp_json_get_bool_or(value, "strip_accents", step->lower, &step->accents, where, err));
+    }
+done:
+    return status;
+}
+
+static spar_status bert(const sp_step *step, sp_str *text, spar_error *err) {
+    spar_status status = SPAR_OK;
+    if (step->clean) {
+        SPAR_TRY(map_characters(text, put_clean, err));
+    }
+    if (step->chinese) {
+        SPAR_TRY(map_characters(text, put_chinese_apart, err));
+    }
+    if (step->accents) {
+        SPAR_TRY(nfd(step, text, err));
+        SPAR_TRY(map_characters(text, put_without_nonspacing, err));
+    }
+    if (step->lower) {
+        SPAR_TRY(map_characters(text, put_lowercase, err));
+    }
+done:
+    return status;
+}
+
 const sp_step_type sp_normalizer_types[] = {
     {.name = "NFC", .stage = SP_NORMALIZER, .normalize = nfc},
     {.name = "NFD", .stage = SP_NORMALIZER, .normalize = nfd},
@@ -164,4 +246,5 @@ const sp_step_type sp_normalizer_types[] = {
     {.name = "Prepend", .stage = SP_NORMALIZER, .read = read_prepend, .normalize = prepend},
     {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = sp_step_replace},
     {.name = "Strip", .stage = SP_NORMALIZER, .read = read_strip, .normalize = strip},
+    {.name = "BertNormalizer", .stage = SP_NORMALIZER, .read = read_bert, .normalize = bert},
     {.name = NULL}};

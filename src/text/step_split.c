@@ -10,6 +10,9 @@
 static const char gpt2_words[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* Punctuation of Unicode, and what ASCII has besides: the inside of a class. */
+#define PUNCTUATION "\\p{P}!-/:-@\\[-`{-~"
+
 /* A run of text that did or did not match. */
 typedef struct run {
     size_t begin, end;
@@ -192,7 +195,7 @@ static spar_status read_punctuation(sp_step *step, const json_t *value, sp_arena
                                     const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     (void)arena;
-    SPAR_TRY(fixed_pattern(step, "[\\p{P}!-/:-@\\[-`{-~]", SP_ISOLATED, where, err));
+    SPAR_TRY(fixed_pattern(step, "[" PUNCTUATION "]", SP_ISOLATED, where, err));
     if (json_object_get(value, "behavior")) {
         SPAR_TRY(read_behavior(step, value, where, err));
     }
@@ -215,6 +218,15 @@ static spar_status read_whitespace_split(sp_step *step, const json_t *value, sp_
     (void)value;
     (void)arena;
     return fixed_pattern(step, "\\s", SP_REMOVED, where, err);
+}
+
+/* Words between white space, and each punctuation character by itself. */
+static spar_status read_bert(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
+                             spar_error *err) {
+    (void)value;
+    (void)arena;
+    step->invert = true;
+    return fixed_pattern(step, "[" PUNCTUATION "]|[^\\s" PUNCTUATION "]+", SP_REMOVED, where, err);
 }
 
 static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
@@ -290,4 +302,5 @@ const sp_step_type sp_splitter_types[] = {
      .stage = SP_PRE_TOKENIZER,
      .read = read_metaspace,
      .split = split_metaspace},
+    {.name = "BertPreTokenizer", .stage = SP_PRE_TOKENIZER, .read = read_bert, .split = split_by},
     {.name = NULL}};

@@ -33,7 +33,8 @@ typedef struct sp_step {
     sp_behavior behavior;
     bool invert, prefix_space, use_regex, split, left, right;
     enum { SP_PREPEND_ALWAYS, SP_PREPEND_FIRST, SP_PREPEND_NEVER } prepend;
-    long start, stop; /* Strip decoder: characters cut at most */
+    bool clean, chinese, accents, lower; /* BertNormalizer: what it does; accents: strips them */
+    long start, stop;                    /* Strip decoder: characters cut at most */
 } sp_step;
 
 /* Pieces of text, growing. */

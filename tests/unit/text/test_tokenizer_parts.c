@@ -154,6 +154,13 @@ static const struct split_case {
      "b \xC2\xB2-- \xE2\x92\xB6_\xE1\xA0\x8Ex",
      "a\xCC\x81\xE2\x80\x8D"
      "b|\xC2\xB2--|\xE2\x92\xB6_|\xE1\xA0\x8E|x"},
+    {"{\"type\": \"BertPreTokenizer\"}",
+     "Hey, you!? a$b\xC2\xA0"
+     "c\xE3\x80\x82"
+     "d_e  \xE2\x82\xAC"
+     "5",
+     "Hey|,|you|!|?|a|$|b|c|\xE3\x80\x82|d|_|e|\xE2\x82\xAC"
+     "5"},
     {"{\"type\": \"WhitespaceSplit\"}",
      "a \xE3\x80\x80\xE1\xA0\x8E"
      "b\n",
@@ -192,6 +199,33 @@ static const struct normal_case {
      "fi1\xE2\x81\x84"
      "2A\xCC\x8A\xE1\x84\x80\xE1\x85\xA1"
      "A\xCC\x8A"},
+    {"{\"type\": \"BertNormalizer\"}",
+     "A\xCD\xB8"
+     "b\xEE\x80\x80"
+     "c\xC2\xAD"
+     "d",
+     "a\xCD\xB8"
+     "bcd"},
+    {"{\"type\": \"BertNormalizer\"}",
+     "\xE2\x80\x8Bx\xEF\xBF\xBD\xC2\xA0y\x09\x0D\x0Az\xC2\x85w\xE2\x80\xA8v", "x y   zw v"},
+    {"{\"type\": \"BertNormalizer\"}",
+     "\xE4\xB8\xAD\xE6\x96\x87x\xF0\xAB\xA0\xA0\xF0\xAB\xA4\xA0\xEF\xA4\x80",
+     " \xE4\xB8\xAD  \xE6\x96\x87 x\xF0\xAB\xA0\xA0 \xF0\xAB\xA4\xA0  \xE8\xB1\x88 "},
+    {"{\"type\": \"BertNormalizer\"}",
+     "\xC3\x89\xC4\xB0 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9",
+     "ei \xE0\xA4\xB9\xE0\xA4\xBF e"},
+    {"{\"type\": \"BertNormalizer\", \"clean_text\": false, \"handle_chinese_chars\": false, "
+     "\"strip_accents\": true, \"lowercase\": false}",
+     "\xC3\x89\xC4\xB0 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9\x09\xE4\xB8\xAD",
+     "EI \xE0\xA4\xB9\xE0\xA4\xBF e\x09\xE4\xB8\xAD"},
+    {"{\"type\": \"BertNormalizer\", \"clean_text\": false, \"handle_chinese_chars\": false, "
+     "\"strip_accents\": false, \"lowercase\": true}",
+     "\xC3\x89\xC4\xB0 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9\x09\xE4\xB8\xAD",
+     "\xC3\xA9i\xCC\x87 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9\x09\xE4\xB8\xAD"},
+    {"{\"type\": \"BertNormalizer\", \"clean_text\": false, \"handle_chinese_chars\": false, "
+     "\"strip_accents\": null, \"lowercase\": false}",
+     "\xC3\x89\xC4\xB0 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9\x09\xE4\xB8\xAD",
+     "\xC3\x89\xC4\xB0 \xE0\xA4\xB9\xE0\xA4\xBF\xE0\xA5\x8D \xC3\xA9\x09\xE4\xB8\xAD"},
     {"{\"type\": \"Lowercase\"}", "\xC4\xB0I\xCE\xA3\xC3\x89", "i\xCC\x87i\xCF\x83\xC3\xA9"},
     {"{\"type\": \"StripAccents\"}", "e\xCC\x81\xE0\xA4\xBF\xE2\x83\x9Dx", "ex"},
     {"{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}",
@@ -567,8 +601,8 @@ static const struct refusal {
     {"{\"added_tokens\": [{\"id\": 3, \"content\": \"new\"}]}", SPAR_FORMAT, "id 3"},
     {"{\"added_tokens\": [{\"id\": 3}]}", SPAR_FORMAT, "content"},
     {"{\"normalizer\": {\"type\": \"Precompiled\"}}", SPAR_UNSUPPORTED, "Precompiled"},
-    {"{\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}", SPAR_UNSUPPORTED,
-     "pre_tokenizer: type BertPreTokenizer"},
+    {"{\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}}", SPAR_UNSUPPORTED,
+     "pre_tokenizer: type UnicodeScripts"},
     {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"a(\"}, \"behavior\": "
      "\"Isolated\"}}",
      SPAR_FORMAT, "a("},
