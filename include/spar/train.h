@@ -28,7 +28,7 @@ typedef enum spar_train_long {
 
 typedef struct spar_train_options {
     const char *model, *data; /* paths */
-    const char *method;       /* "sft", or a row of the loss table */
+    const char *method;       /* "sft", "kto", or a row of the loss table */
     const char *reference;    /* path of another reference; NULL: the model as loaded */
     const char *out;          /* folder to make: the model, or the adapter where one trains */
     const char *log;          /* JSON Lines, a row a step; NULL: none */

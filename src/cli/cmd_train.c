@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "spar/train.h"
 
-enum { PARAMS = 5 };
+enum { PARAMS = 7 };
 
 typedef struct train_values {
     const char *model, *data, *method, *reference, *out, *log, *template_path;
@@ -16,8 +16,8 @@ typedef struct train_values {
     bool recompute, lora_dora;
 } train_values;
 
-static const char *const param_names[PARAMS] = {"beta", "alpha", "gamma", "lambda",
-                                                "label_smoothing"};
+static const char *const param_names[PARAMS] = {
+    "beta", "alpha", "gamma", "lambda", "label_smoothing", "lambda_good", "lambda_bad"};
 
 #define TRAIN(field) offsetof(train_values, field)
 static const spar_option train_options[] = {
@@ -26,7 +26,7 @@ static const spar_option train_options[] = {
     {"data", 'd', SPAR_OPTION_STRING, TRAIN(data), NULL, 0, 0, NULL, "FILE",
      "rows to learn from: JSON Lines or a JSON array, in any of the usual layouts"},
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
-     "sft, or a loss: dpo, ipo, spin, sppo_hard, simpo, ..."},
+     "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, sppo_hard, simpo, ..."},
     {"beta", 0, SPAR_OPTION_NUMBER, TRAIN(params[0]), "-1", -1, 1e3, NULL, "X",
      "the loss's beta; the method's own unless given (-1)"},
     {"alpha", 0, SPAR_OPTION_NUMBER, TRAIN(params[1]), "-1", -1, 1e3, NULL, "X",
@@ -37,6 +37,10 @@ static const spar_option train_options[] = {
      "weight of the odds-ratio term (orpo); the method's own unless given (-1)"},
     {"label-smoothing", 0, SPAR_OPTION_NUMBER, TRAIN(params[4]), "-1", -1, 0.5, NULL, "X",
      "share of labels taken to be wrong; the method's own unless given (-1)"},
+    {"lambda-good", 0, SPAR_OPTION_NUMBER, TRAIN(params[5]), "-1", -1, 1e3, NULL, "X",
+     "weight of responses labelled good (kto); 1 unless given (-1)"},
+    {"lambda-bad", 0, SPAR_OPTION_NUMBER, TRAIN(params[6]), "-1", -1, 1e3, NULL, "X",
+     "weight of responses labelled bad (kto); 1 unless given (-1)"},
     {"reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
      "the reference, in place of the model as it is loaded"},
     {"out", 'o', SPAR_OPTION_STRING, TRAIN(out), NULL, 0, 0, NULL, "DIR",
@@ -150,10 +154,11 @@ static train_values the_values;
 const cli_command cli_train = {
     .doc = {.name = "train",
             .synopsis = "-m MODEL --data FILE [--method NAME] --out DIR [options]",
-            .summary = "one method on a data file: sft, dpo, ipo, ...",
+            .summary = "one method on a data file: sft, dpo, ipo, kto, ...",
             .details = "Recognises the layout of the rows, says which it is and shows the first as "
                        "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
-                       "\"rejected_ids\"}. The model is written whole at the end.",
+                       "\"rejected_ids\"}, or for kto {\"prompt_ids\", \"completion_ids\", "
+                       "\"label\"}. The model is written whole at the end.",
             .options = train_options},
     .run = run_train,
     .values = &the_values};

@@ -13,6 +13,7 @@
 typedef struct reading {
     const json_t *row; /* borrowed */
     const char *where; /* borrowed: "file:line" */
+    bool labelled;
     sp_dataset_row *out;
     spar_error *err;
 } reading;
@@ -507,7 +508,12 @@ static spar_status find_layout(const layout **out, const reading *r) {
 /* Data of single judged responses (KTO) looks like data of responses to learn, but for its label:
  * a bad response must not be learned as a good one. */
 static spar_status check_label(const reading *r) {
-    if (r->out->rejected == NULL && json_is_false(json_object_get(r->row, "label"))) {
+    const json_t *label = json_object_get(r->row, "label");
+    if (r->labelled) {
+        r->out->bad = json_is_false(label);
+        return json_is_boolean(label) ? SPAR_OK : wrong_type(r, "label", "true or false", label);
+    }
+    if (r->out->rejected == NULL && json_is_false(label)) {
         return wrong(r, "label", "true or nothing, of a response to learn", "false");
     }
     return SPAR_OK;
@@ -532,14 +538,14 @@ void sp_dataset_free(sp_dataset *data) {
     free(data);
 }
 
-static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row, int64_t line,
-                           const char *path, spar_error *err) {
+static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row, bool labelled,
+                           int64_t line, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset_row out = {.line = line};
     sp_str where = SP_STR_INIT;
     sp_str_printf(&where, "%s:%lld", path, (long long)line);
     SPAR_TRY(sp_str_status(&where, err));
-    const reading r = {row, sp_str_get(&where), &out, err};
+    const reading r = {row, sp_str_get(&where), labelled, &out, err};
     if (*shape == NULL) {
         SPAR_TRY(find_layout(shape, &r));
     }
@@ -559,15 +565,15 @@ done:
 /* One row of the file into data, or, when it is bad and may be skipped, none. *end: there are no
  * more. */
 static spar_status read_row(spar_jsonl *jsonl, sp_dataset *data, const layout **shape,
-                            const char *path, sp_dataset_skip skip, void *context, bool *end,
-                            spar_error *err) {
+                            const char *path, bool labelled, sp_dataset_skip skip, void *context,
+                            bool *end, spar_error *err) {
     json_t *row = NULL;
     spar_error why;
     spar_status status = spar_jsonl_next(jsonl, &row, &why);
     const bool readable = status == SPAR_OK || spar_jsonl_goes_on(jsonl);
     *end = status == SPAR_OK && row == NULL;
     if (row != NULL) {
-        status = add_row(data, shape, row, spar_jsonl_line(jsonl), path, &why);
+        status = add_row(data, shape, row, labelled, spar_jsonl_line(jsonl), path, &why);
     }
     json_decref(row);
     if (status != SPAR_OK && status != SPAR_NO_MEMORY && readable && skip != NULL &&
@@ -580,8 +586,8 @@ static spar_status read_row(spar_jsonl *jsonl, sp_dataset *data, const layout **
     return status;
 }
 
-spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, sp_dataset_skip skip,
-                                 void *context, spar_error *err) {
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
+                                 sp_dataset_skip skip, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_jsonl *jsonl = NULL;
     sp_dataset *data = NULL;
@@ -592,7 +598,7 @@ spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, sp_dataset_
     data = memory;
     SPAR_TRY(spar_jsonl_open(&jsonl, path, err));
     while (!end) {
-        SPAR_TRY(read_row(jsonl, data, &shape, path, skip, context, &end, err));
+        SPAR_TRY(read_row(jsonl, data, &shape, path, labelled, skip, context, &end, err));
     }
     if (shape == NULL) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s", path,
@@ -609,5 +615,5 @@ done:
 }
 
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err) {
-    return sp_dataset_load_rows(out, path, NULL, NULL, err);
+    return sp_dataset_load_rows(out, path, false, NULL, NULL, err);
 }

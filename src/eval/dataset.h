@@ -31,6 +31,7 @@ typedef struct sp_dataset_row {
     json_t *messages; /* owned: the prompt, [{"role": ..., "content": ...}...], at least one */
     char *response;   /* owned */
     char *rejected;   /* owned; NULL where the layout has none */
+    bool bad;         /* labelled rows: the response was judged bad */
     int64_t line;     /* where the row begins in its file */
 } sp_dataset_row;
 
@@ -46,9 +47,10 @@ typedef struct sp_dataset {
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err);
 /* Asked about a row that cannot be used (err names it and says why): true to go on without it. */
 typedef bool (*sp_dataset_skip)(void *context, const spar_error *err);
-/* The same, with the caller's word on each bad row; skip NULL: none may be. */
-spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, sp_dataset_skip skip,
-                                 void *context, spar_error *err);
+/* The same, with the caller's word on each bad row; skip NULL: none may be. labelled: every row
+ * must have a "label", true or false, which is kept. */
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
+                                 sp_dataset_skip skip, void *context, spar_error *err);
 void sp_dataset_free(sp_dataset *data); /* NULL is fine */
 
 #endif

@@ -19,7 +19,8 @@ enum { STREAM_SHUFFLE = 21, STREAM_ADAPTER = 22 };
 typedef struct session {
     const spar_train_options *options;
     spar_model *model;
-    const sp_loss *loss; /* NULL: sft */
+    const sp_loss *loss; /* NULL: sft or kto */
+    bool labelled;       /* kto */
     double params[SP_LOSS_MAX_PARAMS];
     sp_offline data;
     sp_trainer *trainer;
@@ -40,11 +41,15 @@ static spar_status find_method(session *s, spar_error *err) {
         }
         goto done;
     }
-    SPAR_TRY(sp_loss_find(o->method, &s->loss, err));
-    sp_tunable_defaults(s->loss->params, s->params);
+    s->labelled = strcmp(o->method, "kto") == 0;
+    if (!s->labelled) {
+        SPAR_TRY(sp_loss_find(o->method, &s->loss, err));
+    }
+    const sp_tunable *params = s->labelled ? sp_kto_params : s->loss->params;
+    sp_tunable_defaults(params, s->params);
     for (int i = 0; i < o->n_params; i++) {
-        SPAR_TRY(sp_tunable_set(s->loss->params, s->params, o->params[i].name, o->params[i].value,
-                                s->loss->name, err));
+        SPAR_TRY(sp_tunable_set(params, s->params, o->params[i].name, o->params[i].value, o->method,
+                                err));
     }
 done:
     return status;
@@ -192,7 +197,7 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
     }
     json_t *row = json_pack("{s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "loss", t->loss,
                             "grad_norm", t->grad_norm, "lr", t->lr);
-    if (row && s->loss) {
+    if (row && (s->loss || s->labelled)) {
         json_object_set_new(row, "margin", json_real(t->margin));
         json_object_set_new(row, "accuracy", json_real(t->accuracy));
         json_object_set_new(row, "s_w", json_real(t->s_chosen));
@@ -210,7 +215,7 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
 
 static void report(const session *s, int64_t step, const sp_step_stats *t, double rate) {
     char detail[160];
-    if (s->loss) {
+    if (s->loss || s->labelled) {
         snprintf(detail, sizeof detail, "loss %.4f margin %+.4f accuracy %.2f |g| %.2f", t->loss,
                  t->margin, t->accuracy, t->grad_norm);
     } else {
@@ -243,13 +248,27 @@ static spar_status run_steps(session *s, spar_error *err) {
         const double begun = now();
         const size_t n = next_batch(s, step);
         const double lr = o->lr * sp_schedule_factor(s->schedule, step, s->warmup, s->steps);
-        SPAR_TRY(sp_trainer_step(s->trainer, s->batch, n, s->loss, s->params, lr, &stats, err));
+        SPAR_TRY(
+            s->labelled
+                ? sp_trainer_step_labelled(s->trainer, s->batch, n, s->params, lr, &stats, err)
+                : sp_trainer_step(s->trainer, s->batch, n, s->loss, s->params, lr, &stats, err));
         const double rate = (double)stats.tokens / (now() - begun);
         SPAR_TRY(log_step(s, step + 1, &stats, rate, err));
         report(s, step + 1, &stats, rate);
     }
 done:
     return status;
+}
+
+static sp_offline_kind kind_of(const session *s) {
+    if (s->labelled) {
+        return SP_OFFLINE_LABELLED;
+    }
+    return s->loss ? SP_OFFLINE_PAIRS : SP_OFFLINE_ANSWERS;
+}
+
+static bool needs_reference(const session *s) {
+    return s->labelled || (s->loss && s->loss->needs_reference);
 }
 
 static spar_status prepare(session *s, spar_error *err) {
@@ -260,7 +279,7 @@ static spar_status prepare(session *s, spar_error *err) {
     SPAR_TRY(check_out(o, err));
     SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
     SPAR_TRY(load_model(s, o->model, &s->model, err));
-    SPAR_TRY(sp_offline_load(&s->data, s->model, o, s->loss != NULL, err));
+    SPAR_TRY(sp_offline_load(&s->data, s->model, o, kind_of(s), err));
     if (o->lora_rank > 0) {
         const sp_lora_settings lora = {
             .rank = o->lora_rank, .alpha = o->lora_alpha, .dora = o->lora_dora};
@@ -278,11 +297,11 @@ static spar_status prepare(session *s, spar_error *err) {
     if (o->log) {
         SPAR_TRY(spar_jsonl_create(&s->log, o->log, err));
     }
-    if (s->loss && s->loss->needs_reference && o->reference) {
+    if (needs_reference(s) && o->reference) {
         SPAR_TRY(score_other(s, err));
     }
     SPAR_TRY(make_trainer(s, err));
-    if (s->loss && s->loss->needs_reference && !o->reference) {
+    if (needs_reference(s) && !o->reference) {
         SPAR_TRY(score_start(s, err));
     }
 done:

@@ -7,7 +7,7 @@
 #include "train/trainer.h"
 
 typedef struct sp_offline_row {
-    int32_t *prompt, *chosen, *rejected; /* owned; rejected NULL for sft */
+    int32_t *prompt, *chosen, *rejected; /* owned; rejected NULL but for pairs */
 } sp_offline_row;
 
 typedef struct sp_offline {
@@ -19,10 +19,16 @@ typedef struct sp_offline {
     const char *layout; /* one sentence */
 } sp_offline;
 
-/* pairs: rows must have a rejected response, and else it is not read. Says through the sink which
+typedef enum sp_offline_kind {
+    SP_OFFLINE_ANSWERS, /* sft: a rejected response is not read */
+    SP_OFFLINE_PAIRS,   /* rows must have a rejected response */
+    SP_OFFLINE_LABELLED /* rows must have a label; rejected is the response to another prompt */
+} sp_offline_kind;
+
+/* kind: what the method reads. Says through the sink which
  * layout it saw and shows the first row. */
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
-                            bool pairs, spar_error *err);
+                            sp_offline_kind kind, spar_error *err);
 void sp_offline_release(sp_offline *data);
 
 #endif

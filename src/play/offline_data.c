@@ -16,7 +16,7 @@ typedef struct loader {
     sp_offline *out;
     const spar_model *model;
     const spar_train_options *options;
-    bool pairs;
+    bool pairs, labelled;
     int64_t longest;
     bool too_long; /* why the row at hand is bad */
 } loader;
@@ -144,6 +144,7 @@ static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
                            from->response[0] == '\0' ? "chosen" : "rejected"));
     }
+    e.good = l->labelled && !from->bad;
     SPAR_TRY(sp_model_turn(l->model, from->messages, from->response, &row.prompt, &e.n_prompt,
                            &row.chosen, &e.n_chosen, err));
     if (l->pairs) {
@@ -160,7 +161,7 @@ done:
 static spar_status load_conversations(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset *data = NULL;
-    SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, skip_row, l, err));
+    SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, l->labelled, skip_row, l, err));
     l->out->layout = data->layout;
     if (!spar_model_tokenizer(l->model) || !spar_model_template(l->model)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s, which rows of text need",
@@ -209,7 +210,14 @@ static spar_status add_ids(loader *l, const json_t *json, spar_error *err) {
     sp_offline_row row = {0};
     sp_example e = {0};
     SPAR_TRY(read_ids(l, json, "prompt_ids", &row.prompt, &e.n_prompt, err));
-    SPAR_TRY(read_ids(l, json, "chosen_ids", &row.chosen, &e.n_chosen, err));
+    const json_t *label = json_object_get(json, "label");
+    if (l->labelled && !json_is_boolean(label)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "label: expected true or false, found %s",
+                           sp_json_type_name(label)));
+    }
+    e.good = l->labelled && json_is_true(label);
+    SPAR_TRY(read_ids(l, json, l->labelled ? "completion_ids" : "chosen_ids", &row.chosen,
+                      &e.n_chosen, err));
     if (l->pairs) {
         SPAR_TRY(read_ids(l, json, "rejected_ids", &row.rejected, &e.n_rejected, err));
     }
@@ -223,7 +231,8 @@ static spar_status load_ids(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_jsonl *file = NULL;
     json_t *row = NULL;
-    l->out->layout = "token ids: prompt_ids, chosen_ids, rejected_ids";
+    l->out->layout = l->labelled ? "token ids: prompt_ids, completion_ids, label"
+                                 : "token ids: prompt_ids, chosen_ids, rejected_ids";
     SPAR_TRY(spar_jsonl_open(&file, l->options->data, err));
     for (;;) {
         spar_error why;
@@ -255,7 +264,7 @@ static spar_status holds_ids(const loader *l, bool *ids, spar_error *err) {
     SPAR_TRY(spar_jsonl_open(&file, l->options->data, err));
     while (spar_jsonl_next(file, &row, NULL) != SPAR_OK && spar_jsonl_goes_on(file)) {
     }
-    *ids = json_object_get(row, "chosen_ids") != NULL;
+    *ids = json_object_get(row, l->labelled ? "completion_ids" : "chosen_ids") != NULL;
 done:
     json_decref(row);
     spar_jsonl_free(file);
@@ -271,7 +280,10 @@ static void show(const loader *l) {
         const int32_t *ids;
         size_t n;
     } parts[] = {{"prompt", e->prompt, e->n_prompt},
-                 {"chosen", e->chosen, e->n_chosen},
+                 {!l->labelled ? "chosen"
+                  : e->good    ? "good completion"
+                               : "bad completion",
+                  e->chosen, e->n_chosen},
                  {"rejected", e->rejected, e->n_rejected}};
     for (size_t i = 0; i < 3 && spar_model_tokenizer(l->model); i++) {
         char *text = NULL;
@@ -285,11 +297,46 @@ static void show(const loader *l) {
     }
 }
 
+static bool same_prompt(const sp_example *a, const sp_example *b) {
+    return a->n_prompt == b->n_prompt &&
+           memcmp(a->prompt, b->prompt, a->n_prompt * sizeof *a->prompt) == 0;
+}
+
+/* KTO's z: to each prompt the response of the next row that has another one, borrowed, and cut to
+ * what the prompt leaves of the longest row. */
+static spar_status mismatch(const loader *l, spar_error *err) {
+    const sp_offline *out = l->out;
+    size_t next = 0; /* the row last found; runs of one prompt share it */
+    for (size_t i = 0; i < out->n; i++) {
+        sp_example *e = &out->examples[i];
+        size_t step = next > i ? next - i : 1;
+        while (step < out->n && same_prompt(e, &out->examples[(i + step) % out->n])) {
+            step++;
+        }
+        if (step >= out->n) {
+            return spar_fail(err, SPAR_INVALID,
+                             "%s: expected rows of two prompts at least, found one prompt",
+                             l->options->data);
+        }
+        next = i + step;
+        const sp_example *other = &out->examples[next % out->n];
+        const size_t room = (size_t)l->longest - e->n_prompt;
+        e->rejected = other->chosen;
+        e->n_rejected = other->n_chosen < room ? other->n_chosen : room;
+    }
+    return SPAR_OK;
+}
+
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
-                            bool pairs, spar_error *err) {
+                            sp_offline_kind kind, spar_error *err) {
     spar_status status = SPAR_OK;
     const int64_t context = spar_model_context(model);
-    loader l = {.out = out, .model = model, .options = o, .pairs = pairs, .longest = context};
+    loader l = {.out = out,
+                .model = model,
+                .options = o,
+                .pairs = kind == SP_OFFLINE_PAIRS,
+                .labelled = kind == SP_OFFLINE_LABELLED,
+                .longest = context};
     char line[256];
     bool ids;
     memset(out, 0, sizeof *out);
@@ -313,6 +360,9 @@ spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar
         say(&l, line);
     }
     show(&l);
+    if (l.labelled) {
+        SPAR_TRY(mismatch(&l, err));
+    }
 done:
     if (status != SPAR_OK) {
         sp_offline_release(out);

@@ -210,9 +210,17 @@ static void fill(float *x, size_t n, double value) {
 
 /* Totals over the whole step, known before its first micro-batch. */
 typedef struct step_totals {
-    size_t n;
+    size_t n, good;
     int64_t tokens, sequences;
 } step_totals;
+
+/* What a step lowers: a loss on pairs, KTO, or where both are absent the loss of SFT. */
+typedef struct objective {
+    const sp_loss *pairs;
+    bool labelled;
+    const double *params;
+    double z;
+} objective;
 
 static spar_status sft_weights(sp_trainer *t, const sp_example *e, size_t n,
                                const step_totals *totals, sp_step_stats *stats, spar_error *err) {
@@ -262,6 +270,40 @@ done:
     return status;
 }
 
+static double share_of(size_t n) {
+    return n > 0 ? 1.0 / (double)n : 0.0;
+}
+
+static spar_status label_weights(sp_trainer *t, const sp_example *e, size_t n, const objective *o,
+                                 const step_totals *totals, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const double share = share_of(totals->n);
+    for (size_t i = 0; i < n; i++) {
+        double loss, d, margin;
+        const size_t at = t->placed[i].chosen;
+        const double s = sum(t->logp + at, e[i].n_chosen) - e[i].ref_chosen;
+        SPAR_TRY(sp_kto_eval(s, e[i].good, o->z, o->params, &loss, &d, &margin, err));
+        fill(t->c + at, e[i].n_chosen, share * d);
+        stats->loss += share * loss;
+        stats->margin += share * margin;
+        stats->accuracy += margin > 0 ? share : 0.0;
+        stats->s_chosen += e[i].good ? share_of(totals->good) * s : 0.0;
+        stats->s_rejected += e[i].good ? 0.0 : share_of(totals->n - totals->good) * s;
+    }
+    stats->kl = o->z;
+done:
+    return status;
+}
+
+static spar_status weights(sp_trainer *t, const sp_example *e, size_t n, const objective *o,
+                           const step_totals *totals, sp_step_stats *stats, spar_error *err) {
+    if (o->labelled) {
+        return label_weights(t, e, n, o, totals, stats, err);
+    }
+    return o->pairs ? pair_weights(t, e, n, o->pairs, o->params, totals, stats, err)
+                    : sft_weights(t, e, n, totals, stats, err);
+}
+
 static spar_status check_examples(const sp_example *e, size_t n, bool pairs, step_totals *totals,
                                   spar_error *err) {
     *totals = (step_totals){.n = n};
@@ -274,6 +316,7 @@ static spar_status check_examples(const sp_example *e, size_t n, bool pairs, ste
         }
         totals->tokens += (int64_t)e[i].n_chosen;
         totals->sequences++;
+        totals->good += e[i].good;
     }
     return n ? SPAR_OK : spar_fail(err, SPAR_INVALID, "a training step needs an example");
 }
@@ -298,13 +341,12 @@ done:
     return status;
 }
 
-spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
-                            const sp_loss *loss, const double *params, double lr,
-                            sp_step_stats *stats, spar_error *err) {
+static spar_status take_step(sp_trainer *t, const sp_example *examples, size_t n,
+                             const objective *o, double lr, sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
     step_totals totals;
     memset(stats, 0, sizeof *stats);
-    SPAR_TRY(check_examples(examples, n, loss != NULL, &totals, err));
+    SPAR_TRY(check_examples(examples, n, o->pairs != NULL, &totals, err));
     memset(t->grads, 0, (size_t)t->trainable.total * sizeof *t->grads);
     for (size_t at = 0; at < n;) {
         const sp_example *e = examples + at;
@@ -313,8 +355,7 @@ spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
                         sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
                                       (uint64_t)at, 0));
         SPAR_TRY(forward(t, e, take, err));
-        SPAR_TRY(loss ? pair_weights(t, e, take, loss, params, &totals, stats, err)
-                      : sft_weights(t, e, take, &totals, stats, err));
+        SPAR_TRY(weights(t, e, take, o, &totals, stats, err));
         SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
         stats->tokens += sp_batch_rows(&t->batch);
         stats->response_tokens += (int64_t)t->batch.n_scored;
@@ -323,6 +364,13 @@ spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
     SPAR_TRY(update(t, lr, stats, err));
 done:
     return status;
+}
+
+spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
+                            const sp_loss *loss, const double *params, double lr,
+                            sp_step_stats *stats, spar_error *err) {
+    const objective o = {.pairs = loss, .params = params};
+    return take_step(t, examples, n, &o, lr, stats, err);
 }
 
 static void note_gap(const float *trainer, const float *sampler, size_t n, sp_logp_gap *gap) {
@@ -356,5 +404,41 @@ spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n
         at += take;
     }
 done:
+    return status;
+}
+
+spar_status sp_trainer_step_labelled(sp_trainer *t, const sp_example *examples, size_t n,
+                                     const double *params, double lr, sp_step_stats *stats,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    objective o = {.labelled = true, .params = params};
+    step_totals totals;
+    sp_example *alone = NULL;
+    double *s = NULL;
+    sp_logp_gap gap;
+    void *memory;
+    SPAR_TRY(check_examples(examples, n, true, &totals, err));
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *alone, err));
+    alone = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *s, err));
+    s = memory;
+    for (size_t i = 0; i < n; i++) {
+        alone[i] = (sp_example){.prompt = examples[i].prompt,
+                                .n_prompt = examples[i].n_prompt,
+                                .chosen = examples[i].rejected,
+                                .n_chosen = examples[i].n_rejected};
+    }
+    SPAR_TRY(sp_trainer_score(t, alone, n, s, NULL, &gap, err));
+    for (size_t i = 0; i < n; i++) {
+        s[i] -= examples[i].ref_rejected;
+        alone[i] = examples[i];
+        alone[i].rejected = NULL;
+        alone[i].n_rejected = 0;
+    }
+    o.z = sp_kto_baseline(s, n);
+    SPAR_TRY(take_step(t, alone, n, &o, lr, stats, err));
+done:
+    free(alone);
+    free(s);
     return status;
 }

@@ -10,13 +10,15 @@
 
 #include "model/engine.h"
 #include "train/loss.h"
+#include "train/loss_label.h"
 #include "train/optimizer.h"
 
 /* One sequence to learn from: a prompt and a response (ids borrowed). */
 typedef struct sp_example {
     const int32_t *prompt, *chosen, *rejected; /* rejected NULL for SFT */
     size_t n_prompt, n_chosen, n_rejected;
-    double ref_chosen, ref_rejected;          /* summed log-probs under the opponent */
+    double ref_chosen, ref_rejected; /* summed log-probs under the opponent */
+    bool good; /* KTO: the label of chosen; rejected is then the response to another prompt */
     const float *kept_chosen, *kept_rejected; /* log-probs kept from sampling, by token; or NULL */
 } sp_example;
 
@@ -52,6 +54,13 @@ void sp_trainer_free(sp_trainer *trainer);
 spar_status sp_trainer_step(sp_trainer *trainer, const sp_example *examples, size_t n,
                             const sp_loss *loss, const double *params, double lr,
                             sp_step_stats *stats, spar_error *err);
+
+/* One step of KTO: chosen is what is learned from, and z comes from rejected, a response to another
+ * prompt, scored before the step. In stats margin is the mean of +-beta (s - z), accuracy the share
+ * above 0, s_chosen and s_rejected the mean s of the good and the bad ones, and kl is z. */
+spar_status sp_trainer_step_labelled(sp_trainer *trainer, const sp_example *examples, size_t n,
+                                     const double *params, double lr, sp_step_stats *stats,
+                                     spar_error *err);
 
 /* Absolute differences, by token, between log-probs kept from sampling and the trainer's own. */
 typedef struct sp_logp_gap {

@@ -81,6 +81,28 @@ done
 err_has "2 rows to learn from, 5 left out; layout: rows of prompt, chosen and rejected"
 run 0 train -m "$model" --template "$template" --data "$dir/text.jsonl" --on-bad-row skip \
     --method sft --log "$dir/log.jsonl"
+# KTO on rows with a label: half the mean lambda at the reference, whose z is 0; then it falls.
+cat >"$dir/kto.jsonl" <<'ROWS'
+{"prompt_ids": [1, 403, 407], "completion_ids": [261, 376, 2], "label": true}
+{"prompt_ids": [1, 403, 407], "completion_ids": [300, 2], "label": false}
+{"prompt_ids": [1, 403], "completion_ids": [280, 281, 2], "label": true}
+ROWS
+run 0 train -m "$model" --data "$dir/kto.jsonl" --method kto --lambda-good 1.5 --lr 0 --batch 3 \
+    --dtype f32 --log "$dir/log.jsonl"
+awk "BEGIN { d = $(losses) - 4.0 / 6; exit !(d < 1e-6 && d > -1e-6) }" ||
+    fail "kto: expected a loss of 4 / 6, found $(losses)"
+run 0 train -m "$model" --data "$dir/kto.jsonl" --method kto --lr 1e-3 --batch 3 --epochs 5 \
+    --schedule constant --dtype f32 --log "$dir/log.jsonl"
+awk "BEGIN { exit !($(losses | tail -1) < $(losses | head -1)) }" || fail "kto: expected it to learn"
+head -2 "$dir/kto.jsonl" >"$dir/one.jsonl"
+run 2 train -m "$model" --data "$dir/one.jsonl" --method kto --log "$dir/l"
+err_has "rows of two prompts"
+printf '%s\n' '{"prompt": "a", "completion": "b", "label": true}' '{"prompt": "c", "completion": "d"}' \
+    >"$dir/unlabelled.jsonl"
+run 3 train -m "$model" --template "$template" --data "$dir/unlabelled.jsonl" --method kto --log "$dir/l"
+err_has "unlabelled.jsonl:2: label: expected true or false"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --lambda-bad 2 --log "$dir/l"
+
 # Rows over --max-length, and transcripts.
 cat >"$dir/long.jsonl" <<'ROWS'
 {"chosen": "\n\nHuman: The sea\n\nAssistant: is blue.", "rejected": "\n\nHuman: The sea\n\nAssistant: is red."}

@@ -112,6 +112,24 @@ static void test_rows(void **state) {
     }
 }
 
+/* Labelled rows keep their labels, and each must have one. */
+static void test_labels(void **state) {
+    (void)state;
+    sp_dataset *data = NULL;
+    spar_error err;
+    write_rows("{\"messages\":[" U "," A "],\"label\":true}\n{\"messages\":[" U "," B
+               "],\"label\":false}\n");
+    assert_int_equal(sp_dataset_load_rows(&data, path, true, NULL, NULL, &err), SPAR_OK);
+    assert_int_equal(data->n, 2);
+    assert_false(data->rows[0].bad);
+    assert_true(data->rows[1].bad);
+    sp_dataset_free(data);
+    data = NULL;
+    write_rows("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, true, NULL, NULL, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "rows:1: label: expected true or false, found integer"));
+}
+
 /* A good row of the layout first, then the bad one: line 2. */
 static void refuse(const char *good, const char *bad, const char *part) {
     char text[2048];
@@ -237,9 +255,9 @@ static void test_public_data(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_public_data),
+        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_labels),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_public_data),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
