@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "tensor/kquant.h"
+
 float sp_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000U) << 16;
     uint32_t magnitude = (uint32_t)(h & 0x7FFFU) << 13;
@@ -186,14 +188,17 @@ static const sp_dtype_info table[SP_DTYPES] = {
     [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0, NULL},
     [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1, NULL},
     [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0, NULL},
+    [SP_Q4_K] = {"Q4_K", NULL, 12, 256, 144, sp_q4_k_to_f32, NULL},
+    [SP_Q5_K] = {"Q5_K", NULL, 13, 256, 176, sp_q5_k_to_f32, NULL},
+    [SP_Q6_K] = {"Q6_K", NULL, 14, 256, 210, sp_q6_k_to_f32, NULL},
 };
 
 /* Numbers of GGUF files that have no row: 4, 5 and 31 to 33 were withdrawn. */
 static const char *const other_ggml[] = {
-    [9] = "Q8_1",   [10] = "Q2_K",   [11] = "Q3_K",    [12] = "Q4_K",   [13] = "Q5_K",
-    [14] = "Q6_K",  [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
-    [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S",   [22] = "IQ2_S",  [23] = "IQ4_XS",
-    [29] = "IQ1_M", [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4",
+    [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",    [15] = "Q8_K",
+    [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+    [20] = "IQ4_NL",  [21] = "IQ3_S",  [22] = "IQ2_S",   [23] = "IQ4_XS",
+    [29] = "IQ1_M",   [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4",
 };
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {

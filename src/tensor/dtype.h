@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Block types of GGUF files come after the plain ones; the K and IQ types have rows of their own
- * when they are added. */
+/* Block types of GGUF files come after the plain ones; a name without a row here (Q2_K, Q3_K, the
+ * IQ types) cannot be read. */
 typedef enum sp_dtype {
     SP_F32,
     SP_F16,
@@ -28,6 +28,9 @@ typedef enum sp_dtype {
     SP_Q5_0,
     SP_Q5_1,
     SP_Q8_0,
+    SP_Q4_K,
+    SP_Q5_K,
+    SP_Q6_K,
     SP_DTYPES
 } sp_dtype;
 

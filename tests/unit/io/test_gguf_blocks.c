@@ -1,5 +1,5 @@
-/* Block types as another implementation writes and reads them (tools/make_gguf_blocks.py): the
- * same bits. */
+/* Block types as another implementation writes and reads them (tools/make_gguf_blocks.py,
+ * make_gguf_kblocks.py): the same bits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -11,20 +11,21 @@
 
 #include "io/gguf.h"
 
-enum { ROWS = 3, COLS = 96 };
+enum { MAX_ELEMENTS = 1024 };
 
-static void check(const sp_gguf *g, sp_dtype dtype, const char *type) {
+static void check(const sp_gguf *g, sp_dtype dtype, const char *type, int64_t rows, int64_t cols) {
     char name[32];
-    float out[ROWS * COLS];
+    float out[MAX_ELEMENTS];
     snprintf(name, sizeof name, "q.%s", type);
     const sp_gguf_tensor *stored = sp_gguf_find_tensor(g, name);
     snprintf(name, sizeof name, "f.%s", type);
     const sp_gguf_tensor *expected = sp_gguf_find_tensor(g, name);
     assert_true(stored && expected && stored->dtype == dtype && expected->dtype == SP_F32);
-    assert_true(stored->n_dims == 2 && stored->dims[0] == ROWS && stored->dims[1] == COLS);
-    assert_int_equal(expected->n_bytes, sizeof out);
-    sp_dtype_info_of(dtype)->to_f32(stored->data, out, ROWS * COLS);
-    assert_memory_equal(out, expected->data, sizeof out);
+    assert_true(stored->n_dims == 2 && stored->dims[0] == rows && stored->dims[1] == cols);
+    assert_int_equal(expected->n_bytes, (size_t)(rows * cols) * sizeof *out);
+    assert_true(rows * cols <= MAX_ELEMENTS);
+    sp_dtype_info_of(dtype)->to_f32(stored->data, out, rows * cols);
+    assert_memory_equal(out, expected->data, expected->n_bytes);
 }
 
 static void same_bits(void **state) {
@@ -35,17 +36,31 @@ static void same_bits(void **state) {
         fail_msg("%s", err.message);
     }
     assert_int_equal(sp_gguf_tensor_count(g), 14);
-    check(g, SP_Q4_0, "Q4_0");
-    check(g, SP_Q4_1, "Q4_1");
-    check(g, SP_Q5_0, "Q5_0");
-    check(g, SP_Q5_1, "Q5_1");
-    check(g, SP_Q8_0, "Q8_0");
-    check(g, SP_BF16, "BF16");
-    check(g, SP_F16, "F16");
+    check(g, SP_Q4_0, "Q4_0", 3, 96);
+    check(g, SP_Q4_1, "Q4_1", 3, 96);
+    check(g, SP_Q5_0, "Q5_0", 3, 96);
+    check(g, SP_Q5_1, "Q5_1", 3, 96);
+    check(g, SP_Q8_0, "Q8_0", 3, 96);
+    check(g, SP_BF16, "BF16", 3, 96);
+    check(g, SP_F16, "F16", 3, 96);
+    sp_gguf_free(g);
+}
+
+static void same_bits_of_super_blocks(void **state) {
+    (void)state;
+    sp_gguf *g = NULL;
+    spar_error err;
+    if (sp_gguf_open(&g, SPAR_SOURCE_DIR "/tests/golden/gguf_kblocks.gguf", &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    check(g, SP_Q4_K, "Q4_K", 4, 256);
+    check(g, SP_Q5_K, "Q5_K", 4, 256);
+    check(g, SP_Q6_K, "Q6_K", 4, 256);
     sp_gguf_free(g);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits),
+                                       cmocka_unit_test(same_bits_of_super_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

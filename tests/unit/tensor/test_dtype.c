@@ -198,10 +198,10 @@ static void names(void **state) {
     sp_dtype found = SP_I16;
     assert_false(sp_dtype_from_safetensors("f32", &found));
     assert_false(sp_dtype_from_safetensors("", &found));
-    assert_false(sp_dtype_from_ggml(12, &found));
+    assert_false(sp_dtype_from_ggml(10, &found));
     assert_false(sp_dtype_from_ggml(UINT32_MAX, &found));
     assert_int_equal(found, SP_I16);
-    assert_string_equal(sp_dtype_ggml_name(12), "Q4_K");
+    assert_string_equal(sp_dtype_ggml_name(10), "Q2_K");
     assert_string_equal(sp_dtype_ggml_name(4), "an unknown type");
     assert_string_equal(sp_dtype_ggml_name(UINT32_MAX), "an unknown type");
 }

@@ -1,0 +1,39 @@
+"""Write tests/golden/gguf_kblocks.gguf: super-blocks of seeded bytes under finite scales, as
+q.TYPE, and what the gguf package makes of them, as f.TYPE in f32.
+
+usage: python make_gguf_kblocks.py OUT.gguf
+"""
+import sys
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from gguf import quants
+
+ROWS = 4
+# type: bytes of a block, where its half-precision scales are, how many
+TYPES = {
+    Type.Q4_K: (144, 0, 2),
+    Type.Q5_K: (176, 0, 2),
+    Type.Q6_K: (210, 208, 1),
+}
+
+
+def main(path):
+    rng = np.random.default_rng(2)
+    writer = gguf.GGUFWriter(path, "llama")
+    for kind, (size, at, count) in TYPES.items():
+        blocks = rng.integers(0, 256, (ROWS, size), dtype=np.uint8)
+        sizes = np.array([[1e-6], [0.01], [1.0], [30.0]])
+        scales = (rng.standard_normal((ROWS, count)) * sizes).astype(np.float16).view(np.uint8)
+        blocks[:, at : at + scales.shape[1]] = scales
+        writer.add_tensor(f"q.{kind.name}", blocks, raw_dtype=kind)
+        writer.add_tensor(f"f.{kind.name}", quants.dequantize(blocks, kind).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
