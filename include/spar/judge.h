@@ -1,9 +1,9 @@
 /* Judges: K responses to one prompt -> who beats whom.
  *
  * Every kind of judge gives the same thing: the K x K matrix of the probabilities that response i
- * is preferred to response j (P[i][i] = 1/2, P[i][j] + P[j][i] = 1), a score a response, and the
- * time it took. A verifier scores each response by itself (0, 1 or between), and P is 1, 1/2 or 0
- * as the scores compare.
+ * is preferred to response j (P[i][i] = 1/2; P[i][j] + P[j][i] = 1 but for PairRM, which reads each
+ * order by itself), a score a response, and the time it took. A verifier scores each response by
+ * itself (0, 1 or between), and P is 1, 1/2 or 0 as the scores compare.
  *
  * Life cycle: spar_judge_open -> spar_judge_row ... -> spar_judge_free. A judge is used by one
  * thread at a time.
@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "spar/model.h"
 #include "spar/status.h"
 
 struct json_t; /* jansson's */
@@ -21,10 +22,12 @@ typedef struct spar_judge spar_judge;
 
 enum { SPAR_JUDGE_MAX_RESPONSES = 1024 };
 
-/* Limits of the kind "program", for one row. */
+/* Limits of the kind "program", for one row, and how models compute. */
 typedef struct spar_judge_options {
     double time_limit;   /* seconds, of the clock and of each process's CPU time; above 0 */
     size_t memory_limit; /* MiB of address space a process; at least 1 */
+    spar_dtype dtype;    /* of a model's products */
+    int threads;         /* 0: one a processor */
 } spar_judge_options;
 
 typedef struct spar_judgement {
@@ -39,15 +42,16 @@ typedef struct spar_judgement {
 /* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
  * "verifier" MODEL is a method (exact, number, choice,
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
- * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. options
- * NULL: 10 seconds, 1024 MiB. */
+ * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
+ * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
+ * of one output. options NULL: 10 seconds, 1024 MiB, products in the type that is fastest. */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
 
 /* row: {"responses": [string...], "prompt": any, "reference" or "answer": what verifiers check
- * against}. *out is filled; release it by spar_judgement_release, which is fine after a failure
- * too. */
+ * against}; for models also {"responses_ids": [[id...]...], "prompt_ids": [id...]}. *out is filled;
+ * release it by spar_judgement_release, which is fine after a failure too. */
 SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);

@@ -5,20 +5,25 @@
 typedef struct judge_values {
     const char *judge, *data;
     double time_limit;
-    int64_t memory_limit;
+    int64_t memory_limit, threads;
+    int dtype;
 } judge_values;
 
 #define JUDGE(field) offsetof(judge_values, field)
 static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
-     "program: and a shell command"},
+     "program: and a shell command; pairrm: or reward: and a Hugging Face folder"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
      "longest that a program may take for a row"},
     {"memory-limit", 0, SPAR_OPTION_INT, JUDGE(memory_limit), "1024", 1, 1 << 24, NULL, "MIB",
      "most memory that a program's process may map"},
+    {"dtype", 0, SPAR_OPTION_CHOICE, JUDGE(dtype), "f32", 0, 0, "f32|bf16", "TYPE",
+     "matrix products of a model"},
+    {"threads", 'j', SPAR_OPTION_INT, JUDGE(threads), "0", 0, 1024, NULL, "N",
+     "threads of a model; 0: one a processor"},
     {0}};
 
 static spar_status judge_row(void *context, const json_t *row, json_t **out, spar_error *err) {
@@ -39,8 +44,11 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
     if (!v->judge) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "--judge: expected KIND[:MODEL], found nothing"));
     }
-    SPAR_TRY(spar_judge_open(&judge, v->judge,
-                             &(spar_judge_options){v->time_limit, (size_t)v->memory_limit}, err));
+    const spar_judge_options options = {.time_limit = v->time_limit,
+                                        .memory_limit = (size_t)v->memory_limit,
+                                        .dtype = v->dtype ? SPAR_DTYPE_BF16 : SPAR_DTYPE_F32,
+                                        .threads = (int)v->threads};
+    SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
     SPAR_TRY(cli_map_rows(v->data, judge_row, judge, err));
 done:
     spar_judge_free(judge);
@@ -58,7 +66,8 @@ const cli_command cli_judge = {
                 "\"scores\", \"best\", \"worst\", \"seconds\" and the judge. A verifier checks "
                 "each response against \"reference\" (or \"answer\"). A program reads a row "
                 "{\"prompt\", \"response\", \"reference\"} for each response and writes "
-                "{\"score\"}. A row that fails gives "
+                "{\"score\"}. A model reads {\"prompt_ids\", \"responses_ids\"} too, and gives "
+                "\"logits\". A row that fails gives "
                 "{\"error\"} in its place, and the exit status says so.",
             .options = judge_options},
     .run = run_judge,

@@ -8,7 +8,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program};
+static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program,
+                                             &sp_judge_pairrm, &sp_judge_reward};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -75,22 +76,26 @@ void spar_judgement_release(spar_judgement *j) {
     memset(j, 0, sizeof *j);
 }
 
-static spar_status read_item(const json_t *row, sp_judge_item *item, spar_error *err) {
+static spar_status read_item(const json_t *row, bool reads_ids, sp_judge_item *item,
+                             spar_error *err) {
     const json_t *reference = json_object_get(row, "reference");
-    const json_t *responses = json_object_get(row, "responses");
+    const bool ids = reads_ids && json_object_get(row, "responses_ids");
+    const char *key = ids ? "responses_ids" : "responses";
+    const json_t *responses = json_object_get(row, key);
     *item = (sp_judge_item){.k = json_array_size(responses),
+                            .ids = ids,
                             .responses = responses,
-                            .prompt = json_object_get(row, "prompt"),
+                            .prompt = json_object_get(row, ids ? "prompt_ids" : "prompt"),
                             .reference = reference ? reference : json_object_get(row, "answer")};
     if (!json_is_array(responses)) {
-        return spar_fail(err, SPAR_FORMAT, "responses: expected a list of strings, found %s",
-                         sp_json_type_name(responses));
+        return spar_fail(err, SPAR_FORMAT, "%s: expected a list of %s, found %s", key,
+                         ids ? "lists" : "strings", sp_json_type_name(responses));
     }
     if (item->k == 0 || item->k > SPAR_JUDGE_MAX_RESPONSES) {
-        return spar_fail(err, SPAR_LIMIT, "responses: expected 1 to %d, found %zu",
+        return spar_fail(err, SPAR_LIMIT, "%s: expected 1 to %d, found %zu", key,
                          SPAR_JUDGE_MAX_RESPONSES, item->k);
     }
-    for (size_t i = 0; i < item->k; i++) {
+    for (size_t i = 0; !ids && i < item->k; i++) {
         const json_t *response = json_array_get(responses, i);
         if (!json_is_string(response)) {
             return spar_fail(err, SPAR_FORMAT, "responses[%zu]: expected a string, found %s", i,
@@ -117,16 +122,10 @@ static double compare(double a, double b) {
     return a > b ? 1 : a < b ? 0 : 0.5;
 }
 
-/* P from scores, or the score of a response as the mean of its row of P, its own 1/2 counted. */
-static void complete(spar_judgement *j, bool from_scores) {
-    for (size_t i = 0; i < j->k; i++) {
-        double sum = 0;
-        for (size_t other = 0; other < j->k; other++) {
-            double *p = &j->p[i * j->k + other];
-            *p = from_scores ? compare(j->scores[i], j->scores[other]) : *p;
-            sum += *p;
-        }
-        j->scores[i] = from_scores ? j->scores[i] : sum / (double)j->k;
+/* P from scores where it is not there; best and worst. */
+static void complete(spar_judgement *j, sp_judge_fills fills) {
+    for (size_t i = 0; fills == SP_JUDGE_FILLS_SCORES && i < j->k * j->k; i++) {
+        j->p[i] = compare(j->scores[i / j->k], j->scores[i % j->k]);
     }
     for (size_t i = 1; i < j->k; i++) {
         j->best = j->scores[i] > j->scores[j->best] ? i : j->best;
@@ -146,10 +145,10 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
     sp_judge_item item;
     const double start = now();
     memset(out, 0, sizeof *out);
-    SPAR_TRY(read_item(row, &item, err));
+    SPAR_TRY(read_item(row, judge->kind->reads_ids, &item, err));
     SPAR_TRY(allocate(out, item.k, err));
     SPAR_TRY(judge->kind->judge(judge->context, &item, out, err));
-    complete(out, judge->kind->scores);
+    complete(out, judge->kind->fills);
     out->seconds = now() - start;
 done:
     return status;

@@ -10,17 +10,22 @@
 
 #include "spar/judge.h"
 
-/* One row, checked: k >= 1 responses, all strings. All borrowed. */
+/* One row, checked: k >= 1 responses, strings or lists. All borrowed. */
 typedef struct sp_judge_item {
     size_t k;
+    bool ids; /* prompt and responses are lists of token ids */
     const json_t *responses;
     const json_t *prompt;    /* NULL: none */
     const json_t *reference; /* NULL: none */
 } sp_judge_item;
 
+/* What a kind's judge makes: scores, from which P follows by comparing; or both. */
+typedef enum sp_judge_fills { SP_JUDGE_FILLS_SCORES, SP_JUDGE_FILLS_BOTH } sp_judge_fills;
+
 typedef struct sp_judge_kind {
     const char *name;
-    bool scores; /* judge fills out->scores, and P follows from comparing them; else it fills P */
+    sp_judge_fills fills;
+    bool reads_ids;
     /* model: what stood behind the colon, "" for nothing. *context is owned by the judge and given
      * to close. */
     spar_status (*open)(void **context, const char *model, const spar_judge_options *options,
@@ -31,6 +36,6 @@ typedef struct sp_judge_kind {
     void (*close)(void *context);
 } sp_judge_kind;
 
-extern const sp_judge_kind sp_judge_verifier, sp_judge_program;
+extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward;
 
 #endif
