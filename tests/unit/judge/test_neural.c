@@ -159,7 +159,7 @@ static void test_refused(void **state) {
                "responses_ids[0][1]: expected a token id");
     refuse_row(judge, "{\"prompt_ids\": [1000000], \"responses_ids\": [[7], [8]]}", SPAR_INVALID,
                "1000000");
-    refuse_row(judge, "{\"prompt\": \"x\", \"responses\": [\"a\"]}", SPAR_IO,
+    refuse_row(judge, "{\"prompt\": \"x\", \"responses\": [\"a\"]}", SPAR_NOT_FOUND,
                "expected responses_ids");
     spar_judge_free(judge);
     assert_int_equal(spar_judge_open(&judge, "reward", &options, &err), SPAR_INVALID);
