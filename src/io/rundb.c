@@ -104,15 +104,14 @@ static spar_status connect(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     return SPAR_OK;
 }
 
-/* Who wrote the file: *fresh when nobody has yet. */
-static spar_status identify(sp_rundb *db, bool *fresh, spar_error *err) {
+/* Who wrote the file, and by which version; 0: nobody has yet. */
+static spar_status identify(sp_rundb *db, spar_error *err) {
     spar_status status = SPAR_OK;
     int64_t application = 0, version = 0, objects = 0;
     SPAR_TRY(ask(db, "SELECT count(*) FROM sqlite_schema", &objects, err));
     SPAR_TRY(ask(db, "PRAGMA application_id", &application, err));
     SPAR_TRY(ask(db, "PRAGMA user_version", &version, err));
-    *fresh = application == 0 && version == 0 && objects == 0;
-    if (*fresh) {
+    if (application == 0 && version == 0 && objects == 0) {
         return SPAR_OK;
     }
     if (application != APPLICATION_ID) {
@@ -121,12 +120,13 @@ static spar_status identify(sp_rundb *db, bool *fresh, spar_error *err) {
                          "%lld",
                          db->path, APPLICATION_ID, (long long)application);
     }
-    if (version != SP_RUNDB_SCHEMA) {
+    if (version < 1 || version > SP_RUNDB_SCHEMA) {
         return spar_fail(err, SPAR_MISMATCH,
-                         "%s: written by %s spar: expected schema version %d, found %lld", db->path,
-                         version > SP_RUNDB_SCHEMA ? "a newer" : "another", SP_RUNDB_SCHEMA,
-                         (long long)version);
+                         "%s: written by %s spar: expected schema version 1 to %d, found %lld",
+                         db->path, version > SP_RUNDB_SCHEMA ? "a newer" : "another",
+                         SP_RUNDB_SCHEMA, (long long)version);
     }
+    db->version = version;
 done:
     return status;
 }
@@ -146,17 +146,21 @@ done:
     return status;
 }
 
-/* One transaction: a file whose creation was cut short is still fresh. */
-static spar_status create_tables(sp_rundb *db, spar_error *err) {
+/* What the file's version lacks, in one transaction: one whose creation was cut short is still
+ * fresh, and an older run gets the tables that came later. */
+static spar_status bring_up(sp_rundb *db, spar_error *err) {
     spar_status status = SPAR_OK;
     char identity[96];
     sqlite3_snprintf(sizeof identity, identity,
                      "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID,
                      SP_RUNDB_SCHEMA);
     SPAR_TRY(sp_rundb_begin(db, err));
-    SPAR_TRY(execute(db, sp_rundb_schema, "creating the tables", err));
+    for (int64_t v = db->version; v < SP_RUNDB_SCHEMA; v++) {
+        SPAR_TRY(execute(db, sp_rundb_schema[v], "creating the tables", err));
+    }
     SPAR_TRY(execute(db, identity, "creating the tables", err));
     SPAR_TRY(sp_rundb_commit(db, err));
+    db->version = SP_RUNDB_SCHEMA;
 done:
     if (status != SPAR_OK) {
         sp_rundb_rollback(db);
@@ -166,11 +170,11 @@ done:
 
 static spar_status set_up(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     spar_status status = SPAR_OK;
-    bool fresh = false;
     SPAR_TRY(connect(db, mode, err));
     distrust(db->sqlite);
     sqlite3_busy_timeout(db->sqlite, BUSY_MILLISECONDS);
-    SPAR_TRY(identify(db, &fresh, err));
+    SPAR_TRY(identify(db, err));
+    const bool fresh = db->version == 0;
     if (mode == SP_RUNDB_CREATE && !fresh) {
         return spar_fail(err, SPAR_INVALID,
                          "%s: already holds a run: resume it, or take another "
@@ -185,8 +189,8 @@ static spar_status set_up(sp_rundb *db, sp_rundb_mode mode, spar_error *err) {
     if (mode != SP_RUNDB_READ) {
         SPAR_TRY(make_durable(db, err));
     }
-    if (fresh) {
-        SPAR_TRY(create_tables(db, err));
+    if (mode != SP_RUNDB_READ && db->version < SP_RUNDB_SCHEMA) {
+        SPAR_TRY(bring_up(db, err));
     }
 done:
     return status;

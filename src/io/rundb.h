@@ -28,7 +28,9 @@
 
 #include "spar/status.h"
 
-enum { SP_RUNDB_SCHEMA = 1 }; /* PRAGMA user_version */
+/* PRAGMA user_version. A database of an older version gets the tables that it lacks when it is
+ * opened for writing; read alone, it gives no rows of them. */
+enum { SP_RUNDB_SCHEMA = 2 };
 
 typedef struct sp_rundb sp_rundb;
 
@@ -180,6 +182,25 @@ spar_status sp_rundb_put_evaluation(sp_rundb *db, const sp_rundb_evaluation *row
 spar_status sp_rundb_each_evaluation(sp_rundb *db, int64_t stage, const char *set,
                                      sp_rundb_evaluation_fn fn, void *context,
                                      spar_error *err); /* by prompt; set NULL for all */
+
+/* What a judge said of the responses to a prompt, sampled by one stage. */
+typedef struct sp_rundb_judgement {
+    int64_t stage, prompt;
+    const char *judge;    /* which of the run's judges: "train" */
+    int64_t k;            /* responses, by sample index */
+    const double *p;      /* [k,k]: that response i is preferred to j */
+    const double *logits; /* [k,k]; NULL: the judge has none */
+    const double *scores; /* [k] */
+    double seconds;       /* that it took */
+    int64_t tokens;       /* that a model read and wrote for it */
+} sp_rundb_judgement;
+typedef spar_status (*sp_rundb_judgement_fn)(void *context, const sp_rundb_judgement *row,
+                                             spar_error *err);
+
+spar_status sp_rundb_put_judgement(sp_rundb *db, const sp_rundb_judgement *row, spar_error *err);
+spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *judge,
+                                    sp_rundb_judgement_fn fn, void *context,
+                                    spar_error *err); /* by prompt */
 
 typedef struct sp_rundb_checkpoint {
     int64_t id, stage;

@@ -80,6 +80,12 @@
     X(EACH_EVALUATION, "reading evaluations",                                                      \
       "SELECT stage, set_name, prompt, strict, lenient, response FROM evaluations "                \
       "WHERE stage = ?1 AND (?2 IS NULL OR set_name = ?2) ORDER BY set_name, prompt")              \
+    X(PUT_JUDGEMENT, "adding a judgement",                                                         \
+      "INSERT INTO judgements(stage, judge, prompt, p, logits, scores, seconds, tokens) "          \
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                                    \
+    X(EACH_JUDGEMENT, "reading judgements",                                                        \
+      "SELECT stage, judge, prompt, p, logits, scores, seconds, tokens FROM judgements "           \
+      "WHERE stage = ?1 AND judge = ?2 ORDER BY prompt")                                           \
     X(PUT_CHECKPOINT, "adding a checkpoint",                                                       \
       "INSERT INTO checkpoints(id, stage, step, path, fingerprint, kept) "                         \
       "VALUES(?1, ?2, ?3, ?4, ?5, ?6)")                                                            \
@@ -100,10 +106,12 @@ struct sp_rundb {
     char *path;                                         /* owned */
     sqlite3_stmt *statements[SP_RUNDB_STATEMENT_COUNT]; /* owned; NULL until first used */
     bool in_transaction; /* between begin and commit or rollback, as the caller sees it */
+    int64_t version;     /* of the file: below SP_RUNDB_SCHEMA only where it is read alone */
 };
 
-/* Everything that creates the tables of version SP_RUNDB_SCHEMA. */
-extern const char sp_rundb_schema[];
+/* sp_rundb_schema[v] makes a database of version v one of version v + 1; SP_RUNDB_SCHEMA of them.
+ */
+extern const char *const sp_rundb_schema[];
 
 /* SQLite ended the caller's transaction by itself, as it may on a full disk or a failing one: until
  * the caller rolls back, nothing more may be written, or it would be committed alone. */

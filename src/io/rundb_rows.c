@@ -21,6 +21,7 @@ typedef struct visitor {
         sp_rundb_pair_fn pair;
         sp_rundb_metric_fn metric;
         sp_rundb_evaluation_fn evaluation;
+        sp_rundb_judgement_fn judgement;
         sp_rundb_checkpoint_fn checkpoint;
     } fn;
 } visitor;
@@ -226,22 +227,22 @@ spar_status sp_rundb_put_sample(sp_rundb *db, const sp_rundb_sample *row, int64_
     return sp_rundb_query_insert(&q, id, err);
 }
 
-/* A copy of a blob of 4-byte values, as SQLite's own pointer need not be aligned. NULL gives
- * NULL, n 0. */
-static spar_status copy_words(sp_rundb_query *q, int column, void **out, int64_t *n,
+/* A copy of a blob of values of so many bytes, as SQLite's own pointer need not be aligned. NULL
+ * gives NULL, n 0. */
+static spar_status copy_words(sp_rundb_query *q, int column, size_t width, void **out, int64_t *n,
                               spar_error *err) {
     const void *blob = sqlite3_column_blob(q->statement, column);
     size_t bytes = (size_t)sqlite3_column_bytes(q->statement, column);
     *out = NULL;
-    *n = (int64_t)(bytes / 4);
+    *n = (int64_t)(bytes / width);
     if (sqlite3_column_type(q->statement, column) == SQLITE_NULL) {
         return SPAR_OK;
     }
-    if (bytes % 4 != 0) {
+    if (bytes % width != 0) {
         q->malformed = sqlite3_column_name(q->statement, column);
         return sp_rundb_query_row_status(q, err);
     }
-    spar_status status = sp_mem_calloc(out, bytes / 4, 4, err);
+    spar_status status = sp_mem_calloc(out, bytes / width, width, err);
     if (status == SPAR_OK && bytes) {
         memcpy(*out, blob, bytes);
     }
@@ -252,8 +253,8 @@ static spar_status visit_sample(sp_rundb_query *q, const visitor *v, spar_error 
     spar_status status = SPAR_OK;
     void *tokens = NULL, *logprobs = NULL;
     int64_t n_tokens = 0, n_logprobs = 0;
-    SPAR_TRY(copy_words(q, 4, &tokens, &n_tokens, err));
-    SPAR_TRY(copy_words(q, 5, &logprobs, &n_logprobs, err));
+    SPAR_TRY(copy_words(q, 4, sizeof(int32_t), &tokens, &n_tokens, err));
+    SPAR_TRY(copy_words(q, 5, sizeof(float), &logprobs, &n_logprobs, err));
     if (!tokens || (logprobs && n_logprobs != n_tokens)) {
         q->malformed = tokens ? "logprobs" : "tokens";
     }
@@ -410,6 +411,66 @@ spar_status sp_rundb_each_evaluation(sp_rundb *db, int64_t stage, const char *se
     sp_rundb_bind_int(&q, stage);
     sp_rundb_bind_text(&q, set);
     return walk(&q, visit_evaluation, &(visitor){context, {.evaluation = fn}}, NULL, err);
+}
+
+/* ---- judgements ---- */
+
+spar_status sp_rundb_put_judgement(sp_rundb *db, const sp_rundb_judgement *row, spar_error *err) {
+    size_t line = 0, square = 0;
+    if (row->k < 1 || !sp_mem_mul((size_t)row->k, sizeof *row->p, &line) ||
+        !sp_mem_mul((size_t)row->k, line, &square)) {
+        return spar_fail(err, SPAR_INVALID, "%s: adding a judgement: %lld responses", db->path,
+                         (long long)row->k);
+    }
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_PUT_JUDGEMENT);
+    sp_rundb_bind_int(&q, row->stage);
+    sp_rundb_bind_text(&q, row->judge);
+    sp_rundb_bind_int(&q, row->prompt);
+    sp_rundb_bind_blob(&q, row->p, square);
+    sp_rundb_bind_blob(&q, row->logits, square);
+    sp_rundb_bind_blob(&q, row->scores, line);
+    sp_rundb_bind_real(&q, row->seconds);
+    sp_rundb_bind_int(&q, row->tokens);
+    return sp_rundb_query_run(&q, err);
+}
+
+static spar_status visit_judgement(sp_rundb_query *q, const visitor *v, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *p = NULL, *logits = NULL, *scores = NULL;
+    int64_t n_p, n_logits, k;
+    SPAR_TRY(copy_words(q, 3, sizeof(double), &p, &n_p, err));
+    SPAR_TRY(copy_words(q, 4, sizeof(double), &logits, &n_logits, err));
+    SPAR_TRY(copy_words(q, 5, sizeof(double), &scores, &k, err));
+    if (k < 1 || k > INT32_MAX || n_p != k * k || (logits && n_logits != n_p)) {
+        q->malformed = "p, logits or scores";
+    }
+    sp_rundb_judgement row = {.stage = sp_rundb_column_int(q, 0),
+                              .judge = sp_rundb_column_text(q, 1),
+                              .prompt = sp_rundb_column_int(q, 2),
+                              .k = k,
+                              .p = p,
+                              .logits = logits,
+                              .scores = scores,
+                              .seconds = sp_rundb_column_real(q, 6),
+                              .tokens = sp_rundb_column_int(q, 7)};
+    SPAR_TRY(sp_rundb_query_row_status(q, err));
+    SPAR_TRY(v->fn.judgement(v->context, &row, err));
+done:
+    free(p);
+    free(logits);
+    free(scores);
+    return status;
+}
+
+spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *judge,
+                                    sp_rundb_judgement_fn fn, void *context, spar_error *err) {
+    if (db->version < 2) {
+        return SPAR_OK;
+    }
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_EACH_JUDGEMENT);
+    sp_rundb_bind_int(&q, stage);
+    sp_rundb_bind_text(&q, judge);
+    return walk(&q, visit_judgement, &(visitor){context, {.judgement = fn}}, NULL, err);
 }
 
 /* ---- checkpoints ---- */

@@ -1,8 +1,9 @@
+#include "io/rundb.h"
 #include "io/rundb_query.h"
 
-/* Version 1. STRICT tables refuse values of the wrong type; keys of tables without an id are in the
- * order in which they are read. */
-const char sp_rundb_schema[] =
+/* STRICT tables refuse values of the wrong type; keys of tables without an id are in the order in
+ * which they are read. */
+static const char version_1[] =
     "CREATE TABLE run("
     "  key TEXT PRIMARY KEY,"
     "  value TEXT NOT NULL"
@@ -98,3 +99,18 @@ const char sp_rundb_schema[] =
     "  fingerprint TEXT NOT NULL,"
     "  kept INTEGER NOT NULL CHECK(kept IN (0, 1))"
     ") STRICT;";
+
+static const char version_2[] =
+    "CREATE TABLE judgements("
+    "  stage INTEGER NOT NULL REFERENCES stages(id),"
+    "  judge TEXT NOT NULL,"
+    "  prompt INTEGER NOT NULL REFERENCES prompts(id),"
+    "  p BLOB NOT NULL CHECK(length(p) > 0 AND length(p) % 8 = 0),"
+    "  logits BLOB CHECK(logits IS NULL OR length(logits) = length(p)),"
+    "  scores BLOB NOT NULL CHECK(length(scores) * length(scores) = 8 * length(p)),"
+    "  seconds REAL NOT NULL,"
+    "  tokens INTEGER NOT NULL CHECK(tokens >= 0),"
+    "  PRIMARY KEY(stage, judge, prompt)"
+    ") STRICT, WITHOUT ROWID;";
+
+const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2};

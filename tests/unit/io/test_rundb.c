@@ -327,6 +327,63 @@ static void test_metrics_and_the_rest(void **state) {
     sp_rundb_close(db);
 }
 
+static const double matrix[] = {0.5, 0.25, 0.75, 0.5}, ratings[] = {-1.0, 1e300};
+
+static spar_status check_judgement(void *context, const sp_rundb_judgement *row, spar_error *err) {
+    (void)err;
+    ++*(int *)context;
+    assert_int_equal(row->k, 2);
+    assert_memory_equal(row->p, matrix, sizeof matrix);
+    assert_memory_equal(row->scores, ratings, sizeof ratings);
+    assert_null(row->logits);
+    assert_true(row->seconds == 0.125 && row->tokens == 77 && row->prompt == 1);
+    return SPAR_OK;
+}
+
+static void test_judgements(void **state) {
+    (void)state;
+    spar_error err;
+    int n = 0;
+    sp_rundb_judgement judgement = {1, 1, "train", 2, matrix, NULL, ratings, 0.125, 77};
+    sp_rundb *db = open_run(SP_RUNDB_CREATE);
+    put_basics(db);
+    OK(sp_rundb_put_judgement(db, &judgement, &err));
+    REFUSED(sp_rundb_put_judgement(db, &judgement, &err), INVALID, "UNIQUE");
+    judgement.judge = "other";
+    judgement.k = 0;
+    REFUSED(sp_rundb_put_judgement(db, &judgement, &err), INVALID, "0 responses");
+    OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
+    OK(sp_rundb_each_judgement(db, 1, "other", check_judgement, &n, &err));
+    assert_int_equal(n, 1);
+    sp_rundb_close(db);
+    meddle(
+        "PRAGMA ignore_check_constraints = ON; UPDATE judgements SET scores = x'0001020304050607'");
+    db = open_run(SP_RUNDB_READ);
+    REFUSED(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err), FORMAT, "scores");
+    sp_rundb_close(db);
+}
+
+/* A run of the first version is read as it is, and gets the later tables when it goes on. */
+static void test_older_version(void **state) {
+    (void)state;
+    spar_error err;
+    int n = 0;
+    sp_rundb *db = open_run(SP_RUNDB_CREATE);
+    put_basics(db);
+    sp_rundb_close(db);
+    meddle("DROP TABLE judgements; PRAGMA user_version = 1");
+    db = open_run(SP_RUNDB_READ);
+    OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
+    sp_rundb_close(db);
+    sp_rundb_close(open_run(SP_RUNDB_RESUME));
+    db = open_run(SP_RUNDB_RESUME);
+    const sp_rundb_judgement judgement = {1, 1, "train", 2, matrix, NULL, ratings, 0.125, 77};
+    OK(sp_rundb_put_judgement(db, &judgement, &err));
+    OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
+    assert_int_equal(n, 1);
+    sp_rundb_close(db);
+}
+
 static void test_meta(void **state) {
     (void)state;
     spar_error err;
@@ -572,10 +629,10 @@ static void test_foreign_databases(void **state) {
     (void)state;
     spar_error err;
     sp_rundb_close(open_run(SP_RUNDB_CREATE));
-    meddle("PRAGMA user_version = 2");
+    meddle("PRAGMA user_version = 1000");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "newer spar");
     refuse_open(SP_RUNDB_CREATE, SPAR_MISMATCH, "newer spar");
-    meddle("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    meddle("PRAGMA user_version = 2; PRAGMA application_id = 7");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "another program");
     meddle("PRAGMA application_id = 1936744818; DROP TABLE scores");
     sp_rundb *db = open_run(SP_RUNDB_RESUME);
@@ -607,7 +664,8 @@ static void test_hostile_rows(void **state) {
     sp_rundb_close(db);
 }
 
-/* Cut anywhere, the file is refused on opening or by the check, never read as whole. */
+/* Cut anywhere before its last page, the file is refused on opening or by the check, never read as
+ * whole. What the last page lacks SQLite takes for zeros. */
 static void test_truncated(void **state) {
     (void)state;
     spar_error err;
@@ -620,7 +678,7 @@ static void test_truncated(void **state) {
     }
     sp_rundb_close(db);
     OK(sp_file_read(path, 1 << 24, &whole, &size, &err));
-    for (size_t cut = 1; cut < size; cut += cut < 200 ? 33 : 1021) {
+    for (size_t cut = 1; cut + 4096 <= size; cut += cut < 200 ? 33 : 1021) {
         OK(sp_file_write(path, whole, cut, &err));
         spar_status status = sp_rundb_open(&db, path, SP_RUNDB_RESUME, &err);
         if (status == SPAR_OK) {
@@ -688,6 +746,8 @@ int main(void) {
         ROW(test_stages_and_phases),
         ROW(test_scores_and_pairs),
         ROW(test_metrics_and_the_rest),
+        ROW(test_judgements),
+        ROW(test_older_version),
         ROW(test_meta),
         ROW(test_refused_rows),
         ROW(test_walks),
