@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "spar/model.h"
 #include "spar/status.h"
@@ -37,6 +38,7 @@ typedef struct spar_judgement {
     double *scores;     /* owned [k] */
     size_t best, worst; /* by score, the first of equals */
     double seconds;
+    int64_t tokens; /* that a model was given and wrote; 0 for other kinds */
 } spar_judgement;
 
 /* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
@@ -48,16 +50,21 @@ typedef struct spar_judgement {
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
+/* What judges: {"kind", "model" and, of models on disk, "fingerprint" of their files} as a new
+ * reference. A program is its command alone. */
+SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_t **out,
+                                           spar_error *err);
 
-/* row: {"responses": [string...], "prompt": any, "reference" or "answer": what verifiers check
- * against}; for models also {"responses_ids": [[id...]...], "prompt_ids": [id...]}. *out is filled;
- * release it by spar_judgement_release, which is fine after a failure too. */
+/* row: {"responses": [string...], "prompt": any (models: a string or a list of messages),
+ * "reference" or "answer": what verifiers check against}; for models also {"responses_ids":
+ * [[id...]...], "prompt_ids": [id...]}. *out is filled; release it by spar_judgement_release, which
+ * is fine after a failure too. */
 SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);
 
-/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "judge": provenance} as a
- * new reference. */
+/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "tokens" where there are,
+ * "judge": {"kind", "model"}} as a new reference. */
 SPAR_API spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j,
                                          struct json_t **out, spar_error *err);
 

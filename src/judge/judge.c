@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "model/fingerprint.h"
 
 static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program,
                                              &sp_judge_pairrm, &sp_judge_reward};
@@ -67,6 +68,58 @@ void spar_judge_free(spar_judge *judge) {
     }
     free(judge->model);
     free(judge);
+}
+
+spar_status spar_judge_provenance(const spar_judge *judge, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char fingerprint[32] = "";
+    *out = NULL;
+    if (judge->kind->is_folder) {
+        uint64_t hash;
+        SPAR_TRY(sp_files_fingerprint(judge->model, &hash, err));
+        snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)hash);
+    }
+    *out = json_pack("{s:s, s:s, s:s*}", "kind", judge->kind->name, "model", judge->model,
+                     "fingerprint", fingerprint[0] ? fingerprint : NULL);
+    if (!*out) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judge's provenance"));
+    }
+done:
+    return status;
+}
+
+static spar_status put_message(const json_t *message, bool alone, size_t i, sp_str *out,
+                               spar_error *err) {
+    const json_t *content = json_object_get(message, "content");
+    const json_t *role = json_object_get(message, "role");
+    if (!json_is_string(content) || !json_is_string(role)) {
+        return spar_fail(err, SPAR_FORMAT,
+                         "prompt[%zu]: expected a message with role and content, found %s", i,
+                         json_is_object(message) ? "another object" : sp_json_type_name(message));
+    }
+    if (!alone) {
+        sp_str_printf(out, "%s%s: ", i ? "\n\n" : "", json_string_value(role));
+    }
+    sp_str_append(out, json_string_value(content), json_string_length(content));
+    return SPAR_OK;
+}
+
+spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t n = json_array_size(prompt);
+    if (json_is_string(prompt)) {
+        sp_str_append(out, json_string_value(prompt), json_string_length(prompt));
+    } else if (n == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "prompt: expected a string or a list of messages, found %s",
+                           json_is_array(prompt) ? "an empty list" : sp_json_type_name(prompt)));
+    }
+    for (size_t i = 0; i < n; i++) {
+        SPAR_TRY(put_message(json_array_get(prompt, i), n == 1, i, out, err));
+    }
+    SPAR_TRY(sp_str_status(out, err));
+done:
+    return status;
 }
 
 void spar_judgement_release(spar_judgement *j) {
@@ -172,10 +225,11 @@ static json_t *square(const double *values, size_t k) {
 
 spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j, json_t **out,
                                 spar_error *err) {
-    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:{s:s, s:s}}", "p", square(j->p, j->k),
+    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:o*, s:{s:s, s:s}}", "p", square(j->p, j->k),
                      "logits", j->logits ? square(j->logits, j->k) : NULL, "scores",
                      numbers(j->scores, j->k), "best", (json_int_t)j->best, "worst",
-                     (json_int_t)j->worst, "seconds", j->seconds, "judge", "kind",
-                     judge->kind->name, "model", judge->model);
+                     (json_int_t)j->worst, "seconds", j->seconds, "tokens",
+                     j->tokens ? json_integer(j->tokens) : NULL, "judge", "kind", judge->kind->name,
+                     "model", judge->model);
     return *out ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judgement");
 }

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "base/str.h"
 #include "spar/judge.h"
 
 /* One row, checked: k >= 1 responses, strings or lists. All borrowed. */
@@ -34,7 +35,12 @@ typedef struct sp_judge_kind {
     spar_status (*judge)(void *context, const sp_judge_item *item, spar_judgement *out,
                          spar_error *err);
     void (*close)(void *context);
+    bool is_folder; /* model is the path of a model on disk */
 } sp_judge_kind;
+
+/* A prompt as text: a string as it is, of a list of messages the only one's content, or the
+ * contents behind their roles ("user: ..."), a blank line between. FORMAT for anything else. */
+spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);
 
 extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward;
 

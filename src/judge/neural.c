@@ -154,18 +154,24 @@ done:
     return status;
 }
 
-static spar_status encode(const spar_tokenizer *t, const json_t *text, const char *key,
+static spar_status encode(const spar_tokenizer *t, const char *text, size_t n_text,
                           sp_token_row *out, spar_error *err) {
     int32_t *ids = NULL;
     size_t n = 0;
-    if (!json_is_string(text)) {
-        return spar_fail(err, SPAR_FORMAT, "%s: expected a string, found %s", key,
-                         sp_json_type_name(text));
-    }
     const spar_status status =
-        spar_tokenizer_encode(t, json_string_value(text), json_string_length(text),
-                              SPAR_TOKENIZE_NO_SPECIAL, &ids, &n, err);
+        spar_tokenizer_encode(t, text, n_text, SPAR_TOKENIZE_NO_SPECIAL, &ids, &n, err);
     *out = (sp_token_row){.ids = ids, .n = n};
+    return status;
+}
+
+static spar_status encode_prompt(const spar_tokenizer *t, const json_t *prompt, sp_token_row *out,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
+    SPAR_TRY(sp_judge_prompt_text(prompt, &text, err));
+    SPAR_TRY(encode(t, sp_str_get(&text), text.len, out, err));
+done:
+    sp_str_release(&text);
     return status;
 }
 
@@ -194,11 +200,12 @@ static spar_status read_texts(const neural *n, const sp_judge_item *item, id_row
                            n->why_no_text.message));
     }
     if (n->encoder) {
-        SPAR_TRY(encode(n->tokenizer, item->prompt, "prompt", &out->prompt, err));
+        SPAR_TRY(encode_prompt(n->tokenizer, item->prompt, &out->prompt, err));
     }
     for (size_t i = 0; i < item->k; i++) {
         const json_t *response = json_array_get(item->responses, i);
-        SPAR_TRY(n->encoder ? encode(n->tokenizer, response, "responses", &out->responses[i], err)
+        SPAR_TRY(n->encoder ? encode(n->tokenizer, json_string_value(response),
+                                     json_string_length(response), &out->responses[i], err)
                             : encode_turn(sp_reward_model(n->reward), item->prompt, response,
                                           &out->responses[i], err));
     }
@@ -237,6 +244,9 @@ static spar_status pairrm_judge(void *context, const sp_judge_item *item, spar_j
     logits = memory;
     SPAR_TRY(sp_mem_calloc(&memory, k * k, sizeof *out->logits, err));
     out->logits = memory;
+    for (size_t i = 0; i < k; i++) { /* each stands in two rows with each other one */
+        out->tokens += (int64_t)((k - 1) * (rows.prompt.n + 2 * rows.responses[i].n));
+    }
     SPAR_TRY(sp_pairrm_compare(n->encoder, &rows.prompt, rows.responses, k, logits, err));
     sp_pairrm_rank(logits, k, logits + k * k);
     for (size_t i = 0; i < k * k; i++) {
@@ -302,6 +312,7 @@ static spar_status reward_judge(void *context, const sp_judge_item *item, spar_j
     }
     for (size_t i = 0; i < k; i++) {
         out->scores[i] = (double)scores[i];
+        out->tokens += (int64_t)rows.responses[i].n;
     }
 done:
     free(scores);
@@ -309,7 +320,7 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_pairrm = {"pairrm",    SP_JUDGE_FILLS_BOTH, true,
-                                       pairrm_open, pairrm_judge,        neural_close};
-const sp_judge_kind sp_judge_reward = {"reward",    SP_JUDGE_FILLS_BOTH, true,
-                                       reward_open, reward_judge,        neural_close};
+const sp_judge_kind sp_judge_pairrm = {"pairrm",     SP_JUDGE_FILLS_BOTH, true, pairrm_open,
+                                       pairrm_judge, neural_close,        true};
+const sp_judge_kind sp_judge_reward = {"reward",     SP_JUDGE_FILLS_BOTH, true, reward_open,
+                                       reward_judge, neural_close,        true};

@@ -242,5 +242,5 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_program = {"program",    SP_JUDGE_FILLS_SCORES, false,
-                                        program_open, program_judge,         program_close};
+const sp_judge_kind sp_judge_program = {"program",     SP_JUDGE_FILLS_SCORES, false, program_open,
+                                        program_judge, program_close,         false};

@@ -129,5 +129,5 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_verifier = {"verifier",    SP_JUDGE_FILLS_SCORES, false,
-                                         verifier_open, verifier_judge,        free};
+const sp_judge_kind sp_judge_verifier = {
+    "verifier", SP_JUDGE_FILLS_SCORES, false, verifier_open, verifier_judge, free, false};

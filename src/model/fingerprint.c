@@ -1,7 +1,9 @@
 #include "model/fingerprint.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "model/engine.h"
 #include "model/lora.h"
 
@@ -48,4 +50,59 @@ uint64_t sp_model_fingerprint(const spar_model *m) {
         total = mix(total, hash_floats(fnv_start, m->lora->values, m->lora->total));
     }
     return total;
+}
+
+static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, size_t n) {
+    hash = mix(hash, n);
+    for (size_t at = 0; at < n; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + at, n - at < sizeof word ? n - at : sizeof word);
+        hash = mix(hash, word);
+    }
+    return hash;
+}
+
+static spar_status hash_file(uint64_t *hash, const char *path, spar_error *err) {
+    sp_map map;
+    const spar_status status = sp_map_open(&map, path, err);
+    if (status == SPAR_OK) {
+        *hash = hash_bytes(*hash, map.data, map.size);
+        sp_map_close(&map);
+    }
+    return status;
+}
+
+static bool is_model_file(const char *name) {
+    static const char *const ends[] = {".json", ".safetensors", ".model", ".jinja"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof ends / sizeof ends[0]; i++) {
+        if (strcmp(dot, ends[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+spar_status sp_files_fingerprint(const char *path, uint64_t *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char **names = NULL, *file = NULL;
+    size_t n = 0;
+    *out = fnv_start;
+    if (!sp_file_is_dir(path)) {
+        return hash_file(out, path, err);
+    }
+    SPAR_TRY(sp_dir_list(path, &names, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        free(file);
+        file = NULL;
+        SPAR_TRY(sp_path_join(&file, path, names[i], err));
+        if (is_model_file(names[i]) && !sp_file_is_dir(file)) {
+            *out = hash_bytes(*out, (const uint8_t *)names[i], strlen(names[i]));
+            SPAR_TRY(hash_file(out, file, err));
+        }
+    }
+done:
+    free(file);
+    sp_names_free(names, n);
+    return status;
 }

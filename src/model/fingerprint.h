@@ -1,5 +1,4 @@
-/* A 64-bit fingerprint of a model's shape and weights: to notice that a file is another one than
- * before. Not a cryptographic hash. */
+/* 64-bit fingerprints, to notice that a model is another one than before. Not cryptographic. */
 #ifndef SP_MODEL_FINGERPRINT_H
 #define SP_MODEL_FINGERPRINT_H
 
@@ -7,6 +6,10 @@
 
 #include "spar/model.h"
 
+/* Of a loaded model's shape and weights. */
 uint64_t sp_model_fingerprint(const spar_model *model);
+/* Of the bytes on disk: a file, or the files of a folder that a model is read from (their names
+ * with *.json, *.safetensors, *.model and *.jinja; not of folders in it). */
+spar_status sp_files_fingerprint(const char *path, uint64_t *out, spar_error *err);
 
 #endif

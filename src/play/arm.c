@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "play/judged.h"
 #include "play/pairs.h"
 #include "play/stage_train.h"
 
@@ -413,6 +414,23 @@ static spar_status load_candidate(sp_run *run, const char *path, spar_error *err
     return sp_run_load_best(run, &candidate, err);
 }
 
+/* Sample, judge where the arm's pairs are judged, and pair: what a finished stage reads back. */
+static spar_status make_turn(sp_run *run, int64_t stage, const sp_arm *arm,
+                             const sp_problems *problems, turn *now, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_judged judged = {0};
+    const bool judge = arm->pairing == SP_PAIR_JUDGED;
+    SPAR_TRY(sp_samples_make(run, stage, problems, (int)arm->samples, &now->samples, err));
+    if (judge) {
+        SPAR_TRY(sp_judged_make(run, stage, problems, &now->samples, &judged, err));
+    }
+    SPAR_TRY(sp_pairs_make(run, stage, arm, problems, &now->samples, judge ? &judged : NULL,
+                           &now->pairs, err));
+done:
+    sp_judged_release(&judged);
+    return status;
+}
+
 static spar_status run_iteration(sp_run *run, const sp_arm *arm, int64_t iteration, sp_best *best,
                                  const sp_best *start, turn *now, const turn *before,
                                  int64_t *sequences, spar_error *err) {
@@ -434,8 +452,7 @@ static spar_status run_iteration(sp_run *run, const sp_arm *arm, int64_t iterati
         SPAR_TRY(sp_run_load_best(run, best, err));
     }
     sp_best before_best = *best;
-    SPAR_TRY(sp_samples_make(run, stage, problems, (int)arm->samples, &now->samples, err));
-    SPAR_TRY(sp_pairs_make(run, stage, arm, problems, &now->samples, &now->pairs, err));
+    SPAR_TRY(make_turn(run, stage, arm, problems, now, err));
     if (done) {
         SPAR_TRY(sp_run_get_value(run, stage, "sequences", 0, &stored, err));
         *sequences = (int64_t)stored;

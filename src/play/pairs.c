@@ -5,11 +5,13 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "play/judged.h"
 
 void sp_samples_release(sp_samples *samples) {
     for (size_t i = 0; i < samples->n; i++) {
         free(samples->items[i].ids);
         free(samples->items[i].logps);
+        free(samples->items[i].text);
     }
     free(samples->items);
     memset(samples, 0, sizeof *samples);
@@ -127,6 +129,7 @@ static spar_status read_sample(void *context, const sp_rundb_sample *row, spar_e
     s->ids = memory;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *s->logps, err));
     s->logps = memory;
+    SPAR_TRY(sp_mem_strdup(&s->text, row->text, strlen(row->text), err));
     if (n) {
         memcpy(s->ids, row->tokens, n * sizeof *s->ids);
         memcpy(s->logps, row->logprobs, n * sizeof *s->logps);
@@ -176,6 +179,7 @@ typedef struct pairing {
     const sp_arm *arm;
     const sp_problems *problems;
     const sp_samples *samples;
+    const sp_judged *judged; /* NULL: none */
     sp_pairs *out;
     size_t capacity;
     bool store;
@@ -274,9 +278,59 @@ done:
     return status;
 }
 
+/* The best of [begin, end) by win rate that is not taken yet and not cut off (sign 1), or the worst
+ * of all (sign -1); end where there is none. The first of equals. */
+static size_t extreme(const pairing *p, size_t begin, size_t end, double sign, const bool *taken) {
+    size_t found = end;
+    for (size_t i = begin; i < end; i++) {
+        const bool fit = !taken[i - begin] && (sign < 0 || !p->samples->items[i].truncated);
+        if (fit && (found == end || sign * p->judged->win[i] > sign * p->judged->win[found])) {
+            found = i;
+        }
+    }
+    return found;
+}
+
+/* The n-th best against the n-th worst by the judge's win rates, as long as they differ. */
+static spar_status pair_judged(pairing *p, size_t begin, size_t end, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t problem = p->samples->items[begin].problem;
+    void *memory;
+    bool *taken = NULL;
+    const char *why = "tie: equal win rates";
+    int64_t made = 0;
+    SPAR_TRY(sp_mem_calloc(&memory, end - begin, sizeof *taken, err));
+    taken = memory;
+    while (made < p->arm->pairs_per_prompt) {
+        const size_t best = extreme(p, begin, end, 1, taken);
+        if (best == end) {
+            why = "none ends by itself";
+            break;
+        }
+        taken[best - begin] = true;
+        const size_t worst = extreme(p, begin, end, -1, taken);
+        if (worst == end || !(p->judged->win[best] > p->judged->win[worst])) {
+            break;
+        }
+        taken[worst - begin] = true;
+        SPAR_TRY(put_pair(p, (sp_play_pair){problem, (int64_t)best, worst}, NULL, err));
+        made++;
+    }
+    if (made == 0) {
+        SPAR_TRY(put_pair(p, (sp_play_pair){problem, (int64_t)begin, end - 1}, why, err));
+    }
+done:
+    free(taken);
+    return status;
+}
+
 spar_status sp_pairs_make(sp_run *run, int64_t stage, const sp_arm *arm,
-                          const sp_problems *problems, const sp_samples *samples, sp_pairs *out,
-                          spar_error *err) {
+                          const sp_problems *problems, const sp_samples *samples,
+                          const sp_judged *judged, sp_pairs *out, spar_error *err) {
+    static spar_status (*const rules[])(pairing *, size_t, size_t,
+                                        spar_error *) = {[SP_PAIR_REAL] = pair_real,
+                                                         [SP_PAIR_VERIFIED] = pair_verified,
+                                                         [SP_PAIR_JUDGED] = pair_judged};
     spar_status status = SPAR_OK;
     bool done;
     pairing p = {.run = run,
@@ -284,6 +338,7 @@ spar_status sp_pairs_make(sp_run *run, int64_t stage, const sp_arm *arm,
                  .arm = arm,
                  .problems = problems,
                  .samples = samples,
+                 .judged = judged,
                  .out = out};
     memset(out, 0, sizeof *out);
     SPAR_TRY(sp_run_phase_done(run, stage, "pair", &done, err));
@@ -296,8 +351,7 @@ spar_status sp_pairs_make(sp_run *run, int64_t stage, const sp_arm *arm,
         while (end < samples->n && samples->items[end].problem == samples->items[begin].problem) {
             end++;
         }
-        SPAR_TRY(arm->pairing == SP_PAIR_REAL ? pair_real(&p, begin, end, err)
-                                              : pair_verified(&p, begin, end, err));
+        SPAR_TRY(rules[arm->pairing](&p, begin, end, err));
         begin = end;
     }
     if (p.store) {

@@ -4,6 +4,8 @@
 
 #include "play/run.h"
 
+typedef struct sp_judged sp_judged; /* judged.h */
+
 /* One sampled response, as stored. */
 typedef struct sp_play_sample {
     int64_t id;     /* samples row */
@@ -11,6 +13,7 @@ typedef struct sp_play_sample {
     int32_t *ids;   /* owned */
     float *logps;   /* owned, as the sampler kept them */
     size_t n;
+    char *text; /* owned: for judges; the ids are the truth */
     bool truncated, strict, lenient;
 } sp_play_sample;
 
@@ -41,9 +44,10 @@ typedef struct sp_pairs {
 void sp_pairs_release(sp_pairs *pairs);
 
 /* Pair the samples by the arm's rule: the phase "pair". Every candidate pair is stored with its
- * verdict; the kept ones are given. max_tokens bounds prompt plus response. */
+ * verdict; the kept ones are given. max_tokens bounds prompt plus response. judged: of the samples,
+ * for an arm whose pairs are judged; else NULL. */
 spar_status sp_pairs_make(sp_run *run, int64_t stage, const sp_arm *arm,
-                          const sp_problems *problems, const sp_samples *samples, sp_pairs *out,
-                          spar_error *err);
+                          const sp_problems *problems, const sp_samples *samples,
+                          const sp_judged *judged, sp_pairs *out, spar_error *err);
 
 #endif

@@ -27,6 +27,16 @@ static const spar_option evaluate_options[] = {
     {"batch", 0, SPAR_OPTION_INT, EVALUATE(batch), "64", 1, 4096, NULL, "N", "sequences in flight"},
     {0}};
 
+#define JUDGE(field) offsetof(sp_recipe_judge, field)
+static const spar_option judge_options[] = {
+    {"train", 0, SPAR_OPTION_STRING, JUDGE(train), NULL, 0, 0, NULL, "KIND[:MODEL]",
+     "judge of the samples of arms with pairs: judged, as spar judge has it: reward:FOLDER"},
+    {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
+     "longest that a program may take for the responses to a prompt"},
+    {"memory-limit", 0, SPAR_OPTION_INT, JUDGE(memory_limit), "1024", 1, 1 << 24, NULL, "MIB",
+     "most memory that a program's process may map"},
+    {0}};
+
 #define LORA(field) offsetof(sp_lora_settings, field)
 static const spar_option lora_options[] = {
     {"rank", 0, SPAR_OPTION_INT, LORA(rank), "0", 0, 4096, NULL, "N",
@@ -120,8 +130,9 @@ static const spar_option arm_options[] = {
     {"name", 0, SPAR_OPTION_STRING, ARM(name), NULL, 0, 0, NULL, "NAME", "name in the report"},
     {"method", 0, SPAR_OPTION_STRING, ARM(method), "spin", 0, 0, NULL, "NAME",
      "sft, or a loss: spin, dpo, rpo, ipo, ..."},
-    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "real", 0, 0, "real|verified", "WHICH",
-     "real: the real response against a generated one; verified: a right against a wrong one"},
+    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "real", 0, 0, "real|verified|judged", "WHICH",
+     "real: the real response against a generated one; verified: a right against a wrong one; "
+     "judged: the one that the judge likes best against the one it likes least"},
     {"iterations", 0, SPAR_OPTION_INT, ARM(iterations), "1", 1, 1000, NULL, "N",
      "iterations; for sft, epochs, ended early when the gate set stops rising"},
     {"epochs", 0, SPAR_OPTION_INT, ARM(epochs), "1", 1, 1000, NULL, "N",
@@ -129,7 +140,7 @@ static const spar_option arm_options[] = {
     {"samples", 0, SPAR_OPTION_INT, ARM(samples), "1", 1, 1024, NULL, "K",
      "responses sampled a prompt"},
     {"pairs-per-prompt", 0, SPAR_OPTION_INT, ARM(pairs_per_prompt), "1", 1, 1024, NULL, "N",
-     "verified pairs taken from a prompt at most"},
+     "verified or judged pairs taken from a prompt at most"},
     {"fresh", 0, SPAR_OPTION_INT, ARM(fresh), "0", 0, 1e9, NULL, "N",
      "so many new problems in each iteration, disjoint from the held-out sets (task families); 0: "
      "the training problems"},
@@ -186,6 +197,7 @@ const spar_option *spar_recipe_section(int i, const char **name) {
                     {"data", data_options},
                     {"generate", spar_sampling_options},
                     {"evaluate", evaluate_options},
+                    {"judge", judge_options},
                     {"lora", lora_options},
                     {"train", train_options},
                     {"arms", arm_options}};
@@ -299,6 +311,26 @@ static spar_status check_data(const sp_recipe *r, const char *path, spar_error *
     return SPAR_OK;
 }
 
+static spar_status check_judge(const sp_recipe *r, const char *path, spar_error *err) {
+    bool judged = false;
+    for (int i = 0; i < r->n_arms; i++) {
+        if (r->arms[i].loss && r->arms[i].pairing == SP_PAIR_JUDGED && r->arms[i].samples < 2) {
+            return spar_fail(err, SPAR_INVALID,
+                             "%s: arms[%d]: samples: expected 2 or more to judge, found %lld", path,
+                             i, (long long)r->arms[i].samples);
+        }
+        judged = judged || (r->arms[i].loss && r->arms[i].pairing == SP_PAIR_JUDGED);
+    }
+    if (judged != (r->judge.train != NULL)) {
+        return spar_fail(err, SPAR_INVALID,
+                         judged ? "%s: judge: train: expected KIND[:MODEL] for arms with pairs: "
+                                  "judged, found nothing"
+                                : "%s: judge: train: names a judge, but no arm has pairs: judged",
+                         path);
+    }
+    return SPAR_OK;
+}
+
 /* A recipe spells an option's name with underscores. */
 static bool is_key(const char *key, const char *name) {
     for (; *key && *name; key++, name++) {
@@ -309,7 +341,7 @@ static bool is_key(const char *key, const char *name) {
     return *key == *name;
 }
 
-static const char *const section_names[] = {"data", "generate", "evaluate",
+static const char *const section_names[] = {"data", "generate", "evaluate", "judge",
                                             "lora", "train",    "arms"};
 enum { N_SECTIONS = sizeof section_names / sizeof section_names[0] };
 
@@ -376,6 +408,7 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
     SPAR_TRY(spar_options_default(data_options, &out->data, err));
     SPAR_TRY(spar_options_default(spar_sampling_options, &out->sampling, err));
     SPAR_TRY(spar_options_default(evaluate_options, &out->evaluate, err));
+    SPAR_TRY(spar_options_default(judge_options, &out->judge, err));
     SPAR_TRY(spar_options_default(lora_options, &out->lora, err));
     SPAR_TRY(spar_options_default(arm_options, &defaults, err));
     SPAR_TRY(top_level(out->root, path, &top, err));
@@ -383,11 +416,13 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
     SPAR_TRY(read_section(out->root, "data", data_options, &out->data, path, err));
     SPAR_TRY(read_section(out->root, "generate", spar_sampling_options, &out->sampling, path, err));
     SPAR_TRY(read_section(out->root, "evaluate", evaluate_options, &out->evaluate, path, err));
+    SPAR_TRY(read_section(out->root, "judge", judge_options, &out->judge, path, err));
     SPAR_TRY(read_section(out->root, "lora", lora_options, &out->lora, path, err));
     SPAR_TRY(read_section(out->root, "train", train_options, &defaults, path, err));
     SPAR_TRY(read_arms(out, &defaults, path, err));
     SPAR_TRY(check_weights(out, path, err));
     SPAR_TRY(check_data(out, path, err));
+    SPAR_TRY(check_judge(out, path, err));
 done:
     json_decref(top);
     if (status != SPAR_OK) {

@@ -1,8 +1,8 @@
 /* A recipe: the settings of a run, read from YAML through option tables.
  *
- * Sections: the top level, `data`, `generate` (the sampling options), `evaluate`, `train` (defaults
- * of all arms) and `arms`, a list; an arm may override any setting of `train`. An unknown key is
- * refused, naming the nearest known one.
+ * Sections: the top level, `data`, `generate` (the sampling options), `evaluate`, `judge`, `lora`,
+ * `train` (defaults of all arms) and `arms`, a list; an arm may override any setting of `train`. An
+ * unknown key is refused, naming the nearest known one.
  */
 #ifndef SP_PLAY_RECIPE_H
 #define SP_PLAY_RECIPE_H
@@ -30,9 +30,17 @@ typedef struct sp_recipe_evaluate {
     int64_t max_new_tokens, batch;
 } sp_recipe_evaluate;
 
+/* Who judges the samples of the arms whose pairs are judged. */
+typedef struct sp_recipe_judge {
+    const char *train; /* as spar_judge_open takes it; NULL: none */
+    double time_limit;
+    int64_t memory_limit;
+} sp_recipe_judge;
+
 typedef enum sp_pairing {
-    SP_PAIR_REAL,    /* the real response against each generated one (SPIN) */
-    SP_PAIR_VERIFIED /* a right response against a wrong one, by the family's checker */
+    SP_PAIR_REAL,     /* the real response against each generated one (SPIN) */
+    SP_PAIR_VERIFIED, /* a right response against a wrong one, by the family's checker */
+    SP_PAIR_JUDGED    /* the response that the judge prefers against the one it likes least */
 } sp_pairing;
 
 /* One arm: a sequence of iterations with one method. */
@@ -43,7 +51,7 @@ typedef struct sp_arm {
     int64_t iterations;       /* sft: epochs, ended early when the gate set stops rising */
     int64_t epochs;           /* passes over the pairs of an iteration */
     int64_t samples;          /* responses a prompt */
-    int64_t pairs_per_prompt; /* verified pairing: at most this many */
+    int64_t pairs_per_prompt; /* verified and judged pairing: at most this many */
     int64_t fresh;            /* so many new problems each iteration (task families); 0: none */
     double mix_previous;      /* share of the last iteration's synthetic data mixed in; SPIN: 1 */
     int control;              /* sp_control */
@@ -76,6 +84,7 @@ typedef struct sp_recipe {
     sp_recipe_data data;
     spar_sampling sampling;
     sp_recipe_evaluate evaluate;
+    sp_recipe_judge judge;
     sp_lora_settings lora; /* rank 0: all weights are trained */
     sp_arm arms[SP_RECIPE_MAX_ARMS];
     int n_arms;

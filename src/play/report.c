@@ -235,6 +235,20 @@ static spar_status take_pair(void *context, const sp_rundb_pair *row, spar_error
     return SPAR_OK;
 }
 
+typedef struct judge_cost {
+    int64_t prompts, tokens;
+    double seconds;
+} judge_cost;
+
+static spar_status take_judgement(void *context, const sp_rundb_judgement *row, spar_error *err) {
+    judge_cost *cost = context;
+    (void)err;
+    cost->prompts++;
+    cost->tokens += row->tokens;
+    cost->seconds += row->seconds;
+    return SPAR_OK;
+}
+
 static const stage *find_stage(const reader *r, int64_t id) {
     for (size_t i = 0; i < r->n; i++) {
         if (r->stages[i].id == id) {
@@ -250,8 +264,10 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     json_t *pairs = json_object();
     evaluation_context gate = {r, &s->gate};
     evaluation_context report = {r, &s->report};
+    judge_cost cost = {0};
     SPAR_TRY(sp_rundb_each_metric(r->db, s->id, NULL, take_metric, metrics, err));
     SPAR_TRY(sp_rundb_each_pair(r->db, s->id, take_pair, pairs, err));
+    SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "train", take_judgement, &cost, err));
     SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "gate", take_evaluation, &gate, err));
     SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "report", take_evaluation, &report, err));
     s->kept = json_real_value(json_object_get(metrics, "kept")) > 0.5;
@@ -260,6 +276,11 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
         json_pack("{s:I, s:s, s:s, s:I, s:b, s:b, s:O, s:O}", "stage", (json_int_t)s->id, "arm",
                   s->arm, "kind", s->kind, "iteration", (json_int_t)s->iteration, "finished",
                   s->finished, "kept", s->kept, "metrics", metrics, "pairs", pairs);
+    if (cost.prompts > 0) {
+        json_object_set_new(s->json, "judged",
+                            json_pack("{s:I, s:f, s:I}", "prompts", (json_int_t)cost.prompts,
+                                      "seconds", cost.seconds, "tokens", (json_int_t)cost.tokens));
+    }
 done:
     json_decref(metrics);
     json_decref(pairs);
@@ -338,6 +359,23 @@ done:
     return status;
 }
 
+/* "judge": {"train": provenance}, where a judge made pairs. */
+static spar_status add_judge(const reader *r, json_t *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    json_t *train = NULL;
+    spar_error none;
+    if (sp_rundb_get_meta(r->db, "judge_train", &text, &none) == SPAR_OK) {
+        SPAR_TRY(sp_json_parse(&train, text, strlen(text), "run.db: judge_train", err));
+        json_object_set_new(out, "judge", json_pack("{s:o}", "train", train));
+    } else if (none.code != SPAR_NOT_FOUND) {
+        SPAR_TRY(spar_fail(err, none.code, "%s", none.message));
+    }
+done:
+    free(text);
+    return status;
+}
+
 /* The kept model against the warm-up and against the base, on the report set. */
 static void add_conclusion(const reader *r, json_t *out) {
     const stage *base = last_kept(r, "base");
@@ -367,6 +405,7 @@ spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     }
     SPAR_TRY(sp_rundb_open(&r.db, path, SP_RUNDB_READ, err));
     SPAR_TRY(add_meta(&r, root, err));
+    SPAR_TRY(add_judge(&r, root, err));
     SPAR_TRY(sp_rundb_each_prompt(r.db, NULL, take_prompt, &r, err));
     SPAR_TRY(sp_rundb_each_stage(r.db, take_stage, &r, err));
     for (size_t i = 0; i < r.n; i++) {

@@ -206,6 +206,35 @@ static void write_pairs(const table *t, const json_t *stages) {
     }
 }
 
+/* Who judged the pairs, and what it cost. */
+static void write_judge(const table *t, const json_t *train, const json_t *stages) {
+    static const char *const names[] = {"stage", "prompts judged", "seconds", "tokens"};
+    static const char *const keys[] = {"prompts", "seconds", "tokens"};
+    static const int widths[] = {NAME_WIDTH, 14, 10, 12};
+    const char *print = json_string_value(json_object_get(train, "fingerprint"));
+    size_t i;
+    json_t *s;
+    fprintf(t->out, "%s:%s%s%s%s\n\n", json_string_value(json_object_get(train, "kind")),
+            json_string_value(json_object_get(train, "model")), print ? " (fingerprint " : "",
+            print ? print : "", print ? ")" : "");
+    header(t, names, widths, 4);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *judged = json_object_get(s, "judged");
+        char text[96];
+        if (!judged) {
+            continue;
+        }
+        begin_row(t);
+        stage_name(s, text, sizeof text);
+        cell(t, text, widths[0]);
+        for (int c = 0; c < 3; c++) {
+            snprintf(text, sizeof text, c == 1 ? "%.1f" : "%.0f", number(judged, keys[c]));
+            cell(t, text, widths[1 + c]);
+        }
+        end_row(t);
+    }
+}
+
 /* Whether self-play itself added something: each arm against its control. */
 static void write_controls(const table *t, const json_t *stages) {
     static const char *const names[] = {"control", "method - control (strict)"};
@@ -285,6 +314,10 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     }
     section(&t, "Training");
     write_training(&t, stages);
+    if (any(stages, "judged")) {
+        section(&t, "The judge that made the training pairs");
+        write_judge(&t, json_object_get(json_object_get(report, "judge"), "train"), stages);
+    }
     if (any(stages, "pairs")) {
         section(&t, "Pairs");
         write_pairs(&t, stages);

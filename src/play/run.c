@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "model/fingerprint.h"
+#include "play/judged.h"
 #include "play/problems.h"
 
 const char *const sp_set_names[SP_SETS] = {"train", "gate", "report"};
@@ -220,6 +221,7 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     SPAR_TRY(put_meta_int(run->db, "dtype", run->dtype, err));
     SPAR_TRY(put_meta_int(run->db, "seed", (int64_t)run->seed, err));
     SPAR_TRY(put_meta_int(run->db, "controls", run->controls, err));
+    SPAR_TRY(sp_judged_check(run, err));
     SPAR_TRY(sp_problems_make(run, true, err));
     SPAR_TRY(sp_rundb_commit(run->db, err));
 done:
@@ -266,6 +268,7 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
     }
     SPAR_TRY(get_meta_int(run->db, "controls", &value, err));
     run->controls = value != 0;
+    SPAR_TRY(sp_judged_check(run, err));
     SPAR_TRY(sp_problems_make(run, false, err));
 done:
     free(was);

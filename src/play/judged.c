@@ -1,0 +1,282 @@
+#include "play/judged.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "spar/judge.h"
+
+/* The name of the run's training judge in run.db. */
+static const char train_judge[] = "train";
+
+/* Judgements that are not stored yet. */
+enum { PENDING = 64 };
+static const double pending_seconds = 0.2;
+
+typedef struct judging {
+    sp_run *run;
+    int64_t stage;
+    const sp_problems *problems;
+    const sp_samples *samples;
+    sp_judged *out;
+    bool *done; /* owned, [n]: problems whose judgement is stored */
+    size_t read;
+    spar_judge *judge;
+    spar_judgement pending[PENDING];
+    size_t which[PENDING], n_pending; /* their problems */
+    double flushed;                   /* when the last were stored */
+} judging;
+
+void sp_judged_release(sp_judged *judged) {
+    free(judged->p);
+    free(judged->win);
+    free(judged->scores);
+    memset(judged, 0, sizeof *judged);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- the judge ---- */
+
+static spar_status open_judge(const sp_run *run, spar_judge **out, spar_error *err) {
+    const sp_recipe_judge *r = &run->recipe.judge;
+    const spar_judge_options options = {.time_limit = r->time_limit,
+                                        .memory_limit = (size_t)r->memory_limit,
+                                        .dtype = run->dtype,
+                                        .threads = run->options->threads};
+    const spar_status status = spar_judge_open(out, r->train, &options, err);
+    if (status != SPAR_OK) {
+        spar_error_context(err, "judge: train");
+    }
+    return status;
+}
+
+static spar_status settle_provenance(sp_run *run, const char *text, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *was = NULL;
+    if (!run->resumed) {
+        return sp_rundb_put_meta(run->db, "judge_train", text, err);
+    }
+    SPAR_TRY(sp_rundb_get_meta(run->db, "judge_train", &was, err));
+    if (strcmp(was, text) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH, "judge: train: the run began with %s, this is %s",
+                           was, text));
+    }
+done:
+    free(was);
+    return status;
+}
+
+spar_status sp_judged_check(sp_run *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_judge *judge = NULL;
+    json_t *provenance = NULL;
+    char *text = NULL;
+    if (!run->recipe.judge.train) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(open_judge(run, &judge, err));
+    SPAR_TRY(spar_judge_provenance(judge, &provenance, err));
+    text = json_dumps(provenance, JSON_COMPACT);
+    if (!text) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judge's provenance"));
+    }
+    SPAR_TRY(settle_provenance(run, text, err));
+done:
+    spar_judge_free(judge);
+    json_decref(provenance);
+    free(text);
+    return status;
+}
+
+/* ---- judging ---- */
+
+/* The prompt, its real response and the k samples, as a row of spar judge. */
+static json_t *row_of(const judging *j, size_t problem) {
+    const sp_problem *p = &j->problems->items[problem];
+    const sp_play_sample *s = &j->samples->items[problem * j->out->k];
+    json_t *responses = json_array();
+    for (size_t i = 0; i < j->out->k; i++) {
+        json_array_append_new(responses, json_string(s[i].text));
+    }
+    return json_pack("{s:O, s:o, s:s}", "prompt", p->messages, "responses", responses, "reference",
+                     p->reference);
+}
+
+static spar_status store(judging *j, size_t problem, const spar_judgement *x, spar_error *err) {
+    const sp_rundb_judgement row = {.stage = j->stage,
+                                    .prompt = j->problems->items[problem].id,
+                                    .judge = train_judge,
+                                    .k = (int64_t)x->k,
+                                    .p = x->p,
+                                    .logits = x->logits,
+                                    .scores = x->scores,
+                                    .seconds = x->seconds,
+                                    .tokens = x->tokens};
+    return sp_rundb_put_judgement(j->run->db, &row, err);
+}
+
+static void drop_pending(judging *j) {
+    for (size_t i = 0; i < j->n_pending; i++) {
+        spar_judgement_release(&j->pending[i]);
+    }
+    j->n_pending = 0;
+}
+
+/* One transaction, with the mark of the phase where nothing is left to judge. */
+static spar_status flush(judging *j, bool last, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_rundb_begin(j->run->db, err));
+    for (size_t i = 0; i < j->n_pending; i++) {
+        SPAR_TRY(store(j, j->which[i], &j->pending[i], err));
+    }
+    if (last) {
+        SPAR_TRY(sp_rundb_put_phase(j->run->db, j->stage, "judge", 1, 1, err));
+    }
+    SPAR_TRY(sp_rundb_commit(j->run->db, err));
+    drop_pending(j);
+    j->flushed = now();
+done:
+    if (status != SPAR_OK) {
+        sp_rundb_rollback(j->run->db);
+    }
+    return status;
+}
+
+static spar_status judge_one(judging *j, size_t problem, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_judgement x = {0};
+    json_t *row = row_of(j, problem);
+    if (!row) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the responses to judge"));
+    }
+    SPAR_TRY(spar_judge_row(j->judge, row, &x, err));
+    j->which[j->n_pending] = problem;
+    j->pending[j->n_pending++] = x;
+    x = (spar_judgement){0};
+    if (j->n_pending == PENDING || now() - j->flushed > pending_seconds) {
+        SPAR_TRY(flush(j, false, err));
+    }
+done:
+    if (status != SPAR_OK) {
+        spar_error_context(err, "judge: train: prompt %lld",
+                           (long long)j->problems->items[problem].id);
+    }
+    spar_judgement_release(&x);
+    json_decref(row);
+    return status;
+}
+
+/* What is judged when the run is stopped, or a judgement fails, is kept. */
+static spar_status judge_rest(judging *j, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_error ignored;
+    SPAR_TRY(open_judge(j->run, &j->judge, err));
+    j->flushed = now();
+    for (size_t i = 0; i < j->out->n; i++) {
+        if (sp_run_stopped(j->run)) {
+            SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "judging was stopped"));
+        }
+        if (!j->done[i]) {
+            SPAR_TRY(judge_one(j, i, err));
+        }
+        spar_progress progress = {.phase = "judge",
+                                  .done = (double)i + 1,
+                                  .total = (double)j->out->n,
+                                  .unit = "prompts",
+                                  .detail = ""};
+        spar_sink_progress(&j->run->sink, &progress);
+    }
+    SPAR_TRY(flush(j, true, err));
+done:
+    if (j->n_pending > 0) {
+        flush(j, false, &ignored);
+    }
+    drop_pending(j);
+    spar_judge_free(j->judge);
+    j->judge = NULL;
+    return status;
+}
+
+/* ---- reading back ---- */
+
+static void fill_win(sp_judged *out, size_t problem) {
+    const size_t k = out->k;
+    const double *p = out->p + problem * k * k;
+    for (size_t a = 0; a < k; a++) {
+        double sum = 0;
+        for (size_t b = 0; b < k; b++) {
+            sum += 0.5 * (p[a * k + b] + 1 - p[b * k + a]);
+        }
+        out->win[problem * k + a] = sum / (double)k;
+    }
+}
+
+static spar_status read_judgement(void *context, const sp_rundb_judgement *row, spar_error *err) {
+    judging *j = context;
+    sp_judged *out = j->out;
+    const size_t k = out->k;
+    while (j->read < out->n && j->problems->items[j->read].id != row->prompt) {
+        j->read++;
+    }
+    if (j->read == out->n || (size_t)row->k != k) {
+        return spar_fail(err, SPAR_MISMATCH,
+                         "run.db: the judgement of prompt %lld belongs to no samples of its stage",
+                         (long long)row->prompt);
+    }
+    memcpy(out->p + j->read * k * k, row->p, k * k * sizeof *out->p);
+    memcpy(out->scores + j->read * k, row->scores, k * sizeof *out->scores);
+    fill_win(out, j->read);
+    j->done[j->read] = true;
+    return SPAR_OK;
+}
+
+static spar_status read_back(judging *j, spar_error *err) {
+    j->read = 0;
+    return sp_rundb_each_judgement(j->run->db, j->stage, train_judge, read_judgement, j, err);
+}
+
+static spar_status allocate(judging *j, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_judged *out = j->out;
+    void *memory;
+    out->n = j->problems->n;
+    out->k = out->n ? j->samples->n / out->n : 0;
+    SPAR_TRY(sp_mem_calloc(&memory, out->n, sizeof *j->done, err));
+    j->done = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, out->k * sizeof *out->p, err));
+    out->p = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, sizeof *out->win, err));
+    out->win = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, sizeof *out->scores, err));
+    out->scores = memory;
+done:
+    return status;
+}
+
+spar_status sp_judged_make(sp_run *run, int64_t stage, const sp_problems *problems,
+                           const sp_samples *samples, sp_judged *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool done;
+    judging j = {.run = run, .stage = stage, .problems = problems, .samples = samples, .out = out};
+    memset(out, 0, sizeof *out);
+    SPAR_TRY(allocate(&j, err));
+    SPAR_TRY(sp_run_phase_done(run, stage, "judge", &done, err));
+    SPAR_TRY(read_back(&j, err));
+    if (!done) {
+        SPAR_TRY(judge_rest(&j, err));
+        SPAR_TRY(read_back(&j, err));
+    }
+done:
+    free(j.done);
+    if (status != SPAR_OK) {
+        sp_judged_release(out);
+    }
+    return status;
+}

@@ -1,0 +1,33 @@
+/* What the recipe's judge says of a stage's samples: the phase "judge".
+ *
+ * A judgement is in run.db a fifth of a second after it was made, or at once where making it took
+ * longer, so that a run that is killed judges nothing twice but for that. The judge is open, and
+ * its model in memory, during this phase only.
+ */
+#ifndef SP_PLAY_JUDGED_H
+#define SP_PLAY_JUDGED_H
+
+#include "play/pairs.h"
+
+/* All owned; problem i's part of p is at i k k, of the others at i k. */
+struct sp_judged {
+    size_t n, k;    /* problems, responses a problem */
+    double *p;      /* [n, k, k]: P(a beats b), as judged */
+    double *win;    /* [n, k]: mean over b of (P(a beats b) + 1 - P(b beats a)) / 2, where a beats
+                     * itself by 1/2: SPPO's win rate of a against the policy (arXiv 2405.00675,
+                     * section 4), with the order in which a judge reads two evened out */
+    double *scores; /* [n, k] */
+};
+
+void sp_judged_release(sp_judged *judged);
+
+/* Open the recipe's judge and close it again: a judge that cannot be opened is said before anything
+ * is sampled. On resuming MISMATCH where it is another than the run began with. Without a judge in
+ * the recipe it does nothing. */
+spar_status sp_judged_check(sp_run *run, spar_error *err);
+
+/* Judge the samples, k of each problem, or read back what the stage has already. */
+spar_status sp_judged_make(sp_run *run, int64_t stage, const sp_problems *problems,
+                           const sp_samples *samples, sp_judged *out, spar_error *err);
+
+#endif

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# play with a judge: a program of the user's makes the pairs; killed while it judges, the run goes on
+# and asks for nothing twice but for what was under way.
+. "$(dirname "$0")/cli.sh"
+skip_without models/stories260K/hf
+model=$shared/models/stories260K/hf
+sed '/^arms:/,$d' "$source_dir/recipes/stories260k.yaml" >"$dir/base.yaml"
+cat >>"$dir/base.yaml" <<END
+arms:
+  - {name: preferred, method: dpo, pairs: judged, samples: 4, iterations: 2, lr: 1e-4, beta: 0.1}
+END
+# It likes short responses, takes its time, and notes the prompts that it saw.
+cat >"$dir/short" <<END
+first=1
+while IFS= read -r row; do
+    [ -z "\$first" ] || { printf '%s\n' "\$row" >>"$dir/seen"; sleep 0.05; }
+    first=
+    echo "{\"score\": -\${#row}}"
+done
+END
+recipe=$dir/recipe.yaml
+{ cat "$dir/base.yaml"; printf 'judge: {train: "program:sh %s/short"}\n' "$dir"; } >"$recipe"
+
+run 0 play "$recipe" -m "$model" --run "$dir/whole" --dtype f32 --threads 1
+[ "$(wc -l <"$dir/seen")" -eq 48 ] || fail "expected 2 iterations of 24 prompts to be judged once"
+run 0 report "$dir/whole"
+has "The judge that made the training pairs"
+has "program:sh $dir/short"
+run 0 report "$dir/whole" --json
+has '"prompts": 24'
+grep -q '"kept": [1-9]' "$dir/out" || fail "expected pairs that were kept"
+
+# Killed while it judges, twice.
+rm "$dir/seen"
+for _ in 1 2; do
+    before=$(cat "$dir/seen" 2>/dev/null | wc -l)
+    "$spar" play "$recipe" -m "$model" --run "$dir/killed" --resume --dtype f32 --threads 1 \
+        >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    for _ in $(seq 500); do
+        [ "$(cat "$dir/seen" 2>/dev/null | wc -l)" -ge $((before + 9)) ] && break
+        sleep 0.02
+    done
+    kill -9 $pid
+    wait $pid 2>/dev/null
+done
+run 0 play "$recipe" -m "$model" --run "$dir/killed" --resume --dtype f32 --threads 1
+# a fifth of a second of judging is lost by a kill: four or five prompts, and the one under way
+seen=$(wc -l <"$dir/seen")
+[ "$seen" -le 60 ] || fail "expected at most 60 prompts judged with two kills, found $seen"
+cmp -s "$dir/whole/final/model.safetensors" "$dir/killed/final/model.safetensors" ||
+    fail "expected the same model from the run that was killed"
+
+# Another judge than the run began with is refused.
+sed -i 's/short/short #/' "$dir/killed/recipe.yaml"
+run 11 play --run "$dir/killed" --resume
+err_has "judge: train: the run began with"
+
+refuse() { # STATUS MESSAGE SED: the recipe so changed
+    sed "$3" "$recipe" >"$dir/wrong.yaml"
+    run "$1" play "$dir/wrong.yaml" -m "$model" --run "$dir/wrong"
+    err_has "$2"
+}
+refuse 5 "judge: train: judge: expected one of verifier" 's/program:/oracle:/'
+refuse 2 "samples: expected 2 or more to judge" 's/samples: 4/samples: 1/'
+refuse 2 "names a judge, but no arm" 's/pairs: judged/pairs: real/'
+refuse 2 "expected KIND[:MODEL] for arms with pairs: judged" '/^judge:/d'
+refuse 2 "did you mean 'train'" 's/{train: "program/{trian: "program/'
+# One that fails ends the run with the prompt's name, and what was judged stays.
+printf 'exit 3\n' >"$dir/fails"
+sed "s/short/fails/" "$recipe" >"$dir/fails.yaml"
+run 2 play "$dir/fails.yaml" -m "$model" --run "$dir/failed"
+err_has "judge: train: prompt 1: judge program: exit status 3"
+verdict
