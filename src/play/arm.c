@@ -96,6 +96,7 @@ spar_status sp_arm_run_base(sp_run *run, sp_best *best, spar_error *err) {
     best->loaded = true; /* opening the run loaded it */
     SPAR_TRY(sp_run_stage(run, "base", "base", 0, &stage, &done, err));
     best->stage = stage;
+    run->base_stage = stage;
     if (done) {
         SPAR_TRY(sp_run_get_value(run, stage, "gate", 0, &best->gate, err));
         goto done;
@@ -214,8 +215,8 @@ static spar_status report_best(sp_run *run, sp_best *best, spar_error *err) {
     SPAR_TRY(sp_run_phase_done(run, best->stage, phase, &done, err));
     if (!done) {
         SPAR_TRY(sp_run_load_best(run, best, err));
-        SPAR_TRY(sp_run_evaluate(run, best->stage, SP_SET_REPORT, &ignored, err));
     }
+    SPAR_TRY(sp_run_evaluate(run, best->stage, SP_SET_REPORT, &ignored, err));
 done:
     return status;
 }

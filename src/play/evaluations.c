@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "eval/evaluate.h"
+#include "play/judged.h"
 #include "play/problems.h"
 
 static bool ask_stop(void *context) {
@@ -36,12 +37,11 @@ static spar_status store(sp_run *run, int64_t stage, sp_set set, const sp_proble
     return sp_rundb_put_evaluation(run->db, &row, err);
 }
 
-/* Task families: greedy responses through the verifiers. */
-static spar_status evaluate_tasks(sp_run *run, int64_t stage, sp_set set, spar_error *err) {
+/* Greedy responses to a set, [n]: owned by the caller with what is in them. */
+static spar_status respond(sp_run *run, sp_set set, spar_response **out, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_problems *problems = &run->sets[set];
     spar_prompt *prompts = NULL;
-    spar_response *responses = NULL;
     char phase[64];
     snprintf(phase, sizeof phase, "evaluate (%s set)", sp_set_names[set]);
     spar_generate_hooks hooks = {.stop = ask_stop, .context = run, .phase = phase};
@@ -49,15 +49,33 @@ static spar_status evaluate_tasks(sp_run *run, int64_t stage, sp_set set, spar_e
                                  .batch = run->recipe.evaluate.batch,
                                  .hooks = &hooks};
     void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, problems->n, sizeof **out, err));
+    *out = memory;
     SPAR_TRY(sp_mem_calloc(&memory, problems->n, sizeof *prompts, err));
     prompts = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, problems->n, sizeof *responses, err));
-    responses = memory;
     for (size_t i = 0; i < problems->n; i++) {
         prompts[i] = (spar_prompt){
             .ids = problems->items[i].prompt_ids, .n = problems->items[i].n_prompt, .key = i};
     }
-    SPAR_TRY(sp_evaluate_greedy(run->model, prompts, problems->n, &options, responses, err));
+    SPAR_TRY(sp_evaluate_greedy(run->model, prompts, problems->n, &options, *out, err));
+done:
+    free(prompts);
+    return status;
+}
+
+static void release_responses(spar_response *responses, size_t n) {
+    if (responses) {
+        spar_responses_free(responses, n);
+    }
+    free(responses);
+}
+
+/* Task families: greedy responses through the verifiers. */
+static spar_status evaluate_tasks(sp_run *run, int64_t stage, sp_set set, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_problems *problems = &run->sets[set];
+    spar_response *responses = NULL;
+    SPAR_TRY(respond(run, set, &responses, err));
     SPAR_TRY(sp_rundb_begin(run->db, err));
     for (size_t i = 0; i < problems->n; i++) {
         bool strict, lenient;
@@ -67,20 +85,17 @@ static spar_status evaluate_tasks(sp_run *run, int64_t stage, sp_set set, spar_e
             store(run, stage, set, &problems->items[i], strict, lenient, responses[i].text, err));
     }
 done:
-    if (responses) {
-        spar_responses_free(responses, problems->n);
-    }
-    free(responses);
-    free(prompts);
+    release_responses(responses, problems->n);
     return status;
 }
 
 /* Data of the user's own has no verifier: the score is the mean log-prob a token of the real
- * response, held out from training. */
+ * response, held out from training. The report set is answered too where a judge reports. */
 static spar_status evaluate_data(sp_run *run, int64_t stage, sp_set set, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_problems *problems = &run->sets[set];
     double *means = NULL;
+    spar_response *responses = NULL;
     int32_t *ids = NULL;
     float *logps = NULL;
     void *memory;
@@ -114,11 +129,16 @@ static spar_status evaluate_data(sp_run *run, int64_t stage, sp_set set, spar_er
                                   .detail = sp_set_names[set]};
         spar_sink_progress(&run->sink, &progress);
     }
+    if (set == SP_SET_REPORT && run->recipe.judge.report) {
+        SPAR_TRY(respond(run, set, &responses, err));
+    }
     SPAR_TRY(sp_rundb_begin(run->db, err));
     for (size_t i = 0; i < problems->n; i++) {
-        SPAR_TRY(store(run, stage, set, &problems->items[i], means[i], (double)NAN, "", err));
+        SPAR_TRY(store(run, stage, set, &problems->items[i], means[i], (double)NAN,
+                       responses ? responses[i].text : "", err));
     }
 done:
+    release_responses(responses, problems->n);
     free(means);
     free(ids);
     free(logps);
@@ -137,6 +157,9 @@ spar_status sp_run_evaluate(sp_run *run, int64_t stage, sp_set set, double *mean
                                       : evaluate_data(run, stage, set, err));
         SPAR_TRY(sp_rundb_put_phase(run->db, stage, phase, 1, 1, err));
         SPAR_TRY(sp_rundb_commit(run->db, err));
+    }
+    if (set == SP_SET_REPORT) {
+        SPAR_TRY(sp_judged_report(run, stage, err));
     }
     SPAR_TRY(sp_rundb_each_evaluation(run->db, stage, sp_set_names[set], add_score, &context, err));
     *mean = context.n ? context.sum / (double)context.n : 0;

@@ -8,8 +8,13 @@
 #include "base/mem.h"
 #include "spar/judge.h"
 
-/* The name of the run's training judge in run.db. */
-static const char train_judge[] = "train";
+/* A judge of the recipe: its name in run.db, the key that names it, where its provenance is kept,
+ * and its phase. */
+typedef struct judge_role {
+    const char *name, *key, *meta, *phase;
+} judge_role;
+static const judge_role train_role = {"train", "judge: train", "judge_train", "judge"};
+static const judge_role report_role = {"report", "judge: report", "judge_report", "judge report"};
 
 /* Judgements that are not stored yet. */
 enum { PENDING = 64 };
@@ -17,9 +22,10 @@ static const double pending_seconds = 0.2;
 
 typedef struct judging {
     sp_run *run;
+    const judge_role *role;
     int64_t stage;
     const sp_problems *problems;
-    const sp_samples *samples;
+    const char *const *texts; /* [n k]: the responses */
     sp_judged *out;
     bool *done; /* owned, [n]: problems whose judgement is stored */
     size_t read;
@@ -44,28 +50,34 @@ static double now(void) {
 
 /* ---- the judge ---- */
 
-static spar_status open_judge(const sp_run *run, spar_judge **out, spar_error *err) {
+static const char *spec_of(const sp_run *run, const judge_role *r) {
+    return r == &train_role ? run->recipe.judge.train : run->recipe.judge.report;
+}
+
+static spar_status open_judge(const sp_run *run, const judge_role *role, spar_judge **out,
+                              spar_error *err) {
     const sp_recipe_judge *r = &run->recipe.judge;
     const spar_judge_options options = {.time_limit = r->time_limit,
                                         .memory_limit = (size_t)r->memory_limit,
                                         .dtype = run->dtype,
                                         .threads = run->options->threads};
-    const spar_status status = spar_judge_open(out, r->train, &options, err);
+    const spar_status status = spar_judge_open(out, spec_of(run, role), &options, err);
     if (status != SPAR_OK) {
-        spar_error_context(err, "judge: train");
+        spar_error_context(err, "%s", role->key);
     }
     return status;
 }
 
-static spar_status settle_provenance(sp_run *run, const char *text, spar_error *err) {
+static spar_status settle_provenance(sp_run *run, const judge_role *role, const char *text,
+                                     spar_error *err) {
     spar_status status = SPAR_OK;
     char *was = NULL;
     if (!run->resumed) {
-        return sp_rundb_put_meta(run->db, "judge_train", text, err);
+        return sp_rundb_put_meta(run->db, role->meta, text, err);
     }
-    SPAR_TRY(sp_rundb_get_meta(run->db, "judge_train", &was, err));
+    SPAR_TRY(sp_rundb_get_meta(run->db, role->meta, &was, err));
     if (strcmp(was, text) != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_MISMATCH, "judge: train: the run began with %s, this is %s",
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH, "%s: the run began with %s, this is %s", role->key,
                            was, text));
     }
 done:
@@ -73,37 +85,59 @@ done:
     return status;
 }
 
-spar_status sp_judged_check(sp_run *run, spar_error *err) {
+/* *out: provenance, a new reference; NULL without such a judge. */
+static spar_status check_role(sp_run *run, const judge_role *role, json_t **out, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_judge *judge = NULL;
-    json_t *provenance = NULL;
     char *text = NULL;
-    if (!run->recipe.judge.train) {
+    if (!spec_of(run, role)) {
         return SPAR_OK;
     }
-    SPAR_TRY(open_judge(run, &judge, err));
-    SPAR_TRY(spar_judge_provenance(judge, &provenance, err));
-    text = json_dumps(provenance, JSON_COMPACT);
+    SPAR_TRY(open_judge(run, role, &judge, err));
+    SPAR_TRY(spar_judge_provenance(judge, out, err));
+    text = json_dumps(*out, JSON_COMPACT);
     if (!text) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judge's provenance"));
     }
-    SPAR_TRY(settle_provenance(run, text, err));
+    SPAR_TRY(settle_provenance(run, role, text, err));
 done:
     spar_judge_free(judge);
-    json_decref(provenance);
     free(text);
+    return status;
+}
+
+/* The same kind, and the same files or else the same words. */
+static bool same_judge(const json_t *a, const json_t *b) {
+    const char *key = json_object_get(a, "fingerprint") ? "fingerprint" : "model";
+    return json_equal(json_object_get(a, "kind"), json_object_get(b, "kind")) &&
+           json_equal(json_object_get(a, key), json_object_get(b, key));
+}
+
+spar_status sp_judged_check(sp_run *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *train = NULL, *report = NULL;
+    SPAR_TRY(check_role(run, &train_role, &train, err));
+    SPAR_TRY(check_role(run, &report_role, &report, err));
+    if (train && report && same_judge(train, report) && !run->recipe.judge.same) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "judge: report: expected another judge than the one that trains, whose "
+                           "own gains it overstates; `same: true` allows it, and the report says "
+                           "so"));
+    }
+done:
+    json_decref(train);
+    json_decref(report);
     return status;
 }
 
 /* ---- judging ---- */
 
-/* The prompt, its real response and the k samples, as a row of spar judge. */
+/* The prompt, its real response and the k responses, as a row of spar judge. */
 static json_t *row_of(const judging *j, size_t problem) {
     const sp_problem *p = &j->problems->items[problem];
-    const sp_play_sample *s = &j->samples->items[problem * j->out->k];
     json_t *responses = json_array();
     for (size_t i = 0; i < j->out->k; i++) {
-        json_array_append_new(responses, json_string(s[i].text));
+        json_array_append_new(responses, json_string(j->texts[problem * j->out->k + i]));
     }
     return json_pack("{s:O, s:o, s:s}", "prompt", p->messages, "responses", responses, "reference",
                      p->reference);
@@ -112,7 +146,7 @@ static json_t *row_of(const judging *j, size_t problem) {
 static spar_status store(judging *j, size_t problem, const spar_judgement *x, spar_error *err) {
     const sp_rundb_judgement row = {.stage = j->stage,
                                     .prompt = j->problems->items[problem].id,
-                                    .judge = train_judge,
+                                    .judge = j->role->name,
                                     .k = (int64_t)x->k,
                                     .p = x->p,
                                     .logits = x->logits,
@@ -137,7 +171,7 @@ static spar_status flush(judging *j, bool last, spar_error *err) {
         SPAR_TRY(store(j, j->which[i], &j->pending[i], err));
     }
     if (last) {
-        SPAR_TRY(sp_rundb_put_phase(j->run->db, j->stage, "judge", 1, 1, err));
+        SPAR_TRY(sp_rundb_put_phase(j->run->db, j->stage, j->role->phase, 1, 1, err));
     }
     SPAR_TRY(sp_rundb_commit(j->run->db, err));
     drop_pending(j);
@@ -165,7 +199,7 @@ static spar_status judge_one(judging *j, size_t problem, spar_error *err) {
     }
 done:
     if (status != SPAR_OK) {
-        spar_error_context(err, "judge: train: prompt %lld",
+        spar_error_context(err, "%s: prompt %lld", j->role->key,
                            (long long)j->problems->items[problem].id);
     }
     spar_judgement_release(&x);
@@ -177,7 +211,7 @@ done:
 static spar_status judge_rest(judging *j, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_error ignored;
-    SPAR_TRY(open_judge(j->run, &j->judge, err));
+    SPAR_TRY(open_judge(j->run, j->role, &j->judge, err));
     j->flushed = now();
     for (size_t i = 0; i < j->out->n; i++) {
         if (sp_run_stopped(j->run)) {
@@ -186,7 +220,7 @@ static spar_status judge_rest(judging *j, spar_error *err) {
         if (!j->done[i]) {
             SPAR_TRY(judge_one(j, i, err));
         }
-        spar_progress progress = {.phase = "judge",
+        spar_progress progress = {.phase = j->role->phase,
                                   .done = (double)i + 1,
                                   .total = (double)j->out->n,
                                   .unit = "prompts",
@@ -239,44 +273,127 @@ static spar_status read_judgement(void *context, const sp_rundb_judgement *row, 
 
 static spar_status read_back(judging *j, spar_error *err) {
     j->read = 0;
-    return sp_rundb_each_judgement(j->run->db, j->stage, train_judge, read_judgement, j, err);
+    return sp_rundb_each_judgement(j->run->db, j->stage, j->role->name, read_judgement, j, err);
 }
 
-static spar_status allocate(judging *j, spar_error *err) {
+static spar_status allocate(judging *j, size_t k, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_judged *out = j->out;
     void *memory;
     out->n = j->problems->n;
-    out->k = out->n ? j->samples->n / out->n : 0;
+    out->k = k;
     SPAR_TRY(sp_mem_calloc(&memory, out->n, sizeof *j->done, err));
     j->done = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, out->k * sizeof *out->p, err));
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * k, k * sizeof *out->p, err));
     out->p = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, sizeof *out->win, err));
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * k, sizeof *out->win, err));
     out->win = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, out->n * out->k, sizeof *out->scores, err));
+    SPAR_TRY(sp_mem_calloc(&memory, out->n * k, sizeof *out->scores, err));
     out->scores = memory;
 done:
     return status;
 }
 
+static spar_status run_phase(judging *j, size_t k, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool done;
+    SPAR_TRY(allocate(j, k, err));
+    SPAR_TRY(sp_run_phase_done(j->run, j->stage, j->role->phase, &done, err));
+    SPAR_TRY(read_back(j, err));
+    if (!done) {
+        SPAR_TRY(judge_rest(j, err));
+        SPAR_TRY(read_back(j, err));
+    }
+done:
+    free(j->done);
+    return status;
+}
+
+/* ---- the two judges ---- */
+
 spar_status sp_judged_make(sp_run *run, int64_t stage, const sp_problems *problems,
                            const sp_samples *samples, sp_judged *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    bool done;
-    judging j = {.run = run, .stage = stage, .problems = problems, .samples = samples, .out = out};
+    const char **texts = NULL;
+    void *memory;
     memset(out, 0, sizeof *out);
-    SPAR_TRY(allocate(&j, err));
-    SPAR_TRY(sp_run_phase_done(run, stage, "judge", &done, err));
-    SPAR_TRY(read_back(&j, err));
-    if (!done) {
-        SPAR_TRY(judge_rest(&j, err));
-        SPAR_TRY(read_back(&j, err));
+    SPAR_TRY(sp_mem_calloc(&memory, samples->n, sizeof *texts, err));
+    texts = memory;
+    for (size_t i = 0; i < samples->n; i++) {
+        texts[i] = samples->items[i].text;
     }
+    judging j = {.run = run,
+                 .role = &train_role,
+                 .stage = stage,
+                 .problems = problems,
+                 .texts = texts,
+                 .out = out};
+    SPAR_TRY(run_phase(&j, problems->n ? samples->n / problems->n : 0, err));
 done:
-    free(j.done);
+    free(texts);
     if (status != SPAR_OK) {
         sp_judged_release(out);
     }
+    return status;
+}
+
+/* Responses of one stage to the report set, as text [2 n]: those at `place`, place + 2, ... */
+typedef struct report_texts {
+    char **texts; /* owned, each too */
+    size_t n, at, place;
+} report_texts;
+
+static spar_status take_response(void *context, const sp_rundb_evaluation *row, spar_error *err) {
+    report_texts *t = context;
+    if (t->at == t->n) {
+        return spar_fail(err, SPAR_MISMATCH, "run.db: more responses than the report set has");
+    }
+    return sp_mem_strdup(&t->texts[2 * t->at++ + t->place], row->response, strlen(row->response),
+                         err);
+}
+
+static spar_status read_responses(sp_run *run, int64_t stage, size_t place, report_texts *t,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    t->at = 0;
+    t->place = place;
+    SPAR_TRY(sp_rundb_each_evaluation(run->db, stage, sp_set_names[SP_SET_REPORT], take_response, t,
+                                      err));
+    if (t->at < t->n) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "run.db: stage %lld: expected %zu responses to the report set, found "
+                           "%zu",
+                           (long long)stage, t->n, t->at));
+    }
+done:
+    return status;
+}
+
+spar_status sp_judged_report(sp_run *run, int64_t stage, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_problems *problems = &run->sets[SP_SET_REPORT];
+    sp_judged judged = {0};
+    report_texts t = {.n = problems->n};
+    void *memory;
+    if (!run->recipe.judge.report || stage == run->base_stage) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, problems->n, 2 * sizeof *t.texts, err));
+    t.texts = memory;
+    SPAR_TRY(read_responses(run, run->base_stage, 0, &t, err));
+    SPAR_TRY(read_responses(run, stage, 1, &t, err));
+    judging j = {.run = run,
+                 .role = &report_role,
+                 .stage = stage,
+                 .problems = problems,
+                 .texts = (const char *const *)t.texts,
+                 .out = &judged};
+    SPAR_TRY(run_phase(&j, 2, err));
+done:
+    for (size_t i = 0; t.texts && i < 2 * t.n; i++) {
+        free(t.texts[i]);
+    }
+    free(t.texts);
+    sp_judged_release(&judged);
     return status;
 }

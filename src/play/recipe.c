@@ -31,6 +31,10 @@ static const spar_option evaluate_options[] = {
 static const spar_option judge_options[] = {
     {"train", 0, SPAR_OPTION_STRING, JUDGE(train), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "judge of the samples of arms with pairs: judged, as spar judge has it: reward:FOLDER"},
+    {"report", 0, SPAR_OPTION_STRING, JUDGE(report), NULL, 0, 0, NULL, "KIND[:MODEL]",
+     "another judge, that measures: win rates against the base's responses on the report set"},
+    {"same", 0, SPAR_OPTION_FLAG, JUDGE(same), "false", 0, 0, NULL, NULL,
+     "let the judge that trains be the one that reports; the report's first line says so"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
      "longest that a program may take for the responses to a prompt"},
     {"memory-limit", 0, SPAR_OPTION_INT, JUDGE(memory_limit), "1024", 1, 1 << 24, NULL, "MIB",

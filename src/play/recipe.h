@@ -30,9 +30,11 @@ typedef struct sp_recipe_evaluate {
     int64_t max_new_tokens, batch;
 } sp_recipe_evaluate;
 
-/* Who judges the samples of the arms whose pairs are judged. */
+/* Judges, as spar_judge_open takes them; NULL: none. */
 typedef struct sp_recipe_judge {
-    const char *train; /* as spar_judge_open takes it; NULL: none */
+    const char *train;  /* of the samples of the arms whose pairs are judged */
+    const char *report; /* of the report set's responses, against the base's */
+    bool same;          /* they may be one */
     double time_limit;
     int64_t memory_limit;
 } sp_recipe_judge;

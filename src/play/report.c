@@ -17,6 +17,7 @@ typedef struct scores {
     double *strict, *lenient; /* owned, [n] */
     int *family;              /* owned, [n]: index into the reader's families */
     size_t n, capacity[3];
+    double characters; /* of all responses */
 } scores;
 
 typedef struct stage {
@@ -115,6 +116,15 @@ done:
     return status;
 }
 
+/* Code points of UTF-8. */
+static double characters(const char *text) {
+    double n = 0;
+    for (; *text; text++) {
+        n += ((unsigned char)*text & 0xC0) != 0x80;
+    }
+    return n;
+}
+
 static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row, spar_error *err) {
     evaluation_context *c = context;
     spar_status status = grow_scores(c->s, err);
@@ -122,6 +132,7 @@ static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row
         c->s->strict[c->s->n] = row->strict;
         c->s->lenient[c->s->n] = row->lenient;
         c->s->family[c->s->n++] = c->r->prompt_family[row->prompt];
+        c->s->characters += characters(row->response);
         c->r->passes = c->r->passes && !isnan(row->lenient);
     }
     return status;
@@ -131,6 +142,15 @@ static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row
 
 static json_t *interval(double value, double low, double high) {
     return json_pack("{s:f, s:f, s:f}", "value", value, "low", low, "high", high);
+}
+
+/* The mean of n numbers by their sum and sum of squares, with a 95 % interval by Student's t. */
+static json_t *mean_interval(double sum, double squares, int64_t n) {
+    const double mean = n ? sum / (double)n : 0;
+    const double variance = n > 1 ? (squares - (double)n * mean * mean) / (double)(n - 1) : 0;
+    const double half =
+        n > 1 ? sp_t_quantile(0.975, (double)(n - 1)) * sqrt(fmax(variance, 0) / (double)n) : 0;
+    return interval(mean, mean - half, mean + half);
 }
 
 /* A pass rate or mean over the rows of one family (-1: all). */
@@ -147,18 +167,14 @@ static json_t *level(const reader *r, const scores *s, const double *x, int fami
             n++;
         }
     }
-    double low, high;
-    double mean = n ? sum / (double)n : 0;
+    json_t *out;
     if (r->passes) {
+        double low, high;
         sp_wilson(passed, n, &low, &high);
+        out = interval(n ? sum / (double)n : 0, low, high);
     } else {
-        double variance = n > 1 ? (squares - (double)n * mean * mean) / (double)(n - 1) : 0;
-        double half =
-            n > 1 ? sp_t_quantile(0.975, (double)(n - 1)) * sqrt(fmax(variance, 0) / (double)n) : 0;
-        low = mean - half;
-        high = mean + half;
+        out = mean_interval(sum, squares, n);
     }
-    json_t *out = interval(mean, low, high);
     json_object_set_new(out, "n", json_integer(n));
     return out;
 }
@@ -238,6 +254,7 @@ static spar_status take_pair(void *context, const sp_rundb_pair *row, spar_error
 typedef struct judge_cost {
     int64_t prompts, tokens;
     double seconds;
+    double wins, squares; /* of the second response of two, both orders evened out */
 } judge_cost;
 
 static spar_status take_judgement(void *context, const sp_rundb_judgement *row, spar_error *err) {
@@ -246,7 +263,17 @@ static spar_status take_judgement(void *context, const sp_rundb_judgement *row, 
     cost->prompts++;
     cost->tokens += row->tokens;
     cost->seconds += row->seconds;
+    if (row->k == 2) {
+        const double win = 0.5 * (row->p[2] + 1 - row->p[1]);
+        cost->wins += win;
+        cost->squares += win * win;
+    }
     return SPAR_OK;
+}
+
+static json_t *cost_json(const judge_cost *cost) {
+    return json_pack("{s:I, s:f, s:I}", "prompts", (json_int_t)cost->prompts, "seconds",
+                     cost->seconds, "tokens", (json_int_t)cost->tokens);
 }
 
 static const stage *find_stage(const reader *r, int64_t id) {
@@ -264,10 +291,11 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     json_t *pairs = json_object();
     evaluation_context gate = {r, &s->gate};
     evaluation_context report = {r, &s->report};
-    judge_cost cost = {0};
+    judge_cost train = {0}, measured = {0};
     SPAR_TRY(sp_rundb_each_metric(r->db, s->id, NULL, take_metric, metrics, err));
     SPAR_TRY(sp_rundb_each_pair(r->db, s->id, take_pair, pairs, err));
-    SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "train", take_judgement, &cost, err));
+    SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "train", take_judgement, &train, err));
+    SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "report", take_judgement, &measured, err));
     SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "gate", take_evaluation, &gate, err));
     SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "report", take_evaluation, &report, err));
     s->kept = json_real_value(json_object_get(metrics, "kept")) > 0.5;
@@ -276,10 +304,14 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
         json_pack("{s:I, s:s, s:s, s:I, s:b, s:b, s:O, s:O}", "stage", (json_int_t)s->id, "arm",
                   s->arm, "kind", s->kind, "iteration", (json_int_t)s->iteration, "finished",
                   s->finished, "kept", s->kept, "metrics", metrics, "pairs", pairs);
-    if (cost.prompts > 0) {
-        json_object_set_new(s->json, "judged",
-                            json_pack("{s:I, s:f, s:I}", "prompts", (json_int_t)cost.prompts,
-                                      "seconds", cost.seconds, "tokens", (json_int_t)cost.tokens));
+    if (train.prompts > 0) {
+        json_object_set_new(s->json, "judged", cost_json(&train));
+    }
+    if (measured.prompts > 0) {
+        json_t *win = cost_json(&measured);
+        json_object_set_new(win, "win",
+                            mean_interval(measured.wins, measured.squares, measured.prompts));
+        json_object_set_new(s->json, "against_base", win);
     }
 done:
     json_decref(metrics);
@@ -324,6 +356,8 @@ static void add_figures(const reader *r, stage *s) {
     }
     if (s->report.n) {
         json_object_set_new(s->json, "report", levels(r, &s->report));
+        json_object_set_new(s->json, "characters",
+                            json_real(s->report.characters / (double)s->report.n));
     }
     if (parent && parent->gate.n && s->gate.n) {
         json_object_set_new(s->json, "gate_difference", difference(r, &parent->gate, &s->gate));
@@ -359,20 +393,35 @@ done:
     return status;
 }
 
-/* "judge": {"train": provenance}, where a judge made pairs. */
-static spar_status add_judge(const reader *r, json_t *out, spar_error *err) {
+/* Provenance of one judge into out, where the run has it. */
+static spar_status add_judge(const reader *r, const char *meta, const char *key, json_t *out,
+                             spar_error *err) {
     spar_status status = SPAR_OK;
     char *text = NULL;
-    json_t *train = NULL;
+    json_t *value = NULL;
     spar_error none;
-    if (sp_rundb_get_meta(r->db, "judge_train", &text, &none) == SPAR_OK) {
-        SPAR_TRY(sp_json_parse(&train, text, strlen(text), "run.db: judge_train", err));
-        json_object_set_new(out, "judge", json_pack("{s:o}", "train", train));
+    if (sp_rundb_get_meta(r->db, meta, &text, &none) == SPAR_OK) {
+        SPAR_TRY(sp_json_parse(&value, text, strlen(text), meta, err));
+        json_object_set_new(out, key, value);
     } else if (none.code != SPAR_NOT_FOUND) {
         SPAR_TRY(spar_fail(err, none.code, "%s", none.message));
     }
 done:
     free(text);
+    return status;
+}
+
+/* "judge": {"train", "report"}: who made pairs, and who measures. */
+static spar_status add_judges(const reader *r, json_t *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *judges = json_object();
+    SPAR_TRY(add_judge(r, "judge_train", "train", judges, err));
+    SPAR_TRY(add_judge(r, "judge_report", "report", judges, err));
+    if (json_object_size(judges) > 0) {
+        json_object_set(out, "judge", judges);
+    }
+done:
+    json_decref(judges);
     return status;
 }
 
@@ -405,7 +454,7 @@ spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     }
     SPAR_TRY(sp_rundb_open(&r.db, path, SP_RUNDB_READ, err));
     SPAR_TRY(add_meta(&r, root, err));
-    SPAR_TRY(add_judge(&r, root, err));
+    SPAR_TRY(add_judges(&r, root, err));
     SPAR_TRY(sp_rundb_each_prompt(r.db, NULL, take_prompt, &r, err));
     SPAR_TRY(sp_rundb_each_stage(r.db, take_stage, &r, err));
     for (size_t i = 0; i < r.n; i++) {

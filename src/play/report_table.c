@@ -206,33 +206,90 @@ static void write_pairs(const table *t, const json_t *stages) {
     }
 }
 
+static void judge_name(const json_t *judge, char *text, size_t n) {
+    const char *print = json_string_value(json_object_get(judge, "fingerprint"));
+    snprintf(text, n, "%s:%s%s%s%s", json_string_value(json_object_get(judge, "kind")),
+             json_string_value(json_object_get(judge, "model")), print ? " (fingerprint " : "",
+             print ? print : "", print ? ")" : "");
+}
+
+enum { COST_COLUMNS = 3 };
+static const char *const cost_keys[COST_COLUMNS] = {"prompts", "seconds", "tokens"};
+static const int cost_widths[COST_COLUMNS] = {14, 10, 12};
+
+static void cost_cells(const table *t, const json_t *cost) {
+    for (int c = 0; c < COST_COLUMNS; c++) {
+        char text[32];
+        snprintf(text, sizeof text, c == 1 ? "%.1f" : "%.0f", number(cost, cost_keys[c]));
+        cell(t, text, cost_widths[c]);
+    }
+}
+
 /* Who judged the pairs, and what it cost. */
-static void write_judge(const table *t, const json_t *train, const json_t *stages) {
+static void write_judge(const table *t, const json_t *judge, const json_t *stages) {
     static const char *const names[] = {"stage", "prompts judged", "seconds", "tokens"};
-    static const char *const keys[] = {"prompts", "seconds", "tokens"};
-    static const int widths[] = {NAME_WIDTH, 14, 10, 12};
-    const char *print = json_string_value(json_object_get(train, "fingerprint"));
+    const int widths[] = {NAME_WIDTH, cost_widths[0], cost_widths[1], cost_widths[2]};
+    char text[512];
     size_t i;
     json_t *s;
-    fprintf(t->out, "%s:%s%s%s%s\n\n", json_string_value(json_object_get(train, "kind")),
-            json_string_value(json_object_get(train, "model")), print ? " (fingerprint " : "",
-            print ? print : "", print ? ")" : "");
+    judge_name(judge, text, sizeof text);
+    fprintf(t->out, "%s\n\n", text);
     header(t, names, widths, 4);
     json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
-        const json_t *judged = json_object_get(s, "judged");
-        char text[96];
-        if (!judged) {
+        if (json_object_get(s, "judged")) {
+            begin_row(t);
+            stage_name(s, text, sizeof text);
+            cell(t, text, widths[0]);
+            cost_cells(t, json_object_get(s, "judged"));
+            end_row(t);
+        }
+    }
+}
+
+/* Win rates by the judge that reports, with the lengths that may explain them. */
+static void write_wins(const table *t, const json_t *judge, const json_t *stages) {
+    static const char *const names[] = {
+        "stage", "win rate, per cent", "characters", "prompts judged", "seconds", "tokens"};
+    const int widths[] = {NAME_WIDTH,     FIGURE_WIDTH,   10,
+                          cost_widths[0], cost_widths[1], cost_widths[2]};
+    const table rates = {t->out, t->markdown, true};
+    char text[512];
+    size_t i;
+    json_t *s;
+    judge_name(judge, text, sizeof text);
+    fprintf(t->out, "%s\n\n", text);
+    header(t, names, widths, 6);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *wins = json_object_get(s, "against_base");
+        const bool base = strcmp(json_string_value(json_object_get(s, "kind")), "base") == 0;
+        if (!wins && !base) {
             continue;
         }
         begin_row(t);
         stage_name(s, text, sizeof text);
         cell(t, text, widths[0]);
-        for (int c = 0; c < 3; c++) {
-            snprintf(text, sizeof text, c == 1 ? "%.1f" : "%.0f", number(judged, keys[c]));
-            cell(t, text, widths[1 + c]);
+        write_interval(&rates, json_object_get(wins, "win"), false, text, sizeof text);
+        cell(t, text, widths[1]);
+        snprintf(text, sizeof text, "%.1f", number(s, "characters"));
+        cell(t, text, widths[2]);
+        if (wins) {
+            cost_cells(t, wins);
         }
         end_row(t);
     }
+}
+
+/* The first line says it where one judge trained and reports. */
+static const char *same_judge(const json_t *report) {
+    const json_t *judges = json_object_get(report, "judge");
+    const json_t *train = json_object_get(judges, "train");
+    const json_t *measures = json_object_get(judges, "report");
+    const char *key = json_object_get(train, "fingerprint") ? "fingerprint" : "model";
+    return train && measures &&
+                   json_equal(json_object_get(train, "kind"), json_object_get(measures, "kind")) &&
+                   json_equal(json_object_get(train, key), json_object_get(measures, key))
+               ? " (win rates by the judge that trained: they overstate what was gained)"
+               : "";
 }
 
 /* Whether self-play itself added something: each arm against its control. */
@@ -292,11 +349,12 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     const char *score = json_string_value(json_object_get(report, "score"));
     table t = {out, format == SPAR_REPORT_MARKDOWN, score && strcmp(score, "pass rate") == 0};
     const json_t *stages = json_object_get(report, "stages");
-    fprintf(out, "%s%s: %s, %s, seed %s\n", t.markdown ? "# " : "",
+    const json_t *judges = json_object_get(report, "judge");
+    fprintf(out, "%s%s: %s, %s, seed %s%s\n", t.markdown ? "# " : "",
             json_string_value(json_object_get(report, "recipe")),
             json_string_value(json_object_get(report, "model")),
             json_string_value(json_object_get(report, "backend")),
-            json_string_value(json_object_get(report, "seed")));
+            json_string_value(json_object_get(report, "seed")), same_judge(report));
     section(&t, t.percent ? "Pass rates, per cent, with 95 % intervals (Wilson; steps: paired, "
                             "Newcombe)"
                           : "Mean log-prob a token of held-out responses, with 95 % intervals");
@@ -314,9 +372,13 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     }
     section(&t, "Training");
     write_training(&t, stages);
+    if (any(stages, "against_base")) {
+        section(&t, "Win rates against the base's responses on the report set, 95 % intervals");
+        write_wins(&t, json_object_get(judges, "report"), stages);
+    }
     if (any(stages, "judged")) {
         section(&t, "The judge that made the training pairs");
-        write_judge(&t, json_object_get(json_object_get(report, "judge"), "train"), stages);
+        write_judge(&t, json_object_get(judges, "train"), stages);
     }
     if (any(stages, "pairs")) {
         section(&t, "Pairs");

@@ -58,6 +58,7 @@ typedef struct sp_run {
     spar_dtype dtype; /* asked for when the run began, or when it goes on */
     uint64_t seed;
     int64_t next_ordinal;
+    int64_t base_stage; /* that measured the start model */
     bool controls, resumed;
     FILE *log; /* owned: log.txt */
     spar_sink sink;

@@ -56,6 +56,36 @@ sed -i 's/short/short #/' "$dir/killed/recipe.yaml"
 run 11 play --run "$dir/killed" --resume
 err_has "judge: train: the run began with"
 
+# A judge that reports: another one, or the same where the recipe says so and the report too.
+sed 's/iterations: 2/iterations: 1/; s|^judge: {|&report: "verifier:maximum", |' "$recipe" \
+    >"$dir/report.yaml"
+run 0 play "$dir/report.yaml" -m "$model" --run "$dir/report" --dtype f32 --threads 1
+has "Win rates against the base's responses on the report set"
+has "verifier:maximum"
+grep -q 'overstate' "$dir/out" && fail "expected no word on judges that differ"
+sed -i 's/verifier:maximum/program:sh short/; s|sh [^ "]*/short|sh short|' "$dir/report.yaml"
+run 2 play "$dir/report.yaml" -m "$model" --run "$dir/same" --dtype f32 --threads 1
+err_has "expected another judge than the one that trains"
+rm -r "$dir/same"
+sed -i 's/^judge: {/&same: true, /' "$dir/report.yaml"
+(cd "$dir" && "$spar" play "$dir/report.yaml" -m "$model" --run "$dir/same" --dtype f32 \
+    --threads 1 >"$dir/out" 2>"$dir/err") || fail "expected a run with one judge"
+head -n 1 "$dir/same/report.md" | grep -q 'by the judge that trained' ||
+    fail "expected the first line to say that one judge trained and reports"
+
+# On a file of the user's own the report set is answered for the judge.
+for i in $(seq 24); do
+    printf '{"prompt": "Tell of day %d.", "completion": "The sun rose on day %d."}\n' $i $i
+done >"$dir/data.jsonl"
+sed "s|families: .*|file: $dir/data.jsonl|; s/train: 24/train: 8/; s/gate: 16/gate: 4/
+    s/report: 24/report: 8/; s/verifier:maximum/verifier:exact/" "$dir/report.yaml" |
+    sed '/^judge:/d' >"$dir/file.yaml"
+echo "judge: {train: \"program:sh $dir/short\", report: verifier:exact}" >>"$dir/file.yaml"
+run 0 play "$dir/file.yaml" -m "$model" --run "$dir/file" --dtype f32 --threads 1
+run 0 report "$dir/file" --json
+has '"prompts": 8'
+has '"against_base"'
+
 refuse() { # STATUS MESSAGE SED: the recipe so changed
     sed "$3" "$recipe" >"$dir/wrong.yaml"
     run "$1" play "$dir/wrong.yaml" -m "$model" --run "$dir/wrong"
