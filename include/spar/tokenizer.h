@@ -1,12 +1,14 @@
 /* Tokenizers: text to token ids and back, exactly as the Hugging Face tokenizers library does it.
  *
- * Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM) and SentencePiece-style BPE with byte fallback
- * (Llama 2, Mistral, Gemma), read from tokenizer.json. Life cycle: load, encode and decode, free.
+ * Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), SentencePiece-style BPE with byte fallback
+ * (Llama 2, Mistral, Gemma), Unigram (T5, DeBERTa-v3), WordPiece (BERT) and WordLevel, read from
+ * tokenizer.json. Life cycle: load, encode and decode, free.
  * A tokenizer does not change after loading and may be used by several threads. What it does not
  * know (a type of step, a construct of a pattern) is an error at loading that names it.
  *
  * Known differences: characters newer than the Unicode tables of the installed PCRE2 and utf8proc
- * count as unassigned, and a caseless pattern does not match one character for two (U+00DF, ss).
+ * count as unassigned (and those that are newer than the library's as what they are), and a
+ * caseless pattern does not match one character for two (U+00DF, ss).
  */
 #ifndef SPAR_TOKENIZER_H
 #define SPAR_TOKENIZER_H
@@ -28,7 +30,8 @@ enum {
     SPAR_TOKENIZE_NO_SPECIAL = 1 /* add no BOS or EOS; special tokens in the text are recognised */
 };
 
-/* text: n bytes of UTF-8; ill-formed sequences become U+FFFD. *ids is owned by the caller. */
+/* text: n bytes of UTF-8 (LIMIT above 256 MiB); ill-formed sequences become U+FFFD. *ids is owned
+ * by the caller. INVALID for a word that the vocabulary lacks, where it has no token for such. */
 SPAR_API spar_status spar_tokenizer_encode(const spar_tokenizer *tokenizer, const char *text,
                                            size_t n, unsigned flags, int32_t **ids, size_t *n_ids,
                                            spar_error *err);

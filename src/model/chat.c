@@ -8,7 +8,7 @@
 #include "io/gguf.h"
 #include "model/engine.h"
 #include "model/vocab_gguf.h"
-#include "text/bpe.h"
+#include "text/vocabulary.h"
 
 static spar_status need_text(const spar_model *m, spar_error *err) {
     if (!m->tokenizer) {

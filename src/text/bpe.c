@@ -1,66 +1,37 @@
-#include "text/bpe.h"
-
-#include <stdio.h>
+/* Byte-pair encoding: merges, and the merging of one word (Sennrich et al. 2016). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "text/word_model.h"
 
-spar_status sp_ids_push(sp_ids *ids, int32_t id, spar_error *err) {
-    void *memory = ids->data;
-    spar_status status = sp_mem_grow(&memory, &ids->capacity, ids->n + 1, sizeof *ids->data, err);
-    ids->data = memory;
-    if (status == SPAR_OK) {
-        ids->data[ids->n++] = id;
-    }
-    return status;
-}
+typedef struct merge_slot {
+    int32_t left, right; /* left -1: free */
+    int32_t rank, id;    /* lower ranks merge first; id of the merged token */
+} merge_slot;
 
-/* ---- hashes ---- */
+typedef struct bpe_model {
+    const sp_vocabulary *vocabulary; /* borrowed */
+    merge_slot *merges;              /* owned hash of (left, right) */
+    size_t merge_mask;
+    int32_t unk;                 /* -1: none */
+    const char *prefix, *suffix; /* arena: of symbols that do not begin a word; of the last one */
+    bool byte_fallback, fuse_unk, ignore_merges;
+    int32_t bytes[256]; /* ids of <0x00> .. <0xFF>, -1: none */
+} bpe_model;
 
-static uint64_t hash_bytes(const char *s, size_t n) {
-    uint64_t h = 14695981039346656037U;
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ (uint8_t)s[i]) * 1099511628211U;
-    }
-    return h ^ h >> 32;
-}
+/* ---- merges ---- */
 
 static uint64_t hash_pair(int32_t left, int32_t right) {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9E3779B97F4A7C15U;
     return h ^ h >> 29;
 }
 
-static size_t table_size(size_t n) {
-    size_t size = 16;
-    while (size < 2 * n) {
-        size *= 2;
-    }
-    return size;
-}
-
-int32_t sp_bpe_find(const sp_bpe *bpe, const char *token, size_t n) {
-    for (size_t i = hash_bytes(token, n) & bpe->slot_mask;; i = (i + 1) & bpe->slot_mask) {
-        int32_t id = bpe->slots[i];
-        if (id < 0 || (bpe->lengths[id] == n && memcmp(bpe->tokens[id], token, n) == 0)) {
-            return id;
-        }
-    }
-}
-
-static void insert_token(sp_bpe *bpe, int32_t id) {
-    size_t i = hash_bytes(bpe->tokens[id], bpe->lengths[id]) & bpe->slot_mask;
-    while (bpe->slots[i] >= 0) {
-        i = (i + 1) & bpe->slot_mask;
-    }
-    bpe->slots[i] = id;
-}
-
-static const sp_merge_slot *find_merge(const sp_bpe *bpe, int32_t left, int32_t right) {
+static const merge_slot *find_merge(const bpe_model *bpe, int32_t left, int32_t right) {
     size_t i = hash_pair(left, right) & bpe->merge_mask;
     for (;; i = (i + 1) & bpe->merge_mask) {
-        const sp_merge_slot *slot = &bpe->merges[i];
+        const merge_slot *slot = &bpe->merges[i];
         if (slot->left < 0) {
             return NULL;
         }
@@ -71,105 +42,13 @@ static const sp_merge_slot *find_merge(const sp_bpe *bpe, int32_t left, int32_t 
 }
 
 /* A pair that is listed twice keeps its last rank, as the reference does. */
-static void insert_merge(sp_bpe *bpe, sp_merge_slot merge) {
+static void insert_merge(bpe_model *bpe, merge_slot merge) {
     size_t i = hash_pair(merge.left, merge.right) & bpe->merge_mask;
     while (bpe->merges[i].left >= 0 &&
            (bpe->merges[i].left != merge.left || bpe->merges[i].right != merge.right)) {
         i = (i + 1) & bpe->merge_mask;
     }
     bpe->merges[i] = merge;
-}
-
-/* ---- reading ---- */
-
-enum { MAX_ID = 1 << 24 };
-
-/* Ids beyond what the file's entries justify are refused. */
-static spar_status check_id(const json_t *value, size_t entries, const char *token,
-                            const char *where, int32_t *out, spar_error *err) {
-    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (id < 0 || id >= MAX_ID || (uint64_t)id > 16 * (uint64_t)entries + 65536) {
-        return spar_fail(err, SPAR_FORMAT,
-                         "%s: token %.60s: expected an id in 0..%d, found %s %lld", where, token,
-                         MAX_ID - 1, sp_json_type_name(value), (long long)id);
-    }
-    *out = (int32_t)id;
-    return SPAR_OK;
-}
-
-static spar_status largest_id(const json_t *vocab, const json_t *added, const char *where,
-                              int32_t *n, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const char *token;
-    json_t *value;
-    size_t entries = json_object_size(vocab) + json_array_size(added);
-    int32_t id = 0;
-    *n = 0;
-    json_object_foreach((json_t *)(uintptr_t)vocab, token, value) {
-        SPAR_TRY(check_id(value, entries, token, where, &id, err));
-        *n = id >= *n ? id + 1 : *n;
-    }
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const json_t *item = json_array_get(added, i);
-        const char *content;
-        SPAR_TRY(sp_json_get_string(item, "content", &content, where, err));
-        SPAR_TRY(check_id(json_object_get(item, "id"), entries, content, where, &id, err));
-        *n = id >= *n ? id + 1 : *n;
-    }
-done:
-    return status;
-}
-
-static spar_status put_token(sp_bpe *bpe, sp_arena *arena, const char *token, int32_t id,
-                             const char *where, spar_error *err) {
-    size_t n = strlen(token);
-    if (bpe->tokens[id]) {
-        return spar_fail(err, SPAR_FORMAT, "%s: id %d: expected one token, found %.60s and %.60s",
-                         where, id, bpe->tokens[id], token);
-    }
-    bpe->tokens[id] = sp_arena_strndup(arena, token, n);
-    bpe->lengths[id] = (uint32_t)n;
-    if (!bpe->tokens[id]) {
-        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for the vocabulary");
-    }
-    insert_token(bpe, id);
-    return SPAR_OK;
-}
-
-static spar_status read_vocab(sp_bpe *bpe, sp_arena *arena, const json_t *vocab,
-                              const json_t *added, const char *where, spar_error *err) {
-    spar_status status = SPAR_OK;
-    void *memory;
-    const char *token;
-    json_t *value;
-    if (!json_is_object(vocab)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: model.vocab: expected an object, found %s", where,
-                           sp_json_type_name(vocab)));
-    }
-    SPAR_TRY(largest_id(vocab, added, where, &bpe->n_tokens, err));
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)bpe->n_tokens, sizeof *bpe->tokens, err));
-    bpe->tokens = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)bpe->n_tokens, sizeof *bpe->lengths, err));
-    bpe->lengths = memory;
-    size_t size = table_size(json_object_size(vocab) + json_array_size(added));
-    SPAR_TRY(sp_mem_calloc(&memory, size, sizeof *bpe->slots, err));
-    bpe->slots = memory;
-    memset(bpe->slots, 0xFF, size * sizeof *bpe->slots);
-    bpe->slot_mask = size - 1;
-    json_object_foreach((json_t *)(uintptr_t)vocab, token, value) {
-        SPAR_TRY(put_token(bpe, arena, token, (int32_t)json_integer_value(value), where, err));
-    }
-    for (size_t i = 0; i < json_array_size(added); i++) {
-        const json_t *item = json_array_get(added, i);
-        const char *content = json_string_value(json_object_get(item, "content"));
-        if (sp_bpe_find(bpe, content, strlen(content)) < 0) { /* most are in the vocabulary */
-            SPAR_TRY(put_token(bpe, arena, content,
-                               (int32_t)json_integer_value(json_object_get(item, "id")), where,
-                               err));
-        }
-    }
-done:
-    return status;
 }
 
 /* A merge is "left right" or ["left", "right"]. */
@@ -197,8 +76,8 @@ static bool split_merge(const json_t *merge, const char **left, size_t *n_left, 
     return true;
 }
 
-static spar_status read_merge(const sp_bpe *bpe, const json_t *value, size_t index,
-                              const char *where, sp_merge_slot *out, sp_str *scratch,
+static spar_status read_merge(const bpe_model *bpe, const json_t *value, size_t index,
+                              const char *where, merge_slot *out, sp_str *scratch,
                               spar_error *err) {
     const char *left, *right;
     size_t n_left, n_right;
@@ -207,16 +86,18 @@ static spar_status read_merge(const sp_bpe *bpe, const json_t *value, size_t ind
                          "%s: model.merges[%zu]: expected \"left right\" or [left, right]", where,
                          index);
     }
-    out->left = sp_bpe_find(bpe, left, n_left);
-    out->right = sp_bpe_find(bpe, right, n_right);
+    out->left = sp_vocabulary_find(bpe->vocabulary, left, n_left);
+    out->right = sp_vocabulary_find(bpe->vocabulary, right, n_right);
     out->rank = (int32_t)index;
     sp_str_clear(scratch);
     sp_str_append(scratch, left, n_left);
-    sp_str_append(scratch, right, n_right);
+    /* the prefix is of a symbol within a word: their join has that of the left one */
+    size_t cut = strlen(bpe->prefix) < n_right ? strlen(bpe->prefix) : n_right;
+    sp_str_append(scratch, right + cut, n_right - cut);
     if (scratch->failed) {
         return sp_str_status(scratch, err);
     }
-    out->id = sp_bpe_find(bpe, sp_str_get(scratch), scratch->len);
+    out->id = sp_vocabulary_find(bpe->vocabulary, sp_str_get(scratch), scratch->len);
     if (out->left < 0 || out->right < 0 || out->id < 0) {
         return spar_fail(err, SPAR_FORMAT,
                          "%s: model.merges[%zu]: expected tokens of the vocabulary, found %.*s and "
@@ -227,7 +108,7 @@ static spar_status read_merge(const sp_bpe *bpe, const json_t *value, size_t ind
     return SPAR_OK;
 }
 
-static spar_status read_merges(sp_bpe *bpe, const json_t *merges, const char *where,
+static spar_status read_merges(bpe_model *bpe, const json_t *merges, const char *where,
                                spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str scratch = SP_STR_INIT;
@@ -236,13 +117,13 @@ static spar_status read_merges(sp_bpe *bpe, const json_t *merges, const char *wh
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: model.merges: expected a list, found %s", where,
                            sp_json_type_name(merges)));
     }
-    size_t size = table_size(json_array_size(merges));
+    size_t size = sp_hash_size(json_array_size(merges));
     SPAR_TRY(sp_mem_calloc(&memory, size, sizeof *bpe->merges, err));
     bpe->merges = memory;
     memset(bpe->merges, 0xFF, size * sizeof *bpe->merges);
     bpe->merge_mask = size - 1;
     for (size_t i = 0; i < json_array_size(merges); i++) {
-        sp_merge_slot merge = {-1, -1, 0, 0};
+        merge_slot merge = {-1, -1, 0, 0};
         const char *text = json_string_value(json_array_get(merges, i));
         if (text && strncmp(text, "#version", 8) == 0) {
             continue; /* a header that old files carry */
@@ -255,62 +136,59 @@ done:
     return status;
 }
 
-static void find_bytes(sp_bpe *bpe) {
-    for (int i = 0; i < 256; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
-        bpe->bytes[i] = sp_bpe_find(bpe, name, 6);
+static spar_status read_affix(const json_t *model, const char *key, sp_arena *arena,
+                              const char **out, const char *where, spar_error *err) {
+    const char *text;
+    spar_status status = sp_json_get_string_or(model, key, "", &text, where, err);
+    if (status == SPAR_OK) {
+        *out = sp_arena_strndup(arena, text, strlen(text));
     }
+    return status == SPAR_OK && !*out ? spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where)
+                                      : status;
 }
 
-spar_status sp_bpe_init(sp_bpe *bpe, sp_arena *arena, const json_t *model, const json_t *added,
-                        const char *where, spar_error *err) {
+static spar_status read_settings(bpe_model *bpe, sp_arena *arena, const json_t *model,
+                                 const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *unk;
-    const char *type;
-    memset(bpe, 0, sizeof *bpe);
-    SPAR_TRY(sp_json_get_string_or(model, "type", "BPE", &type, where, err));
-    if (strcmp(type, "BPE") != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model.type: expected BPE, found %s", where,
-                           type));
-    }
-    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    for (size_t i = 0; i < 2; i++) {
-        SPAR_TRY(sp_json_get_string_or(model, affixes[i], "", &unk, where, err));
-        if (unk[0]) {
-            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model.%s: expected none, found %s",
-                               where, affixes[i], unk));
-        }
-    }
     double dropout;
     SPAR_TRY(sp_json_get_number_or(model, "dropout", 0.0, &dropout, where, err));
     if (dropout != 0.0) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model.dropout: expected none, found %g",
                            where, dropout));
     }
+    SPAR_TRY(read_affix(model, "continuing_subword_prefix", arena, &bpe->prefix, where, err));
+    SPAR_TRY(read_affix(model, "end_of_word_suffix", arena, &bpe->suffix, where, err));
     SPAR_TRY(sp_json_get_bool_or(model, "byte_fallback", false, &bpe->byte_fallback, where, err));
     SPAR_TRY(sp_json_get_bool_or(model, "fuse_unk", false, &bpe->fuse_unk, where, err));
     SPAR_TRY(sp_json_get_bool_or(model, "ignore_merges", false, &bpe->ignore_merges, where, err));
-    SPAR_TRY(sp_json_get_string_or(model, "unk_token", NULL, &unk, where, err));
-    SPAR_TRY(read_vocab(bpe, arena, json_object_get(model, "vocab"), added, where, err));
-    SPAR_TRY(read_merges(bpe, json_object_get(model, "merges"), where, err));
-    bpe->unk = unk ? sp_bpe_find(bpe, unk, strlen(unk)) : -1;
-    if (unk && bpe->unk < 0) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: model.unk_token: expected a token of the vocabulary, found %.60s",
-                           where, unk));
-    }
-    find_bytes(bpe);
 done:
     return status;
 }
 
-void sp_bpe_release(sp_bpe *bpe) {
-    free(bpe->tokens);
-    free(bpe->lengths);
-    free(bpe->slots);
-    free(bpe->merges);
-    memset(bpe, 0, sizeof *bpe);
+static void free_bpe(void *model) {
+    bpe_model *bpe = model;
+    if (bpe) {
+        free(bpe->merges);
+        free(bpe);
+    }
+}
+
+static spar_status create_bpe(void **out, const sp_vocabulary *vocabulary, sp_arena *arena,
+                              const json_t *model, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof(bpe_model), err));
+    bpe_model *bpe = memory;
+    bpe->vocabulary = vocabulary;
+    SPAR_TRY(read_settings(bpe, arena, model, where, err));
+    SPAR_TRY(read_merges(bpe, json_object_get(model, "merges"), where, err));
+    SPAR_TRY(sp_word_model_token(vocabulary, model, "unk_token", &bpe->unk, where, err));
+    sp_byte_tokens(vocabulary, bpe->bytes);
+    *out = bpe;
+    memory = NULL;
+done:
+    free_bpe(memory);
+    return status;
 }
 
 /* ---- merging ---- */
@@ -375,16 +253,16 @@ static candidate pop(word *w) {
     return top;
 }
 
-static spar_status offer(const sp_bpe *bpe, word *w, int32_t left, spar_error *err) {
+static spar_status offer(const bpe_model *bpe, word *w, int32_t left, spar_error *err) {
     int32_t right = left < 0 ? -1 : w->symbols[left].next;
     if (right < 0) {
         return SPAR_OK;
     }
-    const sp_merge_slot *merge = find_merge(bpe, w->symbols[left].id, w->symbols[right].id);
+    const merge_slot *merge = find_merge(bpe, w->symbols[left].id, w->symbols[right].id);
     return merge ? push(w, (candidate){merge->rank, left, merge->id}, err) : SPAR_OK;
 }
 
-static spar_status merge_all(const sp_bpe *bpe, word *w, spar_error *err) {
+static spar_status merge_all(const bpe_model *bpe, word *w, spar_error *err) {
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < w->n; i++) {
         SPAR_TRY(offer(bpe, w, (int32_t)i, err));
@@ -396,7 +274,7 @@ static spar_status merge_all(const sp_bpe *bpe, word *w, spar_error *err) {
             continue;
         }
         symbol *right = &w->symbols[left->next];
-        const sp_merge_slot *merge = find_merge(bpe, left->id, right->id);
+        const merge_slot *merge = find_merge(bpe, left->id, right->id);
         if (!merge || merge->id != c.id) {
             continue;
         }
@@ -427,30 +305,32 @@ static spar_status add_symbol(word *w, int32_t id, spar_error *err) {
     return status;
 }
 
-/* The bytes of a character that the vocabulary lacks; false where they are not all tokens. */
-static bool has_bytes(const sp_bpe *bpe, const char *s, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (bpe->bytes[(uint8_t)s[i]] < 0) {
-            return false;
-        }
-    }
-    return bpe->byte_fallback;
+/* The symbol of characters [at, at + used) of a word: with the affixes that its place asks for. */
+static spar_status symbol_text(const bpe_model *bpe, const char *text, size_t n, size_t at,
+                               size_t used, sp_str *out, spar_error *err) {
+    sp_str_clear(out);
+    sp_str_puts(out, at > 0 ? bpe->prefix : "");
+    sp_str_append(out, text + at, used);
+    sp_str_puts(out, at + used == n ? bpe->suffix : "");
+    return sp_str_status(out, err);
 }
 
 /* The symbols that merging starts from. An unknown character waits in `unknown` until the next
  * known one, so that its neighbours can join it; byte tokens do not end the wait, as in the
  * reference. */
-static spar_status split_characters(const sp_bpe *bpe, const char *text, size_t n, word *w,
+static spar_status split_characters(const bpe_model *bpe, const char *text, size_t n, word *w,
                                     spar_error *err) {
     spar_status status = SPAR_OK;
     bool unknown = false;
+    sp_str one = SP_STR_INIT;
     for (size_t at = 0, used; at < n; at += used) {
         unsigned code_point;
         used = sp_utf8_decode(text + at, n - at, &code_point);
-        int32_t id = sp_bpe_find(bpe, text + at, used);
-        bool bytes = id < 0 && has_bytes(bpe, text + at, used);
-        for (size_t i = 0; bytes && i < used; i++) {
-            SPAR_TRY(add_symbol(w, bpe->bytes[(uint8_t)text[at + i]], err));
+        SPAR_TRY(symbol_text(bpe, text, n, at, used, &one, err));
+        int32_t id = sp_vocabulary_find(bpe->vocabulary, one.data, one.len);
+        bool bytes = id < 0 && bpe->byte_fallback && sp_has_bytes(bpe->bytes, one.data, one.len);
+        for (size_t i = 0; bytes && i < one.len; i++) {
+            SPAR_TRY(add_symbol(w, bpe->bytes[(uint8_t)one.data[i]], err));
         }
         if (bytes || (id < 0 && bpe->unk < 0)) {
             continue;
@@ -467,15 +347,17 @@ static spar_status split_characters(const sp_bpe *bpe, const char *text, size_t 
         SPAR_TRY(add_symbol(w, bpe->unk, err));
     }
 done:
+    sp_str_release(&one);
     return status;
 }
 
-spar_status sp_bpe_encode(const sp_bpe *bpe, const char *text, size_t n, sp_ids *ids,
-                          spar_error *err) {
+static spar_status encode_bpe(const void *model, const char *text, size_t n, sp_ids *ids,
+                              spar_error *err) {
     spar_status status = SPAR_OK;
+    const bpe_model *bpe = model;
     word w = {0};
     if (bpe->ignore_merges) {
-        int32_t whole = sp_bpe_find(bpe, text, n);
+        int32_t whole = sp_vocabulary_find(bpe->vocabulary, text, n);
         if (whole >= 0) {
             SPAR_TRY(sp_ids_push(ids, whole, err));
             goto done;
@@ -493,3 +375,5 @@ done:
     free(w.heap);
     return status;
 }
+
+const sp_word_model_type sp_bpe_type = {"BPE", create_bpe, free_bpe, encode_bpe};

@@ -40,14 +40,24 @@ done:
     return status;
 }
 
+/* A pattern may try every character of a long run in vain before the alternative that takes it, so
+ * the work allowed grows with the text. */
+static uint32_t match_limit(size_t n) {
+    const uint64_t limit = 10000000 + 64 * (uint64_t)n;
+    return limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+}
+
 spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text, size_t n,
                             spar_error *err) {
     *m = (sp_matcher){.step = step, .text = text, .n = n, .last_end = SIZE_MAX};
     if (step->regex) {
         m->data = pcre2_match_data_create(1, NULL); /* groups are not asked for */
-        if (!m->data) {
+        m->context = pcre2_match_context_create(NULL);
+        if (!m->data || !m->context) {
+            sp_matcher_release(m);
             return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a pattern match");
         }
+        pcre2_set_match_limit(m->context, match_limit(n));
     }
     return SPAR_OK;
 }
@@ -55,6 +65,8 @@ spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text
 void sp_matcher_release(sp_matcher *m) {
     pcre2_match_data_free(m->data);
     m->data = NULL;
+    pcre2_match_context_free(m->context);
+    m->context = NULL;
 }
 
 static bool next_string(sp_matcher *m, size_t *begin, size_t *end) {
@@ -88,7 +100,7 @@ spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *fou
     }
     while (m->at <= m->n) {
         int rc = pcre2_match(m->step->regex, (PCRE2_SPTR)m->text, m->n, m->at, PCRE2_NO_UTF_CHECK,
-                             m->data, NULL);
+                             m->data, m->context);
         if (rc == PCRE2_ERROR_NOMATCH) {
             break;
         }

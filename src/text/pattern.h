@@ -14,8 +14,9 @@ typedef struct sp_matcher {
     const sp_step *step;
     const char *text;
     size_t n, at;
-    size_t last_end;        /* of the match before; SIZE_MAX: none */
-    pcre2_match_data *data; /* owned; NULL for plain strings */
+    size_t last_end;              /* of the match before; SIZE_MAX: none */
+    pcre2_match_data *data;       /* owned; NULL for plain strings */
+    pcre2_match_context *context; /* owned: limits */
 } sp_matcher;
 
 spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text, size_t n,

@@ -12,10 +12,10 @@ typedef struct around {
 static spar_status push_id(const spar_tokenizer *t, sp_ids *ids, const json_t *id,
                            const char *where, spar_error *err) {
     json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
-    if (value < 0 || value >= t->bpe.n_tokens) {
+    if (value < 0 || value >= t->vocabulary.n_tokens) {
         return spar_fail(err, SPAR_FORMAT,
                          "%s: post_processor: expected an id in 0..%d, found %s %lld", where,
-                         t->bpe.n_tokens - 1, sp_json_type_name(id), (long long)value);
+                         t->vocabulary.n_tokens - 1, sp_json_type_name(id), (long long)value);
     }
     return sp_ids_push(ids, (int32_t)value, err);
 }

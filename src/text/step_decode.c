@@ -216,11 +216,124 @@ static spar_status decode_metaspace(const sp_step *step, sp_pieces *tokens, spar
     return decode_replace(step, tokens, err);
 }
 
+/* ---- decoders of tokenizers that split at white space ---- */
+
+/* Replace every `from` by `to`. */
+static spar_status replace_all(sp_str *text, const char *from, const char *to, spar_error *err) {
+    const sp_step step = {.text = from, .content = to};
+    return sp_step_replace(&step, text, err);
+}
+
+/* English as it is written: no space before punctuation and contractions. */
+static spar_status clean_up(sp_str *text, spar_error *err) {
+    static const char *const rules[][2] = {
+        {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+    };
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        SPAR_TRY(replace_all(text, rules[i][0], rules[i][1], err));
+    }
+done:
+    return status;
+}
+
+static spar_status read_word_piece(sp_step *step, const json_t *value, sp_arena *arena,
+                                   const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_step_string(value, "prefix", "##", arena, &step->text, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "cleanup", true, &step->clean, where, err));
+done:
+    return status;
+}
+
+/* A token that goes on a word loses its prefix, others get a space before them. */
+static spar_status decode_word_piece(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t n = strlen(step->text);
+    for (size_t i = 0; i < tokens->n; i++) {
+        sp_str *token = &tokens->items[i].text;
+        const char *s = sp_str_get(token);
+        bool within = i > 0 && token->len >= n && memcmp(s, step->text, n) == 0;
+        sp_str out = SP_STR_INIT;
+        sp_str_puts(&out, i > 0 && !within ? " " : "");
+        sp_str_append(&out, s + (within ? n : 0), token->len - (within ? n : 0));
+        sp_str_release(token);
+        *token = out;
+        SPAR_TRY(sp_str_status(token, err));
+        if (step->clean) {
+            SPAR_TRY(clean_up(token, err));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status read_bpe(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
+                            spar_error *err) {
+    return sp_step_string(value, "suffix", "</w>", arena, &step->text, where, err);
+}
+
+/* The suffix ends a word; after the last one there is no space. */
+static spar_status decode_bpe(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < tokens->n; i++) {
+        SPAR_TRY(
+            replace_all(&tokens->items[i].text, step->text, i + 1 < tokens->n ? " " : "", err));
+    }
+done:
+    return status;
+}
+
+static spar_status read_ctc(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_step_string(value, "pad_token", "<pad>", arena, &step->text, where, err));
+    SPAR_TRY(sp_step_string(value, "word_delimiter_token", "|", arena, &step->content, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "cleanup", true, &step->clean, where, err));
+done:
+    return status;
+}
+
+/* Repeated tokens are one, padding goes, and the delimiter is a space (with cleanup). */
+static spar_status decode_ctc(const sp_step *step, sp_pieces *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_pieces out = {0};
+    for (size_t i = 0; i < tokens->n; i++) {
+        const sp_str *token = &tokens->items[i].text;
+        const sp_str *last = i > 0 ? &tokens->items[i - 1].text : NULL;
+        if (last && last->len == token->len &&
+            memcmp(sp_str_get(last), sp_str_get(token), token->len) == 0) {
+            continue;
+        }
+        SPAR_TRY(sp_pieces_add(&out, sp_str_get(token), token->len, out.n == 0, err));
+        sp_str *kept = &out.items[out.n - 1].text;
+        SPAR_TRY(replace_all(kept, step->text, "", err));
+        if (step->clean) {
+            SPAR_TRY(clean_up(kept, err));
+            SPAR_TRY(replace_all(kept, step->content, " ", err));
+        }
+    }
+    sp_pieces_release(tokens);
+    *tokens = out;
+    out = (sp_pieces){0};
+done:
+    sp_pieces_release(&out);
+    return status;
+}
+
 const sp_step_type sp_decoder_types[] = {
     {.name = "ByteLevel", .stage = SP_DECODER, .decode = decode_byte_level},
     {.name = "Replace", .stage = SP_DECODER, .read = read_replace, .decode = decode_replace},
     {.name = "ByteFallback", .stage = SP_DECODER, .decode = decode_byte_fallback},
     {.name = "Fuse", .stage = SP_DECODER, .decode = decode_fuse},
     {.name = "Strip", .stage = SP_DECODER, .read = read_strip, .decode = decode_strip},
+    {.name = "WordPiece",
+     .stage = SP_DECODER,
+     .read = read_word_piece,
+     .decode = decode_word_piece},
+    {.name = "BPEDecoder", .stage = SP_DECODER, .read = read_bpe, .decode = decode_bpe},
+    {.name = "CTC", .stage = SP_DECODER, .read = read_ctc, .decode = decode_ctc},
     {.name = "Metaspace", .stage = SP_DECODER, .read = read_metaspace, .decode = decode_metaspace},
     {.name = NULL}};

@@ -3,8 +3,10 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "base/base64.h"
 #include "base/jsonx.h"
 #include "text/characters.h"
+#include "text/charsmap.h"
 #include "text/step_types.h"
 
 /* Unicode normalisation forms and case through utf8proc; the form is the step's `start`. */
@@ -153,6 +155,55 @@ static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
     return sp_str_status(text, err);
 }
 
+/* ---- what SentencePiece does to text ---- */
+
+static spar_status read_precompiled(sp_step *step, const json_t *value, sp_arena *arena,
+                                    const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *text;
+    sp_str bytes = SP_STR_INIT;
+    SPAR_TRY(sp_json_get_string(value, "precompiled_charsmap", &text, where, err));
+    if (!sp_base64_decode(text, strlen(text), &bytes)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: precompiled_charsmap: expected base64", where));
+    }
+    SPAR_TRY(sp_str_status(&bytes, err));
+    SPAR_TRY(sp_charsmap_read(&step->charsmap, sp_str_get(&bytes), bytes.len, arena, where, err));
+done:
+    sp_str_release(&bytes);
+    return status;
+}
+
+static spar_status precompiled(const sp_step *step, sp_str *text, spar_error *err) {
+    sp_str out = SP_STR_INIT;
+    spar_status status = sp_charsmap_apply(step->charsmap, sp_str_get(text), text->len, &out, err);
+    sp_str_release(text);
+    *text = out;
+    return status;
+}
+
+/* Controls go; other white space, zero-width characters and the mark for spaces become spaces. */
+static void put_nmt(sp_str *out, unsigned c) {
+    static const unsigned dropped[][2] = {{0x01, 0x08}, {0x0B, 0x0B}, {0x0E, 0x1F},
+                                          {0x7F, 0x7F}, {0x8F, 0x8F}, {0x9F, 0x9F}};
+    static const unsigned spaces[][2] = {{0x09, 0x0D},     {0x1680, 0x1680}, {0x200B, 0x200F},
+                                         {0x2028, 0x2029}, {0x2581, 0x2581}, {0xFEFF, 0xFEFF},
+                                         {0xFFFD, 0xFFFD}};
+    for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++) {
+        if (c >= dropped[i][0] && c <= dropped[i][1]) {
+            return;
+        }
+    }
+    for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
+        c = c >= spaces[i][0] && c <= spaces[i][1] ? ' ' : c;
+    }
+    sp_str_put_utf8(out, c);
+}
+
+static spar_status nmt(const sp_step *step, sp_str *text, spar_error *err) {
+    (void)step;
+    return map_characters(text, put_nmt, err);
+}
+
 /* ---- BertNormalizer (Devlin et al. 2019, the basic tokenizer) ---- */
 
 /* Controls, formats and private use go, but tab and line ends count as white space, of which each
@@ -246,5 +297,10 @@ const sp_step_type sp_normalizer_types[] = {
     {.name = "Prepend", .stage = SP_NORMALIZER, .read = read_prepend, .normalize = prepend},
     {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = sp_step_replace},
     {.name = "Strip", .stage = SP_NORMALIZER, .read = read_strip, .normalize = strip},
+    {.name = "Precompiled",
+     .stage = SP_NORMALIZER,
+     .read = read_precompiled,
+     .normalize = precompiled},
+    {.name = "Nmt", .stage = SP_NORMALIZER, .normalize = nmt},
     {.name = "BertNormalizer", .stage = SP_NORMALIZER, .read = read_bert, .normalize = bert},
     {.name = NULL}};

@@ -229,6 +229,40 @@ static spar_status read_bert(sp_step *step, const json_t *value, sp_arena *arena
     return fixed_pattern(step, "[" PUNCTUATION "]|[^\\s" PUNCTUATION "]+", SP_REMOVED, where, err);
 }
 
+/* One character stands between the words. */
+static spar_status read_delimiter(sp_step *step, const json_t *value, sp_arena *arena,
+                                  const char *where, spar_error *err) {
+    step->behavior = SP_REMOVED;
+    return sp_step_string(value, "delimiter", NULL, arena, &step->text, where, err);
+}
+
+static spar_status read_fixed_length(sp_step *step, const json_t *value, sp_arena *arena,
+                                     const char *where, spar_error *err) {
+    int64_t length;
+    (void)arena;
+    spar_status status = sp_json_get_int_or(value, "length", 1, 1 << 20, 5, &length, where, err);
+    step->start = (long)length;
+    return status;
+}
+
+/* Every `start` characters are a word. */
+static spar_status split_fixed_length(const sp_step *step, const sp_piece *piece, sp_pieces *out,
+                                      spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *s = sp_str_get(&piece->text);
+    const size_t n = piece->text.len;
+    for (size_t begin = 0, end; begin < n; begin = end) {
+        end = begin;
+        for (long k = 0; k < step->start && end < n; k++) {
+            unsigned c;
+            end += sp_utf8_decode(s + end, n - end, &c);
+        }
+        SPAR_TRY(sp_pieces_add(out, s + begin, end - begin, piece->first && begin == 0, err));
+    }
+done:
+    return status;
+}
+
 static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
                                   const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -302,5 +336,13 @@ const sp_step_type sp_splitter_types[] = {
      .stage = SP_PRE_TOKENIZER,
      .read = read_metaspace,
      .split = split_metaspace},
+    {.name = "CharDelimiterSplit",
+     .stage = SP_PRE_TOKENIZER,
+     .read = read_delimiter,
+     .split = split_by},
+    {.name = "FixedLength",
+     .stage = SP_PRE_TOKENIZER,
+     .read = read_fixed_length,
+     .split = split_fixed_length},
     {.name = "BertPreTokenizer", .stage = SP_PRE_TOKENIZER, .read = read_bert, .split = split_by},
     {.name = NULL}};

@@ -25,6 +25,7 @@ typedef enum sp_behavior {
 } sp_behavior;
 
 typedef struct sp_step_type sp_step_type;
+typedef struct sp_charsmap sp_charsmap;
 
 typedef struct sp_step {
     const sp_step_type *type;
@@ -34,7 +35,8 @@ typedef struct sp_step {
     bool invert, prefix_space, use_regex, split, left, right;
     enum { SP_PREPEND_ALWAYS, SP_PREPEND_FIRST, SP_PREPEND_NEVER } prepend;
     bool clean, chinese, accents, lower; /* BertNormalizer: what it does; accents: strips them */
-    long start, stop;                    /* Strip decoder: characters cut at most */
+    const sp_charsmap *charsmap;         /* arena; Precompiled */
+    long start, stop; /* Strip decoder: characters cut at most; FixedLength: characters */
 } sp_step;
 
 /* Pieces of text, growing. */

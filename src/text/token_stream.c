@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "text/bpe.h"
+#include "text/vocabulary.h"
 
 struct spar_token_stream {
     const spar_tokenizer *tokenizer; /* borrowed */

@@ -10,26 +10,19 @@
 
 /* ---- added tokens ---- */
 
-/* By content, a prefix before what it begins; of two that read the same the lower id serves. */
-static int by_content(const void *a, const void *b) {
-    const sp_added_token *x = a;
-    const sp_added_token *y = b;
-    int order = strcmp(x->content, y->content);
-    return order ? order : (x->id > y->id) - (x->id < y->id);
-}
-
-static void index_added(sp_added_token *tokens, size_t n, uint32_t first[257]) {
-    if (n > 1) {
-        qsort(tokens, n, sizeof *tokens, by_content);
-    }
-    size_t at = 0;
-    for (unsigned byte = 0; byte < 256; byte++) {
-        first[byte] = (uint32_t)at;
-        while (at < n && (unsigned char)tokens[at].content[0] == byte) {
-            at++;
+/* Of two tokens that read the same the first serves, and its place is the lower value. */
+static spar_status index_added(sp_prefixes *out, const sp_added_token *tokens, size_t n,
+                               spar_error *err) {
+    void *memory;
+    spar_status status = sp_mem_calloc(&memory, n, sizeof(sp_prefix_entry), err);
+    if (status == SPAR_OK) {
+        sp_prefix_entry *entries = memory;
+        for (size_t i = 0; i < n; i++) {
+            entries[i] = (sp_prefix_entry){tokens[i].content, tokens[i].n, (int32_t)i};
         }
+        sp_prefixes_init(out, entries, n);
     }
-    first[256] = (uint32_t)at;
+    return status;
 }
 
 static spar_status read_added(spar_tokenizer *t, const json_t *item, sp_added_token *out,
@@ -44,7 +37,7 @@ static spar_status read_added(spar_tokenizer *t, const json_t *item, sp_added_to
     SPAR_TRY(sp_json_get_bool_or(item, "single_word", false, &out->single_word, where, err));
     SPAR_TRY(sp_json_get_bool_or(item, "normalized", !out->special, &out->normalized, where, err));
     /* a token that the vocabulary has keeps the id it has there */
-    out->id = sp_bpe_find(&t->bpe, content, strlen(content));
+    out->id = sp_vocabulary_find(&t->vocabulary, content, strlen(content));
     sp_str_puts(&text, content);
     if (out->normalized) {
         SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &text, err));
@@ -69,7 +62,7 @@ static spar_status read_all_added(spar_tokenizer *t, const json_t *list, const c
     t->added = memory;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *t->added, err));
     t->added_normalized = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)t->bpe.n_tokens, 1, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)t->vocabulary.n_tokens, 1, err));
     t->special = memory;
     for (size_t i = 0; i < n; i++) {
         sp_added_token token;
@@ -86,8 +79,8 @@ static spar_status read_all_added(spar_tokenizer *t, const json_t *list, const c
             t->added[t->n_added++] = token;
         }
     }
-    index_added(t->added, t->n_added, t->first[0]);
-    index_added(t->added_normalized, t->n_added_normalized, t->first[1]);
+    SPAR_TRY(index_added(&t->find_added, t->added, t->n_added, err));
+    SPAR_TRY(index_added(&t->find_normalized, t->added_normalized, t->n_added_normalized, err));
 done:
     return status;
 }
@@ -106,7 +99,10 @@ static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spa
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: model: expected an object, found %s", where,
                            sp_json_type_name(model)));
     }
-    SPAR_TRY(sp_bpe_init(&t->bpe, &t->arena, model, added, where, err));
+    SPAR_TRY(sp_word_model_find(&t->model_type, model, where, err));
+    SPAR_TRY(sp_vocabulary_init(&t->vocabulary, &t->arena, json_object_get(model, "vocab"), added,
+                                where, err));
+    SPAR_TRY(t->model_type->create(&t->model, &t->vocabulary, &t->arena, model, where, err));
     SPAR_TRY(sp_steps_read(&t->normalizers, &t->n_normalizers, SP_NORMALIZER,
                            json_object_get(root, "normalizer"), &t->arena, where, err));
     SPAR_TRY(sp_steps_read(&t->splitters, &t->n_splitters, SP_PRE_TOKENIZER,
@@ -139,12 +135,17 @@ done:
 
 void spar_tokenizer_free(spar_tokenizer *t) {
     if (t) {
-        sp_bpe_release(&t->bpe);
+        if (t->model) {
+            t->model_type->free(t->model);
+        }
+        sp_vocabulary_release(&t->vocabulary);
         sp_steps_free(t->normalizers, t->n_normalizers);
         sp_steps_free(t->splitters, t->n_splitters);
         sp_steps_free(t->decoders, t->n_decoders);
         free(t->added);
         free(t->added_normalized);
+        sp_prefixes_release(&t->find_added);
+        sp_prefixes_release(&t->find_normalized);
         free(t->special);
         free(t->before);
         free(t->after);
@@ -182,44 +183,20 @@ static bool stands_alone(const char *text, size_t n, size_t begin, size_t end) {
     return true;
 }
 
-/* The first of tokens[low..high) whose byte at depth is at least `byte`; all agree before depth. */
-static uint32_t lower_bound(const sp_added_token *tokens, uint32_t low, uint32_t high, size_t depth,
-                            unsigned byte) {
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if ((unsigned char)tokens[middle].content[depth] < byte) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+/* The longest token that begins the text, or NULL. */
+static const sp_added_token *match_added(const sp_added_token *tokens, const sp_prefixes *find,
+                                         const char *text, size_t n) {
+    int32_t longest = -1;
+    int32_t value;
+    sp_prefix_walk walk = {0};
+    for (size_t i = 0; i < n && sp_prefixes_step(find, &walk, (unsigned char)text[i], &value);
+         i++) {
+        longest = value >= 0 ? value : longest;
     }
-    return low;
+    return longest >= 0 ? &tokens[longest] : NULL;
 }
 
-/* The longest token that begins the text, or NULL: the range of tokens that agree with the text
- * narrows byte by byte. */
-static const sp_added_token *match_added(const sp_added_token *tokens, const uint32_t first[257],
-                                         const char *text, size_t n) {
-    const sp_added_token *longest = NULL;
-    unsigned byte = (unsigned char)text[0];
-    uint32_t low = first[byte];
-    uint32_t high = first[byte + 1];
-    for (size_t depth = 1; low < high; depth++) {
-        if (tokens[low].n == depth) {
-            longest = &tokens[low];
-        }
-        if (depth == n) {
-            break;
-        }
-        byte = (unsigned char)text[depth];
-        if (byte == 0) {
-            break; /* contents hold no NUL, which here would stand for their end */
-        }
-        low = lower_bound(tokens, low, high, depth, byte);
-        high = lower_bound(tokens, low, high, depth, byte + 1);
-    }
-    return longest;
-}
+enum { MAX_TEXT = 1 << 28 }; /* places in a word are 32 bits, and normalisation lengthens it */
 
 typedef struct encoder {
     const spar_tokenizer *t;
@@ -229,13 +206,13 @@ typedef struct encoder {
 typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, bool first, spar_error *err);
 
 /* Cut the added tokens of one kind out of the text and hand the rest on. */
-static spar_status cut_added(encoder *e, const sp_added_token *tokens, const uint32_t first[257],
+static spar_status cut_added(encoder *e, const sp_added_token *tokens, const sp_prefixes *find,
                              const char *text, size_t n, bool opens, text_fn rest,
                              spar_error *err) {
     spar_status status = SPAR_OK;
     size_t last = 0;
     for (size_t at = 0; at < n;) {
-        const sp_added_token *token = match_added(tokens, first, text + at, n - at);
+        const sp_added_token *token = match_added(tokens, find, text + at, n - at);
         if (!token) {
             at++;
             continue;
@@ -281,7 +258,8 @@ static spar_status encode_words(encoder *e, const char *text, size_t n, bool fir
     for (size_t i = 0; i < pieces.n; i++) {
         const sp_str *word = &pieces.items[i].text;
         if (word->len > 0) {
-            SPAR_TRY(sp_bpe_encode(&e->t->bpe, sp_str_get(word), word->len, &e->ids, err));
+            SPAR_TRY(
+                e->t->model_type->encode(e->t->model, sp_str_get(word), word->len, &e->ids, err));
         }
     }
 done:
@@ -295,8 +273,8 @@ static spar_status encode_normalized(encoder *e, const char *text, size_t n, boo
     sp_str normal = SP_STR_INIT;
     sp_str_append(&normal, text, n);
     SPAR_TRY(sp_steps_normalize(e->t->normalizers, e->t->n_normalizers, &normal, err));
-    SPAR_TRY(cut_added(e, e->t->added_normalized, e->t->first[1], sp_str_get(&normal), normal.len,
-                       first, encode_words, err));
+    SPAR_TRY(cut_added(e, e->t->added_normalized, &e->t->find_normalized, sp_str_get(&normal),
+                       normal.len, first, encode_words, err));
 done:
     sp_str_release(&normal);
     return status;
@@ -308,12 +286,17 @@ spar_status spar_tokenizer_encode(const spar_tokenizer *t, const char *text, siz
     encoder e = {.t = t};
     sp_str clean = SP_STR_INIT;
     bool special = !(flags & SPAR_TOKENIZE_NO_SPECIAL);
+    if (n > MAX_TEXT) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT,
+                           "tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT,
+                           n));
+    }
     sp_utf8_repair(text, n, &clean);
     SPAR_TRY(sp_str_status(&clean, err));
     for (size_t i = 0; special && i < t->n_before; i++) {
         SPAR_TRY(sp_ids_push(&e.ids, t->before[i], err));
     }
-    SPAR_TRY(cut_added(&e, t->added, t->first[0], sp_str_get(&clean), clean.len, true,
+    SPAR_TRY(cut_added(&e, t->added, &t->find_added, sp_str_get(&clean), clean.len, true,
                        encode_normalized, err));
     for (size_t i = 0; special && i < t->n_after; i++) {
         SPAR_TRY(sp_ids_push(&e.ids, t->after[i], err));
@@ -361,19 +344,19 @@ done:
 /* ---- what it knows ---- */
 
 int32_t spar_tokenizer_vocab_size(const spar_tokenizer *t) {
-    return t->bpe.n_tokens;
+    return t->vocabulary.n_tokens;
 }
 
 int32_t spar_tokenizer_id(const spar_tokenizer *t, const char *token) {
-    return sp_bpe_find(&t->bpe, token, strlen(token));
+    return sp_vocabulary_find(&t->vocabulary, token, strlen(token));
 }
 
 const char *spar_tokenizer_token(const spar_tokenizer *t, int32_t id) {
-    return id >= 0 && id < t->bpe.n_tokens ? t->bpe.tokens[id] : NULL;
+    return id >= 0 && id < t->vocabulary.n_tokens ? t->vocabulary.tokens[id] : NULL;
 }
 
 bool spar_tokenizer_is_special(const spar_tokenizer *t, int32_t id) {
-    return id >= 0 && id < t->bpe.n_tokens && t->special[id];
+    return id >= 0 && id < t->vocabulary.n_tokens && t->special[id];
 }
 
 static int32_t special_id(const spar_tokenizer *t, sp_special which) {

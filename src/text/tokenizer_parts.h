@@ -1,9 +1,10 @@
 /* Inside of a tokenizer: its parts, and building one from a description.
  *
  * A tokenizer is a pipeline: added tokens are cut out of the text, the rest is normalised, split
- * into words and merged by BPE; decoding runs a chain of decoders. Each stage is a list of steps
- * read from tokenizer.json. A GGUF vocabulary is first written as the tokenizer.json that means the
- * same (tokenizer_spec.c), so there is one way in, and export is what was read.
+ * into words and each word made into ids by a model (word_model.h); decoding runs a chain of
+ * decoders. Each stage is a list of steps read from tokenizer.json. A GGUF vocabulary is first
+ * written as the tokenizer.json that means the same (tokenizer_spec.c), so there is one way in, and
+ * export is what was read.
  */
 #ifndef SP_TEXT_TOKENIZER_PARTS_H
 #define SP_TEXT_TOKENIZER_PARTS_H
@@ -13,8 +14,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "spar/tokenizer.h"
-#include "text/bpe.h"
+#include "text/prefixes.h"
 #include "text/steps.h"
+#include "text/word_model.h"
 
 typedef struct sp_added_token {
     int32_t id;
@@ -27,12 +29,14 @@ typedef enum sp_special { SP_BOS, SP_EOS, SP_PAD, SP_UNK, SP_SPECIALS } sp_speci
 
 struct spar_tokenizer {
     sp_arena arena;
-    sp_bpe bpe;
-    sp_added_token *added; /* owned, sorted by content */
+    sp_vocabulary vocabulary;
+    const sp_word_model_type *model_type;
+    void *model;           /* owned, of model_type */
+    sp_added_token *added; /* owned */
     size_t n_added;
-    uint32_t first[2][257]; /* range of `added` by first byte; [1]: of normalised tokens */
     sp_added_token *added_normalized;
     size_t n_added_normalized;
+    sp_prefixes find_added, find_normalized;     /* by content, to places in the two arrays */
     uint8_t *special;                            /* owned, one byte an id: 1 special */
     sp_step *normalizers, *splitters, *decoders; /* owned */
     size_t n_normalizers, n_splitters, n_decoders;

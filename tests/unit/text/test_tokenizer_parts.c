@@ -179,6 +179,10 @@ static const struct split_case {
      "true}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
      "\"use_regex\": true}]}",
      "x 12  y", "x|\xC4\xA0|1|2|\xC4\xA0|\xC4\xA0y"},
+    {"{\"type\": \"CharDelimiterSplit\", \"delimiter\": \"x\"}", "axxbx c", "a|b| c"},
+    {"{\"type\": \"CharDelimiterSplit\", \"delimiter\": \"x\"}", "\xC3\xA9 x", "\xC3\xA9 "},
+    {"{\"type\": \"FixedLength\", \"length\": 3}", "abcd\xC3\xA9\xE4\xB8\xADx",
+     "abc|d\xC3\xA9\xE4\xB8\xAD|x"},
 };
 
 static const struct normal_case {
@@ -249,6 +253,14 @@ static const struct normal_case {
      "\xC3\x89"
      "A\xCC\x8A",
      "ea"},
+    {"{\"type\": \"Nmt\"}",
+     "a\x01"
+     "b\x0B"
+     "c\x0C"
+     "d\x09"
+     "e\x7F\xC2\x9F\xE2\x80\x8B\xE2\x80\xA8\xE2\x96\x81\xEF\xBB\xBF\xEF\xBF\xBD\xE1\x9A\x80z\xC2"
+     "\x85",
+     "abc d e      z\xC2\x85"},
 };
 
 static const struct decode_case {
@@ -289,6 +301,18 @@ static const struct decode_case {
      "a|<0xC3>|<0xA9>|\xE2\x96\x81"
      "b",
      " a\xC3\xA9 b"},
+    {"{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}",
+     "hel|##lo|,|do not|wor|##ld|!|ca| n't|##", "hello, don't world! ca n't"},
+    {"{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}", "##a|b|##.|'s",
+     "##a b.'s"},
+    {"{\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": false}", "a|##b|.|c", "ab . c"},
+    {"{\"type\": \"BPEDecoder\", \"suffix\": \"</w>\"}", "a|b</w>|c</w>|d</w>", "ab c d"},
+    {"{\"type\": \"CTC\", \"pad_token\": \"<pad>\", \"word_delimiter_token\": \"/\", \"cleanup\": "
+     "true}",
+     "<pad>|h|h|<pad>|e|l|l|<pad>|l|o|/|/|<pad>|w| .", "hello w."},
+    {"{\"type\": \"CTC\", \"pad_token\": \"<pad>\", \"word_delimiter_token\": \"/\", \"cleanup\": "
+     "false}",
+     "h|h|<pad>|h|/|w| .", "hh/w ."},
 };
 
 static const char small_tokenizer[] =
@@ -315,6 +339,38 @@ static const char small_tokenizer[] =
     "0xC3>\": 14, \"<0xA9>\": 15, \"<x>\": 16, \"\\n\": 17, \"aa\": 18, \"aaaa\": 19}, \"merges\": "
     "[\"a b\", \"a"
     "b c\", \"b c\", \"\\u2581 a\", \"\\u2581a b\", \"a a\", \"aa aa\"]}}";
+
+/* Other models in place of the small tokenizer's. */
+#define UNIGRAM                                                                                    \
+    "{\"added_tokens\": [], \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"<unk>\""             \
+    ", 0.0], [\"<s>\", 0.0], [\"</s>\", 0.0], [\"a\", -3.5], [\"b\", -3.25], [\"ab\","             \
+    " -5.0], [\"abc\", -5.5], [\"c\", -4.0], [\"bc\", -4.25], [\"\\u2581\", -2.0], [\""            \
+    "<0xC3>\", -9.0], [\"<0xA9>\", -9.0], [\"-\", -5.129043102264404], [\"---\", -12."             \
+    "130167007446289], [\"xyz\", -8.0], [\"b\", -1.0]], \"unk_id\": 0, \"byte_fallbac"             \
+    "k\": false}}"
+#define UNIGRAM_BYTES                                                                              \
+    "{\"added_tokens\": [], \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"<unk>\""             \
+    ", 0.0], [\"<s>\", 0.0], [\"</s>\", 0.0], [\"a\", -3.5], [\"b\", -3.25], [\"ab\","             \
+    " -5.0], [\"abc\", -5.5], [\"c\", -4.0], [\"bc\", -4.25], [\"\\u2581\", -2.0], [\""            \
+    "<0xC3>\", -9.0], [\"<0xA9>\", -9.0], [\"-\", -5.129043102264404], [\"---\", -12."             \
+    "130167007446289], [\"xyz\", -8.0], [\"b\", -1.0]], \"unk_id\": 0, \"byte_fallbac"             \
+    "k\": true}}"
+#define WORD_PIECE                                                                                 \
+    "{\"added_tokens\": [], \"model\": {\"type\": \"WordPiece\", \"vocab\": {\"[UNK]\""            \
+    ": 0, \"un\": 1, \"##aff\": 2, \"##able\": 3, \"##a\": 4, \"a\": 5, \"##ff\": 6, "             \
+    "\"\\u00e9\": 7, \"##\\u00e9\": 8, \"[CLS]\": 9}, \"unk_token\": \"[UNK]\", \"con"             \
+    "tinuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 8}}"
+#define WORD_LEVEL                                                                                 \
+    "{\"added_tokens\": [], \"model\": {\"type\": \"WordLevel\", \"vocab\": {\"<unk>\""            \
+    ": 0, \"abc\": 1}, \"unk_token\": \"<unk>\"}}"
+#define BPE_AFFIXES                                                                                \
+    "{\"added_tokens\": [], \"model\": {\"type\": \"BPE\", \"dropout\": null, \"unk_t"             \
+    "oken\": \"u\", \"continuing_subword_prefix\": \"##\", \"end_of_word_suffix\": \""             \
+    "</w>\", \"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": false,"             \
+    " \"vocab\": {\"u\": 0, \"a\": 1, \"##b\": 2, \"##b</w>\": 3, \"ab\": 4, \"ab</w>"             \
+    "\": 5, \"##c\": 6, \"##bc\": 7, \"a</w>\": 8, \"##c</w>\": 9, \"abc</w>\": 10, \""            \
+    "abbc\": 11}, \"merges\": [[\"a\", \"##b\"], [\"##b\", \"##c\"], [\"a\", \"##b</w"             \
+    ">\"], [\"ab\", \"##c</w>\"], [\"ab\", \"##bc\"]]}}"
 
 static const struct encode_case {
     const char *changes, *text, *ids, *special; /* ids alone, and with BOS and EOS */
@@ -422,6 +478,35 @@ static const struct encode_case {
     {"{\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"</s>\", 2], \"cls\": "
      "[\"<s>\", 1]}}",
      "", "", "1 2"},
+    {UNIGRAM, "abcab", "6 3 15", "6 3 15"},
+    {UNIGRAM, "abzzc", "3 15 0 7", "3 15 0 7"},
+    {UNIGRAM,
+     "\xC3\xA9"
+     "a",
+     "0 3", "0 3"},
+    {UNIGRAM, "xyzz", "14 0", "14 0"},
+    {UNIGRAM, "xyzyx", "14 0", "14 0"},
+    {UNIGRAM, "----------", "13 13 12 13", "13 13 12 13"},
+    {UNIGRAM, "bb\xE2\x96\x81", "15 15 9", "15 15 9"},
+    {UNIGRAM_BYTES,
+     "a\xC3\xA9"
+     "b\xC3\xA9\xC3\xA9",
+     "3 10 11 15 10 11 10 11", "3 10 11 15 10 11 10 11"},
+    {UNIGRAM_BYTES, "z\xC3\xA9", "0", "0"},
+    {WORD_PIECE, "unaffable", "0", "0"},
+    {WORD_PIECE, "unaffabl", "0", "0"},
+    {WORD_PIECE, "a\xC3\xA9", "5 8", "5 8"},
+    {WORD_PIECE, "\xC3\xA9\xC3\xA9", "7 8", "7 8"},
+    {WORD_PIECE, "unaffaff", "1 2 2", "1 2 2"},
+    {WORD_PIECE, "affx", "0", "0"},
+    {WORD_LEVEL, "abc", "1", "1"},
+    {WORD_LEVEL, "abcd", "0", "0"},
+    {BPE_AFFIXES, "ab", "5", "5"},
+    {BPE_AFFIXES, "abc", "10", "10"},
+    {BPE_AFFIXES, "abb", "4 3", "4 3"},
+    {BPE_AFFIXES, "a", "8", "8"},
+    {BPE_AFFIXES, "abbcb", "11 3", "11 3"},
+    {BPE_AFFIXES, "xab", "0 0 3", "0 0 3"},
 };
 
 static void check(spar_status status, const spar_error *err) {
@@ -584,10 +669,15 @@ static const struct refusal {
     spar_status status;
     const char *word;
 } refusals[] = {
-    {"{\"model\": {\"type\": \"Unigram\"}}", SPAR_UNSUPPORTED, "Unigram"},
-    {"{\"model\": {\"end_of_word_suffix\": \"</w>\"}}", SPAR_UNSUPPORTED, "end_of_word_suffix"},
+    {"{\"added_tokens\": [], \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\"]]}}",
+     SPAR_FORMAT, "model.vocab[0]"},
+    {"{\"added_tokens\": [], \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", 0]], "
+     "\"unk_id\": 1}}",
+     SPAR_FORMAT, "unk_id"},
+    {"{\"model\": {\"type\": \"Syllables\"}}", SPAR_UNSUPPORTED, "Syllables"},
+    {"{\"model\": {\"type\": \"Unigram\"}}", SPAR_FORMAT, "model.vocab"},
     {"{\"model\": {\"dropout\": 0.1}}", SPAR_UNSUPPORTED, "dropout"},
-    {"{\"model\": {\"vocab\": []}}", SPAR_FORMAT, "model.vocab"},
+    {"{\"model\": {\"vocab\": 3}}", SPAR_FORMAT, "model.vocab"},
     {"{\"model\": {\"vocab\": {\"a\": -1}}}", SPAR_FORMAT, "-1"},
     {"{\"model\": {\"vocab\": {\"a\": 9000000000}}}", SPAR_FORMAT, "9000000000"},
     {"{\"model\": {\"vocab\": {\"a\": 4000000}}}", SPAR_FORMAT, "4000000"},
@@ -600,7 +690,11 @@ static const struct refusal {
     {"{\"added_tokens\": {}}", SPAR_FORMAT, "added_tokens"},
     {"{\"added_tokens\": [{\"id\": 3, \"content\": \"new\"}]}", SPAR_FORMAT, "id 3"},
     {"{\"added_tokens\": [{\"id\": 3}]}", SPAR_FORMAT, "content"},
-    {"{\"normalizer\": {\"type\": \"Precompiled\"}}", SPAR_UNSUPPORTED, "Precompiled"},
+    {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"AAAA\"}}",
+     SPAR_FORMAT, "precompiled_charsmap"},
+    {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"A-==\"}}",
+     SPAR_FORMAT, "base64"},
+    {"{\"normalizer\": {\"type\": \"Unaccent\"}}", SPAR_UNSUPPORTED, "Unaccent"},
     {"{\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}}", SPAR_UNSUPPORTED,
      "pre_tokenizer: type UnicodeScripts"},
     {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"a(\"}, \"behavior\": "
@@ -613,7 +707,7 @@ static const struct refusal {
     {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"String\": \"a\"}, \"behavior\": "
      "\"Sideways\"}}",
      SPAR_UNSUPPORTED, "Sideways"},
-    {"{\"decoder\": {\"type\": \"CTC\"}}", SPAR_UNSUPPORTED, "decoder: type CTC"},
+    {"{\"decoder\": {\"type\": \"Rot13\"}}", SPAR_UNSUPPORTED, "decoder: type Rot13"},
     {"{\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [\"x\", 99], \"cls\": "
      "[\"y\", 1]}}",
      SPAR_FORMAT, "99"},
@@ -636,6 +730,28 @@ static void test_refusals(void **state) {
                      status == SPAR_OK ? "accepted" : err.message);
         }
         assert_null(t);
+        json_decref(root);
+    }
+}
+
+/* A model without an unknown token names the word that it cannot take. */
+static void test_unknown(void **state) {
+    (void)state;
+    static const char *const models[] = {
+        "{\"added_tokens\": [], \"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1]]}}",
+        "{\"added_tokens\": [], \"model\": {\"type\": \"WordPiece\", \"vocab\": {\"a\": 0}}}",
+        "{\"added_tokens\": [], \"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0}}}"};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        spar_error err;
+        spar_tokenizer *t;
+        int32_t *ids;
+        size_t n;
+        json_t *root = changed(models[i]);
+        json_object_del(json_object_get(root, "model"), "unk_token");
+        check(sp_tokenizer_from_json(&t, root, "test", &err), &err);
+        assert_int_equal(spar_tokenizer_encode(t, "q", 1, 0, &ids, &n, &err), SPAR_INVALID);
+        assert_non_null(strstr(err.message, "found q"));
+        spar_tokenizer_free(t);
         json_decref(root);
     }
 }
@@ -663,9 +779,10 @@ static void test_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_splits),   cmocka_unit_test(test_normals),
-        cmocka_unit_test(test_decoders), cmocka_unit_test(test_encodings),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_splits),        cmocka_unit_test(test_normals),
+        cmocka_unit_test(test_decoders),      cmocka_unit_test(test_encodings),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
