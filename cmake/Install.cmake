@@ -1,4 +1,5 @@
 install(TARGETS spar spar_lib)
+install(DIRECTORY prompts DESTINATION ${CMAKE_INSTALL_DATADIR}/spar)
 install(DIRECTORY include/spar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 
 # A static library's users link what it uses; a shared one brings it along.

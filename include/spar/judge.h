@@ -1,9 +1,9 @@
 /* Judges: K responses to one prompt -> who beats whom.
  *
  * Every kind of judge gives the same thing: the K x K matrix of the probabilities that response i
- * is preferred to response j (P[i][i] = 1/2; P[i][j] + P[j][i] = 1 but for PairRM, which reads each
- * order by itself), a score a response, and the time it took. A verifier scores each response by
- * itself (0, 1 or between), and P is 1, 1/2 or 0 as the scores compare.
+ * is preferred to response j (P[i][i] = 1/2; P[i][j] + P[j][i] = 1 but for PairRM and language
+ * models, which read each order by itself), a score a response, and the time it took. A verifier
+ * scores each response by itself (0, 1 or between), and P is 1, 1/2 or 0 as the scores compare.
  *
  * Life cycle: spar_judge_open -> spar_judge_row ... -> spar_judge_free. A judge is used by one
  * thread at a time.
@@ -23,12 +23,14 @@ typedef struct spar_judge spar_judge;
 
 enum { SPAR_JUDGE_MAX_RESPONSES = 1024 };
 
-/* Limits of the kind "program", for one row, and how models compute. */
+/* Limits of the kind "program", for one row; how models compute; how language models are asked. */
 typedef struct spar_judge_options {
     double time_limit;   /* seconds, of the clock and of each process's CPU time; above 0 */
     size_t memory_limit; /* MiB of address space a process; at least 1 */
     spar_dtype dtype;    /* of a model's products */
     int threads;         /* 0: one a processor */
+    const char *prompt;  /* one of the program's own, or a file (judge/prompt.h); NULL: pairwise */
+    int64_t explain;     /* tokens that a language model may write before its verdict */
 } spar_judge_options;
 
 typedef struct spar_judgement {
@@ -46,12 +48,13 @@ typedef struct spar_judgement {
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
  * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
  * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
- * of one output. options NULL: 10 seconds, 1024 MiB, products in the type that is fastest. */
+ * of one output; for "llm" a model that chats, as spar_model_load takes it. options NULL: 10
+ * seconds, 1024 MiB, products in the type that is fastest. */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
-/* What judges: {"kind", "model" and, of models on disk, "fingerprint" of their files} as a new
- * reference. A program is its command alone. */
+/* What judges: {"kind", "model"; of models on disk "fingerprint" of their files; of language models
+ * "prompt", "prompt_fingerprint", "explain"} as a new reference. A program is its command alone. */
 SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_t **out,
                                            spar_error *err);
 

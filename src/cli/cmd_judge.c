@@ -3,9 +3,9 @@
 #include "spar/judge.h"
 
 typedef struct judge_values {
-    const char *judge, *data;
+    const char *judge, *data, *prompt;
     double time_limit;
-    int64_t memory_limit, threads;
+    int64_t memory_limit, threads, explain;
     int dtype;
 } judge_values;
 
@@ -13,13 +13,19 @@ typedef struct judge_values {
 static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
-     "program: and a shell command; pairrm: or reward: and a Hugging Face folder"},
+     "program: and a shell command; pairrm: or reward: and a Hugging Face folder; llm: and a model "
+     "that chats"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
      "longest that a program may take for a row"},
     {"memory-limit", 0, SPAR_OPTION_INT, JUDGE(memory_limit), "1024", 1, 1 << 24, NULL, "MIB",
      "most memory that a program's process may map"},
+    {"prompt", 0, SPAR_OPTION_STRING, JUDGE(prompt), "pairwise", 0, 0, NULL, "NAME",
+     "how an llm is asked: pairwise, pairwise-reference, single, single-reference, preference, "
+     "FILE.jsonl#NAME in the layout of MT-Bench, or another file in that of AlpacaEval"},
+    {"explain", 0, SPAR_OPTION_INT, JUDGE(explain), "0", 0, 1 << 20, NULL, "N",
+     "tokens that an llm may write before a verdict in brackets"},
     {"dtype", 0, SPAR_OPTION_CHOICE, JUDGE(dtype), "f32", 0, 0, "f32|bf16", "TYPE",
      "matrix products of a model"},
     {"threads", 'j', SPAR_OPTION_INT, JUDGE(threads), "0", 0, 1024, NULL, "N",
@@ -47,7 +53,9 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
     const spar_judge_options options = {.time_limit = v->time_limit,
                                         .memory_limit = (size_t)v->memory_limit,
                                         .dtype = v->dtype ? SPAR_DTYPE_BF16 : SPAR_DTYPE_F32,
-                                        .threads = (int)v->threads};
+                                        .threads = (int)v->threads,
+                                        .prompt = v->prompt,
+                                        .explain = v->explain};
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
     SPAR_TRY(cli_map_rows(v->data, judge_row, judge, err));
 done:
@@ -67,7 +75,8 @@ const cli_command cli_judge = {
                 "each response against \"reference\" (or \"answer\"). A program reads a row "
                 "{\"prompt\", \"response\", \"reference\"} for each response and writes "
                 "{\"score\"}. A model reads {\"prompt_ids\", \"responses_ids\"} too, and gives "
-                "\"logits\". A row that fails gives "
+                "\"logits\". An llm is asked about each ordered pair, or for a rating of each "
+                "response, and the probability of each verdict is read. A row that fails gives "
                 "{\"error\"} in its place, and the exit status says so.",
             .options = judge_options},
     .run = run_judge,

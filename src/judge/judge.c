@@ -10,7 +10,7 @@
 #include "model/fingerprint.h"
 
 static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program,
-                                             &sp_judge_pairrm, &sp_judge_reward};
+                                             &sp_judge_pairrm, &sp_judge_reward, &sp_judge_llm};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -83,6 +83,9 @@ spar_status spar_judge_provenance(const spar_judge *judge, json_t **out, spar_er
                      "fingerprint", fingerprint[0] ? fingerprint : NULL);
     if (!*out) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judge's provenance"));
+    }
+    if (judge->kind->describe) {
+        SPAR_TRY(judge->kind->describe(judge->context, *out, err));
     }
 done:
     return status;
@@ -175,10 +178,16 @@ static double compare(double a, double b) {
     return a > b ? 1 : a < b ? 0 : 0.5;
 }
 
+void sp_judge_compare_scores(spar_judgement *out) {
+    for (size_t i = 0; i < out->k * out->k; i++) {
+        out->p[i] = compare(out->scores[i / out->k], out->scores[i % out->k]);
+    }
+}
+
 /* P from scores where it is not there; best and worst. */
 static void complete(spar_judgement *j, sp_judge_fills fills) {
-    for (size_t i = 0; fills == SP_JUDGE_FILLS_SCORES && i < j->k * j->k; i++) {
-        j->p[i] = compare(j->scores[i / j->k], j->scores[i % j->k]);
+    if (fills == SP_JUDGE_FILLS_SCORES) {
+        sp_judge_compare_scores(j);
     }
     for (size_t i = 1; i < j->k; i++) {
         j->best = j->scores[i] > j->scores[j->best] ? i : j->best;

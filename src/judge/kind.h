@@ -36,12 +36,18 @@ typedef struct sp_judge_kind {
                          spar_error *err);
     void (*close)(void *context);
     bool is_folder; /* model is the path of a model on disk */
+    /* Add what else the judgements depend on to the provenance; NULL: nothing. */
+    spar_status (*describe)(const void *context, json_t *out, spar_error *err);
 } sp_judge_kind;
+
+/* P from scores: 1, 1/2 or 0. */
+void sp_judge_compare_scores(spar_judgement *out);
 
 /* A prompt as text: a string as it is, of a list of messages the only one's content, or the
  * contents behind their roles ("user: ..."), a blank line between. FORMAT for anything else. */
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);
 
-extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward;
+extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward,
+    sp_judge_llm;
 
 #endif

@@ -320,7 +320,17 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_pairrm = {"pairrm",     SP_JUDGE_FILLS_BOTH, true, pairrm_open,
-                                       pairrm_judge, neural_close,        true};
-const sp_judge_kind sp_judge_reward = {"reward",     SP_JUDGE_FILLS_BOTH, true, reward_open,
-                                       reward_judge, neural_close,        true};
+const sp_judge_kind sp_judge_pairrm = {.name = "pairrm",
+                                       .fills = SP_JUDGE_FILLS_BOTH,
+                                       .reads_ids = true,
+                                       .open = pairrm_open,
+                                       .judge = pairrm_judge,
+                                       .close = neural_close,
+                                       .is_folder = true};
+const sp_judge_kind sp_judge_reward = {.name = "reward",
+                                       .fills = SP_JUDGE_FILLS_BOTH,
+                                       .reads_ids = true,
+                                       .open = reward_open,
+                                       .judge = reward_judge,
+                                       .close = neural_close,
+                                       .is_folder = true};

@@ -242,5 +242,8 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_program = {"program",     SP_JUDGE_FILLS_SCORES, false, program_open,
-                                        program_judge, program_close,         false};
+const sp_judge_kind sp_judge_program = {.name = "program",
+                                        .fills = SP_JUDGE_FILLS_SCORES,
+                                        .open = program_open,
+                                        .judge = program_judge,
+                                        .close = program_close};

@@ -129,5 +129,8 @@ done:
     return status;
 }
 
-const sp_judge_kind sp_judge_verifier = {
-    "verifier", SP_JUDGE_FILLS_SCORES, false, verifier_open, verifier_judge, free, false};
+const sp_judge_kind sp_judge_verifier = {.name = "verifier",
+                                         .fills = SP_JUDGE_FILLS_SCORES,
+                                         .open = verifier_open,
+                                         .judge = verifier_judge,
+                                         .close = free};

@@ -62,6 +62,10 @@ static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, size_t n) {
     return hash;
 }
 
+uint64_t sp_bytes_fingerprint(const void *bytes, size_t n) {
+    return hash_bytes(fnv_start, bytes, n);
+}
+
 static spar_status hash_file(uint64_t *hash, const char *path, spar_error *err) {
     sp_map map;
     const spar_status status = sp_map_open(&map, path, err);

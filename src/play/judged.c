@@ -60,7 +60,10 @@ static spar_status open_judge(const sp_run *run, const judge_role *role, spar_ju
     const spar_judge_options options = {.time_limit = r->time_limit,
                                         .memory_limit = (size_t)r->memory_limit,
                                         .dtype = run->dtype,
-                                        .threads = run->options->threads};
+                                        .threads = run->options->threads,
+                                        .prompt =
+                                            role == &train_role ? r->prompt : r->report_prompt,
+                                        .explain = r->explain};
     const spar_status status = spar_judge_open(out, spec_of(run, role), &options, err);
     if (status != SPAR_OK) {
         spar_error_context(err, "%s", role->key);

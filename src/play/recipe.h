@@ -32,9 +32,11 @@ typedef struct sp_recipe_evaluate {
 
 /* Judges, as spar_judge_open takes them; NULL: none. */
 typedef struct sp_recipe_judge {
-    const char *train;  /* of the samples of the arms whose pairs are judged */
-    const char *report; /* of the report set's responses, against the base's */
-    bool same;          /* they may be one */
+    const char *train;                  /* of the samples of the arms whose pairs are judged */
+    const char *report;                 /* of the report set's responses, against the base's */
+    const char *prompt, *report_prompt; /* how either is asked, where it is a language model */
+    int64_t explain;
+    bool same; /* they may be one */
     double time_limit;
     int64_t memory_limit;
 } sp_recipe_judge;

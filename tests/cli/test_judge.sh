@@ -30,4 +30,12 @@ err_has "--judge: expected KIND[:MODEL], found nothing"
 run 5 judge --judge oracle
 err_has "expected one of verifier"
 run 5 judge --judge verifier:exact --data "$dir/missing"
+run 5 judge --judge llm:"$dir/missing"
+run 5 judge --judge llm:"$dir/missing" --prompt "$dir/missing.jsonl#x"
+err_has "missing.jsonl"
+if [ -e "$shared/models/stories260K/hf" ]; then
+    feed 2 '{"prompt": "x", "responses": ["a", "b"]}' \
+        judge --judge "llm:$shared/models/stories260K/hf"
+    has 'has no chat template'
+fi
 verdict

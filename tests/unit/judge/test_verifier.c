@@ -163,7 +163,8 @@ static void unknown_judges_are_refused(void **state) {
     spar_judge *judge;
     spar_error err;
     assert_int_equal(spar_judge_open(&judge, "oracle", NULL, &err), SPAR_NOT_FOUND);
-    assert_string_equal(err.message, "judge: expected one of verifier, program, pairrm, reward, found 'oracle'");
+    assert_non_null(strstr(err.message, "judge: expected one of verifier, program, "));
+    assert_non_null(strstr(err.message, ", found 'oracle'"));
     assert_int_equal(spar_judge_open(&judge, "verifier", NULL, &err), SPAR_NOT_FOUND);
     assert_int_equal(spar_judge_open(&judge, "verifier:guess", NULL, &err), SPAR_NOT_FOUND);
     assert_non_null(strstr(err.message, "found 'guess'"));

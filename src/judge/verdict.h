@@ -1,0 +1,21 @@
+/* From the probabilities of verdicts to a judgement: what judges that are asked in words share. */
+#ifndef SP_JUDGE_VERDICT_H
+#define SP_JUDGE_VERDICT_H
+
+#include "judge/prompt.h"
+
+/* Ask about the responses a and b (pairwise) or a alone: logps [n_verdicts], natural logs up to a
+ * constant, -INFINITY where a verdict is out of the question. Adds its cost to out. */
+typedef spar_status (*sp_judge_ask)(void *context, const sp_judge_item *item, size_t a, size_t b,
+                                    double *logps, spar_judgement *out, spar_error *err);
+
+/* Pairwise: every ordered pair is asked about, logits are log p(first) - log p(second), P counts
+ * neither as half, and a score is the mean of P over the others and both orders. Single: a score is
+ * the mean rating, and P compares. */
+spar_status sp_judge_by_verdicts(const sp_judge_prompt *prompt, sp_judge_ask ask, void *context,
+                                 const sp_judge_item *item, spar_judgement *out, spar_error *err);
+
+/* "prompt" and "prompt_fingerprint", for provenance. */
+spar_status sp_judge_prompt_describe(const sp_judge_prompt *prompt, json_t *out, spar_error *err);
+
+#endif
