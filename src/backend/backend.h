@@ -60,6 +60,10 @@ typedef struct sp_attention {
     float scale;                       /* of the scores, 1/sqrt(D) as a rule */
     int n_segments;
     const sp_segment *segments; /* borrowed */
+    /* > 0: keys and values are those of a cache, [n_kv_heads, cache_rows, D] each and of type bf16
+     * or f32; 0: f32 [*, n_kv_heads*D]. */
+    int64_t cache_rows;
+    bool cache_bf16;
 } sp_attention;
 
 /* Dropout (of an adapter's input): element i is dropped when the word of (seed, stream, i) falls
@@ -120,12 +124,17 @@ typedef struct sp_ops {
                  const float *cos_table, const float *sin_table, const int32_t *positions,
                  float sign);
 
-    /* q [*, n_heads*D] by q_start; k, v [*, n_kv_heads*D] by kv_start; operand out like q;
-     * lse [*, n_heads]: log-sum-exp of the scaled scores of the row (for backward); may be NULL. */
-    spar_status (*attention)(sp_backend *be, const sp_attention *a, const float *q, const float *k,
-                             const float *v, void *out, float *lse, spar_error *err);
+    /* q [*, n_heads*D] by q_start; k, v by kv_start, f32 [*, n_kv_heads*D] or of a cache; operand
+     * out like q; lse [*, n_heads]: log-sum-exp of the scaled scores of the row (for backward); may
+     * be NULL. With bf16 operands, or a cache of bf16, the products may round their inputs (scaled
+     * q, k, v, probabilities) to bf16; sums and the softmax are f32. */
+    spar_status (*attention)(sp_backend *be, const sp_attention *a, const float *q, const void *k,
+                             const void *v, void *out, float *lse, spar_error *err);
+    /* Rows x [n, heads*D] to the rows `to` .. of one array of a cache [heads, cache_rows, D]. */
+    void (*cache_put)(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
+                      void *cache, int64_t cache_rows, bool bf16, int64_t to);
     /* dq, dk, dv = gradients (overwritten on all rows of the segments); dout f32 like q. Every
-     * segment has q_len == kv_len here. */
+     * segment has q_len == kv_len here, and there is no cache. */
     spar_status (*attention_bwd)(sp_backend *be, const sp_attention *a, const float *q,
                                  const float *k, const float *v, const void *out, const float *lse,
                                  const float *dout, float *dq, float *dk, float *dv,
@@ -186,9 +195,9 @@ typedef enum sp_backend_kind {
 } sp_backend_kind;
 
 /* AUTO takes the tuned row. Its kernels are those of the CPU's instruction set, capped by the
- * environment's SPAR_MAX_ISA=base|v3|v4|vnni (for tests). bf16 compute runs on any CPU: where
- * the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32 (the
- * same values, without the speed). */
+ * environment's SPAR_MAX_ISA=base|v3|v4|vnni|bf16|amx (for tests). bf16 compute runs on any CPU:
+ * where the library has no bf16 product for it, operands are rounded to bf16 and multiplied in f32
+ * (the same values, without the speed). */
 spar_status sp_backend_create(sp_backend **out, sp_backend_kind kind, sp_compute compute,
                               sp_pool *pool, spar_error *err);
 void sp_backend_free(sp_backend *be);

@@ -3,16 +3,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 static sp_isa cap(void) {
     const char *text = getenv("SPAR_MAX_ISA");
-    static const char *const names[] = {"base", "v3", "v4", "vnni"};
-    for (int i = 0; text != NULL && i <= SP_ISA_VNNI; i++) {
+    static const char *const names[] = {"base", "v3", "v4", "vnni", "bf16", "amx"};
+    for (int i = 0; text != NULL && i <= SP_ISA_AMX; i++) {
         if (strcmp(text, names[i]) == 0) {
             return (sp_isa)i;
         }
     }
-    return SP_ISA_VNNI;
+    return SP_ISA_AMX;
 }
+
+#if defined(__x86_64__)
+/* The registers of tiles are large, so Linux saves them only for processes that asked. */
+static bool may_use_tiles(void) {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 static sp_isa detect(void) {
 #if defined(__x86_64__)
@@ -27,7 +47,13 @@ static sp_isa detect(void) {
     if (!v4) {
         return SP_ISA_V3;
     }
-    return __builtin_cpu_supports("avx512vnni") ? SP_ISA_VNNI : SP_ISA_V4;
+    if (!__builtin_cpu_supports("avx512vnni")) {
+        return SP_ISA_V4;
+    }
+    if (!__builtin_cpu_supports("avx512bf16")) {
+        return SP_ISA_VNNI;
+    }
+    return may_use_tiles() ? SP_ISA_AMX : SP_ISA_BF16;
 #else
     return SP_ISA_BASE;
 #endif
@@ -39,14 +65,11 @@ sp_isa sp_cpu_isa(void) {
 }
 
 const char *sp_cpu_isa_name(sp_isa isa) {
-    static const char *const names[] = {"sse2", "avx2", "avx512", "avx512vnni"};
+    static const char *const names[] = {"sse2",       "avx2",       "avx512",
+                                        "avx512vnni", "avx512bf16", "amx"};
     return names[isa];
 }
 
 bool sp_cpu_has_bf16(void) {
-#if defined(__x86_64__)
-    return sp_cpu_isa() >= SP_ISA_V4 && __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
+    return sp_cpu_isa() >= SP_ISA_BF16;
 }

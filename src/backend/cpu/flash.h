@@ -1,8 +1,13 @@
-/* Attention in blocks: what flash_attention.c (forward) and flash_backward.c share.
+/* Attention in blocks: what flash_attention.c (forward), flash_backward.c and flash_pairs.c (both,
+ * in bf16) share.
  *
  * A "row" is one query head of one token; the heads that share a key head stand side by side, so
  * that a block of at most SP_BLOCK_ROWS rows meets a block of SP_BLOCK_KEYS keys in one small
  * product. Scores exist for one such pair of blocks at a time.
+ *
+ * In bf16 ("pairs", after the layout of one operand) a block has SP_PAIR_KEYS keys, and its scores
+ * and outputs have a column a row: the softmax then runs along vectors, and the products take
+ * keys as they lie in memory.
  */
 #ifndef SP_BACKEND_CPU_FLASH_H
 #define SP_BACKEND_CPU_FLASH_H
@@ -10,7 +15,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/tuned.h"
 
-enum { SP_BLOCK_KEYS = 64 };
+enum { SP_BLOCK_KEYS = 64, SP_PAIR_KEYS = 256 };
 
 /* A worker's arrays, borrowed from the backend's scratch; R = SP_BLOCK_ROWS, D = head_dim. */
 typedef struct sp_flash_space {
@@ -18,9 +23,23 @@ typedef struct sp_flash_space {
     float *q_columns, *do_columns; /* [D, R] */
     float *out;                    /* [R, D]: the output, or the gradient of q */
     float *s, *dp;                 /* [R, SP_BLOCK_KEYS] or [SP_BLOCK_KEYS, R] */
-    float *k_columns, *v_columns;  /* [D, SP_BLOCK_KEYS] */
-    float *dk, *dv;                /* [SP_BLOCK_KEYS, D] */
+    float *k, *v;                  /* [SP_BLOCK_KEYS, D]: keys and values that are bf16, widened */
 } sp_flash_space;
+
+/* The same memory for bf16, N = SP_PAIR_KEYS. uint16_t is bf16, uint32_t a pair (simd.h). */
+typedef struct sp_pair_space {
+    float *rows;                      /* [R, D] */
+    uint16_t *bf16;                   /* [R, D] */
+    uint32_t *q_columns, *do_columns; /* [D / 2, R]: pairs of elements */
+    uint32_t *q_rows, *do_rows;       /* [R / 2, D]: pairs of rows */
+    float *out;                       /* [D, R]: the output, or the gradient of q */
+    float *s, *dp;                    /* [N, R] */
+    uint16_t *k, *v;                  /* [N, D] */
+    uint32_t *pairs;                  /* [N / 2, D]: pairs of keys */
+    uint16_t *columns;                /* [D, N] */
+    uint16_t *p, *ds;                 /* [N, R] */
+    uint32_t *p_pairs;                /* [N / 2, R]: pairs of keys of P or dS */
+} sp_pair_space;
 
 /* The rows of a block: token t, head h of the heads that share it is row t * heads + h. */
 typedef struct sp_flash_rows {
@@ -29,6 +48,8 @@ typedef struct sp_flash_rows {
     int kv_head;
     int head0, heads; /* query heads head0 .. head0 + heads - 1 */
     int tokens, capacity;
+    bool pairs;         /* in bf16 */
+    int block_keys;     /* of a block, at most */
     int n_rows, padded; /* padded to whole vectors; the rest sees nothing */
     int segment[SP_BLOCK_ROWS];
     int32_t last_key[SP_BLOCK_ROWS]; /* last visible key of the own segment, from its start */
@@ -36,7 +57,8 @@ typedef struct sp_flash_rows {
     int32_t first[SP_BLOCK_ROWS], last[SP_BLOCK_ROWS]; /* by row: see sp_scores */
     float max[SP_BLOCK_ROWS], sum[SP_BLOCK_ROWS];
     float lse[SP_BLOCK_ROWS], delta[SP_BLOCK_ROWS];
-    sp_flash_space space;
+    sp_flash_space space; /* without pairs */
+    sp_pair_space pair;   /* with pairs */
 } sp_flash_rows;
 
 /* A task of forward and of the gradient of q: tokens i0 .. i0 + n - 1 of one segment, or all
@@ -56,14 +78,20 @@ typedef struct sp_flash_plan {
 spar_status sp_flash_plan_make(sp_backend *be, const sp_attention *a, sp_flash_plan *out,
                                spar_error *err);
 
-/* Floats of one worker's space for head size D. */
-size_t sp_flash_space_floats(int head_dim);
-/* Space of `worker` in the array that holds one for each. */
-sp_flash_space sp_flash_space_at(float *all, int head_dim, int worker);
+/* What the tasks of an op share. */
+typedef struct sp_flash {
+    sp_backend *be;
+    const sp_attention *a;
+    const sp_simd *simd;
+    bool pairs;
+    sp_flash_plan plan;
+    char *space; /* borrowed from scratch */
+} sp_flash;
 
-/* An empty set of rows for part `part` of the heads of kv_head. */
-void sp_flash_rows_init(sp_flash_rows *x, const sp_attention *a, const sp_simd *simd, int kv_head,
-                        int part, sp_flash_space space);
+/* Everything of *out, by the segments. */
+spar_status sp_flash_open(sp_flash *out, sp_backend *be, const sp_attention *a, spar_error *err);
+/* An empty set of rows for part `part` of the heads of kv_head, in a worker's space. */
+void sp_flash_rows_init(sp_flash_rows *x, const sp_flash *f, int kv_head, int part, int worker);
 void sp_flash_rows_add(sp_flash_rows *x, int segment, int32_t token);
 /* Rows of the tokens of a block. */
 void sp_flash_rows_fill(sp_flash_rows *x, const sp_flash_block *block);
@@ -72,8 +100,9 @@ void sp_flash_rows_fill(sp_flash_rows *x, const sp_flash_block *block);
 void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float *to);
 /* Where the head of row r lies in arrays like q. */
 int64_t sp_flash_row_at(const sp_flash_rows *x, int row);
-/* Where key `key` of segment g lies in arrays like k. */
+/* Where key `key` of segment g lies in arrays like k, and how far its successor lies from it. */
 int64_t sp_flash_key_at(const sp_flash_rows *x, int g, int64_t key);
+int64_t sp_flash_key_row(const sp_attention *a);
 
 /* Keys [first, last) of segment g that any of the rows of tokens [t0, t1) sees. */
 typedef struct sp_key_span {
@@ -98,9 +127,23 @@ void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows);
 typedef void (*sp_flash_visit)(sp_flash_rows *x, void *context, int g, int32_t key, int n);
 void sp_flash_walk(sp_flash_rows *x, sp_flash_visit visit, void *context);
 
-spar_status sp_flash_attention(sp_backend *be, const sp_attention *a, const float *q,
-                               const float *k, const float *v, void *out, float *lse,
-                               spar_error *err);
+/* In bf16, forward: start from the rows of q; go on by n keys from element `at` of k and v (those
+ * that x->first and x->last say); and copy the sums to x->pair.rows [R, D]. */
+void sp_pair_begin(sp_flash_rows *x, const float *q);
+void sp_pair_attend(sp_flash_rows *x, const void *k, const void *v, int64_t at, int n);
+void sp_pair_end(sp_flash_rows *x);
+/* Backward: start from the gathered rows q (scaled) and dout [R, D]; add n keys' part to the
+ * gradients of q, in x->pair.out, and of k and v, at element `at`; and copy the former to
+ * x->pair.rows. */
+void sp_pair_begin_bwd(sp_flash_rows *x, const float *q, const float *dout);
+void sp_pair_attend_bwd(sp_flash_rows *x, const float *k, const float *v, int64_t at, int n,
+                        float *dk, float *dv);
+
+/* Entries of the op table. */
+void sp_flash_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
+                        void *cache, int64_t cache_rows, bool bf16, int64_t to);
+spar_status sp_flash_attention(sp_backend *be, const sp_attention *a, const float *q, const void *k,
+                               const void *v, void *out, float *lse, spar_error *err);
 spar_status sp_flash_attention_bwd(sp_backend *be, const sp_attention *a, const float *q,
                                    const float *k, const float *v, const void *out,
                                    const float *lse, const float *dout, float *dq, float *dk,

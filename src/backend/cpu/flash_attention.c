@@ -2,20 +2,32 @@
 #include <string.h>
 
 #include "backend/cpu/flash.h"
-#include "backend/cpu/operand.h"
 
 /* Rows up to which dot products beat the product with padded columns (a decoded token's heads). */
 enum { FEW_ROWS = 7 };
 
 typedef struct forward {
-    sp_backend *be;
-    const sp_attention *a;
-    const sp_simd *simd;
-    sp_flash_plan plan;
-    const float *q, *k, *v;
+    sp_flash shared;
+    const float *q;
+    const void *k, *v;
     void *out;
-    float *lse, *space;
+    float *lse;
 } forward;
+
+/* Rows of keys or values as f32, `row` elements from one to the next. */
+typedef struct floats {
+    const float *data;
+    int64_t row;
+} floats;
+
+static floats widened(const sp_flash_rows *x, const void *array, int64_t at, int n, float *space) {
+    const int64_t dim = x->a->head_dim;
+    if (x->a->cache_rows == 0 || !x->a->cache_bf16) {
+        return (floats){(const float *)array + at, sp_flash_key_row(x->a)};
+    }
+    x->simd->from_bf16((const uint16_t *)array + at, n * dim, space);
+    return (floats){space, dim};
+}
 
 /* Where the score of (row, key) lies: row row_step + key key_step. */
 typedef struct layout {
@@ -23,7 +35,7 @@ typedef struct layout {
 } layout;
 
 /* out += P V */
-static void add_values(const sp_flash_rows *x, const float *v, const sp_row_range *rows, layout at,
+static void add_values(const sp_flash_rows *x, floats v, const sp_row_range *rows, layout at,
                        int n) {
     const int64_t dim = x->a->head_dim;
     const sp_block p = {.M = rows->padded,
@@ -32,8 +44,8 @@ static void add_values(const sp_flash_rows *x, const float *v, const sp_row_rang
                         .a = x->space.s,
                         .a_row = at.row_step,
                         .a_column = at.key_step,
-                        .b = v,
-                        .b_row = x->a->n_kv_heads * dim,
+                        .b = v.data,
+                        .b_row = v.row,
                         .c = x->space.out + rows->first * dim,
                         .c_row = dim,
                         .accumulate = true};
@@ -50,7 +62,7 @@ static sp_scores scores_of(const sp_flash_rows *x, const sp_row_range *rows, int
 }
 
 /* Scores as [rows, keys], by dot products. */
-static void attend_few(sp_flash_rows *x, const float *k, const float *v, sp_row_range rows, int n) {
+static void attend_few(sp_flash_rows *x, floats k, floats v, sp_row_range rows, int n) {
     const int64_t dim = x->a->head_dim, first = rows.first;
     rows.padded = rows.n;
     const sp_block p = {.M = rows.n,
@@ -59,8 +71,8 @@ static void attend_few(sp_flash_rows *x, const float *k, const float *v, sp_row_
                         .a = x->space.q + first * dim,
                         .a_row = dim,
                         .a_column = 1,
-                        .b = k,
-                        .b_row = x->a->n_kv_heads * dim,
+                        .b = k.data,
+                        .b_row = k.row,
                         .c = x->space.s,
                         .c_row = SP_BLOCK_KEYS};
     x->simd->block_dots(&p);
@@ -71,16 +83,15 @@ static void attend_few(sp_flash_rows *x, const float *k, const float *v, sp_row_
 }
 
 /* Scores as [keys, rows], by a product with the queries' columns. */
-static void attend_many(sp_flash_rows *x, const float *k, const float *v, sp_row_range rows,
-                        int n) {
+static void attend_many(sp_flash_rows *x, floats k, floats v, sp_row_range rows, int n) {
     const int64_t dim = x->a->head_dim;
     sp_flash_widen(x, &rows);
     const int64_t first = rows.first;
     const sp_block p = {.M = n,
                         .N = rows.padded,
                         .K = dim,
-                        .a = k,
-                        .a_row = x->a->n_kv_heads * dim,
+                        .a = k.data,
+                        .a_row = k.row,
                         .a_column = 1,
                         .b = x->space.q_columns + first,
                         .b_row = SP_BLOCK_ROWS,
@@ -95,63 +106,91 @@ static void attend_many(sp_flash_rows *x, const float *k, const float *v, sp_row
 static void attend(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
     const forward *f = context;
     const int64_t at = sp_flash_key_at(x, g, key);
+    if (x->pairs) {
+        sp_pair_attend(x, f->k, f->v, at, n);
+        return;
+    }
+    const floats k = widened(x, f->k, at, n, x->space.k), v = widened(x, f->v, at, n, x->space.v);
     const sp_row_range rows = sp_flash_seeing(x);
     if (rows.n <= FEW_ROWS) {
-        attend_few(x, f->k + at, f->v + at, rows, n);
+        attend_few(x, k, v, rows, n);
     } else {
-        attend_many(x, f->k + at, f->v + at, rows, n);
+        attend_many(x, k, v, rows, n);
     }
 }
 
-static void put_row(const forward *f, const sp_flash_rows *x, int r) {
+static void put_row(const forward *f, const sp_flash_rows *x, float *from, int r) {
+    const sp_backend *be = f->shared.be;
     const int64_t dim = x->a->head_dim, at = sp_flash_row_at(x, r);
     const float factor = 1.0F / x->sum[r];
+    float *to = be->compute == SP_COMPUTE_BF16 ? from : (float *)f->out + at;
     for (int64_t d = 0; d < dim; d++) {
-        sp_operand_store(f->be, f->out, at + d, x->space.out[r * dim + d] * factor);
+        to[d] = from[d] * factor;
+    }
+    if (be->compute == SP_COMPUTE_BF16) {
+        x->simd->to_bf16(from, dim, (uint16_t *)f->out + at);
     }
     if (f->lse != NULL) {
         f->lse[at / dim] = x->max[r] + logf(x->sum[r]);
     }
 }
 
+static void begin(sp_flash_rows *x, const float *q) {
+    const int dim = x->a->head_dim;
+    for (int r = 0; r < x->padded; r++) {
+        x->max[r] = -INFINITY;
+        x->sum[r] = 0;
+    }
+    if (x->pairs) {
+        sp_pair_begin(x, q);
+        return;
+    }
+    sp_flash_gather(x, q, x->a->scale, x->space.q);
+    x->simd->transpose(x->space.q, dim, x->padded, dim, 1.0F, x->space.q_columns, SP_BLOCK_ROWS);
+    memset(x->space.out, 0, (size_t)x->padded * (size_t)dim * sizeof(float));
+}
+
 static void forward_task(void *context, int task, int worker) {
     const forward *f = context;
-    const int heads = f->a->n_kv_heads * f->plan.parts, dim = f->a->head_dim;
-    const int head = task % heads;
+    const sp_flash_plan *plan = &f->shared.plan;
+    const int heads = f->shared.a->n_kv_heads * plan->parts, head = task % heads;
     sp_flash_rows x;
-    sp_flash_rows_init(&x, f->a, f->simd, head / f->plan.parts, head % f->plan.parts,
-                       sp_flash_space_at(f->space, dim, worker));
-    sp_flash_rows_fill(&x, &f->plan.blocks[task / heads]);
+    sp_flash_rows_init(&x, &f->shared, head / plan->parts, head % plan->parts, worker);
+    sp_flash_rows_fill(&x, &plan->blocks[task / heads]);
     if (x.tokens == 0) {
         return;
     }
-    sp_flash_gather(&x, f->q, f->a->scale, x.space.q);
-    x.simd->transpose(x.space.q, dim, x.padded, dim, 1.0F, x.space.q_columns, SP_BLOCK_ROWS);
-    memset(x.space.out, 0, (size_t)x.padded * (size_t)dim * sizeof(float));
-    for (int r = 0; r < x.padded; r++) {
-        x.max[r] = -INFINITY;
-        x.sum[r] = 0;
-    }
+    begin(&x, f->q);
     sp_flash_walk(&x, attend, context);
+    if (x.pairs) {
+        sp_pair_end(&x);
+    }
+    float *rows = x.pairs ? x.pair.rows : x.space.out;
     for (int r = 0; r < x.n_rows; r++) {
-        put_row(f, &x, r);
+        put_row(f, &x, rows + r * x.a->head_dim, r);
     }
 }
 
-spar_status sp_flash_attention(sp_backend *be, const sp_attention *a, const float *q,
-                               const float *k, const float *v, void *out, float *lse,
-                               spar_error *err) {
-    spar_status status = SPAR_OK;
-    forward f = {.be = be, .a = a, .q = q, .k = k, .v = v, .out = out, .lse = lse};
-    void *space = NULL;
-    f.simd = &((const sp_tuned *)be->state)->simd;
-    SPAR_TRY(sp_flash_plan_make(be, a, &f.plan, err));
-    SPAR_TRY(
-        sp_tuned_scratch(be, SP_SCRATCH_WORKERS,
-                         (size_t)sp_pool_threads(be->pool) * sp_flash_space_floats(a->head_dim),
-                         sizeof(float), &space, err));
-    f.space = space;
-    sp_pool_run(be->pool, f.plan.n_blocks * a->n_kv_heads * f.plan.parts, forward_task, &f);
-done:
+void sp_flash_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
+                        void *cache, int64_t cache_rows, bool bf16, int64_t to) {
+    const sp_simd *simd = &((const sp_tuned *)be->state)->simd;
+    for (int64_t i = 0; i < n * heads; i++, x += head_dim) {
+        const int64_t at = (i % heads * cache_rows + to + i / heads) * head_dim;
+        if (bf16) {
+            simd->to_bf16(x, head_dim, (uint16_t *)cache + at);
+        } else {
+            memcpy((float *)cache + at, x, (size_t)head_dim * sizeof *x);
+        }
+    }
+}
+
+spar_status sp_flash_attention(sp_backend *be, const sp_attention *a, const float *q, const void *k,
+                               const void *v, void *out, float *lse, spar_error *err) {
+    forward f = {.q = q, .k = k, .v = v, .out = out, .lse = lse};
+    const spar_status status = sp_flash_open(&f.shared, be, a, err);
+    if (status == SPAR_OK) {
+        const sp_flash_plan *plan = &f.shared.plan;
+        sp_pool_run(be->pool, plan->n_blocks * a->n_kv_heads * plan->parts, forward_task, &f);
+    }
     return status;
 }

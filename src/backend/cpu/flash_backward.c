@@ -1,272 +1,248 @@
 /* With P = softmax(S), S = scale Q K^T, O = P V and delta = dO . O (by row):
  *   dS = P (dO V^T - delta),  dQ = scale dS K,  dK = scale dS^T Q,  dV = P^T dO.
- * Two passes over the blocks, each making P anew from the log-sum-exp: tasks of the first own rows
- * of dQ, tasks of the second own keys, so every sum has one owner and a fixed order. */
+ * One pass over the blocks of rows makes all three, with P anew from the log-sum-exp. A task owns
+ * the keys of one head of whole trees of segments and goes through the rows that see them in order,
+ * so every sum has one owner and a fixed order. Where there are few trees, a tree's rows are dealt
+ * to several tasks, which sum dK and dV apart; these sums are added in order at the end. */
 #include <string.h>
 
 #include "backend/cpu/flash.h"
 #include "backend/cpu/operand.h"
 
-/* Segments that see the keys of segment s: list[start[s]] .. list[start[s + 1] - 1]. */
-typedef struct viewers {
-    int *start, *list;
-} viewers;
+/* Tasks wanted; slices of a tree at most, and blocks of rows that a slice has at least. */
+enum { TASKS_WANTED = 16, SLICES_MAX = 4, SLICE_BLOCKS = 8 };
 
-typedef struct key_block {
-    int segment;
-    int32_t key;
-} key_block;
+/* Groups of segments that see no keys of other groups: trees, and roots that share a block. */
+typedef struct trees {
+    int n, longest; /* blocks of the one that has most */
+    int *of;        /* [n_segments]: the tree of a segment */
+    int *start;     /* blocks of tree t: list[start[t]] .. list[start[t + 1] - 1] */
+    int *list;
+} trees;
 
 typedef struct backward {
-    sp_backend *be;
-    const sp_attention *a;
-    const sp_simd *simd;
-    sp_flash_plan plan;
-    const key_block *keys;
-    int n_keys;
-    viewers viewers;
+    sp_flash shared;
+    trees trees;
+    int slices, shares; /* of a tree; tasks of a tree and key head: parts * slices */
+    int64_t key_rows;   /* of dk, dv */
     const float *q, *k, *v, *lse, *dout;
     const void *out;
-    float *delta; /* like lse */
-    float *dq, *dk, *dv, *space;
+    float *dq, *dk, *dv;
+    float *partial; /* [shares - 1, 2, like dk]; borrowed from scratch */
 } backward;
 
-/* delta of the rows of one block and one part of the heads. */
-static void delta_task(void *context, int task, int worker) {
-    const backward *b = context;
-    const int heads = b->a->n_kv_heads * b->plan.parts, dim = b->a->head_dim;
-    sp_flash_rows x;
-    sp_flash_rows_init(&x, b->a, b->simd, task % heads / b->plan.parts, task % b->plan.parts,
-                       sp_flash_space_at(b->space, dim, worker));
-    sp_flash_rows_fill(&x, &b->plan.blocks[task / heads]);
-    for (int r = 0; r < x.n_rows; r++) {
-        const int64_t at = sp_flash_row_at(&x, r);
-        for (int d = 0; d < dim; d++) {
-            x.space.out[d] = sp_operand_load(b->be, b->out, at + d);
-        }
-        b->delta[at / dim] = b->simd->dot(x.space.out, b->dout + at, dim);
+/* Where a share sums dk and dv. */
+typedef struct target {
+    const backward *b;
+    float *dk, *dv;
+} target;
+
+static target target_of(const backward *b, int share) {
+    const sp_attention *a = b->shared.a;
+    const int64_t size = b->key_rows * a->n_kv_heads * a->head_dim;
+    if (share == 0) {
+        return (target){b, b->dk, b->dv};
     }
+    float *at = b->partial + (share - 1) * 2 * size;
+    return (target){b, at, at + size};
 }
 
-static void gather_rows(sp_flash_rows *x, const backward *b) {
-    sp_flash_gather(x, b->q, b->a->scale, x->space.q);
-    sp_flash_gather(x, b->dout, 1.0F, x->space.dout);
+/* delta [row] = dout . out, and lse, of the gathered rows; 0 for those that only fill up. */
+static void take_stats(sp_flash_rows *x, const backward *b, const float *dout, float *space) {
+    const sp_backend *be = b->shared.be;
+    const int64_t dim = x->a->head_dim;
     for (int r = 0; r < x->padded; r++) {
-        const int64_t at = r < x->n_rows ? sp_flash_row_at(x, r) / b->a->head_dim : 0;
-        x->lse[r] = r < x->n_rows ? b->lse[at] : 0.0F;
-        x->delta[r] = r < x->n_rows ? b->delta[at] : 0.0F;
+        if (r >= x->n_rows) {
+            x->lse[r] = x->delta[r] = 0;
+            continue;
+        }
+        const int64_t at = sp_flash_row_at(x, r);
+        const float *out = (const float *)b->out + at;
+        if (be->compute == SP_COMPUTE_BF16) {
+            x->simd->from_bf16((const uint16_t *)b->out + at, dim, space);
+            out = space;
+        }
+        x->lse[r] = b->lse[at / dim];
+        x->delta[r] = x->simd->dot(out, dout + at, dim);
     }
 }
 
-/* dQ of the rows += dS K for one block of keys; scores and gradients as [keys, rows]. */
-static void visit_dq(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
-    const backward *b = context;
+static void begin(sp_flash_rows *x, const backward *b) {
+    const int dim = x->a->head_dim;
+    if (x->pairs) {
+        take_stats(x, b, b->dout, x->pair.rows);
+        sp_pair_begin_bwd(x, b->q, b->dout);
+        return;
+    }
     const sp_flash_space *w = &x->space;
-    const int64_t dim = x->a->head_dim, at = sp_flash_key_at(x, g, key);
+    take_stats(x, b, b->dout, w->out);
+    sp_flash_gather(x, b->q, x->a->scale, w->q);
+    sp_flash_gather(x, b->dout, 1.0F, w->dout);
+    x->simd->transpose(w->q, dim, x->padded, dim, 1.0F, w->q_columns, SP_BLOCK_ROWS);
+    x->simd->transpose(w->dout, dim, x->padded, dim, 1.0F, w->do_columns, SP_BLOCK_ROWS);
+    memset(w->out, 0, (size_t)x->padded * (size_t)dim * sizeof(float));
+}
+
+/* What n keys from element `at` give the gradients in f32; scores as [keys, rows]. */
+static void visit_floats(sp_flash_rows *x, const target *to, int64_t at, int n) {
+    const backward *b = to->b;
+    const sp_flash_space *w = &x->space;
+    const int64_t dim = x->a->head_dim, key_row = sp_flash_key_row(x->a);
     sp_row_range rows = sp_flash_seeing(x);
     sp_flash_widen(x, &rows);
-    sp_block p = {.M = n, .N = rows.padded, .K = dim, .a_column = 1, .c_row = SP_BLOCK_ROWS};
-    p.a_row = x->a->n_kv_heads * dim;
-    p.b_row = SP_BLOCK_ROWS;
-    p.a = b->k + at, p.b = w->q_columns + rows.first, p.c = w->s;
+    const int first = rows.first, width = rows.padded;
+    sp_block p = {.M = n, .N = width, .K = dim, .a_row = key_row, .a_column = 1};
+    p.b_row = SP_BLOCK_ROWS, p.c_row = width;
+    p.a = b->k + at, p.b = w->q_columns + first, p.c = w->s;
     x->simd->block_product(&p);
-    p.a = b->v + at, p.b = w->do_columns + rows.first, p.c = w->dp;
+    p.a = b->v + at, p.b = w->do_columns + first, p.c = w->dp;
     x->simd->block_product(&p);
-    const int32_t *first = x->first + rows.first, *last = x->last + rows.first;
-    const sp_scores scores = {w->s, SP_BLOCK_ROWS, rows.padded, n, first, last};
-    x->simd->softmax_grad_columns(&scores, x->lse + rows.first, x->delta + rows.first, w->dp);
-    const sp_block product = {.M = rows.padded,
-                              .N = dim,
-                              .K = n,
-                              .a = w->dp,
-                              .a_row = 1,
-                              .a_column = SP_BLOCK_ROWS,
-                              .b = b->k + at,
-                              .b_row = x->a->n_kv_heads * dim,
-                              .c = w->out + rows.first * dim,
-                              .c_row = dim,
-                              .accumulate = true};
-    x->simd->block_product(&product);
+    const sp_scores scores = {w->s, width, width, n, x->first + first, x->last + first};
+    x->simd->softmax_grad_columns(&scores, x->lse + first, x->delta + first, w->dp);
+    sp_block sum = {.M = n, .N = dim, .K = width, .a_row = width, .a_column = 1, .b_row = dim};
+    sum.c_row = key_row, sum.accumulate = true;
+    sum.a = w->s, sum.b = w->dout + first * dim, sum.c = to->dv + at;
+    x->simd->block_product(&sum);
+    sum.a = w->dp, sum.b = w->q + first * dim, sum.c = to->dk + at;
+    x->simd->block_product(&sum);
+    sum.M = width, sum.K = n, sum.a_row = 1, sum.a_column = width, sum.c_row = dim;
+    sum.b = b->k + at, sum.b_row = key_row, sum.c = w->out + first * dim;
+    x->simd->block_product(&sum);
 }
 
-static void dq_task(void *context, int task, int worker) {
-    const backward *b = context;
-    const int heads = b->a->n_kv_heads * b->plan.parts, dim = b->a->head_dim;
-    sp_flash_rows x;
-    sp_flash_rows_init(&x, b->a, b->simd, task % heads / b->plan.parts, task % b->plan.parts,
-                       sp_flash_space_at(b->space, dim, worker));
-    sp_flash_rows_fill(&x, &b->plan.blocks[task / heads]);
-    if (x.tokens == 0) {
-        return;
+static void visit(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
+    const target *to = context;
+    const int64_t at = sp_flash_key_at(x, g, key);
+    if (x->pairs) {
+        sp_pair_attend_bwd(x, to->b->k, to->b->v, at, n, to->dk, to->dv);
+    } else {
+        visit_floats(x, to, at, n);
     }
-    gather_rows(&x, b);
-    const sp_flash_space *w = &x.space;
-    x.simd->transpose(w->q, dim, x.padded, dim, 1.0F, w->q_columns, SP_BLOCK_ROWS);
-    x.simd->transpose(w->dout, dim, x.padded, dim, 1.0F, w->do_columns, SP_BLOCK_ROWS);
-    memset(w->out, 0, (size_t)x.padded * (size_t)dim * sizeof(float));
-    sp_flash_walk(&x, visit_dq, context);
-    for (int r = 0; r < x.n_rows; r++) {
-        float *to = b->dq + sp_flash_row_at(&x, r);
-        for (int d = 0; d < dim; d++) {
-            to[d] = w->out[r * dim + d] * b->a->scale;
+}
+
+static void go_through(sp_flash_rows *x, target *to) {
+    const backward *b = to->b;
+    const int64_t dim = x->a->head_dim;
+    begin(x, b);
+    sp_flash_walk(x, visit, to);
+    if (x->pairs) {
+        sp_pair_end(x);
+    }
+    const float *from = x->pairs ? x->pair.rows : x->space.out;
+    for (int r = 0; r < x->n_rows; r++) {
+        float *dq = b->dq + sp_flash_row_at(x, r);
+        for (int64_t d = 0; d < dim; d++) {
+            dq[d] = from[r * dim + d] * x->a->scale;
         }
     }
 }
 
-/* dK and dV of n keys from `key` of segment g += what the gathered rows give; scores as
- * [rows, keys]. */
-static void add_keys(sp_flash_rows *x, const backward *b, int g, int32_t key, int n) {
-    if (x->tokens == 0 || !sp_flash_see(x, g, key, n, 0, x->tokens)) {
-        return;
+static void clear_keys(const target *to, int tree, int kv_head) {
+    const backward *b = to->b;
+    const sp_attention *a = b->shared.a;
+    const int64_t dim = a->head_dim, row = sp_flash_key_row(a);
+    for (int s = 0; s < a->n_segments; s++) {
+        const int64_t at = a->segments[s].kv_start * row + kv_head * dim;
+        for (int32_t i = 0; b->trees.of[s] == tree && i < a->segments[s].kv_len; i++) {
+            memset(to->dk + at + i * row, 0, (size_t)dim * sizeof(float));
+            memset(to->dv + at + i * row, 0, (size_t)dim * sizeof(float));
+        }
     }
-    const sp_flash_space *w = &x->space;
-    const int64_t dim = x->a->head_dim;
-    gather_rows(x, b);
-    sp_block p = {.M = x->n_rows, .N = SP_BLOCK_KEYS, .K = dim, .a_row = dim, .a_column = 1};
-    p.b_row = p.c_row = SP_BLOCK_KEYS;
-    p.a = w->q, p.b = w->k_columns, p.c = w->s;
-    x->simd->block_product(&p);
-    p.a = w->dout, p.b = w->v_columns, p.c = w->dp;
-    x->simd->block_product(&p);
-    const sp_scores scores = {w->s, SP_BLOCK_KEYS, x->n_rows, n, x->first, x->last};
-    x->simd->softmax_grad_rows(&scores, x->lse, x->delta, w->dp);
-    sp_block sum = {.M = n, .N = dim, .K = x->n_rows, .a_row = 1, .a_column = SP_BLOCK_KEYS};
-    sum.b_row = sum.c_row = dim;
-    sum.accumulate = true;
-    sum.a = w->s, sum.b = w->dout, sum.c = w->dv;
-    x->simd->block_product(&sum);
-    sum.a = w->dp, sum.b = w->q, sum.c = w->dk;
-    x->simd->block_product(&sum);
 }
 
-static void add_viewers(sp_flash_rows *x, const backward *b, int g, int32_t key, int n, int part) {
-    const sp_attention *a = b->a;
-    for (int i = b->viewers.start[g]; i < b->viewers.start[g + 1]; i++) {
-        const int s = b->viewers.list[i];
-        const sp_segment *segment = &a->segments[s];
-        const int32_t before = segment->kv_len - segment->q_len;
-        for (int32_t t = s == g && key > before ? key - before : 0; t < segment->q_len; t++) {
-            sp_flash_rows_add(x, s, t);
-            if (x->tokens == x->capacity) {
-                add_keys(x, b, g, key, n);
-                sp_flash_rows_init(x, a, b->simd, x->kv_head, part, x->space);
+static void tree_task(void *context, int task, int worker) {
+    const backward *b = context;
+    const sp_flash *f = &b->shared;
+    const int share = task % b->shares, kv_head = task / b->shares % f->a->n_kv_heads;
+    const int tree = task / b->shares / f->a->n_kv_heads;
+    const int end = b->trees.start[tree + 1];
+    target to = target_of(b, share);
+    clear_keys(&to, tree, kv_head);
+    for (int i = b->trees.start[tree] + share % b->slices; i < end; i += b->slices) {
+        sp_flash_rows x;
+        sp_flash_rows_init(&x, f, kv_head, share / b->slices, worker);
+        sp_flash_rows_fill(&x, &f->plan.blocks[b->trees.list[i]]);
+        if (x.tokens > 0) {
+            go_through(&x, &to);
+        }
+    }
+}
+
+/* dk, dv of one segment += the other shares' sums, in order. */
+static void join_task(void *context, int task, int worker) {
+    (void)worker;
+    const backward *b = context;
+    const sp_flash *f = &b->shared;
+    const sp_segment *s = &f->a->segments[task];
+    const int64_t row = sp_flash_key_row(f->a), at = s->kv_start * row, n = s->kv_len * row;
+    for (int share = 1; share < b->shares; share++) {
+        const target from = target_of(b, share);
+        f->simd->add(from.dk + at, n, b->dk + at);
+        f->simd->add(from.dv + at, n, b->dv + at);
+    }
+}
+
+/* A block's segments have one parent, so they are of its tree; roots that share a block make one
+ * tree. */
+static void number_trees(const sp_attention *a, const sp_flash_plan *plan, trees *t) {
+    for (int i = 0; i < plan->n_blocks; i++) {
+        const sp_flash_block *block = &plan->blocks[i];
+        const int parent = a->segments[block->segment].parent;
+        if (block->i0 == 0) {
+            const int tree = parent >= 0 ? t->of[parent] : t->n++;
+            for (int s = block->segment; s < block->segment + block->n_segments; s++) {
+                t->of[s] = tree;
             }
         }
-    }
-    add_keys(x, b, g, key, n);
-}
-
-static void put_keys(const sp_flash_rows *x, int64_t at, int n, const float *from, float *to) {
-    const int64_t dim = x->a->head_dim, stride = x->a->n_kv_heads * dim;
-    for (int j = 0; j < n; j++) {
-        memcpy(to + at + j * stride, from + j * dim, (size_t)dim * sizeof *to);
+        t->start[t->of[block->segment] + 2]++;
     }
 }
 
-/* [n keys, D] to [D, SP_BLOCK_KEYS], the missing keys as zeros. */
-static void key_columns(const sp_flash_rows *x, const float *k, int n, float *to) {
-    const int dim = x->a->head_dim;
-    if (n < SP_BLOCK_KEYS) {
-        memset(to, 0, (size_t)dim * SP_BLOCK_KEYS * sizeof *to);
-    }
-    x->simd->transpose(k, (int64_t)x->a->n_kv_heads * dim, n, dim, 1.0F, to, SP_BLOCK_KEYS);
-}
-
-static void dk_task(void *context, int task, int worker) {
-    const backward *b = context;
-    const int dim = b->a->head_dim, kv_head = task % b->a->n_kv_heads;
-    const key_block *block = &b->keys[task / b->a->n_kv_heads];
-    const int32_t left = b->a->segments[block->segment].kv_len - block->key;
-    const int n = left < SP_BLOCK_KEYS ? left : SP_BLOCK_KEYS;
-    sp_flash_rows x;
-    sp_flash_rows_init(&x, b->a, b->simd, kv_head, 0, sp_flash_space_at(b->space, dim, worker));
-    const int64_t at = sp_flash_key_at(&x, block->segment, block->key);
-    key_columns(&x, b->k + at, n, x.space.k_columns);
-    key_columns(&x, b->v + at, n, x.space.v_columns);
-    memset(x.space.dk, 0, (size_t)n * (size_t)dim * sizeof(float));
-    memset(x.space.dv, 0, (size_t)n * (size_t)dim * sizeof(float));
-    for (int part = 0; part < b->plan.parts; part++) {
-        sp_flash_rows_init(&x, b->a, b->simd, kv_head, part, x.space);
-        add_viewers(&x, b, block->segment, block->key, n, part);
-    }
-    put_keys(&x, at, n, x.space.dk, b->dk);
-    put_keys(&x, at, n, x.space.dv, b->dv);
-}
-
-/* For each segment the segments that see it, itself among them, in rising order. */
-static spar_status find_viewers(sp_backend *be, const sp_attention *a, viewers *out,
-                                spar_error *err) {
+static spar_status find_trees(backward *b, spar_error *err) {
+    const sp_attention *a = b->shared.a;
+    const sp_flash_plan *plan = &b->shared.plan;
     void *memory = NULL;
-    size_t total = 0;
-    for (int s = 0; s < a->n_segments; s++) {
-        for (int g = s; g >= 0; g = a->segments[g].parent) {
-            total++;
-        }
-    }
-    const size_t n = (size_t)a->n_segments;
+    const size_t n = (size_t)a->n_segments, total = 2 * n + 2 + (size_t)plan->n_blocks;
     const spar_status status =
-        sp_tuned_scratch(be, SP_SCRATCH_VIEWERS, n + 2 + total, sizeof(int), &memory, err);
+        sp_tuned_scratch(b->shared.be, SP_SCRATCH_TREES, total, sizeof(int), &memory, err);
     if (status != SPAR_OK) {
         return status;
     }
-    int *start = memory;
-    *out = (viewers){start, start + n + 2};
-    memset(start, 0, (n + 2) * sizeof *start);
+    trees *t = &b->trees;
+    memset(memory, 0, total * sizeof(int));
+    *t = (trees){.of = memory, .start = (int *)memory + n, .list = (int *)memory + 2 * n + 2};
+    number_trees(a, plan, t);
     /* Counts two places on become, summed, starts one place on, which filling moves up by one. */
-    for (int s = 0; s < a->n_segments; s++) {
-        for (int g = s; g >= 0; g = a->segments[g].parent) {
-            start[g + 2]++;
-        }
+    for (int i = 2; i < t->n + 2; i++) {
+        t->longest = t->start[i] > t->longest ? t->start[i] : t->longest;
+        t->start[i] += t->start[i - 1];
     }
-    for (size_t i = 2; i < n + 2; i++) {
-        start[i] += start[i - 1];
-    }
-    for (int s = 0; s < a->n_segments; s++) {
-        for (int g = s; g >= 0; g = a->segments[g].parent) {
-            out->list[start[g + 1]++] = s;
-        }
+    for (int i = 0; i < plan->n_blocks; i++) {
+        t->list[t->start[t->of[plan->blocks[i].segment] + 1]++] = i;
     }
     return SPAR_OK;
 }
 
-static spar_status plan_keys(backward *b, spar_error *err) {
-    void *memory = NULL;
-    size_t bound = 0;
-    for (int s = 0; s < b->a->n_segments; s++) {
-        bound += (size_t)(b->a->segments[s].kv_len / SP_BLOCK_KEYS) + 1;
+static int clamp(int x, int high) {
+    return x < 1 ? 1 : x > high ? high : x;
+}
+
+static spar_status plan_shares(backward *b, spar_error *err) {
+    const sp_attention *a = b->shared.a;
+    const int parts = b->shared.plan.parts, tasks = b->trees.n * a->n_kv_heads * parts;
+    void *partial = NULL;
+    b->slices = clamp(b->trees.longest / SLICE_BLOCKS, SLICES_MAX);
+    b->slices = clamp(TASKS_WANTED / (tasks > 0 ? tasks : 1), b->slices);
+    b->shares = parts * b->slices;
+    for (int s = 0; s < a->n_segments; s++) {
+        const int64_t end = a->segments[s].kv_start + a->segments[s].kv_len;
+        b->key_rows = end > b->key_rows ? end : b->key_rows;
     }
+    const int64_t size = b->key_rows * sp_flash_key_row(a);
     const spar_status status =
-        sp_tuned_scratch(b->be, SP_SCRATCH_A, bound, sizeof(key_block), &memory, err);
-    if (status != SPAR_OK) {
-        return status;
-    }
-    key_block *keys = memory;
-    for (int s = 0; s < b->a->n_segments; s++) {
-        for (int32_t key = 0; key < b->a->segments[s].kv_len; key += SP_BLOCK_KEYS) {
-            keys[b->n_keys++] = (key_block){s, key};
-        }
-    }
-    b->keys = keys;
-    return SPAR_OK;
-}
-
-static spar_status make_space(backward *b, spar_error *err) {
-    spar_status status = SPAR_OK;
-    void *space = NULL, *delta = NULL;
-    int64_t rows = 0;
-    for (int s = 0; s < b->a->n_segments; s++) {
-        const int64_t end = b->a->segments[s].q_start + b->a->segments[s].q_len;
-        rows = end > rows ? end : rows;
-    }
-    SPAR_TRY(sp_tuned_scratch(b->be, SP_SCRATCH_PARTIAL, (size_t)(rows * b->a->n_heads),
-                              sizeof(float), &delta, err));
-    SPAR_TRY(sp_tuned_scratch(b->be, SP_SCRATCH_WORKERS,
-                              (size_t)sp_pool_threads(b->be->pool) *
-                                  sp_flash_space_floats(b->a->head_dim),
-                              sizeof(float), &space, err));
-    b->delta = delta;
-    b->space = space;
-done:
+        sp_tuned_scratch(b->shared.be, SP_SCRATCH_PARTIAL, (size_t)((b->shares - 1) * 2 * size),
+                         sizeof(float), &partial, err);
+    b->partial = partial;
     return status;
 }
 
@@ -275,18 +251,15 @@ spar_status sp_flash_attention_bwd(sp_backend *be, const sp_attention *a, const 
                                    const float *lse, const float *dout, float *dq, float *dk,
                                    float *dv, spar_error *err) {
     spar_status status = SPAR_OK;
-    backward b = {.be = be, .a = a, .q = q, .k = k, .v = v, .lse = lse, .dout = dout};
-    b.simd = &((const sp_tuned *)be->state)->simd;
-    b.out = out;
+    backward b = {.q = q, .k = k, .v = v, .lse = lse, .dout = dout, .out = out};
     b.dq = dq, b.dk = dk, b.dv = dv;
-    SPAR_TRY(sp_flash_plan_make(be, a, &b.plan, err));
-    SPAR_TRY(find_viewers(be, a, &b.viewers, err));
-    SPAR_TRY(plan_keys(&b, err));
-    SPAR_TRY(make_space(&b, err));
-    const int tasks = b.plan.n_blocks * a->n_kv_heads * b.plan.parts;
-    sp_pool_run(be->pool, tasks, delta_task, &b);
-    sp_pool_run(be->pool, tasks, dq_task, &b);
-    sp_pool_run(be->pool, b.n_keys * a->n_kv_heads, dk_task, &b);
+    SPAR_TRY(sp_flash_open(&b.shared, be, a, err));
+    SPAR_TRY(find_trees(&b, err));
+    SPAR_TRY(plan_shares(&b, err));
+    sp_pool_run(be->pool, b.trees.n * a->n_kv_heads * b.shares, tree_task, &b);
+    if (b.shares > 1) {
+        sp_pool_run(be->pool, a->n_segments, join_task, &b);
+    }
 done:
     return status;
 }

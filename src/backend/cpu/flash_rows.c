@@ -2,7 +2,8 @@
 
 #include "backend/cpu/flash.h"
 
-enum { ROW_PAD = 16 }; /* a whole number of the widest vectors */
+/* Whole numbers of the widest vectors, and of the steps of a product in bf16 over rows. */
+enum { ROW_PAD = 16, PAIR_ROW_PAD = 32 };
 
 static int min_int(int a, int b) {
     return a < b ? a : b;
@@ -64,48 +65,100 @@ spar_status sp_flash_plan_make(sp_backend *be, const sp_attention *a, sp_flash_p
     return status;
 }
 
-size_t sp_flash_space_floats(int head_dim) {
-    /* Rounded up so that each worker's space starts on a cache line. */
-    const size_t d = ((size_t)head_dim + 15) / 16 * 16;
-    return d * (5 * SP_BLOCK_ROWS + 4 * SP_BLOCK_KEYS) + 2 * SP_BLOCK_ROWS * SP_BLOCK_KEYS;
-}
+/* Parts of a space, from one cache line to another; one walk measures (base NULL) and places. */
+typedef struct taker {
+    char *base;
+    size_t used;
+} taker;
 
-static float *take(float **next, size_t n) {
-    float *at = *next;
-    *next += n;
+static void *take(taker *t, size_t n, size_t size) {
+    void *at = t->base != NULL ? t->base + t->used : NULL;
+    t->used += (n * size + 63) / 64 * 64;
     return at;
 }
 
-sp_flash_space sp_flash_space_at(float *all, int head_dim, int worker) {
-    float *next = all + (size_t)worker * sp_flash_space_floats(head_dim);
+static size_t place_space(char *base, int head_dim, sp_flash_space *space) {
     const size_t rows = (size_t)head_dim * SP_BLOCK_ROWS, keys = (size_t)head_dim * SP_BLOCK_KEYS;
-    const size_t scores = SP_BLOCK_ROWS * SP_BLOCK_KEYS;
-    sp_flash_space space;
-    space.s = take(&next, scores);
-    space.dp = take(&next, scores);
-    space.q = take(&next, rows);
-    space.dout = take(&next, rows);
-    space.q_columns = take(&next, rows);
-    space.do_columns = take(&next, rows);
-    space.out = take(&next, rows);
-    space.k_columns = take(&next, keys);
-    space.v_columns = take(&next, keys);
-    space.dk = take(&next, keys);
-    space.dv = take(&next, keys);
-    return space;
+    const size_t scores = SP_BLOCK_ROWS * SP_BLOCK_KEYS, size = sizeof(float);
+    taker t = {base, 0};
+    space->s = take(&t, scores, size);
+    space->dp = take(&t, scores, size);
+    space->q = take(&t, rows, size);
+    space->dout = take(&t, rows, size);
+    space->q_columns = take(&t, rows, size);
+    space->do_columns = take(&t, rows, size);
+    space->out = take(&t, rows, size);
+    space->k = take(&t, keys, size);
+    space->v = take(&t, keys, size);
+    return t.used;
 }
 
-void sp_flash_rows_init(sp_flash_rows *x, const sp_attention *a, const sp_simd *simd, int kv_head,
-                        int part, sp_flash_space space) {
-    const int group = group_of(a);
-    x->a = a;
-    x->simd = simd;
+static size_t place_pairs(char *base, int head_dim, sp_pair_space *pair) {
+    const size_t rows = (size_t)head_dim * SP_BLOCK_ROWS, keys = (size_t)head_dim * SP_PAIR_KEYS;
+    const size_t scores = SP_BLOCK_ROWS * SP_PAIR_KEYS, half = sizeof(uint16_t);
+    taker t = {base, 0};
+    pair->rows = take(&t, rows, sizeof(float));
+    pair->bf16 = take(&t, rows, half);
+    pair->q_columns = take(&t, rows, half);
+    pair->do_columns = take(&t, rows, half);
+    pair->q_rows = take(&t, rows, half);
+    pair->do_rows = take(&t, rows, half);
+    pair->out = take(&t, rows, sizeof(float));
+    pair->s = take(&t, scores, sizeof(float));
+    pair->dp = take(&t, scores, sizeof(float));
+    pair->k = take(&t, keys, half);
+    pair->v = take(&t, keys, half);
+    pair->pairs = take(&t, keys, half);
+    pair->columns = take(&t, keys, half);
+    pair->p = take(&t, scores, half);
+    pair->ds = take(&t, scores, half);
+    pair->p_pairs = take(&t, scores, half);
+    return t.used;
+}
+
+static size_t space_bytes(const sp_flash *f) {
+    sp_flash_rows x;
+    return f->pairs ? place_pairs(NULL, f->a->head_dim, &x.pair)
+                    : place_space(NULL, f->a->head_dim, &x.space);
+}
+
+/* Products in bf16 take whole steps of a head; where heads have other sizes, f32 serves. */
+static bool in_pairs(const sp_backend *be, const sp_attention *a, const sp_simd *simd) {
+    enum { STEP = 32, WIDEST = 256 };
+    const bool narrow = be->compute == SP_COMPUTE_BF16 || (a->cache_rows > 0 && a->cache_bf16);
+    return narrow && simd->pair_product != NULL && a->head_dim % STEP == 0 && a->head_dim <= WIDEST;
+}
+
+spar_status sp_flash_open(sp_flash *out, sp_backend *be, const sp_attention *a, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *space = NULL;
+    *out = (sp_flash){.be = be, .a = a, .simd = &((const sp_tuned *)be->state)->simd};
+    out->pairs = in_pairs(be, a, out->simd);
+    SPAR_TRY(sp_flash_plan_make(be, a, &out->plan, err));
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
+                              space_bytes(out), &space, err));
+    out->space = space;
+done:
+    return status;
+}
+
+void sp_flash_rows_init(sp_flash_rows *x, const sp_flash *f, int kv_head, int part, int worker) {
+    const int group = group_of(f->a);
+    char *space = f->space + (size_t)worker * space_bytes(f);
+    x->a = f->a;
+    x->simd = f->simd;
     x->kv_head = kv_head;
     x->head0 = kv_head * group + part * SP_BLOCK_ROWS;
     x->heads = min_int(group - part * SP_BLOCK_ROWS, SP_BLOCK_ROWS);
-    x->capacity = tokens_max(a);
+    x->capacity = tokens_max(f->a);
     x->tokens = x->n_rows = x->padded = 0;
-    x->space = space;
+    x->pairs = f->pairs;
+    x->block_keys = f->pairs ? SP_PAIR_KEYS : SP_BLOCK_KEYS;
+    if (f->pairs) {
+        place_pairs(space, f->a->head_dim, &x->pair);
+    } else {
+        place_space(space, f->a->head_dim, &x->space);
+    }
 }
 
 void sp_flash_rows_add(sp_flash_rows *x, int segment, int32_t token) {
@@ -115,7 +168,8 @@ void sp_flash_rows_add(sp_flash_rows *x, int segment, int32_t token) {
     x->last_key[t] = s->kv_len - s->q_len + token;
     x->q_row[t] = s->q_start + token;
     x->n_rows += x->heads;
-    x->padded = min_int((x->n_rows + ROW_PAD - 1) / ROW_PAD * ROW_PAD, SP_BLOCK_ROWS);
+    const int pad = x->pairs ? PAIR_ROW_PAD : ROW_PAD;
+    x->padded = min_int((x->n_rows + pad - 1) / pad * pad, SP_BLOCK_ROWS);
 }
 
 void sp_flash_rows_fill(sp_flash_rows *x, const sp_flash_block *block) {
@@ -139,7 +193,13 @@ int64_t sp_flash_row_at(const sp_flash_rows *x, int row) {
 
 int64_t sp_flash_key_at(const sp_flash_rows *x, int g, int64_t key) {
     const int64_t row = x->a->segments[g].kv_start + key;
-    return (row * x->a->n_kv_heads + x->kv_head) * x->a->head_dim;
+    const int64_t place = x->a->cache_rows > 0 ? x->kv_head * x->a->cache_rows + row
+                                               : row * x->a->n_kv_heads + x->kv_head;
+    return place * x->a->head_dim;
+}
+
+int64_t sp_flash_key_row(const sp_attention *a) {
+    return a->cache_rows > 0 ? a->head_dim : (int64_t)a->n_kv_heads * a->head_dim;
 }
 
 void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float *to) {
@@ -217,8 +277,8 @@ void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows) {
 static void walk_segment(sp_flash_rows *x, sp_flash_visit visit, void *context, int g, int t0,
                          int t1) {
     const sp_key_span span = sp_flash_span(x, g, t0, t1);
-    for (int32_t key = span.first; key < span.last; key += SP_BLOCK_KEYS) {
-        const int n = min_int(SP_BLOCK_KEYS, span.last - key);
+    for (int32_t key = span.first; key < span.last; key += x->block_keys) {
+        const int n = min_int(x->block_keys, span.last - key);
         if (sp_flash_see(x, g, key, n, t0, t1)) {
             visit(x, context, g, key, n);
         }

@@ -304,6 +304,7 @@ static const sp_ops reference_ops = {
     .rmsnorm_bwd = rmsnorm_bwd,
     .rope = rope,
     .attention = sp_reference_attention,
+    .cache_put = sp_reference_cache_put,
     .attention_bwd = sp_reference_attention_bwd,
     .swiglu = swiglu,
     .swiglu_bwd = swiglu_bwd,

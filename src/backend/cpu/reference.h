@@ -10,8 +10,10 @@ const sp_ops *sp_reference_row(void);
 /* Parts of the row that live in reference_attention.c and reference_head.c; contracts in
  * backend.h. */
 spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const float *q,
-                                   const float *k, const float *v, void *out, float *lse,
+                                   const void *k, const void *v, void *out, float *lse,
                                    spar_error *err);
+void sp_reference_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
+                            void *cache, int64_t cache_rows, bool bf16, int64_t to);
 spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, const float *q,
                                        const float *k, const float *v, const void *out,
                                        const float *lse, const float *dout, float *dq, float *dk,

@@ -39,8 +39,17 @@ static int64_t query_at(const query *x) {
 }
 
 static int64_t key_at(const query *x, int64_t row) {
-    const int group = x->a->n_heads / x->a->n_kv_heads;
-    return (row * x->a->n_kv_heads + x->head / group) * x->a->head_dim;
+    const int head = x->head / (x->a->n_heads / x->a->n_kv_heads);
+    const int64_t place =
+        x->a->cache_rows > 0 ? head * x->a->cache_rows + row : row * x->a->n_kv_heads + head;
+    return place * x->a->head_dim;
+}
+
+/* Element i of the keys or values. */
+static double element(const sp_attention *a, const void *array, int64_t i) {
+    const bool narrow = a->cache_rows > 0 && a->cache_bf16;
+    return (double)(narrow ? sp_bf16_to_f32(((const uint16_t *)array)[i])
+                           : ((const float *)array)[i]);
 }
 
 static double dot(const float *x, const float *y, int n) {
@@ -51,12 +60,18 @@ static double dot(const float *x, const float *y, int n) {
     return sum;
 }
 
-static double score(const query *x, const float *q, const float *k, int64_t row) {
-    return (double)x->a->scale * dot(q + query_at(x), k + key_at(x, row), x->a->head_dim);
+static double score(const query *x, const float *q, const void *k, int64_t row) {
+    const float *from = q + query_at(x);
+    const int64_t at = key_at(x, row);
+    double sum = 0;
+    for (int d = 0; d < x->a->head_dim; d++) {
+        sum += (double)from[d] * element(x->a, k, at + d);
+    }
+    return (double)x->a->scale * sum;
 }
 
 /* Log-sum-exp of the visible scores; every query sees at least itself. */
-static double log_sum(const query *x, const float *q, const float *k) {
+static double log_sum(const query *x, const float *q, const void *k) {
     double max = -(double)INFINITY, sum = 0;
     for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
         const key_range keys = visible(x, g);
@@ -72,15 +87,15 @@ static double log_sum(const query *x, const float *q, const float *k) {
     return max + log(sum);
 }
 
-static void query_forward(sp_backend *be, const query *x, const float *q, const float *k,
-                          const float *v, void *out, float *lse) {
+static void query_forward(sp_backend *be, const query *x, const float *q, const void *k,
+                          const void *v, void *out, float *lse) {
     const double total = log_sum(x, q, k);
     for (int d = 0; d < x->a->head_dim; d++) {
         double sum = 0;
         for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
             const key_range keys = visible(x, g);
             for (int64_t row = keys.first; row <= keys.last; row++) {
-                sum += exp(score(x, q, k, row) - total) * (double)v[key_at(x, row) + d];
+                sum += exp(score(x, q, k, row) - total) * element(x->a, v, key_at(x, row) + d);
             }
         }
         sp_operand_store(be, out, query_at(x) + d, (float)sum);
@@ -90,8 +105,22 @@ static void query_forward(sp_backend *be, const query *x, const float *q, const 
     }
 }
 
+void sp_reference_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
+                            void *cache, int64_t cache_rows, bool bf16, int64_t to) {
+    (void)be;
+    for (int64_t i = 0; i < n * heads * head_dim; i++) {
+        const int64_t head = i / head_dim % heads, row = to + i / ((int64_t)heads * head_dim);
+        const int64_t at = (head * cache_rows + row) * head_dim + i % head_dim;
+        if (bf16) {
+            ((uint16_t *)cache)[at] = sp_bf16_from_f32(x[i]);
+        } else {
+            ((float *)cache)[at] = x[i];
+        }
+    }
+}
+
 spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const float *q,
-                                   const float *k, const float *v, void *out, float *lse,
+                                   const void *k, const void *v, void *out, float *lse,
                                    spar_error *err) {
     (void)err;
     for (int s = 0; s < a->n_segments; s++) {

@@ -28,6 +28,27 @@ typedef struct sp_block {
     bool accumulate;
 } sp_block;
 
+/* C [M,N] (= or +=) A B with A [M,K] bf16 in rows, and B in pairs: word b[k / 2 * b_row + n] has
+ * B[k,n] in its low and B[k + 1,n] in its high half. Sums are f32. N is a multiple of 16, K one of
+ * 32 and at most 256. */
+typedef struct sp_pair_block {
+    int64_t M, N, K;
+    const uint16_t *a;
+    int64_t a_row;
+    const uint32_t *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+    bool accumulate;
+} sp_pair_block;
+
+/* Probabilities and gradients of scores, as operands: bf16 shaped like the scores, and the
+ * gradients as pairs of keys. */
+typedef struct sp_pair_grads {
+    uint16_t *p, *ds;
+    uint32_t *ds_pairs;
+} sp_pair_grads;
+
 /* Scores of a block of keys and rows of queries. s [n_keys, s_row] has a column a row (transposed:
  * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (the others). Row
  * r sees the keys first[r] .. last[r] - 1, none when first >= last. */
@@ -95,6 +116,24 @@ typedef struct sp_simd {
     void (*softmax_grad_columns)(const sp_scores *p, const float *lse, const float *delta,
                                  float *dp);
     void (*softmax_grad_rows)(const sp_scores *p, const float *lse, const float *delta, float *dp);
+
+    /* Attention in bf16, where the CPU multiplies it: all of these, or none (NULL). */
+    void (*pair_product)(const sp_pair_block *p);
+    /* Rows 2i and 2i + 1 of x as the words y [padded / 2, columns]; rows beyond `rows` are zeros.
+     * padded is even, columns a multiple of 16. */
+    void (*pair_rows)(const uint16_t *x, int64_t x_row, int rows, int padded, int columns,
+                      uint32_t *y);
+    /* y [columns, y_row] = transposed x [rows, x_row] of 32-bit words; multiples of 16. */
+    void (*transpose_words)(const uint32_t *x, int64_t x_row, int rows, int columns, uint32_t *y,
+                            int64_t y_row);
+    /* softmax_step with n_rows a multiple of 16, out as [dim, out_row] (a column a row), and the
+     * exponentials as pairs of keys [n_keys to a multiple of 32, s_row], zeros where no key is. */
+    void (*softmax_step_pairs)(const sp_scores *p, float *max, float *sum, float *out,
+                               int64_t out_row, int64_t dim, uint32_t *pairs);
+    /* softmax_grad_columns with n_rows a multiple of 16 and its results in *to; n_keys counts to a
+     * multiple of 32, with zeros where no key is. */
+    void (*softmax_grad_pairs)(const sp_scores *p, const float *lse, const float *delta,
+                               const float *dp, const sp_pair_grads *to);
 
     float (*exp_sum)(const float *x, int64_t n, float max, float scale); /* as the op */
     /* max and sum of exp(x - max) of n >= 1 logits. */

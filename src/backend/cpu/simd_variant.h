@@ -1,5 +1,5 @@
-/* For the *_simd.c files alone, which are compiled with SP_SIMD_SUFFIX = _base, _v3, _v4 or _vnni:
- * names with the suffix, vectors as wide as the instruction set, and the exponential. */
+/* For the *_simd.c files alone, which are compiled with SP_SIMD_SUFFIX = _base, _v3, ...: names
+ *  with the suffix, vectors as wide as the instruction set, and the exponential. */
 #ifndef SP_BACKEND_CPU_SIMD_VARIANT_H
 #define SP_BACKEND_CPU_SIMD_VARIANT_H
 
@@ -14,6 +14,7 @@
 /* Each file fills its own entries. */
 void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_blocks)(sp_simd *table);
+void SP_SIMD_NAME(sp_simd_fill_pairs)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_quant)(sp_simd *table);
 
 #if defined(__AVX512F__)

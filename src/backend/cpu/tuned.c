@@ -154,6 +154,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.head_logp = sp_tuned_head_logp;
     s->ops.head_logp_bwd = sp_tuned_head_logp_bwd;
     s->ops.attention = sp_flash_attention;
+    s->ops.cache_put = sp_flash_cache_put;
     s->ops.attention_bwd = sp_flash_attention_bwd;
     sp_elementwise_fill(&s->ops);
     be->ops = &s->ops;
