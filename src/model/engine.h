@@ -73,11 +73,14 @@ bool sp_model_ends_turn(const spar_model *model, int32_t id);
 /* Make the rotary tables cover n positions; LIMIT beyond the model's context. */
 spar_status sp_model_reserve_positions(spar_model *model, int64_t n, spar_error *err);
 
-/* Keys and values of sequences being generated: per layer [rows, kv_heads*head_dim]. */
+/* Keys and values of sequences being generated: per layer [kv_heads, rows, head_dim], so that a
+ * head's lie together. bf16 where the products are, and where 8-bit products round more than it
+ * does; else f32. */
 typedef struct sp_kv_cache {
-    int64_t rows, width;
+    int64_t rows, width; /* width = kv_heads*head_dim */
     int layers;
-    float *k, *v; /* owned, [layers, rows, width] */
+    bool bf16;
+    void *k, *v; /* owned, [layers, kv_heads, rows, head_dim] */
 } sp_kv_cache;
 
 spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *model, int64_t rows,

@@ -230,14 +230,16 @@ spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *m, int64_t rows
     out->rows = rows;
     out->layers = m->config.layers;
     out->width = (int64_t)m->config.kv_heads * m->config.head_dim;
+    out->bf16 = m->backend->compute == SP_COMPUTE_BF16 || m->terms == 1;
+    const size_t size = out->bf16 ? sizeof(uint16_t) : sizeof(float);
     size_t cells = (size_t)out->layers * (size_t)out->width;
     if (!sp_mem_mul(cells, (size_t)rows, &cells)) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT, "a key-value cache of %lld rows is too large",
                            (long long)rows));
     }
-    SPAR_TRY(sp_mem_aligned(&memory, cells, sizeof(float), err));
+    SPAR_TRY(sp_mem_aligned(&memory, cells, size, err));
     out->k = memory;
-    SPAR_TRY(sp_mem_aligned(&memory, cells, sizeof(float), err));
+    SPAR_TRY(sp_mem_aligned(&memory, cells, size, err));
     out->v = memory;
 done:
     if (status != SPAR_OK) {

@@ -226,18 +226,25 @@ static sp_attention attention_of(const spar_model *m, int layer, const sp_batch 
                           .segments = batch->segments};
 }
 
-static void store_kv(sp_kv_cache *cache, int layer, const sp_batch *batch, const float *k,
-                     const float *v) {
-    size_t row = (size_t)cache->width;
-    float *ck = cache->k + (size_t)layer * (size_t)cache->rows * row;
-    float *cv = cache->v + (size_t)layer * (size_t)cache->rows * row;
+/* The batch's keys and values into the cache, from where *attention takes them, at *k and *v. */
+static void store_kv(sp_backend *be, const sp_kv_cache *cache, int layer, const sp_batch *batch,
+                     sp_attention *attention, const void **k, const void **v) {
+    const int heads = attention->n_kv_heads, dim = attention->head_dim;
+    const size_t size = cache->bf16 ? sizeof(uint16_t) : sizeof(float);
+    const size_t at = (size_t)layer * (size_t)(cache->rows * cache->width) * size;
+    char *ck = (char *)cache->k + at, *cv = (char *)cache->v + at;
     for (size_t i = 0; i < batch->n_segments; i++) {
         const sp_segment *s = &batch->segments[i];
-        size_t to = (size_t)(s->kv_start + s->kv_len - s->q_len) * row;
-        size_t from = (size_t)s->q_start * row;
-        memcpy(ck + to, k + from, (size_t)s->q_len * row * sizeof *k);
-        memcpy(cv + to, v + from, (size_t)s->q_len * row * sizeof *v);
+        const int64_t to = s->kv_start + s->kv_len - s->q_len, from = s->q_start * cache->width;
+        be->ops->cache_put(be, (const float *)*k + from, s->q_len, heads, dim, ck, cache->rows,
+                           cache->bf16, to);
+        be->ops->cache_put(be, (const float *)*v + from, s->q_len, heads, dim, cv, cache->rows,
+                           cache->bf16, to);
     }
+    attention->cache_rows = cache->rows;
+    attention->cache_bf16 = cache->bf16;
+    *k = ck;
+    *v = cv;
 }
 
 static const float *vector(const spar_model *m, sp_role role, int layer) {
@@ -370,14 +377,11 @@ static spar_status forward_layer(sp_pass *pass, int layer, const sp_batch *batch
     ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, m->config.norm_eps,
                  pass->operand, pass->rstd);
     SPAR_TRY(project_qkv(pass, layer, batch, a, err));
-    const float *k = a->k;
-    const float *v = a->v;
-    if (cache) {
-        store_kv(cache, layer, batch, a->k, a->v);
-        k = cache->k + (size_t)layer * (size_t)(cache->rows * cache->width);
-        v = cache->v + (size_t)layer * (size_t)(cache->rows * cache->width);
-    }
+    const void *k = a->k, *v = a->v;
     sp_attention attention = attention_of(m, layer, batch);
+    if (cache) {
+        store_kv(m->backend, cache, layer, batch, &attention, &k, &v);
+    }
     SPAR_TRY(ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err));
     if (a->x_mid != a->x) {
         memcpy(a->x_mid, a->x, stream);
