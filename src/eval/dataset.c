@@ -1,5 +1,6 @@
 #include "eval/dataset.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -303,6 +304,28 @@ done:
     return status;
 }
 
+/* ---- scores ---- */
+
+spar_status sp_dataset_scores(const json_t *row, double *chosen, double *rejected,
+                              spar_error *err) {
+    static const char *const names[][2] = {{"score_chosen", "score_rejected"},
+                                           {"chosen_score", "rejected_score"},
+                                           {"chosen_probs_win", "chosen_probs_lose"}};
+    *chosen = *rejected = (double)NAN;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *pair[2] = {json_object_get(row, names[i][0]),
+                                 json_object_get(row, names[i][1])};
+        for (size_t k = 0; k < 2 && (pair[0] || pair[1]); k++) {
+            if (!json_is_number(pair[k])) {
+                return spar_fail(err, SPAR_FORMAT, "%s: expected a number, found %s", names[i][k],
+                                 pair[k] ? sp_json_type_name(pair[k]) : "none");
+            }
+            *(k ? rejected : chosen) = json_number_value(pair[k]);
+        }
+    }
+    return SPAR_OK;
+}
+
 /* ---- layouts ---- */
 
 static spar_status read_whole(const reading *r, const char *field) {
@@ -551,6 +574,10 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
     }
     SPAR_TRY((*shape)->read(&r));
     SPAR_TRY(check_label(&r));
+    if (sp_dataset_scores(row, &out.score, &out.rejected_score, err) != SPAR_OK) {
+        spar_error_context(err, "%s", r.where);
+        SPAR_TRY(SPAR_FORMAT);
+    }
     void *rows = data->rows;
     SPAR_TRY(sp_mem_grow(&rows, &data->capacity, data->n + 1, sizeof *data->rows, err));
     data->rows = rows;

@@ -14,6 +14,8 @@
  *                      (which may repeat the prompt; without "prompt" they must)
  *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns, of
  *                      which the last are the responses and those before them the prompt
+ * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
+ * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
  * Other members are ignored, but a row without a rejected response whose "label" is false is
  * refused: its response was judged bad.
  */
@@ -32,7 +34,8 @@ typedef struct sp_dataset_row {
     char *response;   /* owned */
     char *rejected;   /* owned; NULL where the layout has none */
     bool bad;         /* labelled rows: the response was judged bad */
-    int64_t line;     /* where the row begins in its file */
+    double score, rejected_score; /* NaN where the row gives none */
+    int64_t line;                 /* where the row begins in its file */
 } sp_dataset_row;
 
 typedef struct sp_dataset {
@@ -51,6 +54,9 @@ typedef bool (*sp_dataset_skip)(void *context, const spar_error *err);
  * must have a "label", true or false, which is kept. */
 spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
                                  sp_dataset_skip skip, void *context, spar_error *err);
+/* The scores that a row gives its two responses, under one of the names above; NaN: none. FORMAT
+ * for one that is no number, or alone. */
+spar_status sp_dataset_scores(const json_t *row, double *chosen, double *rejected, spar_error *err);
 void sp_dataset_free(sp_dataset *data); /* NULL is fine */
 
 #endif

@@ -4,15 +4,15 @@
 
 #include "play/run.h"
 
-/* Run arm `index` of the recipe from *best and leave the best checkpoint there. sequences
- * [iterations]: out, sequences trained on in each iteration (what a control must match). */
+/* Run an arm from *best and leave the best checkpoint there. sequences [iterations]: out, sequences
+ * trained on in each of the *played iterations (what a control must match). */
 spar_status sp_arm_run(sp_run *run, const sp_arm *arm, sp_best *best, int64_t *sequences,
-                       spar_error *err);
+                       int64_t *played, spar_error *err);
 
 /* The arm's control from the same start: SFT on labelled problems or on the model's own verified
- * answers, with as many sequences an iteration. */
+ * answers, with as many sequences in each of the played iterations. */
 spar_status sp_arm_run_control(sp_run *run, const sp_arm *arm, const sp_best *start,
-                               const int64_t *sequences, spar_error *err);
+                               const int64_t *sequences, int64_t played, spar_error *err);
 
 /* Evaluate the start model: the run's first stage. */
 spar_status sp_arm_run_base(sp_run *run, sp_best *best, spar_error *err);

@@ -76,6 +76,8 @@ static spar_status train_step(bench_state *s, int usual, double *tokens, spar_er
     spar_status status = SPAR_OK;
     const int asked = s->options->sequences, sequences = asked > 0 ? asked : usual;
     sp_example examples[MAX_SEQUENCES];
+    sp_reply replies[MAX_SEQUENCES];
+    sp_objective sft;
     sp_step_stats stats;
     const size_t length = (size_t)length_of(s, 256);
     if (!s->trainer) {
@@ -92,11 +94,12 @@ static spar_status train_step(bench_state *s, int usual, double *tokens, spar_er
     for (int i = 0; i < sequences; i++) {
         int32_t *ids = s->ids + (size_t)i * MAX_TOKENS;
         random_ids(s->model, (uint64_t)i, ids, length);
+        replies[i] = (sp_reply){.ids = ids + 1, .n = length - 1};
         examples[i] =
-            (sp_example){.prompt = ids, .n_prompt = 1, .chosen = ids + 1, .n_chosen = length - 1};
+            (sp_example){.prompt = ids, .n_prompt = 1, .replies = &replies[i], .n_replies = 1};
     }
-    SPAR_TRY(
-        sp_trainer_step(s->trainer, examples, (size_t)sequences, NULL, NULL, 1e-6, &stats, err));
+    SPAR_TRY(sp_objective_find(&sft, "sft", err));
+    SPAR_TRY(sp_trainer_step(s->trainer, examples, (size_t)sequences, &sft, 1e-6, &stats, err));
     *tokens = (double)stats.tokens;
 done:
     return status;

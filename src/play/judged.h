@@ -8,17 +8,17 @@
 #ifndef SP_PLAY_JUDGED_H
 #define SP_PLAY_JUDGED_H
 
-#include "play/pairs.h"
+#include "play/samples.h"
 
 /* All owned; problem i's part of p is at i k k, of the others at i k. */
-struct sp_judged {
+typedef struct sp_judged {
     size_t n, k;    /* problems, responses a problem */
     double *p;      /* [n, k, k]: P(a beats b), as judged */
     double *win;    /* [n, k]: mean over b of (P(a beats b) + 1 - P(b beats a)) / 2, where a beats
                      * itself by 1/2: SPPO's win rate of a against the policy (arXiv 2405.00675,
                      * section 4), with the order in which a judge reads two evened out */
     double *scores; /* [n, k] */
-};
+} sp_judged;
 
 void sp_judged_release(sp_judged *judged);
 

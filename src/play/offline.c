@@ -10,7 +10,6 @@
 #include "model/lora.h"
 #include "play/offline.h"
 #include "spar/jsonl.h"
-#include "train/loss.h"
 #include "train/schedule.h"
 
 /* Purposes of random streams of a training. */
@@ -19,9 +18,7 @@ enum { STREAM_SHUFFLE = 21, STREAM_ADAPTER = 22 };
 typedef struct session {
     const spar_train_options *options;
     spar_model *model;
-    const sp_loss *loss; /* NULL: sft or kto */
-    bool labelled;       /* kto */
-    double params[SP_LOSS_MAX_PARAMS];
+    sp_objective objective;
     sp_offline data;
     sp_trainer *trainer;
     const sp_schedule *schedule;
@@ -31,25 +28,26 @@ typedef struct session {
     spar_jsonl_writer *log;
 } session;
 
+/* What a data file of pairs or single responses cannot serve. */
+static spar_status check_method(const sp_objective *o, spar_error *err) {
+    size_t fewest, most;
+    sp_objective_responses(o, &fewest, &most);
+    if (o->kind == SP_OBJECTIVE_TOKENS || most == 3) {
+        return spar_fail(err, SPAR_UNSUPPORTED,
+                         "method %s: plays in a recipe only, for it learns from what the model "
+                         "samples itself",
+                         o->name);
+    }
+    return SPAR_OK;
+}
+
 static spar_status find_method(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_train_options *o = s->options;
-    if (strcmp(o->method, "sft") == 0) {
-        if (o->n_params > 0) {
-            SPAR_TRY(
-                spar_fail(err, SPAR_INVALID, "method sft: has no parameter %s", o->params[0].name));
-        }
-        goto done;
-    }
-    s->labelled = strcmp(o->method, "kto") == 0;
-    if (!s->labelled) {
-        SPAR_TRY(sp_loss_find(o->method, &s->loss, err));
-    }
-    const sp_tunable *params = s->labelled ? sp_kto_params : s->loss->params;
-    sp_tunable_defaults(params, s->params);
+    SPAR_TRY(sp_objective_find(&s->objective, o->method, err));
+    SPAR_TRY(check_method(&s->objective, err));
     for (int i = 0; i < o->n_params; i++) {
-        SPAR_TRY(sp_tunable_set(params, s->params, o->params[i].name, o->params[i].value, o->method,
-                                err));
+        SPAR_TRY(sp_objective_set(&s->objective, o->params[i].name, o->params[i].value, err));
     }
 done:
     return status;
@@ -74,18 +72,19 @@ static spar_status load_model(session *s, const char *path, spar_model **out, sp
 }
 
 /* Summed log-prob of a response under a model that does not train. */
-static spar_status response_logp(spar_model *m, const sp_example *e, const int32_t *response,
-                                 size_t n, double *sum, spar_error *err) {
+static spar_status response_logp(spar_model *m, const sp_example *e, const sp_reply *reply,
+                                 double *sum, spar_error *err) {
     spar_status status = SPAR_OK;
     int32_t *ids = NULL;
     float *logps = NULL;
     void *memory;
+    const size_t n = reply->n;
     SPAR_TRY(sp_mem_calloc(&memory, e->n_prompt + n, sizeof *ids, err));
     ids = memory;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *logps, err));
     logps = memory;
     memcpy(ids, e->prompt, e->n_prompt * sizeof *ids);
-    memcpy(ids + e->n_prompt, response, n * sizeof *ids);
+    memcpy(ids + e->n_prompt, reply->ids, n * sizeof *ids);
     spar_score_row row = {.ids = ids, .n = e->n_prompt + n, .first = e->n_prompt, .logps = logps};
     SPAR_TRY(spar_model_score(m, &row, 1, err));
     *sum = 0;
@@ -98,7 +97,8 @@ done:
     return status;
 }
 
-static void report_scoring(const session *s, size_t done, size_t total) {
+static void report_scoring(void *context, size_t done, size_t total) {
+    const session *s = context;
     const spar_progress progress = {.phase = "score the reference",
                                     .done = (double)done,
                                     .total = (double)total,
@@ -119,10 +119,11 @@ static spar_status score_other(session *s, spar_error *err) {
                            (long long)spar_model_vocab(m)));
     }
     for (size_t i = 0; i < s->data.n; i++) {
-        sp_example *e = &s->data.examples[i];
-        SPAR_TRY(response_logp(m, e, e->chosen, e->n_chosen, &e->ref_chosen, err));
-        SPAR_TRY(response_logp(m, e, e->rejected, e->n_rejected, &e->ref_rejected, err));
-        report_scoring(s, i, s->data.n);
+        const sp_example *e = &s->data.lessons.examples[i];
+        for (size_t k = 0; k < e->n_replies; k++) {
+            SPAR_TRY(response_logp(m, e, &e->replies[k], &e->replies[k].opponent, err));
+        }
+        report_scoring(s, i + 1, s->data.n);
     }
 done:
     spar_model_free(m);
@@ -131,26 +132,9 @@ done:
 
 /* The model as loaded, scored by the pass that trains: the first step starts at a margin of 0. */
 static spar_status score_start(session *s, spar_error *err) {
-    spar_status status = SPAR_OK;
-    double *sums = NULL;
-    void *memory;
-    const size_t n = s->data.n;
     sp_logp_gap gap;
-    SPAR_TRY(sp_mem_calloc(&memory, 2 * n, sizeof *sums, err));
-    sums = memory;
-    for (size_t at = 0; at < n; at += (size_t)s->options->batch) {
-        const size_t left = n - at, batch = (size_t)s->options->batch;
-        SPAR_TRY(sp_trainer_score(s->trainer, s->data.examples + at, left < batch ? left : batch,
-                                  sums + at, sums + n + at, &gap, err));
-        report_scoring(s, at, n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        s->data.examples[i].ref_chosen = sums[i];
-        s->data.examples[i].ref_rejected = sums[n + i];
-    }
-done:
-    free(sums);
-    return status;
+    return sp_lessons_score(&s->data.lessons, s->trainer, SP_LESSONS_OPPONENT, &s->objective, &gap,
+                            report_scoring, s, err);
 }
 
 static spar_status make_trainer(session *s, spar_error *err) {
@@ -185,7 +169,7 @@ static size_t next_batch(session *s, int64_t step) {
                                s->order, (uint32_t)n);
             }
         }
-        s->batch[taken++] = s->data.examples[s->order[i % n]];
+        s->batch[taken++] = s->data.lessons.examples[s->order[i % n]];
     }
     return taken;
 }
@@ -197,7 +181,7 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
     }
     json_t *row = json_pack("{s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "loss", t->loss,
                             "grad_norm", t->grad_norm, "lr", t->lr);
-    if (row && (s->loss || s->labelled)) {
+    if (row && s->objective.kind != SP_OBJECTIVE_SFT) {
         json_object_set_new(row, "margin", json_real(t->margin));
         json_object_set_new(row, "accuracy", json_real(t->accuracy));
         json_object_set_new(row, "s_w", json_real(t->s_chosen));
@@ -215,7 +199,7 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
 
 static void report(const session *s, int64_t step, const sp_step_stats *t, double rate) {
     char detail[160];
-    if (s->loss || s->labelled) {
+    if (s->objective.kind != SP_OBJECTIVE_SFT) {
         snprintf(detail, sizeof detail, "loss %.4f margin %+.4f accuracy %.2f |g| %.2f", t->loss,
                  t->margin, t->accuracy, t->grad_norm);
     } else {
@@ -248,10 +232,7 @@ static spar_status run_steps(session *s, spar_error *err) {
         const double begun = now();
         const size_t n = next_batch(s, step);
         const double lr = o->lr * sp_schedule_factor(s->schedule, step, s->warmup, s->steps);
-        SPAR_TRY(
-            s->labelled
-                ? sp_trainer_step_labelled(s->trainer, s->batch, n, s->params, lr, &stats, err)
-                : sp_trainer_step(s->trainer, s->batch, n, s->loss, s->params, lr, &stats, err));
+        SPAR_TRY(sp_trainer_step(s->trainer, s->batch, n, &s->objective, lr, &stats, err));
         const double rate = (double)stats.tokens / (now() - begun);
         SPAR_TRY(log_step(s, step + 1, &stats, rate, err));
         report(s, step + 1, &stats, rate);
@@ -260,15 +241,25 @@ done:
     return status;
 }
 
-static sp_offline_kind kind_of(const session *s) {
-    if (s->labelled) {
-        return SP_OFFLINE_LABELLED;
-    }
-    return s->loss ? SP_OFFLINE_PAIRS : SP_OFFLINE_ANSWERS;
+static bool reads_reference(const session *s) {
+    return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
 }
 
-static bool needs_reference(const session *s) {
-    return s->labelled || (s->loss && s->loss->needs_reference);
+/* Another reference is asked before the trainer takes its memory. One that stays (INPO's) is the
+ * opponent here, as in the first iteration of a run. */
+static spar_status score_reference(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool other = reads_reference(s) && s->options->reference;
+    if (other) {
+        SPAR_TRY(score_other(s, err));
+    }
+    SPAR_TRY(make_trainer(s, err));
+    if (reads_reference(s) && !other) {
+        SPAR_TRY(score_start(s, err));
+    }
+    sp_lessons_same_anchor(&s->data.lessons);
+done:
+    return status;
 }
 
 static spar_status prepare(session *s, spar_error *err) {
@@ -279,7 +270,7 @@ static spar_status prepare(session *s, spar_error *err) {
     SPAR_TRY(check_out(o, err));
     SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
     SPAR_TRY(load_model(s, o->model, &s->model, err));
-    SPAR_TRY(sp_offline_load(&s->data, s->model, o, kind_of(s), err));
+    SPAR_TRY(sp_offline_load(&s->data, s->model, o, &s->objective, err));
     if (o->lora_rank > 0) {
         const sp_lora_settings lora = {
             .rank = o->lora_rank, .alpha = o->lora_alpha, .dora = o->lora_dora};
@@ -297,13 +288,7 @@ static spar_status prepare(session *s, spar_error *err) {
     if (o->log) {
         SPAR_TRY(spar_jsonl_create(&s->log, o->log, err));
     }
-    if (needs_reference(s) && o->reference) {
-        SPAR_TRY(score_other(s, err));
-    }
-    SPAR_TRY(make_trainer(s, err));
-    if (needs_reference(s) && !o->reference) {
-        SPAR_TRY(score_start(s, err));
-    }
+    SPAR_TRY(score_reference(s, err));
 done:
     return status;
 }

@@ -1,4 +1,5 @@
 /* Rows of a data file, in one of the conversational layouts or as ids, to examples. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ typedef struct loader {
     sp_offline *out;
     const spar_model *model;
     const spar_train_options *options;
+    const sp_objective *objective;
     bool pairs, labelled;
     int64_t longest;
     bool too_long; /* why the row at hand is bad */
@@ -50,7 +52,7 @@ void sp_offline_release(sp_offline *data) {
         row_release(&data->rows[i]);
     }
     free(data->rows);
-    free(data->examples);
+    sp_lessons_release(&data->lessons);
     memset(data, 0, sizeof *data);
 }
 
@@ -70,7 +72,7 @@ static spar_status check_length(loader *l, const char *which, size_t prompt, siz
 }
 
 /* Cut the responses to what the prompt leaves of the longest row; one token at least must stay. */
-static void truncate_responses(loader *l, sp_example *e) {
+static void truncate_responses(loader *l, sp_offline_row *e) {
     const size_t longest = (size_t)l->longest;
     const size_t room = e->n_prompt < longest ? longest - e->n_prompt : 0;
     if (l->options->on_long == SPAR_TRAIN_LONG_TRUNCATE && room > 0 &&
@@ -81,9 +83,17 @@ static void truncate_responses(loader *l, sp_example *e) {
     }
 }
 
-static spar_status check_example(loader *l, const sp_example *e, spar_error *err) {
+static spar_status check_row(loader *l, const sp_offline_row *e, spar_error *err) {
     spar_status status = SPAR_OK;
+    const unsigned reads = sp_objective_reads(l->objective);
     l->too_long = false;
+    if ((reads & (SP_READS_WIN_RATE | SP_READS_REWARD)) &&
+        (isnan(e->score_chosen) || (l->pairs && isnan(e->score_rejected)))) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "expected score_chosen and score_rejected, which method %s reads, found "
+                           "none",
+                           l->objective->name));
+    }
     SPAR_TRY(check_length(l, "chosen", e->n_prompt, e->n_chosen, err));
     if (l->pairs) {
         SPAR_TRY(check_length(l, "rejected", e->n_prompt, e->n_rejected, err));
@@ -97,24 +107,16 @@ done:
     return status;
 }
 
-/* Take a row (stolen, also on failure) with the sizes in e. */
-static spar_status add(loader *l, sp_offline_row *row, sp_example *e, spar_error *err) {
+/* Take a row: stolen, also on failure. */
+static spar_status add(loader *l, sp_offline_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_offline *out = l->out;
-    e->prompt = row->prompt;
-    e->chosen = row->chosen;
-    e->rejected = row->rejected;
-    truncate_responses(l, e);
-    SPAR_TRY(check_example(l, e, err));
-    size_t capacity = out->capacity;
+    truncate_responses(l, row);
+    SPAR_TRY(check_row(l, row, err));
     void *memory = out->rows;
-    SPAR_TRY(sp_mem_grow(&memory, &capacity, out->n + 1, sizeof *out->rows, err));
+    SPAR_TRY(sp_mem_grow(&memory, &out->capacity, out->n + 1, sizeof *out->rows, err));
     out->rows = memory;
-    memory = out->examples;
-    SPAR_TRY(sp_mem_grow(&memory, &out->capacity, out->n + 1, sizeof *out->examples, err));
-    out->examples = memory;
-    out->rows[out->n] = *row;
-    out->examples[out->n++] = *e;
+    out->rows[out->n++] = *row;
     *row = (sp_offline_row){0};
 done:
     row_release(row);
@@ -133,8 +135,7 @@ static spar_status settle(loader *l, int64_t line, spar_error *why, spar_error *
 
 static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_offline_row row = {0};
-    sp_example e = {0};
+    sp_offline_row row = {.score_chosen = from->score, .score_rejected = from->rejected_score};
     int32_t *again = NULL;
     size_t n_again;
     if (l->pairs && !from->rejected) {
@@ -144,14 +145,16 @@ static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
                            from->response[0] == '\0' ? "chosen" : "rejected"));
     }
-    e.good = l->labelled && !from->bad;
-    SPAR_TRY(sp_model_turn(l->model, from->messages, from->response, &row.prompt, &e.n_prompt,
-                           &row.chosen, &e.n_chosen, err));
+    if (l->labelled) {
+        row.score_chosen = !from->bad;
+    }
+    SPAR_TRY(sp_model_turn(l->model, from->messages, from->response, &row.prompt, &row.n_prompt,
+                           &row.chosen, &row.n_chosen, err));
     if (l->pairs) {
         SPAR_TRY(sp_model_turn(l->model, from->messages, from->rejected, &again, &n_again,
-                               &row.rejected, &e.n_rejected, err));
+                               &row.rejected, &row.n_rejected, err));
     }
-    SPAR_TRY(add(l, &row, &e, err));
+    SPAR_TRY(add(l, &row, err));
 done:
     free(again);
     row_release(&row);
@@ -208,20 +211,22 @@ done:
 static spar_status add_ids(loader *l, const json_t *json, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_offline_row row = {0};
-    sp_example e = {0};
-    SPAR_TRY(read_ids(l, json, "prompt_ids", &row.prompt, &e.n_prompt, err));
     const json_t *label = json_object_get(json, "label");
+    SPAR_TRY(sp_dataset_scores(json, &row.score_chosen, &row.score_rejected, err));
+    SPAR_TRY(read_ids(l, json, "prompt_ids", &row.prompt, &row.n_prompt, err));
     if (l->labelled && !json_is_boolean(label)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "label: expected true or false, found %s",
                            sp_json_type_name(label)));
     }
-    e.good = l->labelled && json_is_true(label);
-    SPAR_TRY(read_ids(l, json, l->labelled ? "completion_ids" : "chosen_ids", &row.chosen,
-                      &e.n_chosen, err));
-    if (l->pairs) {
-        SPAR_TRY(read_ids(l, json, "rejected_ids", &row.rejected, &e.n_rejected, err));
+    if (l->labelled) {
+        row.score_chosen = json_is_true(label);
     }
-    SPAR_TRY(add(l, &row, &e, err));
+    SPAR_TRY(read_ids(l, json, l->labelled ? "completion_ids" : "chosen_ids", &row.chosen,
+                      &row.n_chosen, err));
+    if (l->pairs) {
+        SPAR_TRY(read_ids(l, json, "rejected_ids", &row.rejected, &row.n_rejected, err));
+    }
+    SPAR_TRY(add(l, &row, err));
 done:
     row_release(&row);
     return status;
@@ -274,15 +279,15 @@ done:
 /* The first row as the model sees it. */
 static void show(const loader *l) {
     enum { MOST = 600 };
-    const sp_example *e = &l->out->examples[0];
+    const sp_offline_row *e = &l->out->rows[0];
     const struct {
         const char *name;
         const int32_t *ids;
         size_t n;
     } parts[] = {{"prompt", e->prompt, e->n_prompt},
-                 {!l->labelled ? "chosen"
-                  : e->good    ? "good completion"
-                               : "bad completion",
+                 {!l->labelled            ? "chosen"
+                  : e->score_chosen > 0.5 ? "good completion"
+                                          : "bad completion",
                   e->chosen, e->n_chosen},
                  {"rejected", e->rejected, e->n_rejected}};
     for (size_t i = 0; i < 3 && spar_model_tokenizer(l->model); i++) {
@@ -297,45 +302,45 @@ static void show(const loader *l) {
     }
 }
 
-static bool same_prompt(const sp_example *a, const sp_example *b) {
-    return a->n_prompt == b->n_prompt &&
-           memcmp(a->prompt, b->prompt, a->n_prompt * sizeof *a->prompt) == 0;
-}
-
-/* KTO's z: to each prompt the response of the next row that has another one, borrowed, and cut to
- * what the prompt leaves of the longest row. */
-static spar_status mismatch(const loader *l, spar_error *err) {
-    const sp_offline *out = l->out;
-    size_t next = 0; /* the row last found; runs of one prompt share it */
+/* Win rates and rewards are what the row gives; a label is a reward of 1 or 0. */
+static spar_status make_lessons(const loader *l, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_offline *out = l->out;
+    SPAR_TRY(sp_lessons_init(&out->lessons, out->n, 2 * out->n, err));
     for (size_t i = 0; i < out->n; i++) {
-        sp_example *e = &out->examples[i];
-        size_t step = next > i ? next - i : 1;
-        while (step < out->n && same_prompt(e, &out->examples[(i + step) % out->n])) {
-            step++;
+        const sp_offline_row *row = &out->rows[i];
+        const sp_reply chosen = {.ids = row->chosen,
+                                 .n = row->n_chosen,
+                                 .win_rate = row->score_chosen,
+                                 .reward = row->score_chosen};
+        const sp_reply rejected = {.ids = row->rejected,
+                                   .n = row->n_rejected,
+                                   .win_rate = row->score_rejected,
+                                   .reward = row->score_rejected};
+        sp_lessons_add(&out->lessons, row->prompt, row->n_prompt);
+        sp_lessons_reply(&out->lessons, &chosen);
+        if (l->pairs) {
+            sp_lessons_reply(&out->lessons, &rejected);
         }
-        if (step >= out->n) {
-            return spar_fail(err, SPAR_INVALID,
-                             "%s: expected rows of two prompts at least, found one prompt",
-                             l->options->data);
-        }
-        next = i + step;
-        const sp_example *other = &out->examples[next % out->n];
-        const size_t room = (size_t)l->longest - e->n_prompt;
-        e->rejected = other->chosen;
-        e->n_rejected = other->n_chosen < room ? other->n_chosen : room;
     }
-    return SPAR_OK;
+    if (l->labelled && sp_lessons_mismatch(&out->lessons, l->longest, err) != SPAR_OK) {
+        spar_error_context(err, "%s", l->options->data);
+        status = SPAR_INVALID;
+    }
+done:
+    return status;
 }
 
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
-                            sp_offline_kind kind, spar_error *err) {
+                            const sp_objective *objective, spar_error *err) {
     spar_status status = SPAR_OK;
     const int64_t context = spar_model_context(model);
     loader l = {.out = out,
                 .model = model,
                 .options = o,
-                .pairs = kind == SP_OFFLINE_PAIRS,
-                .labelled = kind == SP_OFFLINE_LABELLED,
+                .objective = objective,
+                .pairs = objective->kind == SP_OBJECTIVE_RESPONSES,
+                .labelled = objective->kind == SP_OBJECTIVE_LABELLED,
                 .longest = context};
     char line[256];
     bool ids;
@@ -360,9 +365,7 @@ spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar
         say(&l, line);
     }
     show(&l);
-    if (l.labelled) {
-        SPAR_TRY(mismatch(&l, err));
-    }
+    SPAR_TRY(make_lessons(&l, err));
 done:
     if (status != SPAR_OK) {
         sp_offline_release(out);

@@ -1,53 +1,37 @@
-/* Samples of a stage and the pairs made from them, each with a verdict and a reason. */
+/* What the samples of a stage give to learn from: groups of responses to one prompt, each with a
+ * verdict and a reason. */
 #ifndef SP_PLAY_PAIRS_H
 #define SP_PLAY_PAIRS_H
 
-#include "play/run.h"
+#include "play/judged.h"
 
-typedef struct sp_judged sp_judged; /* judged.h */
+/* One response of a group. */
+typedef struct sp_member {
+    int64_t sample; /* index into the samples; -1: the problem's real response */
+    double win_rate, reward;
+} sp_member;
 
-/* One sampled response, as stored. */
-typedef struct sp_play_sample {
-    int64_t id;     /* samples row */
-    size_t problem; /* index into the problems of the stage */
-    int32_t *ids;   /* owned */
-    float *logps;   /* owned, as the sampler kept them */
-    size_t n;
-    char *text; /* owned: for judges; the ids are the truth */
-    bool truncated, strict, lenient;
-} sp_play_sample;
-
-typedef struct sp_samples {
-    sp_play_sample *items; /* owned, by problem, then by sample index */
-    size_t n;
-} sp_samples;
-
-void sp_samples_release(sp_samples *samples);
-
-/* Sample k responses of every problem with the model as it is, or read them back where the stage
- * has them already: the phase "sample". */
-spar_status sp_samples_make(sp_run *run, int64_t stage, const sp_problems *problems, int k,
-                            sp_samples *out, spar_error *err);
-
-/* A kept pair. chosen -1: the problem's real response; else an index into the samples. */
-typedef struct sp_play_pair {
+/* A kept group: a pair (winner, loser), all samples of a problem (the best first), or a single one.
+ */
+typedef struct sp_group {
     size_t problem;
-    int64_t chosen;
-    size_t rejected;
-} sp_play_pair;
+    size_t first, n; /* its members */
+} sp_group;
 
-typedef struct sp_pairs {
-    sp_play_pair *items; /* owned */
-    size_t n;
-} sp_pairs;
+typedef struct sp_groups {
+    sp_group *items;    /* owned */
+    sp_member *members; /* owned */
+    size_t n, n_members, capacity, member_capacity;
+} sp_groups;
 
-void sp_pairs_release(sp_pairs *pairs);
+void sp_groups_release(sp_groups *groups);
 
-/* Pair the samples by the arm's rule: the phase "pair". Every candidate pair is stored with its
- * verdict; the kept ones are given. max_tokens bounds prompt plus response. judged: of the samples,
- * for an arm whose pairs are judged; else NULL. */
-spar_status sp_pairs_make(sp_run *run, int64_t stage, const sp_arm *arm,
-                          const sp_problems *problems, const sp_samples *samples,
-                          const sp_judged *judged, sp_pairs *out, spar_error *err);
+/* Group the samples by the arm's rule: the phase "pair". Every candidate is stored with its
+ * verdict: a pair as it is, of all samples the best and the worst, a single one as rejected alone.
+ * The kept ones are given. max_tokens bounds prompt plus response. judged: of the samples; its
+ * arrays may be NULL where the arm takes real pairs and nothing checks them. */
+spar_status sp_groups_make(sp_run *run, int64_t stage, const sp_arm *arm,
+                           const sp_problems *problems, const sp_samples *samples,
+                           const sp_judged *judged, sp_groups *out, spar_error *err);
 
 #endif

@@ -34,17 +34,17 @@ static spar_status run_arm(sp_run *run, int index, sp_best *best, spar_error *er
     spar_status status = SPAR_OK;
     const sp_arm *arm = &run->recipe.arms[index];
     const sp_best start = *best;
-    int64_t *sequences = NULL;
+    int64_t *sequences = NULL, played;
     void *memory;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)arm->iterations, sizeof *sequences, err));
     sequences = memory;
-    SPAR_TRY(sp_arm_run(run, arm, best, sequences, err));
-    const bool has_control = arm->loss && arm->control != SP_CONTROL_NONE;
+    SPAR_TRY(sp_arm_run(run, arm, best, sequences, &played, err));
+    const bool has_control = sp_arm_plays(arm) && arm->control != SP_CONTROL_NONE;
     if (has_control && run->controls) {
-        SPAR_TRY(sp_arm_run_control(run, arm, &start, sequences, err));
+        SPAR_TRY(sp_arm_run_control(run, arm, &start, sequences, played, err));
         best->loaded = false;
     } else if (has_control) {
-        run->next_ordinal += arm->iterations; /* with or without: the arms are the same */
+        run->next_ordinal += played; /* with or without: the arms are the same */
     }
     if (strcmp(start.path, best->path) != 0) {
         SPAR_TRY(sp_run_drop_checkpoint(run, start.path, err));

@@ -139,12 +139,18 @@ static const spar_option train_options[] = {TRAIN_OPTIONS, {0}};
 static const spar_option arm_options[] = {
     {"name", 0, SPAR_OPTION_STRING, ARM(name), NULL, 0, 0, NULL, "NAME", "name in the report"},
     {"method", 0, SPAR_OPTION_STRING, ARM(method), "spin", 0, 0, NULL, "NAME",
-     "sft, or a loss: spin, dpo, rpo, ipo, ..."},
-    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "real", 0, 0, "real|verified|judged", "WHICH",
-     "real: the real response against a generated one; verified: a right against a wrong one; "
-     "judged: the one that the judge likes best against the one it likes least"},
+     "sft, or what plays: spin, sppo, dpo, kto, grpo, ..."},
+    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "auto", 0, 0, "auto|real|verified|judged|all",
+     "WHICH",
+     "real: the real response against generated ones; verified: right ones against wrong ones; "
+     "judged: the best against the worst by win rate; all: all together; auto: what suits the "
+     "method"},
+    {"min-margin", 0, SPAR_OPTION_NUMBER, ARM(min_margin), "0", 0, 1, NULL, "X",
+     "judged pairs: drop those whose win rates are closer"},
     {"iterations", 0, SPAR_OPTION_INT, ARM(iterations), "1", 1, 1000, NULL, "N",
      "iterations; for sft, epochs, ended early when the gate set stops rising"},
+    {"patience", 0, SPAR_OPTION_INT, ARM(patience), "2", 0, 1000, NULL, "N",
+     "end the arm after N iterations in a row that were thrown away; 0: never"},
     {"epochs", 0, SPAR_OPTION_INT, ARM(epochs), "1", 1, 1000, NULL, "N",
      "passes over the pairs of an iteration"},
     {"samples", 0, SPAR_OPTION_INT, ARM(samples), "1", 1, 1024, NULL, "K",
@@ -163,15 +169,33 @@ static const spar_option arm_options[] = {
     {"control-optimizer", 0, SPAR_OPTION_STRING, ARM(control_optimizer), "adamw", 0, 0, NULL,
      "NAME", "optimiser of the control"},
     {"beta", 0, SPAR_OPTION_NUMBER, ARM(beta), "-1", -1, 1e3, NULL, "X",
-     "the loss's beta; -1: what its row says"},
+     "the method's beta; -1: its own"},
     {"alpha", 0, SPAR_OPTION_NUMBER, ARM(alpha), "-1", -1, 1e3, NULL, "X",
-     "weight of the loss's likelihood term (rpo); -1: what its row says"},
+     "weight of a likelihood term (rpo, cpo, xpo), scale (t_spin); -1: the method's own"},
     {"gamma", 0, SPAR_OPTION_NUMBER, ARM(gamma), "-1", -1, 1e3, NULL, "X",
-     "the loss's margin (simpo); -1: what its row says"},
+     "margin to reach (simpo); -1: the method's own"},
     {"lambda", 0, SPAR_OPTION_NUMBER, ARM(lambda), "-1", -1, 1e3, NULL, "X",
-     "weight of the odds-ratio term (orpo); -1: what its row says"},
+     "weight of the odds-ratio term (orpo); -1: the method's own"},
     {"label-smoothing", 0, SPAR_OPTION_NUMBER, ARM(label_smoothing), "-1", -1, 0.5, NULL, "X",
-     "share of labels taken to be wrong (dpo); -1: what the loss's row says"},
+     "share of labels taken to be wrong (dpo); -1: the method's own"},
+    {"eta", 0, SPAR_OPTION_NUMBER, ARM(eta), "-1", -1, 1e6, NULL, "X",
+     "step (rebel), inverse step (inpo); -1: the method's own"},
+    {"tau", 0, SPAR_OPTION_NUMBER, ARM(tau), "-1", -1, 1e6, NULL, "X",
+     "pull towards the anchor (inpo); -1: the method's own"},
+    {"lambda-good", 0, SPAR_OPTION_NUMBER, ARM(lambda_good), "-1", -1, 1e3, NULL, "X",
+     "weight of good responses (kto); -1: the method's own"},
+    {"lambda-bad", 0, SPAR_OPTION_NUMBER, ARM(lambda_bad), "-1", -1, 1e3, NULL, "X",
+     "weight of bad responses (kto); -1: the method's own"},
+    {"clip", 0, SPAR_OPTION_NUMBER, ARM(clip), "-1", -1, 1, NULL, "X",
+     "how far ratios count below 1 (policy gradients); -1: the method's own"},
+    {"clip-high", 0, SPAR_OPTION_NUMBER, ARM(clip_high), "-1", -1, 1e3, NULL, "X",
+     "how far ratios count above 1 (policy gradients); -1: the method's own"},
+    {"kl", 0, SPAR_OPTION_NUMBER, ARM(kl), "-1", -1, 1e3, NULL, "X",
+     "pull towards the arm's first model (policy gradients); -1: the method's own"},
+    {"constant", 0, SPAR_OPTION_NUMBER, ARM(constant), "-1", -1, 1e9, NULL, "X",
+     "what sums over tokens are divided by (dr_grpo); -1: the method's own"},
+    {"mixture", 0, SPAR_OPTION_NUMBER, ARM(mixture), "-1", -1, 1, NULL, "X",
+     "share of the anchor in the opponent (nash_md); -1: the method's own"},
     {"exact-reference", 0, SPAR_OPTION_FLAG, ARM(exact_reference), "true", 0, 0, NULL, NULL,
      "score the opponent by the trainer's own pass instead of the log-probs kept from sampling"},
     {"sequence-mean", 0, SPAR_OPTION_FLAG, ARM(sequence_mean), "false", 0, 0, NULL, NULL,
@@ -232,9 +256,9 @@ done:
     return status;
 }
 
-/* The loss's parameters: its row's own, but for those that the arm gives (which are not below 0).
- * One that the row has not is refused. */
-static spar_status set_params(sp_arm *arm, const char *where, spar_error *err) {
+/* The objective's parameters: its own, but for those that the arm gives (which are not below 0).
+ * One that it has not is refused. */
+static spar_status set_params(sp_arm *arm, spar_error *err) {
     spar_status status = SPAR_OK;
     const struct {
         const char *name;
@@ -243,25 +267,81 @@ static spar_status set_params(sp_arm *arm, const char *where, spar_error *err) {
                  {"alpha", arm->alpha},
                  {"gamma", arm->gamma},
                  {"lambda", arm->lambda},
-                 {"label_smoothing", arm->label_smoothing}};
-    sp_tunable_defaults(arm->loss->params, arm->loss_params);
+                 {"label_smoothing", arm->label_smoothing},
+                 {"eta", arm->eta},
+                 {"tau", arm->tau},
+                 {"lambda_good", arm->lambda_good},
+                 {"lambda_bad", arm->lambda_bad},
+                 {"clip", arm->clip},
+                 {"clip_high", arm->clip_high},
+                 {"kl", arm->kl},
+                 {"constant", arm->constant},
+                 {"mixture", arm->mixture}};
     for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
         if (given[i].value >= 0) {
-            SPAR_TRY(sp_tunable_set(arm->loss->params, arm->loss_params, given[i].name,
-                                    given[i].value, where, err));
+            SPAR_TRY(sp_objective_set(&arm->objective, given[i].name, given[i].value, err));
         }
     }
 done:
     return status;
 }
 
-static spar_status find_loss(sp_arm *arm, const char *where, spar_error *err) {
+/* What an arm learns from. A method of single responses or of whole groups says so itself, whatever
+ * `pairs` says: one recipe serves all methods. */
+static sp_pairing pairing_of(const sp_arm *arm, bool has_judge) {
+    if (arm->objective.kind == SP_OBJECTIVE_LABELLED) {
+        return SP_PAIR_SINGLE;
+    }
+    if (arm->objective.kind == SP_OBJECTIVE_TOKENS) {
+        return SP_PAIR_ALL;
+    }
+    if (arm->pairing != SP_PAIR_AUTO) {
+        return (sp_pairing)arm->pairing;
+    }
+    return has_judge && !strstr(arm->objective.name, "spin") ? SP_PAIR_JUDGED : SP_PAIR_REAL;
+}
+
+static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_error *err) {
+    const bool checked = r->data.file == NULL;
+    const char *method = arm->objective.name;
+    size_t fewest, most;
+    sp_objective_responses(&arm->objective, &fewest, &most);
+    if (arm->pairing == SP_PAIR_VERIFIED && !checked) {
+        return spar_fail(err, SPAR_INVALID,
+                         "pairs: verified needs task families; data names a file");
+    }
+    if (sp_arm_compares(arm) && !checked && !r->judge.train) {
+        return spar_fail(err, SPAR_INVALID,
+                         "method %s compares responses: expected task families, or judge: train: "
+                         "KIND[:MODEL], found neither",
+                         method);
+    }
+    if (arm->pairing == SP_PAIR_ALL && most != SIZE_MAX) {
+        return spar_fail(err, SPAR_INVALID, "pairs: method %s takes pairs, found all", method);
+    }
+    if (arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_SINGLE && arm->samples < 2) {
+        return spar_fail(err, SPAR_INVALID, "samples: expected 2 or more to judge, found %lld",
+                         (long long)arm->samples);
+    }
+    if (most == 3 && arm->fresh) {
+        return spar_fail(err, SPAR_INVALID,
+                         "fresh: expected 0 for method %s, which goes back to the first "
+                         "iteration's responses, found %lld",
+                         method, (long long)arm->fresh);
+    }
+    return SPAR_OK;
+}
+
+static spar_status find_method(const sp_recipe *r, sp_arm *arm, const char *where,
+                               spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_schedule *schedule;
     SPAR_TRY(sp_schedule_find(arm->schedule, &schedule, err));
-    if (strcmp(arm->method, "sft") != 0) {
-        SPAR_TRY(sp_loss_find(arm->method, &arm->loss, err));
-        SPAR_TRY(set_params(arm, where, err));
+    SPAR_TRY(sp_objective_find(&arm->objective, arm->method, err));
+    SPAR_TRY(set_params(arm, err));
+    if (sp_arm_plays(arm)) {
+        arm->pairing = pairing_of(arm, !r->data.file || r->judge.train);
+        SPAR_TRY(check_pairing(r, arm, err));
     }
 done:
     if (status != SPAR_OK) {
@@ -289,7 +369,7 @@ static spar_status read_arms(sp_recipe *r, const sp_arm *defaults, const char *p
         if (!arm->name) {
             arm->name = arm->method;
         }
-        SPAR_TRY(find_loss(arm, where, err));
+        SPAR_TRY(find_method(r, arm, where, err));
     }
 done:
     return status;
@@ -311,10 +391,9 @@ static spar_status check_data(const sp_recipe *r, const char *path, spar_error *
                          path, r->data.file ? "both" : "neither");
     }
     for (int i = 0; i < r->n_arms && r->data.file; i++) {
-        if (r->arms[i].pairing == SP_PAIR_VERIFIED || r->arms[i].fresh) {
+        if (r->arms[i].fresh) {
             return spar_fail(err, SPAR_INVALID,
-                             "%s: arms[%d]: verified pairs and fresh problems need task families; "
-                             "data names a file",
+                             "%s: arms[%d]: fresh problems need task families; data names a file",
                              path, i);
         }
     }
@@ -324,19 +403,14 @@ static spar_status check_data(const sp_recipe *r, const char *path, spar_error *
 static spar_status check_judge(const sp_recipe *r, const char *path, spar_error *err) {
     bool judged = false;
     for (int i = 0; i < r->n_arms; i++) {
-        if (r->arms[i].loss && r->arms[i].pairing == SP_PAIR_JUDGED && r->arms[i].samples < 2) {
-            return spar_fail(err, SPAR_INVALID,
-                             "%s: arms[%d]: samples: expected 2 or more to judge, found %lld", path,
-                             i, (long long)r->arms[i].samples);
-        }
-        judged = judged || (r->arms[i].loss && r->arms[i].pairing == SP_PAIR_JUDGED);
+        judged = judged || sp_arm_compares(&r->arms[i]);
     }
-    if (judged != (r->judge.train != NULL)) {
-        return spar_fail(err, SPAR_INVALID,
-                         judged ? "%s: judge: train: expected KIND[:MODEL] for arms with pairs: "
-                                  "judged, found nothing"
-                                : "%s: judge: train: names a judge, but no arm has pairs: judged",
-                         path);
+    if (r->judge.train && !judged) {
+        return spar_fail(
+            err, SPAR_INVALID,
+            "%s: judge: train: names a judge, but no arm has pairs: judged, or compares "
+            "responses by its method",
+            path);
     }
     return SPAR_OK;
 }

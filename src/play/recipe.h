@@ -15,7 +15,7 @@
 #include "model/lora.h"
 #include "spar/generate.h"
 #include "spar/options.h"
-#include "train/loss.h"
+#include "train/objective.h"
 #include "train/schedule.h"
 
 /* Where prompts and real responses come from: task families, or a file of the user's own. */
@@ -32,7 +32,7 @@ typedef struct sp_recipe_evaluate {
 
 /* Judges, as spar_judge_open takes them; NULL: none. */
 typedef struct sp_recipe_judge {
-    const char *train;                  /* of the samples of the arms whose pairs are judged */
+    const char *train;                  /* of the samples of the arms that compare them */
     const char *report;                 /* of the report set's responses, against the base's */
     const char *prompt, *report_prompt; /* how either is asked, where it is a language model */
     int64_t explain;
@@ -41,20 +41,26 @@ typedef struct sp_recipe_judge {
     int64_t memory_limit;
 } sp_recipe_judge;
 
+/* What of a problem's responses is learned from. */
 typedef enum sp_pairing {
+    SP_PAIR_AUTO,     /* what suits the method and the data; replaced when the recipe is read */
     SP_PAIR_REAL,     /* the real response against each generated one (SPIN) */
-    SP_PAIR_VERIFIED, /* a right response against a wrong one, by the family's checker */
-    SP_PAIR_JUDGED    /* the response that the judge prefers against the one it likes least */
+    SP_PAIR_VERIFIED, /* right responses against wrong ones, by the family's checker */
+    SP_PAIR_JUDGED,   /* the best against the worst by win rate */
+    SP_PAIR_ALL,      /* all responses together, by win rate or reward */
+    SP_PAIR_SINGLE    /* each by itself, good or bad; not by name: KTO's own */
 } sp_pairing;
 
 /* One arm: a sequence of iterations with one method. */
 typedef struct sp_arm {
     const char *name;
-    const char *method;       /* "sft", or a row of the loss table */
-    int pairing;              /* sp_pairing; not used by sft */
-    int64_t iterations;       /* sft: epochs, ended early when the gate set stops rising */
-    int64_t epochs;           /* passes over the pairs of an iteration */
-    int64_t samples;          /* responses a prompt */
+    const char *method; /* an objective's name */
+    int pairing;        /* sp_pairing; not used by sft */
+    double min_margin;  /* judged pairs: win rates at least so far apart */
+    int64_t patience;   /* end after so many iterations in a row that were thrown away; 0: never */
+    int64_t iterations; /* sft: epochs, ended early when the gate set stops rising */
+    int64_t epochs;     /* passes over the pairs of an iteration */
+    int64_t samples;    /* responses a prompt */
     int64_t pairs_per_prompt; /* verified and judged pairing: at most this many */
     int64_t fresh;            /* so many new problems each iteration (task families); 0: none */
     double mix_previous;      /* share of the last iteration's synthetic data mixed in; SPIN: 1 */
@@ -65,13 +71,25 @@ typedef struct sp_arm {
     bool recompute; /* activations again in the backward */
     const char *optimizer, *schedule;
     double lr, warmup_ratio;
-    double beta, alpha, gamma, lambda, label_smoothing; /* of the loss; below 0: its row's own */
+    /* of the objective; below 0: its own */
+    double beta, alpha, gamma, lambda, label_smoothing, eta, tau, lambda_good, lambda_bad;
+    double clip, clip_high, kl, constant, mixture;
     double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;
     bool exact_reference; /* score the opponent by the trainer's own pass, not by the sampler's */
     bool sequence_mean;
-    const sp_loss *loss; /* NULL for sft; found from method */
-    double loss_params[SP_LOSS_MAX_PARAMS];
+    sp_objective objective; /* found from method, with its parameters */
 } sp_arm;
+
+/* Whether samples are judged: by the recipe's judge, or by the checkers of task families. */
+static inline bool sp_arm_compares(const sp_arm *arm) {
+    return arm->objective.kind != SP_OBJECTIVE_SFT && arm->pairing != SP_PAIR_REAL &&
+           arm->pairing != SP_PAIR_VERIFIED;
+}
+
+/* Whether the arm plays: iterations of samples, in place of supervised epochs. */
+static inline bool sp_arm_plays(const sp_arm *arm) {
+    return arm->objective.kind != SP_OBJECTIVE_SFT;
+}
 
 typedef enum sp_control { SP_CONTROL_NONE, SP_CONTROL_LABELLED, SP_CONTROL_VERIFIED } sp_control;
 

@@ -43,6 +43,18 @@ static int64_t total_examples(const sp_curriculum *w) {
     return w->sequences > 0 ? w->sequences : (int64_t)w->n * w->epochs;
 }
 
+/* Sequences that are learned from: of KTO's two responses of an example, one is only scored. */
+static int64_t total_sequences(const sp_curriculum *w) {
+    int64_t replies = 0;
+    if (w->sequences > 0 || w->objective->kind == SP_OBJECTIVE_LABELLED) {
+        return total_examples(w);
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        replies += (int64_t)w->examples[i].n_replies;
+    }
+    return replies * w->epochs;
+}
+
 int64_t sp_stage_steps(const sp_arm *arm, const sp_curriculum *w) {
     return (total_examples(w) + arm->batch - 1) / arm->batch;
 }
@@ -147,7 +159,7 @@ static spar_status run_step(session *s, int64_t step, sp_step_stats *stats, spar
     }
     double lr =
         w->lr * sp_schedule_factor(s->schedule, w->first_step + step, s->warmup, s->schedule_steps);
-    return sp_trainer_step(s->trainer, s->batch, n, w->loss, w->loss_params, lr, stats, err);
+    return sp_trainer_step(s->trainer, s->batch, n, w->objective, lr, stats, err);
 }
 
 /* Where to begin: at 0, or at the step that the saved state of this stage stands at. */
@@ -177,6 +189,7 @@ static spar_status run_steps(session *s, int64_t from, spar_error *err) {
     spar_status status = SPAR_OK;
     struct timespec begun;
     double tokens = 0;
+    const bool compares = s->w->objective->kind != SP_OBJECTIVE_SFT;
     clock_gettime(CLOCK_MONOTONIC, &begun);
     for (int64_t step = from; step < s->steps; step++) {
         sp_step_stats stats;
@@ -186,10 +199,9 @@ static spar_status run_steps(session *s, int64_t from, spar_error *err) {
                                (long long)step, (long long)s->steps));
         }
         SPAR_TRY(run_step(s, step, &stats, err));
-        SPAR_TRY(store_step(s->run, s->stage, step + 1, &stats, s->w->loss != NULL, err));
+        SPAR_TRY(store_step(s->run, s->stage, step + 1, &stats, compares, err));
         tokens += (double)stats.tokens;
-        report(s->run, step + 1, s->steps, &stats, s->w->loss != NULL,
-               tokens / seconds_since(&begun));
+        report(s->run, step + 1, s->steps, &stats, compares, tokens / seconds_since(&begun));
         int64_t every = s->run->recipe.checkpoint_steps;
         if (every > 0 && (step + 1) % every == 0 && step + 1 < s->steps) {
             SPAR_TRY(sp_trainer_save(s->trainer, s->state, s->stage, step + 1, err));
@@ -224,7 +236,7 @@ spar_status sp_stage_train(sp_run *run, int64_t stage, const sp_arm *arm, sp_tra
     s.order.index = memory;
     SPAR_TRY(resume_step(&s, &from, err));
     SPAR_TRY(run_steps(&s, from, err));
-    *sequences = total_examples(w) * (w->loss ? 2 : 1);
+    *sequences = total_sequences(w);
 done:
     free(s.batch);
     free(s.order.index);

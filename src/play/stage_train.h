@@ -11,8 +11,7 @@ typedef struct sp_curriculum {
     int64_t sequences; /* SFT: examples in all, passing again and again; 0: epochs decide */
     int64_t epochs;
     int64_t first_step, total_steps; /* of the schedule that this stage is part of; total 0: own */
-    const sp_loss *loss;             /* NULL: SFT */
-    const double *loss_params;
+    const sp_objective *objective;   /* borrowed */
     double lr;
     bool keep_state; /* save the trainer at the end too: a later stage goes on with it */
 } sp_curriculum;

@@ -189,6 +189,19 @@ static void wins_of(const double *preference, int n, const double *logp, double 
     sp_game_wins(preference, n, policy, wins);
 }
 
+void sp_game_win_rates(const double *preference, int n, double *rates, int *best, int *worst) {
+    *best = *worst = 0;
+    for (int i = 0; i < n; i++) {
+        rates[i] = 0.0;
+        for (int j = 0; j < n; j++) {
+            rates[i] += preference[i * n + j];
+        }
+        rates[i] /= n;
+        *best = rates[i] > rates[*best] ? i : *best;
+        *worst = rates[i] < rates[*worst] ? i : *worst;
+    }
+}
+
 void sp_game_sppo(const double *preference, int n, double eta, double *logp) {
     double wins[SP_TABULAR_MAX];
     wins_of(preference, n, logp, wins);

@@ -24,6 +24,10 @@ double sp_game_gap(const double *payoff, int m, int n, const double *rows, const
 /* wins[i] = P(i preferred to policy), [n] each. */
 void sp_game_wins(const double *preference, int n, const double *policy, double *wins);
 
+/* The win rate of each of n responses among themselves, itself as P[i][i] = 1/2: rates[i] = mean_j
+ * P[i][j]. *best and *worst: the first of the highest and of the lowest. n >= 1. */
+void sp_game_win_rates(const double *preference, int n, double *rates, int *best, int *worst);
+
 /* One exact iteration of SPPO (arXiv 2405.00675) on log-probs:
  * policy proportional to policy * exp(eta * P(y preferred to policy)). */
 void sp_game_sppo(const double *preference, int n, double eta, double *logp);

@@ -6,38 +6,65 @@
 
 #include "train/loss_math.h"
 
-static double reward_gap(const sp_pair_logps *p) {
-    return (p->policy_w - p->ref_w) - (p->policy_l - p->ref_l);
+enum { W = 0, L = 1, THIRD = 2 };
+
+/* s: log policy - log opponent. */
+static double shift(const sp_loss_response *y) {
+    return y->policy - y->opponent;
+}
+
+static double gap(const sp_loss_response *y) {
+    return shift(&y[W]) - shift(&y[L]);
+}
+
+static double mean_logp(const sp_loss_response *y) {
+    return y->policy / (double)y->length;
 }
 
 /* A loss l(t) of the margin t = beta * D alone: dt/dpolicy_w = beta = -dt/dpolicy_l. */
-static sp_pair_grad from_margin(double t, double beta, double loss, double slope) {
-    return (sp_pair_grad){
-        .loss = loss, .d_policy_w = beta * slope, .d_policy_l = -beta * slope, .margin = t};
+static sp_loss_value from_margin(double t, double beta, double loss, double slope, double *d) {
+    d[W] = beta * slope;
+    d[L] = -beta * slope;
+    return (sp_loss_value){.loss = loss, .margin = t};
 }
 
-enum { BETA = 0, SMOOTHING = 1, ALPHA = 1, GAMMA = 1 };
+/* -log sigma(t). */
+static sp_loss_value logistic(double t, double beta, double *d) {
+    return from_margin(t, beta, sp_softplus(-t), -sp_sigmoid(-t), d);
+}
+
+/* (excess)^2 of a difference whose weights by winner and loser are 1 / w and 1 / l. */
+static sp_loss_value squared(double excess, double margin, double w, double l, double *d) {
+    d[W] = 2.0 * excess / w;
+    d[L] = -2.0 * excess / l;
+    return (sp_loss_value){.loss = excess * excess, .margin = margin};
+}
+
+enum { BETA = 0, ETA = 0, LAMBDA = 0, SMOOTHING = 1, ALPHA = 1, GAMMA = 1, TAU = 1 };
 
 #define BETA_ROW(fallback, help)                                                                   \
     { "beta", fallback, 1e-6, 1e6, help }
 #define STRENGTH "strength of the pull towards the reference"
+#define LIKELIHOOD_ROW                                                                             \
+    { "alpha", 1.0, 0.0, 1e3, "weight of the winner's mean negative log-likelihood" }
 
 static const sp_tunable beta_only[] = {BETA_ROW(0.1, STRENGTH), {0}};
-static const sp_tunable sppo_params[] = {BETA_ROW(0.001, "1 / eta: the targets are +-1/(2 beta)"),
-                                         {0}};
+static const sp_tunable sppo_params[] = {
+    BETA_ROW(0.001, "1 / eta: log-probs move by (win rate - 1/2) / beta"), {0}};
 static const sp_tunable ipo_params[] = {BETA_ROW(0.1, "tau: the gap aimed at is 1/(2 beta)"), {0}};
 static const sp_tunable dpo_params[] = {
     BETA_ROW(0.1, STRENGTH),
     {"label_smoothing", 0.0, 0.0, 0.5, "assumed share of swapped labels (conservative DPO)"},
     {0}};
+static const sp_tunable conservative_params[] = {
+    BETA_ROW(0.1, STRENGTH),
+    {"label_smoothing", 0.1, 0.0, 0.5, "assumed share of swapped labels"},
+    {0}};
 static const sp_tunable robust_params[] = {
     BETA_ROW(0.1, STRENGTH),
     {"label_smoothing", 0.1, 0.0, 0.49, "share of swapped labels that is corrected for"},
     {0}};
-static const sp_tunable rpo_params[] = {
-    BETA_ROW(0.1, STRENGTH),
-    {"alpha", 1.0, 0.0, 1e3, "weight of the winner's mean negative log-likelihood"},
-    {0}};
+static const sp_tunable rpo_params[] = {BETA_ROW(0.1, STRENGTH), LIKELIHOOD_ROW, {0}};
 static const sp_tunable simpo_params[] = {
     BETA_ROW(2.0, "scale of the difference of mean log-probs"),
     {"gamma", 1.0, 0.0, 1e3, "margin that the difference must reach"},
@@ -45,139 +72,133 @@ static const sp_tunable simpo_params[] = {
 static const sp_tunable orpo_params[] = {{"lambda", 0.1, 0.0, 1e3, "weight of the odds-ratio term"},
                                          {0}};
 static const sp_tunable cpo_params[] = {
-    BETA_ROW(0.1, "scale of the difference of log-probs"),
-    {"alpha", 1.0, 0.0, 1e3, "weight of the winner's mean negative log-likelihood"},
+    BETA_ROW(0.1, "scale of the difference of log-probs"), LIKELIHOOD_ROW, {0}};
+static const sp_tunable t_spin_params[] = {
+    BETA_ROW(0.1, "weight of the opponent's response against the anchor's"),
+    {"alpha", 1.0, 1e-6, 1e6, "scale of the differences of log-probs"},
+    {0}};
+static const sp_tunable xpo_params[] = {
+    BETA_ROW(0.1, STRENGTH),
+    {"alpha", 1e-5, 0.0, 1e3, "weight of the log-prob of the anchor's response, which is lowered"},
+    {0}};
+static const sp_tunable rebel_params[] = {
+    {"eta", 1.0, 1e-6, 1e6, "log-probs move apart by eta times the difference of rewards"}, {0}};
+static const sp_tunable inpo_params[] = {
+    {"eta", 7.5e-3, 1e-6, 1e6, "inverse step; the gap aimed at is 1/(2 eta)"},
+    {"tau", 2.5e-3, 0.0, 1e6, "pull towards the anchor, at most eta"},
     {0}};
 
-static void eval_logistic(const sp_pair_logps *pairs, int64_t n, const double *params,
-                          sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], sp_softplus(-t), -sp_sigmoid(-t));
-    }
+static sp_loss_value eval_logistic(const sp_loss_response *y, size_t k, const double *params,
+                                   double *d) {
+    (void)k;
+    return logistic(params[BETA] * gap(y), params[BETA], d);
 }
 
-static void eval_hinge(const sp_pair_logps *pairs, int64_t n, const double *params,
-                       sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], fmax(0.0, 1.0 - t), t < 1.0 ? -1.0 : 0.0);
-    }
+static sp_loss_value eval_hinge(const sp_loss_response *y, size_t k, const double *params,
+                                double *d) {
+    (void)k;
+    const double t = params[BETA] * gap(y);
+    return from_margin(t, params[BETA], fmax(0.0, 1.0 - t), t < 1.0 ? -1.0 : 0.0, d);
 }
 
-static void eval_linear(const sp_pair_logps *pairs, int64_t n, const double *params,
-                        sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], 1.0 - t, -1.0);
-    }
+static sp_loss_value eval_linear(const sp_loss_response *y, size_t k, const double *params,
+                                 double *d) {
+    (void)k;
+    const double t = params[BETA] * gap(y);
+    return from_margin(t, params[BETA], 1.0 - t, -1.0, d);
 }
 
 /* exp(-t), continued by its tangent where t < -30. */
-static void eval_exponential(const sp_pair_logps *pairs, int64_t n, const double *params,
-                             sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double slope, t = params[BETA] * reward_gap(&pairs[i]);
-        double loss = sp_exp_tangent(-t, &slope);
-        out[i] = from_margin(t, params[BETA], loss, -slope);
-    }
+static sp_loss_value eval_exponential(const sp_loss_response *y, size_t k, const double *params,
+                                      double *d) {
+    (void)k;
+    double slope;
+    const double t = params[BETA] * gap(y), loss = sp_exp_tangent(-t, &slope);
+    return from_margin(t, params[BETA], loss, -slope, d);
 }
 
-static void eval_dpo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                     sp_pair_grad *out) {
-    double keep = 1.0 - params[SMOOTHING], flip = params[SMOOTHING];
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], keep * sp_softplus(-t) + flip * sp_softplus(t),
-                             -keep * sp_sigmoid(-t) + flip * sp_sigmoid(t));
-    }
+static sp_loss_value eval_dpo(const sp_loss_response *y, size_t k, const double *params,
+                              double *d) {
+    (void)k;
+    const double keep = 1.0 - params[SMOOTHING], flip = params[SMOOTHING];
+    const double t = params[BETA] * gap(y);
+    return from_margin(t, params[BETA], keep * sp_softplus(-t) + flip * sp_softplus(t),
+                       -keep * sp_sigmoid(-t) + flip * sp_sigmoid(t), d);
 }
 
-static void eval_dpo_robust(const sp_pair_logps *pairs, int64_t n, const double *params,
-                            sp_pair_grad *out) {
-    double scale = 1.0 / (1.0 - 2.0 * params[SMOOTHING]);
-    double keep = scale * (1.0 - params[SMOOTHING]), flip = scale * params[SMOOTHING];
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * reward_gap(&pairs[i]);
-        out[i] = from_margin(t, params[BETA], keep * sp_softplus(-t) - flip * sp_softplus(t),
-                             -keep * sp_sigmoid(-t) - flip * sp_sigmoid(t));
-    }
+static sp_loss_value eval_dpo_robust(const sp_loss_response *y, size_t k, const double *params,
+                                     double *d) {
+    (void)k;
+    const double scale = 1.0 / (1.0 - 2.0 * params[SMOOTHING]);
+    const double keep = scale * (1.0 - params[SMOOTHING]), flip = scale * params[SMOOTHING];
+    const double t = params[BETA] * gap(y);
+    return from_margin(t, params[BETA], keep * sp_softplus(-t) - flip * sp_softplus(t),
+                       -keep * sp_sigmoid(-t) - flip * sp_sigmoid(t), d);
 }
 
-/* out += alpha times the winner's mean negative log-likelihood. */
-static void add_likelihood(const sp_pair_logps *pairs, int64_t n, double alpha, sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double weight = alpha / (double)pairs[i].len_w;
-        out[i].loss -= weight * pairs[i].policy_w;
-        out[i].d_policy_w -= weight;
-    }
+/* v + alpha times the winner's mean negative log-likelihood. */
+static sp_loss_value with_likelihood(sp_loss_value v, const sp_loss_response *y, double alpha,
+                                     double *d) {
+    v.loss -= alpha * mean_logp(&y[W]);
+    d[W] -= alpha / (double)y[W].length;
+    return v;
 }
 
-static void eval_rpo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                     sp_pair_grad *out) {
-    eval_logistic(pairs, n, params, out);
-    add_likelihood(pairs, n, params[ALPHA], out);
+static sp_loss_value eval_rpo(const sp_loss_response *y, size_t k, const double *params,
+                              double *d) {
+    return with_likelihood(eval_logistic(y, k, params, d), y, params[ALPHA], d);
 }
 
-static void eval_cpo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                     sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double t = params[BETA] * (pairs[i].policy_w - pairs[i].policy_l);
-        out[i] = from_margin(t, params[BETA], sp_softplus(-t), -sp_sigmoid(-t));
-    }
-    add_likelihood(pairs, n, params[ALPHA], out);
+static sp_loss_value eval_cpo(const sp_loss_response *y, size_t k, const double *params,
+                              double *d) {
+    (void)k;
+    const double t = params[BETA] * (y[W].policy - y[L].policy);
+    return with_likelihood(logistic(t, params[BETA], d), y, params[ALPHA], d);
 }
 
-static void eval_ipo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                     sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        double gap = reward_gap(&pairs[i]), excess = gap - 0.5 / params[BETA];
-        out[i] = (sp_pair_grad){.loss = excess * excess,
-                                .d_policy_w = 2.0 * excess,
-                                .d_policy_l = -2.0 * excess,
-                                .margin = params[BETA] * gap};
-    }
+static sp_loss_value eval_ipo(const sp_loss_response *y, size_t k, const double *params,
+                              double *d) {
+    (void)k;
+    return squared(gap(y) - 0.5 / params[BETA], params[BETA] * gap(y), 1.0, 1.0, d);
 }
 
-static void eval_ipo_mean(const sp_pair_logps *pairs, int64_t n, const double *params,
-                          sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        const sp_pair_logps *p = &pairs[i];
-        double len_w = (double)p->len_w, len_l = (double)p->len_l;
-        double gap = (p->policy_w - p->ref_w) / len_w - (p->policy_l - p->ref_l) / len_l;
-        double excess = gap - 0.5 / params[BETA];
-        out[i] = (sp_pair_grad){.loss = excess * excess,
-                                .d_policy_w = 2.0 * excess / len_w,
-                                .d_policy_l = -2.0 * excess / len_l,
-                                .margin = params[BETA] * gap};
-    }
+static sp_loss_value eval_ipo_mean(const sp_loss_response *y, size_t k, const double *params,
+                                   double *d) {
+    (void)k;
+    const double w = (double)y[W].length, l = (double)y[L].length;
+    const double mean_gap = shift(&y[W]) / w - shift(&y[L]) / l;
+    return squared(mean_gap - 0.5 / params[BETA], params[BETA] * mean_gap, w, l, d);
 }
 
-static void eval_sppo_hard(const sp_pair_logps *pairs, int64_t n, const double *params,
-                           sp_pair_grad *out) {
-    double target = 0.5 / params[BETA];
-    for (int64_t i = 0; i < n; i++) {
-        const sp_pair_logps *p = &pairs[i];
-        double a = (p->policy_w - p->ref_w) - target, b = (p->policy_l - p->ref_l) + target;
-        out[i] = (sp_pair_grad){.loss = a * a + b * b,
-                                .d_policy_w = 2.0 * a,
-                                .d_policy_l = 2.0 * b,
-                                .margin = params[BETA] * reward_gap(p)};
-    }
+static sp_loss_value eval_sppo_hard(const sp_loss_response *y, size_t k, const double *params,
+                                    double *d) {
+    (void)k;
+    const double target = 0.5 / params[BETA];
+    const double a = shift(&y[W]) - target, b = shift(&y[L]) + target;
+    d[W] = 2.0 * a;
+    d[L] = 2.0 * b;
+    return (sp_loss_value){.loss = a * a + b * b, .margin = params[BETA] * gap(y)};
 }
 
-static void eval_simpo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                       sp_pair_grad *out) {
-    for (int64_t i = 0; i < n; i++) {
-        const sp_pair_logps *p = &pairs[i];
-        double len_w = (double)p->len_w, len_l = (double)p->len_l;
-        double margin = params[BETA] * (p->policy_w / len_w - p->policy_l / len_l);
-        double t = margin - params[GAMMA], slope = -params[BETA] * sp_sigmoid(-t);
-        out[i] = (sp_pair_grad){.loss = sp_softplus(-t),
-                                .d_policy_w = slope / len_w,
-                                .d_policy_l = -slope / len_l,
-                                .margin = margin};
+/* 1/2 sum_i (s_i - (P_i - 1/2) / beta)^2. */
+static sp_loss_value eval_sppo(const sp_loss_response *y, size_t k, const double *params,
+                               double *d) {
+    sp_loss_value v = {.margin = params[BETA] * (shift(&y[0]) - shift(&y[k - 1]))};
+    for (size_t i = 0; i < k; i++) {
+        d[i] = shift(&y[i]) - (y[i].win_rate - 0.5) / params[BETA];
+        v.loss += 0.5 * d[i] * d[i];
     }
+    return v;
+}
+
+static sp_loss_value eval_simpo(const sp_loss_response *y, size_t k, const double *params,
+                                double *d) {
+    (void)k;
+    const double margin = params[BETA] * (mean_logp(&y[W]) - mean_logp(&y[L]));
+    const double t = margin - params[GAMMA], slope = -params[BETA] * sp_sigmoid(-t);
+    d[W] = slope / (double)y[W].length;
+    d[L] = -slope / (double)y[L].length;
+    return (sp_loss_value){.loss = sp_softplus(-t), .margin = margin};
 }
 
 /* log(p / (1 - p)) of the mean token log-prob m = log p, and its slope 1 / (1 - p). Within 2^-20 of
@@ -189,47 +210,102 @@ static double log_odds(double mean, double *slope) {
     return m - log(rest) + *slope * (mean - m);
 }
 
-static void eval_orpo(const sp_pair_logps *pairs, int64_t n, const double *params,
-                      sp_pair_grad *out) {
-    double lambda = params[0];
-    for (int64_t i = 0; i < n; i++) {
-        const sp_pair_logps *p = &pairs[i];
-        double len_w = (double)p->len_w, len_l = (double)p->len_l, slope_w, slope_l;
-        double t =
-            log_odds(p->policy_w / len_w, &slope_w) - log_odds(p->policy_l / len_l, &slope_l);
-        double slope = -lambda * sp_sigmoid(-t);
-        out[i] = (sp_pair_grad){.loss = lambda * sp_softplus(-t) - p->policy_w / len_w,
-                                .d_policy_w = (slope * slope_w - 1.0) / len_w,
-                                .d_policy_l = -slope * slope_l / len_l,
-                                .margin = lambda * t};
+static sp_loss_value eval_orpo(const sp_loss_response *y, size_t k, const double *params,
+                               double *d) {
+    (void)k;
+    double slope_w, slope_l;
+    const double t = log_odds(mean_logp(&y[W]), &slope_w) - log_odds(mean_logp(&y[L]), &slope_l);
+    const double slope = -params[LAMBDA] * sp_sigmoid(-t);
+    d[W] = (slope * slope_w - 1.0) / (double)y[W].length;
+    d[L] = -slope * slope_l / (double)y[L].length;
+    return (sp_loss_value){.loss = params[LAMBDA] * sp_softplus(-t) - mean_logp(&y[W]),
+                           .margin = params[LAMBDA] * t};
+}
+
+/* l(alpha (log y - log y')) + beta l(alpha (log y' - log y0)), l logistic; the second term where
+ * there is a y0. */
+static sp_loss_value eval_t_spin(const sp_loss_response *y, size_t k, const double *params,
+                                 double *d) {
+    const double alpha = params[ALPHA];
+    sp_loss_value v = logistic(alpha * (y[W].policy - y[L].policy), alpha, d);
+    if (k > THIRD) {
+        const double t = alpha * (y[L].policy - y[THIRD].policy);
+        const double slope = -params[BETA] * alpha * sp_sigmoid(-t);
+        v.loss += params[BETA] * sp_softplus(-t);
+        d[L] += slope;
+        d[THIRD] = -slope;
     }
+    return v;
+}
+
+/* DPO against the anchor + alpha log y0, y0 a response of the anchor's. */
+static sp_loss_value eval_xpo(const sp_loss_response *y, size_t k, const double *params,
+                              double *d) {
+    (void)k;
+    const double t = params[BETA] * ((y[W].policy - y[W].anchor) - (y[L].policy - y[L].anchor));
+    sp_loss_value v = logistic(t, params[BETA], d);
+    v.loss += params[ALPHA] * y[THIRD].policy;
+    d[THIRD] = params[ALPHA];
+    return v;
+}
+
+static sp_loss_value eval_rebel(const sp_loss_response *y, size_t k, const double *params,
+                                double *d) {
+    (void)k;
+    const double t = gap(y) / params[ETA];
+    return squared(t - (y[W].reward - y[L].reward), t, params[ETA], params[ETA], d);
+}
+
+static sp_loss_value eval_inpo(const sp_loss_response *y, size_t k, const double *params,
+                               double *d) {
+    (void)k;
+    const double share = params[TAU] / params[ETA];
+    const double h = (y[W].policy - y[L].policy) - share * (y[W].anchor - y[L].anchor) -
+                     (1.0 - share) * (y[W].opponent - y[L].opponent);
+    return squared(h - 0.5 / params[ETA], params[ETA] * h, 1.0, 1.0, d);
 }
 
 #define SPIN_PAPER "SPIN: Chen et al. 2024, arXiv 2401.01335, eq. 4.7"
+#define SPPO_PAPER "SPPO: Wu et al. 2024, arXiv 2405.00675, eq. 4.4"
+#define IPO_PAPER "IPO: Azar et al. 2023, arXiv 2310.12036"
+#define DPO_PAPER "DPO: Rafailov et al. 2023, arXiv 2305.18290, eq. 7"
+#define NO_REFERENCE 2, 2, 0
+#define REFERENCE 2, 2, SP_READS_OPPONENT
+#define ANY_NUMBER 1, SIZE_MAX
 
 static const sp_loss losses[] = {
-    {"spin", SPIN_PAPER ", logistic", beta_only, true, eval_logistic},
-    {"spin_hinge", SPIN_PAPER ", hinge", beta_only, true, eval_hinge},
-    {"spin_linear", SPIN_PAPER ", linear (1 - t)", beta_only, true, eval_linear},
-    {"spin_exponential", SPIN_PAPER ", exponential", beta_only, true, eval_exponential},
-    {"dpo", "DPO: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; smoothing: Mitchell 2023",
-     dpo_params, true, eval_dpo},
-    {"dpo_robust", "robust DPO: Chowdhury et al. 2024, arXiv 2403.00409", robust_params, true,
+    {"spin", SPIN_PAPER ", logistic", beta_only, REFERENCE, eval_logistic},
+    {"spin_hinge", SPIN_PAPER ", hinge", beta_only, REFERENCE, eval_hinge},
+    {"spin_linear", SPIN_PAPER ", linear (1 - t)", beta_only, REFERENCE, eval_linear},
+    {"spin_exponential", SPIN_PAPER ", exponential", beta_only, REFERENCE, eval_exponential},
+    {"t_spin", "T-SPIN: triplets of real, generated and initial response, without a reference",
+     t_spin_params, 2, 3, 0, eval_t_spin},
+    {"dpo", DPO_PAPER "; smoothing: Mitchell 2023", dpo_params, REFERENCE, eval_dpo},
+    {"dpo_conservative", DPO_PAPER ", with labels in doubt: Mitchell 2023", conservative_params,
+     REFERENCE, eval_dpo},
+    {"dpo_robust", "robust DPO: Chowdhury et al. 2024, arXiv 2403.00409", robust_params, REFERENCE,
      eval_dpo_robust},
     {"hinge", "SLiC-HF: Zhao et al. 2023, arXiv 2305.10425; as in RSO, arXiv 2309.06657, eq. 11",
-     beta_only, true, eval_hinge},
+     beta_only, REFERENCE, eval_hinge},
     {"rpo", "iterative reasoning preference optimisation: Pang et al. 2024, arXiv 2404.19733",
-     rpo_params, true, eval_rpo},
-    {"ipo", "IPO: Azar et al. 2023, arXiv 2310.12036, eq. 17; summed log-probs", ipo_params, true,
-     eval_ipo},
-    {"ipo_mean", "IPO: Azar et al. 2023, arXiv 2310.12036; log-probs averaged per token",
-     ipo_params, true, eval_ipo_mean},
-    {"sppo_hard", "SPPO: Wu et al. 2024, arXiv 2405.00675, eq. 4.4, with hard labels", sppo_params,
-     true, eval_sppo_hard},
-    {"simpo", "SimPO: Meng et al. 2024, arXiv 2405.14734, eq. 6", simpo_params, false, eval_simpo},
-    {"orpo", "ORPO: Hong et al. 2024, arXiv 2403.07691, eq. 6 and 7", orpo_params, false,
+     rpo_params, REFERENCE, eval_rpo},
+    {"ipo", IPO_PAPER ", eq. 17; summed log-probs", ipo_params, REFERENCE, eval_ipo},
+    {"ipo_mean", IPO_PAPER "; log-probs averaged per token", ipo_params, REFERENCE, eval_ipo_mean},
+    {"sppo", SPPO_PAPER ", on win rates", sppo_params, ANY_NUMBER,
+     SP_READS_OPPONENT | SP_READS_WIN_RATE, eval_sppo},
+    {"sppo_hard", SPPO_PAPER ", with hard labels", sppo_params, REFERENCE, eval_sppo_hard},
+    {"rebel", "REBEL: Gao et al. 2024, arXiv 2404.16767, eq. 1", rebel_params, 2, 2,
+     SP_READS_OPPONENT | SP_READS_REWARD, eval_rebel},
+    {"inpo", "INPO: Zhang et al. 2024, arXiv 2407.00617", inpo_params, 2, 2,
+     SP_READS_OPPONENT | SP_READS_ANCHOR, eval_inpo},
+    {"xpo", "XPO: Xie et al. 2024, arXiv 2405.21046, algorithm 1", xpo_params, 3, 3,
+     SP_READS_ANCHOR, eval_xpo},
+    {"simpo", "SimPO: Meng et al. 2024, arXiv 2405.14734, eq. 6", simpo_params, NO_REFERENCE,
+     eval_simpo},
+    {"orpo", "ORPO: Hong et al. 2024, arXiv 2403.07691, eq. 6 and 7", orpo_params, NO_REFERENCE,
      eval_orpo},
-    {"cpo", "CPO: Xu et al. 2024, arXiv 2401.08417, eq. 4 and 5", cpo_params, false, eval_cpo},
+    {"cpo", "CPO: Xu et al. 2024, arXiv 2401.08417, eq. 4 and 5", cpo_params, NO_REFERENCE,
+     eval_cpo},
 };
 
 int sp_loss_count(void) {
@@ -255,84 +331,51 @@ spar_status sp_loss_find(const char *name, const sp_loss **out, spar_error *err)
                      sp_tunable_nearest(loss_name_at, sp_loss_count(), name));
 }
 
-static spar_status check_pair(const sp_loss *loss, const sp_pair_logps *p, int64_t i,
-                              spar_error *err) {
-    if (!isfinite(p->policy_w) || !isfinite(p->policy_l)) {
-        return spar_fail(err, SPAR_INVALID,
-                         "loss %s: pair %lld: expected finite policy log-probs, found %g and %g",
-                         loss->name, (long long)i, p->policy_w, p->policy_l);
+size_t sp_loss_loser(const sp_loss *loss, size_t k) {
+    return loss->most == SIZE_MAX ? k - 1 : L;
+}
+
+static spar_status check_response(const sp_loss *loss, const sp_loss_response *y, size_t i,
+                                  spar_error *err) {
+    const struct {
+        const char *name;
+        double value;
+        bool read;
+    } numbers[] = {{"policy log-prob", y->policy, true},
+                   {"opponent log-prob", y->opponent, loss->reads & SP_READS_OPPONENT},
+                   {"anchor log-prob", y->anchor, loss->reads & SP_READS_ANCHOR},
+                   {"win rate", y->win_rate, loss->reads & SP_READS_WIN_RATE},
+                   {"reward", y->reward, loss->reads & SP_READS_REWARD}};
+    for (size_t n = 0; n < sizeof numbers / sizeof numbers[0]; n++) {
+        if (numbers[n].read && !isfinite(numbers[n].value)) {
+            return spar_fail(err, SPAR_INVALID,
+                             "loss %s: response %zu: expected a finite %s, found %g", loss->name, i,
+                             numbers[n].name, numbers[n].value);
+        }
     }
-    if (loss->needs_reference && (!isfinite(p->ref_w) || !isfinite(p->ref_l))) {
+    if (y->length < 1) {
         return spar_fail(err, SPAR_INVALID,
-                         "loss %s: pair %lld: expected finite reference log-probs, found %g and %g",
-                         loss->name, (long long)i, p->ref_w, p->ref_l);
-    }
-    if (p->len_w < 1 || p->len_l < 1) {
-        return spar_fail(err, SPAR_INVALID,
-                         "loss %s: pair %lld: expected responses of at least one token, found "
-                         "lengths %lld and %lld",
-                         loss->name, (long long)i, (long long)p->len_w, (long long)p->len_l);
+                         "loss %s: response %zu: expected at least one token, found a length of "
+                         "%lld",
+                         loss->name, i, (long long)y->length);
     }
     return SPAR_OK;
 }
 
-static sp_loss_metrics measure(const sp_pair_logps *pairs, int64_t n, const sp_pair_grad *out) {
-    sp_loss_metrics m = {.n = n};
-    for (int64_t i = 0; i < n; i++) {
-        m.loss += out[i].loss;
-        m.margin += out[i].margin;
-        m.accuracy += out[i].margin > 0.0 ? 1.0 : 0.0;
-        m.s_w += pairs[i].policy_w - pairs[i].ref_w;
-        m.s_l += pairs[i].policy_l - pairs[i].ref_l;
-    }
-    double count = n ? (double)n : 1.0;
-    m.loss /= count;
-    m.margin /= count;
-    m.accuracy /= count;
-    m.s_w /= count;
-    m.s_l /= count;
-    return m;
-}
-
-spar_status sp_loss_batch(const sp_loss *loss, const sp_pair_logps *pairs, int64_t n,
-                          const double *params, int64_t batch_n, sp_pair_grad *out,
-                          sp_loss_metrics *metrics, spar_error *err) {
+spar_status sp_loss_eval(const sp_loss *loss, const sp_loss_response *y, size_t k,
+                         const double *params, double *d, sp_loss_value *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    if (n < 0 || batch_n < n || batch_n < 1) {
-        return spar_fail(err, SPAR_INVALID, "loss %s: %lld pairs of a batch of %lld", loss->name,
-                         (long long)n, (long long)batch_n);
+    if (k < loss->fewest || k > loss->most) {
+        return spar_fail(err, SPAR_INVALID, "loss %s: expected %zu responses%s, found %zu",
+                         loss->name, loss->fewest, loss->most > loss->fewest ? " or more" : "", k);
     }
     SPAR_TRY(sp_tunable_check(loss->params, params, loss->name, err));
-    for (int64_t i = 0; i < n; i++) {
-        SPAR_TRY(check_pair(loss, &pairs[i], i, err));
+    for (size_t i = 0; i < k; i++) {
+        SPAR_TRY(check_response(loss, &y[i], i, err));
     }
-    loss->eval(pairs, n, params, out);
-    for (int64_t i = 0; i < n; i++) {
-        out[i].d_policy_w /= (double)batch_n;
-        out[i].d_policy_l /= (double)batch_n;
-    }
-    if (metrics) {
-        *metrics = measure(pairs, n, out);
-    }
+    *out = loss->eval(y, k, params, d);
 done:
     return status;
-}
-
-static void merge_mean(double *into, double part, double share) {
-    *into += (part - *into) * share;
-}
-
-void sp_loss_metrics_merge(sp_loss_metrics *into, const sp_loss_metrics *part) {
-    into->n += part->n;
-    if (part->n == 0) {
-        return;
-    }
-    double share = (double)part->n / (double)into->n;
-    merge_mean(&into->loss, part->loss, share);
-    merge_mean(&into->margin, part->margin, share);
-    merge_mean(&into->accuracy, part->accuracy, share);
-    merge_mean(&into->s_w, part->s_w, share);
-    merge_mean(&into->s_l, part->s_l, share);
 }
 
 static double token_weight(sp_sft_mean mean, int64_t length, int64_t batch_tokens,

@@ -1,34 +1,44 @@
-/* Losses on pairs of responses: the loss table, and the token weights of supervised fine-tuning.
+/* Losses on the log-probs of whole responses: the loss table, and the token weights of supervised
+ * fine-tuning.
  *
- * A row computes, in double arithmetic and for each pair by itself, the loss and its derivatives
- * with respect to the two summed log-probabilities of the policy. It knows no model: the trainer
- * turns d loss / d log-prob into one weight a token for the fused log-prob backward. Reference
- * log-probs are constants. docs/math.md derives every row.
+ * A row computes, in double arithmetic and for one prompt's responses by themselves, the loss and
+ * its derivatives with respect to the summed log-probability of each response under the policy. It
+ * knows no model: the trainer turns d loss / d log-prob into one weight a token for the fused
+ * log-prob backward. The log-probs of opponent and anchor are constants. docs/math.md derives every
+ * row. Objectives that see single tokens are in policy_gradient.h.
  *
- * Notation of the comments: s_w = policy_w - ref_w, s_l = policy_l - ref_l, D = s_w - s_l,
- * sigma the logistic function. w is the winner (chosen, real), l the loser (rejected, generated).
- * Rows are const and shared by all threads.
+ * Notation of the comments: w is the winner (chosen, real), l the loser (rejected, generated), s_w
+ * and s_l their log policy - log opponent, D = s_w - s_l, sigma the logistic function. Rows are
+ * const and shared by all threads.
  */
 #ifndef SP_TRAIN_LOSS_H
 #define SP_TRAIN_LOSS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "spar/status.h"
 #include "train/tunable.h"
 
-typedef struct sp_pair_logps {
-    double policy_w, policy_l; /* log pi(y|x) summed over the response's tokens */
-    double ref_w, ref_l;       /* the same under the reference; ignored by rows that need none */
-    int64_t len_w, len_l;      /* tokens of each response, >= 1 */
-} sp_pair_logps;
+/* One response as a loss sees it. Log-probs are summed over its tokens, the end of the turn
+ * included. What a row does not read may be anything. */
+typedef struct sp_loss_response {
+    double policy;
+    double opponent; /* the policy as it stood when the iteration began; offline: the reference */
+    double anchor;   /* a reference that stays: the model that the arm began from */
+    double win_rate; /* mean probability of beating the prompt's responses, itself as 1/2 */
+    double reward;
+    int64_t length; /* tokens, >= 1 */
+} sp_loss_response;
 
-typedef struct sp_pair_grad {
+typedef struct sp_loss_value {
     double loss;
-    double d_policy_w, d_policy_l; /* d loss / d policy_w and d loss / d policy_l */
-    double margin;                 /* implicit reward margin: beta * D, as the row defines D */
-} sp_pair_grad;
+    double margin; /* implicit reward margin of the winner over the loser, as the row defines it */
+} sp_loss_value;
+
+/* What an objective reads beside the policy's own log-probs. */
+enum { SP_READS_OPPONENT = 1, SP_READS_ANCHOR = 2, SP_READS_WIN_RATE = 4, SP_READS_REWARD = 8 };
 
 enum { SP_LOSS_MAX_PARAMS = 4 };
 
@@ -36,10 +46,12 @@ typedef struct sp_loss {
     const char *name;         /* "spin" */
     const char *citation;     /* paper and equation */
     const sp_tunable *params; /* at most SP_LOSS_MAX_PARAMS, in the order of eval's params */
-    bool needs_reference;     /* reads ref_w and ref_l */
-    /* out[i] for each pair i < n; out may not overlap pairs. Finite for finite log-probs of
-     * magnitude up to 1e6 and params within their bounds. */
-    void (*eval)(const sp_pair_logps *pairs, int64_t n, const double *params, sp_pair_grad *out);
+    size_t fewest, most; /* responses. Two: winner, loser. A third is a response of the anchor's.
+                          * With most SIZE_MAX any number, the best first and the worst last */
+    unsigned reads;      /* SP_READS_... */
+    /* d [k]: out, d loss / d policy of each response. Finite for finite log-probs of magnitude up
+     * to 1e6 and params within their bounds. */
+    sp_loss_value (*eval)(const sp_loss_response *y, size_t k, const double *params, double *d);
 } sp_loss;
 
 int sp_loss_count(void);
@@ -47,26 +59,13 @@ const sp_loss *sp_loss_at(int i); /* 0 <= i < sp_loss_count() */
 /* The row called name; an unknown name is refused with the nearest known one. */
 spar_status sp_loss_find(const char *name, const sp_loss **out, spar_error *err);
 
-/* Means over n pairs. */
-typedef struct sp_loss_metrics {
-    int64_t n;
-    double loss;
-    double margin;   /* mean implicit reward margin */
-    double accuracy; /* share of pairs with margin > 0; a tie is no win */
-    double s_w, s_l; /* mean policy - reference log-probs, apart: falling s_w is worth seeing */
-} sp_loss_metrics;
+/* The loser among k responses of a row. */
+size_t sp_loss_loser(const sp_loss *loss, size_t k);
 
-/* Evaluate n pairs that are part of a batch of batch_n >= n pairs (gradient accumulation). The
- * derivatives in out are divided by batch_n, so that the sum over the batch is the gradient of the
- * batch's mean loss; out[i].loss and margin stay per pair. metrics (may be NULL) are the means over
- * these n pairs. INVALID when a parameter is out of bounds, a log-prob is not finite or a length is
- * below 1: then out is unspecified. */
-spar_status sp_loss_batch(const sp_loss *loss, const sp_pair_logps *pairs, int64_t n,
-                          const double *params, int64_t batch_n, sp_pair_grad *out,
-                          sp_loss_metrics *metrics, spar_error *err);
-
-/* *into = the means over both sets of pairs. Start from a zeroed struct. */
-void sp_loss_metrics_merge(sp_loss_metrics *into, const sp_loss_metrics *part);
+/* The row's eval, checked: INVALID when a parameter is out of its bounds, the number of responses
+ * is not the row's, a number that the row reads is not finite or a length is below 1. */
+spar_status sp_loss_eval(const sp_loss *loss, const sp_loss_response *y, size_t k,
+                         const double *params, double *d, sp_loss_value *out, spar_error *err);
 
 /* Supervised fine-tuning: loss = sum_i weight[i] * sum_t -log pi(y_it | ...). */
 typedef enum sp_sft_mean {

@@ -25,15 +25,15 @@ double sp_tabular_loss(const sp_loss *loss, double beta, int n, const double *re
     memset(gradient, 0, (size_t)n * sizeof *gradient);
     for (int w = 0; w < n; w++) {
         for (int l = 0; l < n; l++) {
-            const sp_pair_logps pair = {logp[w], logp[l], opponent[w], opponent[l], 1, 1};
+            const sp_loss_response pair[2] = {
+                {.policy = logp[w], .opponent = opponent[w], .length = 1},
+                {.policy = logp[l], .opponent = opponent[l], .length = 1}};
             const double weight = exp(real[w] + opponent[l]);
-            sp_pair_grad out;
-            loss->eval(&pair, 1, params, &out);
-            total += weight * out.loss;
+            double d[2];
+            total += weight * loss->eval(pair, 2, params, d).loss;
             for (int k = 0; k < n; k++) {
                 const double p = exp(logp[k]);
-                gradient[k] +=
-                    weight * (out.d_policy_w * ((k == w) - p) + out.d_policy_l * ((k == l) - p));
+                gradient[k] += weight * (d[0] * ((k == w) - p) + d[1] * ((k == l) - p));
             }
         }
     }

@@ -95,7 +95,10 @@ void sp_trainer_free(sp_trainer *t) {
         free(t->grads);
         free(t->logp);
         free(t->c);
-        free(t->placed);
+        free(t->places);
+        free(t->asked.losses);
+        free(t->asked.tokens);
+        free(t->asked.d);
         free(t);
     }
 }
@@ -118,12 +121,29 @@ static bool same_prompt(const sp_example *a, const sp_example *b) {
            memcmp(a->prompt, b->prompt, a->n_prompt * sizeof *a->prompt) == 0;
 }
 
+/* Which replies of an example take part: [from, from + most) of those that it has. */
+typedef struct part {
+    size_t from, most;
+} part;
+
+static const part all_replies = {0, SIZE_MAX}, first_reply = {0, 1}, second_reply = {1, 1};
+
+static const sp_reply *part_of(const sp_example *e, part which, size_t *n) {
+    const size_t left = e->n_replies > which.from ? e->n_replies - which.from : 0;
+    *n = left < which.most ? left : which.most;
+    return e->replies + which.from;
+}
+
 /* Rows that n examples cost when packed together. */
-static size_t packed_rows(const sp_example *e, size_t n) {
+static size_t packed_rows(const sp_example *e, size_t n, part which) {
     size_t shared = n > 1 ? shared_opening(e, n, SIZE_MAX) : 0;
     size_t rows = shared;
     for (size_t i = 0; i < n; i++) {
-        rows += e[i].n_chosen + e[i].n_rejected;
+        size_t replies;
+        const sp_reply *reply = part_of(&e[i], which, &replies);
+        for (size_t k = 0; k < replies; k++) {
+            rows += reply[k].n;
+        }
         if (i == 0 || !same_prompt(&e[i], &e[i - 1])) {
             rows += e[i].n_prompt - shared;
         }
@@ -132,55 +152,57 @@ static size_t packed_rows(const sp_example *e, size_t n) {
 }
 
 /* Examples that the next micro-batch takes: as many as fit in max_tokens, at least one. */
-static size_t next_micro_batch(const sp_trainer *t, const sp_example *e, size_t n) {
+static size_t next_micro_batch(const sp_trainer *t, const sp_example *e, size_t n, part which) {
     size_t take = 1;
-    while (take < n && packed_rows(e, take + 1) <= (size_t)t->options.max_tokens) {
+    while (take < n && packed_rows(e, take + 1, which) <= (size_t)t->options.max_tokens) {
         take++;
     }
     return take;
 }
 
-static spar_status add_response(sp_batch *b, int parent, const int32_t *ids, size_t n,
-                                size_t *place, spar_error *err) {
+static spar_status add_reply(sp_trainer *t, int prompt, const sp_reply *reply, size_t at,
+                             spar_error *err) {
     spar_status status = SPAR_OK;
     int segment;
-    SPAR_TRY(sp_batch_add(b, parent, ids, n, &segment, err));
-    SPAR_TRY(sp_batch_score(b, segment, 0, place, err));
+    void *memory = t->places;
+    SPAR_TRY(sp_mem_grow(&memory, &t->places_capacity, at + 1, sizeof *t->places, err));
+    t->places = memory;
+    SPAR_TRY(sp_batch_add(&t->batch, prompt, reply->ids, reply->n, &segment, err));
+    SPAR_TRY(sp_batch_score(&t->batch, segment, 0, &t->places[at], err));
 done:
     return status;
 }
 
-static spar_status pack(sp_trainer *t, const sp_example *e, size_t n, spar_error *err) {
+static spar_status pack(sp_trainer *t, const sp_example *e, size_t n, part which, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_batch *b = &t->batch;
     int root = -1;
     int prompt = -1;
-    void *memory = t->placed;
-    SPAR_TRY(sp_mem_grow(&memory, &t->placed_capacity, n, sizeof *t->placed, err));
-    t->placed = memory;
+    size_t packed = 0;
     sp_batch_clear(b);
     size_t shared = n > 1 ? shared_opening(e, n, SIZE_MAX) : 0;
     if (shared > 0) {
         SPAR_TRY(sp_batch_add(b, -1, e[0].prompt, shared, &root, err));
     }
     for (size_t i = 0; i < n; i++) {
+        size_t replies;
+        const sp_reply *reply = part_of(&e[i], which, &replies);
         if (i == 0 || !same_prompt(&e[i], &e[i - 1])) {
             SPAR_TRY(
                 sp_batch_add(b, root, e[i].prompt + shared, e[i].n_prompt - shared, &prompt, err));
         }
-        SPAR_TRY(add_response(b, prompt, e[i].chosen, e[i].n_chosen, &t->placed[i].chosen, err));
-        if (e[i].rejected) {
-            SPAR_TRY(add_response(b, prompt, e[i].rejected, e[i].n_rejected, &t->placed[i].rejected,
-                                  err));
+        for (size_t k = 0; k < replies; k++) {
+            SPAR_TRY(add_reply(t, prompt, &reply[k], packed++, err));
         }
     }
 done:
     return status;
 }
 
-static spar_status forward(sp_trainer *t, const sp_example *e, size_t n, spar_error *err) {
+static spar_status forward(sp_trainer *t, const sp_example *e, size_t n, part which,
+                           spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(pack(t, e, n, err));
+    SPAR_TRY(pack(t, e, n, which, err));
     size_t capacity = t->scored_capacity;
     void *memory = t->logp;
     SPAR_TRY(sp_mem_grow(&memory, &capacity, t->batch.n_scored, sizeof *t->logp, err));
@@ -208,117 +230,192 @@ static void fill(float *x, size_t n, double value) {
     }
 }
 
-/* Totals over the whole step, known before its first micro-batch. */
-typedef struct step_totals {
-    size_t n, good;
-    int64_t tokens, sequences;
-} step_totals;
-
-/* What a step lowers: a loss on pairs, KTO, or where both are absent the loss of SFT. */
-typedef struct objective {
-    const sp_loss *pairs;
-    bool labelled;
-    const double *params;
-    double z;
-} objective;
-
-static spar_status sft_weights(sp_trainer *t, const sp_example *e, size_t n,
-                               const step_totals *totals, sp_step_stats *stats, spar_error *err) {
-    spar_status status = SPAR_OK;
-    sp_sft_mean mean = t->options.sequence_mean ? SP_SFT_MEAN_SEQUENCES : SP_SFT_MEAN_TOKENS;
-    for (size_t i = 0; i < n; i++) {
-        double weight;
-        int64_t length = (int64_t)e[i].n_chosen;
-        SPAR_TRY(sp_sft_weights(mean, &length, 1, totals->tokens, totals->sequences, &weight, err));
-        size_t at = t->placed[i].chosen;
-        fill(t->c + at, e[i].n_chosen, -weight);
-        stats->loss -= weight * sum(t->logp + at, e[i].n_chosen);
-    }
-done:
-    return status;
-}
-
-/* One weight a token: the derivative of the batch's mean loss by that token's log-prob. */
-static spar_status pair_weights(sp_trainer *t, const sp_example *e, size_t n, const sp_loss *loss,
-                                const double *params, const step_totals *totals,
-                                sp_step_stats *stats, spar_error *err) {
-    spar_status status = SPAR_OK;
-    for (size_t i = 0; i < n; i++) {
-        sp_pair_grad grad;
-        sp_loss_metrics metrics;
-        size_t w = t->placed[i].chosen;
-        size_t l = t->placed[i].rejected;
-        sp_pair_logps pair = {.policy_w = sum(t->logp + w, e[i].n_chosen),
-                              .policy_l = sum(t->logp + l, e[i].n_rejected),
-                              .ref_w = e[i].ref_chosen,
-                              .ref_l = e[i].ref_rejected,
-                              .len_w = (int64_t)e[i].n_chosen,
-                              .len_l = (int64_t)e[i].n_rejected};
-        SPAR_TRY(sp_loss_batch(loss, &pair, 1, params, (int64_t)totals->n, &grad, &metrics, err));
-        fill(t->c + w, e[i].n_chosen, grad.d_policy_w);
-        fill(t->c + l, e[i].n_rejected, grad.d_policy_l);
-        double share = 1.0 / (double)totals->n;
-        stats->loss += share * metrics.loss;
-        stats->margin += share * metrics.margin;
-        stats->accuracy += share * metrics.accuracy;
-        stats->s_chosen += share * metrics.s_w;
-        stats->s_rejected += share * metrics.s_l;
-        double s_l = metrics.s_l < 50 ? metrics.s_l : 50;
-        stats->kl += share * (exp(s_l) - 1.0 - metrics.s_l);
-    }
-done:
-    return status;
-}
+/* What is known of a step before its first micro-batch. */
+typedef struct plan {
+    const sp_objective *objective;
+    part which;
+    size_t n, good;            /* examples; those with a good response */
+    int64_t tokens, responses; /* that take part */
+    double z;                  /* KTO */
+} plan;
 
 static double share_of(size_t n) {
     return n > 0 ? 1.0 / (double)n : 0.0;
 }
 
-static spar_status label_weights(sp_trainer *t, const sp_example *e, size_t n, const objective *o,
-                                 const step_totals *totals, sp_step_stats *stats, spar_error *err) {
+static spar_status sft_weights(sp_trainer *t, const sp_example *e, const size_t *places,
+                               const plan *p, sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
-    const double share = share_of(totals->n);
-    for (size_t i = 0; i < n; i++) {
-        double loss, d, margin;
-        const size_t at = t->placed[i].chosen;
-        const double s = sum(t->logp + at, e[i].n_chosen) - e[i].ref_chosen;
-        SPAR_TRY(sp_kto_eval(s, e[i].good, o->z, o->params, &loss, &d, &margin, err));
-        fill(t->c + at, e[i].n_chosen, share * d);
-        stats->loss += share * loss;
-        stats->margin += share * margin;
-        stats->accuracy += margin > 0 ? share : 0.0;
-        stats->s_chosen += e[i].good ? share_of(totals->good) * s : 0.0;
-        stats->s_rejected += e[i].good ? 0.0 : share_of(totals->n - totals->good) * s;
-    }
-    stats->kl = o->z;
+    sp_sft_mean mean = t->options.sequence_mean ? SP_SFT_MEAN_SEQUENCES : SP_SFT_MEAN_TOKENS;
+    double weight;
+    const size_t n = e->replies[0].n, at = places[0];
+    int64_t length = (int64_t)n;
+    SPAR_TRY(sp_sft_weights(mean, &length, 1, p->tokens, p->responses, &weight, err));
+    fill(t->c + at, n, -weight);
+    stats->loss -= weight * sum(t->logp + at, n);
 done:
     return status;
 }
 
-static spar_status weights(sp_trainer *t, const sp_example *e, size_t n, const objective *o,
-                           const step_totals *totals, sp_step_stats *stats, spar_error *err) {
-    if (o->labelled) {
-        return label_weights(t, e, n, o, totals, stats, err);
-    }
-    return o->pairs ? pair_weights(t, e, n, o->pairs, o->params, totals, stats, err)
-                    : sft_weights(t, e, n, totals, stats, err);
+static spar_status label_weights(sp_trainer *t, const sp_example *e, const size_t *places,
+                                 const plan *p, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_reply *reply = &e->replies[0];
+    const double share = share_of(p->n);
+    const bool good = reply->reward > 0.5;
+    double loss, d, margin;
+    const double s = sum(t->logp + places[0], reply->n) - reply->opponent;
+    SPAR_TRY(sp_kto_eval(s, good, p->z, p->objective->params, &loss, &d, &margin, err));
+    fill(t->c + places[0], reply->n, share * d);
+    stats->loss += share * loss;
+    stats->margin += share * margin;
+    stats->accuracy += margin > 0 ? share : 0.0;
+    stats->s_chosen += good ? share_of(p->good) * s : 0.0;
+    stats->s_rejected += good ? 0.0 : share_of(p->n - p->good) * s;
+    stats->kl = p->z;
+done:
+    return status;
 }
 
-static spar_status check_examples(const sp_example *e, size_t n, bool pairs, step_totals *totals,
-                                  spar_error *err) {
-    *totals = (step_totals){.n = n};
-    for (size_t i = 0; i < n; i++) {
-        if (e[i].n_prompt == 0 || e[i].n_chosen == 0 ||
-            (pairs && (!e[i].rejected || e[i].n_rejected == 0))) {
-            return spar_fail(err, SPAR_INVALID,
-                             "example %zu: expected a prompt and %s of at least one token", i,
-                             pairs ? "two responses" : "a response");
-        }
-        totals->tokens += (int64_t)e[i].n_chosen;
-        totals->sequences++;
-        totals->good += e[i].good;
+/* Winner and loser of an example, apart: falling log-probs of winners are worth seeing. */
+static void note_margin(sp_step_stats *stats, double share, double margin, double s_w, double s_l) {
+    stats->margin += share * margin;
+    stats->accuracy += margin > 0.0 ? share : 0.0;
+    stats->s_chosen += share * s_w;
+    stats->s_rejected += share * s_l;
+    stats->kl += share * (exp(fmin(s_l, 50.0)) - 1.0 - s_l);
+}
+
+static spar_status reserve_asked(sp_trainer *t, size_t k, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = t->asked.losses;
+    size_t *capacity = t->asked.capacity;
+    SPAR_TRY(sp_mem_grow(&memory, &capacity[0], k, sizeof *t->asked.losses, err));
+    t->asked.losses = memory;
+    memory = t->asked.tokens;
+    SPAR_TRY(sp_mem_grow(&memory, &capacity[1], k, sizeof *t->asked.tokens, err));
+    t->asked.tokens = memory;
+    memory = t->asked.d;
+    SPAR_TRY(sp_mem_grow(&memory, &capacity[2], k, sizeof *t->asked.d, err));
+    t->asked.d = memory;
+done:
+    return status;
+}
+
+/* log-probs are plain sums: every token of a response has its response's derivative. */
+static spar_status loss_weights(sp_trainer *t, const sp_example *e, const size_t *places,
+                                const plan *p, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = e->n_replies;
+    const double share = share_of(p->n);
+    sp_loss_value value;
+    SPAR_TRY(reserve_asked(t, k, err));
+    sp_loss_response *y = t->asked.losses;
+    for (size_t i = 0; i < k; i++) {
+        const sp_reply *reply = &e->replies[i];
+        y[i] = (sp_loss_response){.policy = sum(t->logp + places[i], reply->n),
+                                  .opponent = reply->opponent,
+                                  .anchor = reply->anchor,
+                                  .win_rate = reply->win_rate,
+                                  .reward = reply->reward,
+                                  .length = (int64_t)reply->n};
     }
-    return n ? SPAR_OK : spar_fail(err, SPAR_INVALID, "a training step needs an example");
+    const sp_loss *loss = p->objective->loss;
+    SPAR_TRY(sp_loss_eval(loss, y, k, p->objective->params, t->asked.d, &value, err));
+    for (size_t i = 0; i < k; i++) {
+        fill(t->c + places[i], e->replies[i].n, share * t->asked.d[i]);
+    }
+    const size_t l = sp_loss_loser(loss, k);
+    stats->loss += share * value.loss;
+    note_margin(stats, share, value.margin, y[0].policy - y[0].opponent,
+                y[l].policy - y[l].opponent);
+done:
+    return status;
+}
+
+static spar_status token_weights(sp_trainer *t, const sp_example *e, const size_t *places,
+                                 const plan *p, sp_step_stats *stats, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = e->n_replies;
+    const sp_pg_batch batch = {p->responses, p->tokens};
+    double loss;
+    SPAR_TRY(reserve_asked(t, k, err));
+    sp_pg_response *y = t->asked.tokens;
+    for (size_t i = 0; i < k; i++) {
+        const sp_reply *reply = &e->replies[i];
+        y[i] = (sp_pg_response){.policy = t->logp + places[i],
+                                .opponent = reply->opponent_tokens,
+                                .anchor = reply->anchor_tokens,
+                                .weights = t->c + places[i],
+                                .n = (int64_t)reply->n,
+                                .reward = reply->reward,
+                                .win_rate = reply->win_rate};
+    }
+    SPAR_TRY(sp_pg_eval(p->objective->gradient, y, k, p->objective->params, &batch, &loss, err));
+    const sp_reply *w = &e->replies[0], *l = &e->replies[k - 1];
+    const double s_w = sum(y[0].policy, w->n) - w->opponent;
+    const double s_l = sum(y[k - 1].policy, l->n) - l->opponent;
+    stats->loss += loss;
+    note_margin(stats, share_of(p->n), s_w - s_l, s_w, s_l);
+done:
+    return status;
+}
+
+/* One weight a token: the derivative of the batch's loss by that token's log-prob. */
+static spar_status weights(sp_trainer *t, const sp_example *e, size_t n, const plan *p,
+                           sp_step_stats *stats, spar_error *err) {
+    typedef spar_status (*weigh_fn)(sp_trainer *, const sp_example *, const size_t *, const plan *,
+                                    sp_step_stats *, spar_error *);
+    static const weigh_fn weigh[] = {[SP_OBJECTIVE_SFT] = sft_weights,
+                                     [SP_OBJECTIVE_LABELLED] = label_weights,
+                                     [SP_OBJECTIVE_RESPONSES] = loss_weights,
+                                     [SP_OBJECTIVE_TOKENS] = token_weights};
+    spar_status status = SPAR_OK;
+    const size_t *places = t->places;
+    for (size_t i = 0; i < n; i++) {
+        size_t replies;
+        part_of(&e[i], p->which, &replies);
+        SPAR_TRY(weigh[p->objective->kind](t, &e[i], places, p, stats, err));
+        places += replies;
+    }
+done:
+    return status;
+}
+
+static spar_status check_example(const sp_example *e, size_t i, size_t fewest, spar_error *err) {
+    bool filled = e->n_prompt > 0 && e->n_replies >= fewest;
+    for (size_t k = 0; k < e->n_replies; k++) {
+        filled = filled && e->replies[k].n > 0;
+    }
+    return filled ? SPAR_OK
+                  : spar_fail(err, SPAR_INVALID,
+                              "example %zu: expected a prompt and at least %zu %s of at least one "
+                              "token",
+                              i, fewest, fewest == 1 ? "response" : "responses");
+}
+
+static spar_status make_plan(const sp_example *e, size_t n, const sp_objective *o, plan *out,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t fewest, most;
+    const bool alone = o->kind == SP_OBJECTIVE_SFT || o->kind == SP_OBJECTIVE_LABELLED;
+    sp_objective_responses(o, &fewest, &most);
+    *out = (plan){.objective = o, .which = alone ? first_reply : all_replies, .n = n};
+    for (size_t i = 0; i < n; i++) {
+        size_t replies;
+        SPAR_TRY(check_example(&e[i], i, o->kind == SP_OBJECTIVE_LABELLED ? 2 : fewest, err));
+        const sp_reply *reply = part_of(&e[i], out->which, &replies);
+        for (size_t k = 0; k < replies; k++) {
+            out->tokens += (int64_t)reply[k].n;
+        }
+        out->responses += (int64_t)replies;
+        out->good += e[i].replies[0].reward > 0.5;
+    }
+    if (n == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "a training step needs an example"));
+    }
+done:
+    return status;
 }
 
 static spar_status update(sp_trainer *t, double lr, sp_step_stats *stats, spar_error *err) {
@@ -341,21 +438,19 @@ done:
     return status;
 }
 
-static spar_status take_step(sp_trainer *t, const sp_example *examples, size_t n,
-                             const objective *o, double lr, sp_step_stats *stats, spar_error *err) {
+static spar_status take_step(sp_trainer *t, const sp_example *examples, const plan *p, double lr,
+                             sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
-    step_totals totals;
     memset(stats, 0, sizeof *stats);
-    SPAR_TRY(check_examples(examples, n, o->pairs != NULL, &totals, err));
     memset(t->grads, 0, (size_t)t->trainable.total * sizeof *t->grads);
-    for (size_t at = 0; at < n;) {
+    for (size_t at = 0; at < p->n;) {
         const sp_example *e = examples + at;
-        size_t take = next_micro_batch(t, e, n - at);
+        size_t take = next_micro_batch(t, e, p->n - at, p->which);
         sp_pass_dropout(t->pass, true,
                         sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
                                       (uint64_t)at, 0));
-        SPAR_TRY(forward(t, e, take, err));
-        SPAR_TRY(weights(t, e, take, o, &totals, stats, err));
+        SPAR_TRY(forward(t, e, take, p->which, err));
+        SPAR_TRY(weights(t, e, take, p, stats, err));
         SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
         stats->tokens += sp_batch_rows(&t->batch);
         stats->response_tokens += (int64_t)t->batch.n_scored;
@@ -364,13 +459,6 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, size_t n
     SPAR_TRY(update(t, lr, stats, err));
 done:
     return status;
-}
-
-spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
-                            const sp_loss *loss, const double *params, double lr,
-                            sp_step_stats *stats, spar_error *err) {
-    const objective o = {.pairs = loss, .params = params};
-    return take_step(t, examples, n, &o, lr, stats, err);
 }
 
 static void note_gap(const float *trainer, const float *sampler, size_t n, sp_logp_gap *gap) {
@@ -382,63 +470,81 @@ static void note_gap(const float *trainer, const float *sampler, size_t n, sp_lo
     }
 }
 
-spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n, double *chosen,
-                             double *rejected, sp_logp_gap *gap, spar_error *err) {
-    spar_status status = SPAR_OK;
-    memset(gap, 0, sizeof *gap);
-    sp_pass_dropout(t->pass, false, 0);
-    for (size_t at = 0; at < n;) {
-        const sp_example *e = examples + at;
-        size_t take = next_micro_batch(t, e, n - at);
-        SPAR_TRY(forward(t, e, take, err));
-        for (size_t i = 0; i < take; i++) {
-            const float *logp = t->logp + t->placed[i].chosen;
-            chosen[at + i] = sum(logp, e[i].n_chosen);
-            note_gap(logp, e[i].kept_chosen, e[i].n_chosen, gap);
-            if (rejected && e[i].rejected) {
-                logp = t->logp + t->placed[i].rejected;
-                rejected[at + i] = sum(logp, e[i].n_rejected);
-                note_gap(logp, e[i].kept_rejected, e[i].n_rejected, gap);
+/* Where the log-probs of replies go, one after the other. */
+typedef struct scores {
+    double *sums;
+    float *tokens;
+    sp_logp_gap *gap;
+} scores;
+
+static void take_scores(const sp_trainer *t, const sp_example *e, size_t n, part which,
+                        scores *out) {
+    const size_t *place = t->places;
+    for (size_t i = 0; i < n; i++) {
+        size_t replies;
+        const sp_reply *reply = part_of(&e[i], which, &replies);
+        for (size_t k = 0; k < replies; k++) {
+            const float *logp = t->logp + *place++;
+            note_gap(logp, reply[k].kept, reply[k].n, out->gap);
+            if (out->sums) {
+                *out->sums++ = sum(logp, reply[k].n);
+            }
+            if (out->tokens) {
+                memcpy(out->tokens, logp, reply[k].n * sizeof *logp);
+                out->tokens += reply[k].n;
             }
         }
+    }
+}
+
+static spar_status score(sp_trainer *t, const sp_example *examples, size_t n, part which,
+                         scores out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    memset(out.gap, 0, sizeof *out.gap);
+    sp_pass_dropout(t->pass, false, 0);
+    for (size_t at = 0; at < n;) {
+        size_t take = next_micro_batch(t, examples + at, n - at, which);
+        SPAR_TRY(forward(t, examples + at, take, which, err));
+        take_scores(t, examples + at, take, which, &out);
         at += take;
     }
 done:
     return status;
 }
 
-spar_status sp_trainer_step_labelled(sp_trainer *t, const sp_example *examples, size_t n,
-                                     const double *params, double lr, sp_step_stats *stats,
-                                     spar_error *err) {
+spar_status sp_trainer_score(sp_trainer *t, const sp_example *examples, size_t n, double *sums,
+                             float *tokens, sp_logp_gap *gap, spar_error *err) {
+    return score(t, examples, n, all_replies, (scores){sums, tokens, gap}, err);
+}
+
+/* KTO's z, from the responses to other prompts. */
+static spar_status measure_z(sp_trainer *t, const sp_example *examples, plan *p, spar_error *err) {
     spar_status status = SPAR_OK;
-    objective o = {.labelled = true, .params = params};
-    step_totals totals;
-    sp_example *alone = NULL;
     double *s = NULL;
     sp_logp_gap gap;
     void *memory;
-    SPAR_TRY(check_examples(examples, n, true, &totals, err));
-    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *alone, err));
-    alone = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *s, err));
+    SPAR_TRY(sp_mem_calloc(&memory, p->n, sizeof *s, err));
     s = memory;
-    for (size_t i = 0; i < n; i++) {
-        alone[i] = (sp_example){.prompt = examples[i].prompt,
-                                .n_prompt = examples[i].n_prompt,
-                                .chosen = examples[i].rejected,
-                                .n_chosen = examples[i].n_rejected};
+    SPAR_TRY(score(t, examples, p->n, second_reply, (scores){s, NULL, &gap}, err));
+    for (size_t i = 0; i < p->n; i++) {
+        s[i] -= examples[i].replies[1].opponent;
     }
-    SPAR_TRY(sp_trainer_score(t, alone, n, s, NULL, &gap, err));
-    for (size_t i = 0; i < n; i++) {
-        s[i] -= examples[i].ref_rejected;
-        alone[i] = examples[i];
-        alone[i].rejected = NULL;
-        alone[i].n_rejected = 0;
-    }
-    o.z = sp_kto_baseline(s, n);
-    SPAR_TRY(take_step(t, alone, n, &o, lr, stats, err));
+    p->z = sp_kto_baseline(s, p->n);
 done:
-    free(alone);
     free(s);
+    return status;
+}
+
+spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
+                            const sp_objective *objective, double lr, sp_step_stats *stats,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    plan p;
+    SPAR_TRY(make_plan(examples, n, objective, &p, err));
+    if (objective->kind == SP_OBJECTIVE_LABELLED) {
+        SPAR_TRY(measure_z(t, examples, &p, err));
+    }
+    SPAR_TRY(take_step(t, examples, &p, lr, stats, err));
+done:
     return status;
 }

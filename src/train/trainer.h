@@ -1,34 +1,45 @@
-/* Gradient steps on packed batches: SFT and pairwise losses.
+/* Gradient steps on packed batches: SFT, losses on responses, policy gradients.
  *
  * A trainer owns gradients, optimiser state and the training pass of one model. A step takes a list
  * of examples, cuts them into packed micro-batches of at most max_tokens rows, accumulates, clips
- * and updates the f32 weights, then renews the prepared copies. The result depends on the examples
- * and their order alone, not on threads.
+ * and updates the f32 weights, then renews the prepared copies. Whatever the objective, what
+ * reaches the model is one weight a response token. The result depends on the examples and their
+ * order alone, not on threads.
  */
 #ifndef SP_TRAIN_TRAINER_H
 #define SP_TRAIN_TRAINER_H
 
 #include "model/engine.h"
-#include "train/loss.h"
-#include "train/loss_label.h"
+#include "train/objective.h"
 #include "train/optimizer.h"
 
-/* One sequence to learn from: a prompt and a response (ids borrowed). */
+/* A response to an example's prompt, with what objectives read of it. Arrays are borrowed. */
+typedef struct sp_reply {
+    const int32_t *ids;
+    size_t n;
+    double opponent, anchor;                      /* summed log-probs (loss.h) */
+    const float *opponent_tokens, *anchor_tokens; /* by token [n], for policy gradients */
+    double win_rate, reward;                      /* KTO: good where the reward is above 1/2 */
+    const float *kept; /* log-probs kept from sampling, by token; NULL: none */
+} sp_reply;
+
+/* A prompt and its responses, in the order that the objective wants: one for SFT; for KTO the one
+ * to learn from and a response to another prompt; for losses as sp_loss says; for policy gradients
+ * the best first and the worst last. Arrays are borrowed. */
 typedef struct sp_example {
-    const int32_t *prompt, *chosen, *rejected; /* rejected NULL for SFT */
-    size_t n_prompt, n_chosen, n_rejected;
-    double ref_chosen, ref_rejected; /* summed log-probs under the opponent */
-    bool good; /* KTO: the label of chosen; rejected is then the response to another prompt */
-    const float *kept_chosen, *kept_rejected; /* log-probs kept from sampling, by token; or NULL */
+    const int32_t *prompt;
+    size_t n_prompt;
+    sp_reply *replies;
+    size_t n_replies;
 } sp_example;
 
 /* Metrics of a step: means over its examples. */
 typedef struct sp_step_stats {
-    double loss, margin, accuracy; /* margin beta*Delta and the share of Delta > 0: pairs only */
-    double s_chosen, s_rejected;   /* mean s_w and s_l */
-    double
-        kl; /* estimate of KL(opponent || policy) per sequence, from the rejected responses, which
-               the opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
+    double loss;
+    double margin, accuracy;     /* winner over loser, and the share above 0; not for SFT */
+    double s_chosen, s_rejected; /* mean s of the winners (the first) and the losers */
+    double kl; /* estimate of KL(opponent || policy) per sequence, from the losers, which the
+                * opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
     double grad_norm, lr;
     double changed_f32, changed_bf16; /* share of weights whose f32, bf16 value changed */
     int64_t tokens, response_tokens;  /* rows computed; tokens scored */
@@ -50,17 +61,12 @@ spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
                               const sp_trainer_options *options, spar_error *err);
 void sp_trainer_free(sp_trainer *trainer);
 
-/* One optimiser step. loss NULL: SFT on the chosen responses. */
+/* One optimiser step. KTO: z comes from the second response of each example, scored before the
+ * step; in stats margin is then the mean of +-beta (s - z), s_chosen and s_rejected the mean s of
+ * the good and the bad ones, and kl is z. */
 spar_status sp_trainer_step(sp_trainer *trainer, const sp_example *examples, size_t n,
-                            const sp_loss *loss, const double *params, double lr,
-                            sp_step_stats *stats, spar_error *err);
-
-/* One step of KTO: chosen is what is learned from, and z comes from rejected, a response to another
- * prompt, scored before the step. In stats margin is the mean of +-beta (s - z), accuracy the share
- * above 0, s_chosen and s_rejected the mean s of the good and the bad ones, and kl is z. */
-spar_status sp_trainer_step_labelled(sp_trainer *trainer, const sp_example *examples, size_t n,
-                                     const double *params, double lr, sp_step_stats *stats,
-                                     spar_error *err);
+                            const sp_objective *objective, double lr, sp_step_stats *stats,
+                            spar_error *err);
 
 /* Absolute differences, by token, between log-probs kept from sampling and the trainer's own. */
 typedef struct sp_logp_gap {
@@ -68,10 +74,11 @@ typedef struct sp_logp_gap {
     int64_t n;
 } sp_logp_gap;
 
-/* Summed log-probs of both responses of each example under the model as it is, computed by the pass
- * that sp_trainer_step uses: chosen [n], rejected [n] (may be NULL). gap: out. */
+/* Log-probs of every reply of the examples under the model as it is, computed by the pass that
+ * sp_trainer_step uses, in the order of examples and replies: sums, one a reply, and tokens, one a
+ * token; either may be NULL. gap: out. */
 spar_status sp_trainer_score(sp_trainer *trainer, const sp_example *examples, size_t n,
-                             double *chosen, double *rejected, sp_logp_gap *gap, spar_error *err);
+                             double *sums, float *tokens, sp_logp_gap *gap, spar_error *err);
 
 /* Weights, optimiser state and place (stage, step) in one safetensors file, all or nothing. */
 spar_status sp_trainer_save(sp_trainer *trainer, const char *path, int64_t stage, int64_t step,

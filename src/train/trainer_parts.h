@@ -14,10 +14,14 @@ struct sp_trainer {
     sp_batch batch;
     float *logp, *c; /* owned, [scored_capacity] */
     size_t scored_capacity;
-    struct placed {
-        size_t chosen, rejected; /* first place in the scored list */
-    } * placed;                  /* owned, [examples of a micro-batch] */
-    size_t placed_capacity;
+    size_t *places; /* owned: the first scored place of each packed reply */
+    size_t places_capacity;
+    struct {
+        sp_loss_response *losses; /* owned, what an objective is asked with */
+        sp_pg_response *tokens;
+        double *d;
+        size_t capacity[3];
+    } asked;
 };
 
 #endif

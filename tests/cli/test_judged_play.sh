@@ -4,7 +4,8 @@
 . "$(dirname "$0")/cli.sh"
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf
-sed '/^arms:/,$d' "$source_dir/recipes/stories260k.yaml" >"$dir/base.yaml"
+sed '/^arms:/,$d; s/^generate:/&\n  stop: [".", " "]/' "$source_dir/recipes/stories260k.yaml" \
+    >"$dir/base.yaml"
 cat >>"$dir/base.yaml" <<END
 arms:
   - {name: preferred, method: dpo, pairs: judged, samples: 4, iterations: 2, lr: 1e-4, beta: 0.1}
@@ -28,7 +29,7 @@ has "The judge that made the training pairs"
 has "program:sh $dir/short"
 run 0 report "$dir/whole" --json
 has '"prompts": 24'
-grep -q '"kept": [1-9]' "$dir/out" || fail "expected pairs that were kept"
+grep -qE '"kept(, [^"]*)?": [1-9][0-9]*,?$' "$dir/out" || fail "expected pairs that were kept"
 
 # Killed while it judges, twice.
 rm "$dir/seen"
@@ -94,7 +95,7 @@ refuse() { # STATUS MESSAGE SED: the recipe so changed
 refuse 5 "judge: train: judge: expected one of verifier" 's/program:/oracle:/'
 refuse 2 "samples: expected 2 or more to judge" 's/samples: 4/samples: 1/'
 refuse 2 "names a judge, but no arm" 's/pairs: judged/pairs: real/'
-refuse 2 "expected KIND[:MODEL] for arms with pairs: judged" '/^judge:/d'
+refuse 2 "expected task families, or judge: train" '/^judge:/d; s/families: .*/file: x/'
 refuse 2 "did you mean 'train'" 's/{train: "program/{trian: "program/'
 # One that fails ends the run with the prompt's name, and what was judged stays.
 printf 'exit 3\n' >"$dir/fails"

@@ -45,32 +45,32 @@ enum { PROMPTS = 3, SAMPLES = 5 };
 static void check_kept_opponent(sp_trainer *trainer, const sp_example *samples,
                                 const double *scores) {
     spar_error err;
-    const sp_loss *loss;
-    double params[SP_LOSS_MAX_PARAMS], bound = 0;
+    sp_objective spin;
+    double bound = 0;
     sp_example pairs[PROMPTS * SAMPLES];
-    check(sp_loss_find("spin", &loss, &err), &err);
-    sp_tunable_defaults(loss->params, params);
+    sp_reply replies[PROMPTS * SAMPLES][2];
+    check(sp_objective_find(&spin, "spin", &err), &err);
     for (size_t i = 0; i < PROMPTS * SAMPLES; i++) {
         const size_t real = i / SAMPLES * SAMPLES + (i + 1) % SAMPLES;
+        const sp_reply *sample = &samples[i].replies[0];
         double kept = 0;
-        for (size_t k = 0; k < samples[i].n_chosen; k++) {
-            kept += (double)samples[i].kept_chosen[k];
+        for (size_t k = 0; k < sample->n; k++) {
+            kept += (double)sample->kept[k];
         }
+        replies[i][0] = samples[real].replies[0];
+        replies[i][0].opponent = scores[real];
+        replies[i][1] = *sample;
+        replies[i][1].opponent = kept;
         pairs[i] = (sp_example){.prompt = samples[i].prompt,
                                 .n_prompt = samples[i].n_prompt,
-                                .chosen = samples[real].chosen,
-                                .n_chosen = samples[real].n_chosen,
-                                .rejected = samples[i].chosen,
-                                .n_rejected = samples[i].n_chosen,
-                                .ref_chosen = scores[real],
-                                .ref_rejected = kept};
-        const double x = params[0] * fabs(kept - scores[i]);
+                                .replies = replies[i],
+                                .n_replies = 2};
+        const double x = spin.params[0] * fabs(kept - scores[i]);
         bound += (x / 2 + x * x / 8) / (PROMPTS * SAMPLES);
     }
     for (int step = 0; step < 2; step++) {
         sp_step_stats stats;
-        check(sp_trainer_step(trainer, pairs, PROMPTS * SAMPLES, loss, params, 0, &stats, &err),
-              &err);
+        check(sp_trainer_step(trainer, pairs, PROMPTS * SAMPLES, &spin, 0, &stats, &err), &err);
         print_message("opponent by kept log-probs: |loss - ln 2| %.2e, bound %.2e\n",
                       fabs(stats.loss - log(2.0)), bound);
         assert_true(fabs(stats.loss - log(2.0)) <= bound + 1e-6);
@@ -87,6 +87,7 @@ static sp_logp_gap measure(spar_dtype dtype) {
     spar_prompt list[PROMPTS];
     spar_response responses[PROMPTS * SAMPLES];
     sp_example examples[PROMPTS * SAMPLES];
+    sp_reply replies[PROMPTS * SAMPLES];
     double scores[PROMPTS * SAMPLES];
     sp_trainer *trainer;
     sp_logp_gap gap;
@@ -103,11 +104,10 @@ static sp_logp_gap measure(spar_dtype dtype) {
     }
     check(spar_generate(m, list, PROMPTS, SAMPLES, &s, NULL, responses, &err), &err);
     for (size_t i = 0; i < PROMPTS * SAMPLES; i++) {
-        examples[i] = (sp_example){.prompt = prompts[i / SAMPLES],
-                                   .n_prompt = 6,
-                                   .chosen = responses[i].ids,
-                                   .n_chosen = responses[i].n,
-                                   .kept_chosen = responses[i].logps};
+        replies[i] =
+            (sp_reply){.ids = responses[i].ids, .n = responses[i].n, .kept = responses[i].logps};
+        examples[i] = (sp_example){
+            .prompt = prompts[i / SAMPLES], .n_prompt = 6, .replies = &replies[i], .n_replies = 1};
         assert_true(responses[i].n > 0);
     }
     check(sp_trainer_create(&trainer, m, &settings, &err), &err);

@@ -21,6 +21,7 @@ enum { PAIRS = 3, MAX_IDS = 128, STEPS = 5 };
 static json_t *io;
 static int32_t ids[PAIRS][3][MAX_IDS];
 static sp_example examples[PAIRS];
+static sp_reply replies[PAIRS][2];
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
@@ -41,13 +42,24 @@ static void read_examples(bool pairs) {
     for (size_t i = 0; i < PAIRS; i++) {
         const json_t *pair = json_array_get(list, i);
         sp_example *e = &examples[i];
-        *e = (sp_example){.prompt = ids[i][0], .chosen = ids[i][1]};
+        *e = (sp_example){.prompt = ids[i][0], .replies = replies[i], .n_replies = pairs ? 2 : 1};
         e->n_prompt = read_ids(json_object_get(pair, "prompt_ids"), ids[i][0]);
-        e->n_chosen = read_ids(json_object_get(pair, "chosen_ids"), ids[i][1]);
-        if (pairs) {
-            e->rejected = ids[i][2];
-            e->n_rejected = read_ids(json_object_get(pair, "rejected_ids"), ids[i][2]);
-        }
+        replies[i][0] = (sp_reply){.ids = ids[i][1],
+                                   .n = read_ids(json_object_get(pair, "chosen_ids"), ids[i][1])};
+        replies[i][1] = (sp_reply){.ids = ids[i][2],
+                                   .n = read_ids(json_object_get(pair, "rejected_ids"), ids[i][2])};
+    }
+}
+
+/* The model as it is becomes the opponent. */
+static void score_opponent(sp_trainer *trainer) {
+    spar_error err;
+    sp_logp_gap gap;
+    double sums[2 * PAIRS];
+    check(sp_trainer_score(trainer, examples, PAIRS, sums, NULL, &gap, &err), &err);
+    for (int i = 0; i < PAIRS; i++) {
+        replies[i][0].opponent = sums[2 * i];
+        replies[i][1].opponent = sums[2 * i + 1];
     }
 }
 
@@ -70,14 +82,13 @@ static void check_parameter_norms(const sp_trainer *trainer, const spar_model *m
     }
 }
 
-/* beta below 0: the loss's own. */
-static void run(const char *objective, const char *loss_name, double beta) {
+/* beta below 0: the objective's own. */
+static void run(const char *name, double beta) {
     spar_error err;
     spar_model *model;
     sp_trainer *trainer;
-    const sp_loss *loss = NULL;
-    double params[SP_LOSS_MAX_PARAMS];
-    const json_t *golden = json_object_get(json_object_get(io, "training"), objective);
+    sp_objective objective;
+    const json_t *golden = json_object_get(json_object_get(io, "training"), name);
     spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
     sp_trainer_options settings = {.optimizer = "adamw",
                                    .beta1 = 0.9,
@@ -87,34 +98,28 @@ static void run(const char *objective, const char *loss_name, double beta) {
                                    .max_tokens = 512};
     check(spar_model_load(&model, quickstart_model(), &options, &err), &err);
     check(sp_trainer_create(&trainer, model, &settings, &err), &err);
-    read_examples(loss_name != NULL);
-    if (loss_name) {
-        double chosen[PAIRS], rejected[PAIRS];
-        sp_logp_gap gap;
-        check(sp_loss_find(loss_name, &loss, &err), &err);
-        sp_tunable_defaults(loss->params, params);
-        if (beta >= 0) {
-            check(sp_tunable_set(loss->params, params, "beta", beta, loss_name, &err), &err);
-        }
-        check(sp_trainer_score(trainer, examples, PAIRS, chosen, rejected, &gap, &err), &err);
-        for (int i = 0; i < PAIRS; i++) {
-            examples[i].ref_chosen = chosen[i];
-            examples[i].ref_rejected = rejected[i];
-        }
+    check(sp_objective_find(&objective, name, &err), &err);
+    const bool pairs = objective.kind == SP_OBJECTIVE_RESPONSES;
+    read_examples(pairs);
+    if (beta >= 0) {
+        check(sp_objective_set(&objective, "beta", beta, &err), &err);
+    }
+    if (pairs) {
+        score_opponent(trainer);
     }
     for (size_t step = 0; step < STEPS; step++) {
         sp_step_stats stats;
-        check(sp_trainer_step(trainer, examples, PAIRS, loss, params, 1e-5, &stats, &err), &err);
+        check(sp_trainer_step(trainer, examples, PAIRS, &objective, 1e-5, &stats, &err), &err);
         double want_loss = json_number_value(json_array_get(json_object_get(golden, "loss"), step));
         double want_norm =
             json_number_value(json_array_get(json_object_get(golden, "grad_norm"), step));
         double bound = step < 2 ? 1e-3 : 2e-2;
-        print_message("%s step %zu: loss %.6f (%.6f) |g| %.5f (%.5f)\n", objective, step,
-                      stats.loss, want_loss, stats.grad_norm, want_norm);
+        print_message("%s step %zu: loss %.6f (%.6f) |g| %.5f (%.5f)\n", name, step, stats.loss,
+                      want_loss, stats.grad_norm, want_norm);
         assert_true(relative(stats.loss, want_loss) <= bound);
         assert_true(relative(stats.grad_norm, want_norm) <= bound);
         assert_true(stats.changed_f32 > 0.5);
-        if (step == 0 && !loss_name) {
+        if (step == 0 && !pairs) {
             check_parameter_norms(trainer, model);
         }
     }
@@ -124,27 +129,27 @@ static void run(const char *objective, const char *loss_name, double beta) {
 
 static void test_sft(void **state) {
     (void)state;
-    run("sft", NULL, -1);
+    run("sft", -1);
 }
 
 static void test_spin(void **state) {
     (void)state;
-    run("spin", "spin", 0.1);
+    run("spin", 0.1);
 }
 
 static void test_ipo(void **state) {
     (void)state;
-    run("ipo", "ipo", 0.1);
+    run("ipo", 0.1);
 }
 
 static void test_sppo_hard(void **state) {
     (void)state;
-    run("sppo_hard", "sppo_hard", 0.05);
+    run("sppo_hard", 0.05);
 }
 
 static void test_simpo(void **state) { /* gamma 1 is the row's own */
     (void)state;
-    run("simpo", "simpo", 2);
+    run("simpo", 2);
 }
 
 /* At learning rate 0 nothing changes and every SPIN step has loss ln 2. */
@@ -153,9 +158,7 @@ static void test_rate_zero(void **state) {
     spar_error err;
     spar_model *model;
     sp_trainer *trainer;
-    const sp_loss *loss;
-    double params[SP_LOSS_MAX_PARAMS], chosen[PAIRS], rejected[PAIRS];
-    sp_logp_gap gap;
+    sp_objective spin;
     spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 2};
     sp_trainer_options settings = {.optimizer = "rmsprop",
                                    .beta1 = 0.9,
@@ -166,17 +169,12 @@ static void test_rate_zero(void **state) {
                                    .max_tokens = 96};
     check(spar_model_load(&model, quickstart_model(), &options, &err), &err);
     check(sp_trainer_create(&trainer, model, &settings, &err), &err);
-    check(sp_loss_find("spin", &loss, &err), &err);
-    sp_tunable_defaults(loss->params, params);
+    check(sp_objective_find(&spin, "spin", &err), &err);
     read_examples(true);
-    check(sp_trainer_score(trainer, examples, PAIRS, chosen, rejected, &gap, &err), &err);
-    for (int i = 0; i < PAIRS; i++) {
-        examples[i].ref_chosen = chosen[i];
-        examples[i].ref_rejected = rejected[i];
-    }
+    score_opponent(trainer);
     for (int step = 0; step < 3; step++) {
         sp_step_stats stats;
-        check(sp_trainer_step(trainer, examples, PAIRS, loss, params, 0, &stats, &err), &err);
+        check(sp_trainer_step(trainer, examples, PAIRS, &spin, 0, &stats, &err), &err);
         assert_true(fabs(stats.loss - log(2.0)) <= 1e-6);
         assert_true(stats.changed_f32 == 0);
         assert_true(stats.changed_bf16 == 0);

@@ -1,0 +1,41 @@
+/* Lessons: what a training is about to learn from. Examples with their replies, and the log-probs
+ * of opponent and anchor that its objective reads.
+ */
+#ifndef SP_PLAY_LESSONS_H
+#define SP_PLAY_LESSONS_H
+
+#include "train/trainer.h"
+
+typedef struct sp_lessons {
+    sp_example *examples; /* owned, [capacity]; token ids are borrowed */
+    sp_reply *replies;    /* owned, [reply_capacity], in the order of the examples */
+    size_t n, n_replies, capacity, reply_capacity;
+    float *tokens[2]; /* owned: log-probs by token of opponent and anchor; NULL until scored */
+} sp_lessons;
+
+typedef enum sp_lessons_model { SP_LESSONS_OPPONENT, SP_LESSONS_ANCHOR } sp_lessons_model;
+
+/* Room for so many examples and replies in all. */
+spar_status sp_lessons_init(sp_lessons *out, size_t examples, size_t replies, spar_error *err);
+void sp_lessons_release(sp_lessons *l);
+
+/* Append an example without replies; then replies to the last example. Within the room. */
+void sp_lessons_add(sp_lessons *l, const int32_t *prompt, size_t n_prompt);
+void sp_lessons_reply(sp_lessons *l, const sp_reply *reply);
+
+/* KTO: examples of one reply each get a second, borrowed from the next example that has another
+ * prompt, and cut to what the prompt leaves of `longest` tokens. INVALID where all have the same
+ * prompt. */
+spar_status sp_lessons_mismatch(sp_lessons *l, int64_t longest, spar_error *err);
+
+/* Keep what the trainer's model gives every reply as its opponent's or anchor's log-probs: summed,
+ * and by token too where the objective sees tokens. step: asked between batches of examples, may be
+ * NULL. */
+typedef void (*sp_lessons_step)(void *context, size_t done, size_t total);
+spar_status sp_lessons_score(sp_lessons *l, sp_trainer *trainer, sp_lessons_model which,
+                             const sp_objective *objective, sp_logp_gap *gap, sp_lessons_step step,
+                             void *context, spar_error *err);
+/* The opponent is the anchor: its log-probs once more. */
+void sp_lessons_same_anchor(sp_lessons *l);
+
+#endif

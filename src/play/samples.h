@@ -1,0 +1,30 @@
+/* Samples of a stage: what the policy answered, and what the checkers say of it. */
+#ifndef SP_PLAY_SAMPLES_H
+#define SP_PLAY_SAMPLES_H
+
+#include "play/run.h"
+
+/* One sampled response, as stored. */
+typedef struct sp_play_sample {
+    int64_t id;     /* samples row */
+    size_t problem; /* index into the problems of the stage */
+    int32_t *ids;   /* owned */
+    float *logps;   /* owned, as the sampler kept them */
+    size_t n;
+    char *text; /* owned: for judges; the ids are the truth */
+    bool truncated, strict, lenient;
+} sp_play_sample;
+
+typedef struct sp_samples {
+    sp_play_sample *items; /* owned, by problem, then by sample index */
+    size_t n, k;           /* in all; samples a problem */
+} sp_samples;
+
+void sp_samples_release(sp_samples *samples);
+
+/* Sample k responses of every problem with the model as it is, or read them back where the stage
+ * has them already: the phase "sample". */
+spar_status sp_samples_make(sp_run *run, int64_t stage, const sp_problems *problems, int k,
+                            sp_samples *out, spar_error *err);
+
+#endif
