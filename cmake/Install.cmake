@@ -6,6 +6,9 @@ install(DIRECTORY include/spar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MAT
 # The prefix is found from where spar.pc lies, so `cmake --install --prefix` may move it.
 file(RELATIVE_PATH SPAR_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 set(SPAR_PC_PACKAGES "jansson yaml-0.1 libpcre2-8 libutf8proc sqlite3")
+if(CURL_FOUND)
+  string(APPEND SPAR_PC_PACKAGES " libcurl")
+endif()
 set(SPAR_PC_LIBRARIES "-ldnnl -lpthread -lm")
 get_target_property(spar_library_type spar_lib TYPE)
 if(spar_library_type STREQUAL "SHARED_LIBRARY")

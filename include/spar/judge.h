@@ -16,12 +16,91 @@
 #include <stdint.h>
 
 #include "spar/model.h"
+#include "spar/options.h"
 #include "spar/status.h"
 
 struct json_t; /* jansson's */
 typedef struct spar_judge spar_judge;
 
 enum { SPAR_JUDGE_MAX_RESPONSES = 1024 };
+
+/* How a model behind HTTP is asked. */
+typedef struct spar_endpoint {
+    const char *url;          /* before /chat/completions; NULL: none */
+    const char *key_variable; /* of the environment, with the key; unset or NULL: none is sent */
+    int64_t attempts;         /* at one request, at most */
+    double request_limit;     /* seconds that one attempt may take */
+    double patience;          /* seconds that all attempts at one request may take */
+    double rate;              /* requests a minute; 0: as they come */
+    bool logprobs;            /* ask for them; some endpoints refuse */
+} spar_endpoint;
+
+/* Rows of an option table for a spar_endpoint `field` of a struct of the caller's. */
+#define SPAR_ENDPOINT_ROWS(type, field)                                                            \
+    {"endpoint",                                                                                   \
+     0,                                                                                            \
+     SPAR_OPTION_STRING,                                                                           \
+     offsetof(type, field.url),                                                                    \
+     NULL,                                                                                         \
+     0,                                                                                            \
+     0,                                                                                            \
+     NULL,                                                                                         \
+     "URL",                                                                                        \
+     "where the model of api: is, as in https://host/v1; it speaks OpenAI's chat protocol"},       \
+        {"key-variable",                                                                           \
+         0,                                                                                        \
+         SPAR_OPTION_STRING,                                                                       \
+         offsetof(type, field.key_variable),                                                       \
+         "SPAR_API_KEY",                                                                           \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         "NAME",                                                                                   \
+         "variable of the environment with the endpoint's key, where it needs one"},               \
+        {"attempts",                                                                               \
+         0,                                                                                        \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, field.attempts),                                                           \
+         "6",                                                                                      \
+         1,                                                                                        \
+         1000,                                                                                     \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "attempts at one request to the endpoint"},                                               \
+        {"request-limit",                                                                          \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, field.request_limit),                                                      \
+         "120",                                                                                    \
+         0.01,                                                                                     \
+         86400,                                                                                    \
+         NULL,                                                                                     \
+         "SECONDS",                                                                                \
+         "longest that one attempt may take"},                                                     \
+        {"patience",                                                                               \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, field.patience),                                                           \
+         "900",                                                                                    \
+         0,                                                                                        \
+         1e6,                                                                                      \
+         NULL,                                                                                     \
+         "SECONDS",                                                                                \
+         "longest that all attempts at one request may take, their pauses included"},              \
+        {"rate",                                                                                   \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         offsetof(type, field.rate),                                                               \
+         "0",                                                                                      \
+         0,                                                                                        \
+         1e6,                                                                                      \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "requests a minute at most; 0: as they come"},                                            \
+    {                                                                                              \
+        "logprobs", 0, SPAR_OPTION_FLAG, offsetof(type, field.logprobs), "true", 0, 0, NULL, NULL, \
+            "ask the endpoint for log-probs, which give the verdict's probability"                 \
+    }
 
 /* Limits of the kind "program", for one row; how models compute; how language models are asked. */
 typedef struct spar_judge_options {
@@ -31,6 +110,13 @@ typedef struct spar_judge_options {
     int threads;         /* 0: one a processor */
     const char *prompt;  /* one of the program's own, or a file (judge/prompt.h); NULL: pairwise */
     int64_t explain;     /* tokens that a language model may write before its verdict */
+
+    /* Of the kind "api". */
+    spar_endpoint endpoint;
+    const char *cache; /* file in which replies are kept; NULL: none */
+    bool (*stop)(
+        void *context); /* asked while waiting: true ends a row with INTERRUPTED; or NULL */
+    void *stop_context;
 } spar_judge_options;
 
 typedef struct spar_judgement {
@@ -40,7 +126,9 @@ typedef struct spar_judgement {
     double *scores;     /* owned [k] */
     size_t best, worst; /* by score, the first of equals */
     double seconds;
-    int64_t tokens; /* that a model was given and wrote; 0 for other kinds */
+    int64_t tokens;     /* that a model was given and wrote; 0 for other kinds */
+    int64_t requests;   /* that were paid for */
+    int64_t no_verdict; /* questions whose answer held none: P is 1/2 */
 } spar_judgement;
 
 /* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
@@ -48,13 +136,15 @@ typedef struct spar_judgement {
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
  * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
  * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
- * of one output; for "llm" a model that chats, as spar_model_load takes it. options NULL: 10
- * seconds, 1024 MiB, products in the type that is fastest. */
+ * of one output; for "llm" a model that chats, as spar_model_load takes it; for "api" the name of a
+ * model at the endpoint, which speaks OpenAI's chat protocol. options NULL: 10 seconds, 1024 MiB,
+ * products in the type that is fastest. */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
 /* What judges: {"kind", "model"; of models on disk "fingerprint" of their files; of language models
- * "prompt", "prompt_fingerprint", "explain"} as a new reference. A program is its command alone. */
+ * "prompt", "prompt_fingerprint", "explain"; of endpoints "endpoint"} as a new reference. A program
+ * is its command alone. */
 SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_t **out,
                                            spar_error *err);
 
@@ -66,8 +156,8 @@ SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);
 
-/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "tokens" where there are,
- * "judge": {"kind", "model"}} as a new reference. */
+/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "tokens", "requests" and
+ * "no_verdict" where there are, "judge": {"kind", "model"}} as a new reference. */
 SPAR_API spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j,
                                          struct json_t **out, spar_error *err);
 

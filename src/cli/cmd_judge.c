@@ -3,7 +3,8 @@
 #include "spar/judge.h"
 
 typedef struct judge_values {
-    const char *judge, *data, *prompt;
+    const char *judge, *data, *prompt, *cache;
+    spar_endpoint endpoint;
     double time_limit;
     int64_t memory_limit, threads, explain;
     int dtype;
@@ -14,7 +15,7 @@ static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
      "program: and a shell command; pairrm: or reward: and a Hugging Face folder; llm: and a model "
-     "that chats"},
+     "that chats; api: and the name of a model at --endpoint"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
@@ -26,6 +27,9 @@ static const spar_option judge_options[] = {
      "FILE.jsonl#NAME in the layout of MT-Bench, or another file in that of AlpacaEval"},
     {"explain", 0, SPAR_OPTION_INT, JUDGE(explain), "0", 0, 1 << 20, NULL, "N",
      "tokens that an llm may write before a verdict in brackets"},
+    SPAR_ENDPOINT_ROWS(judge_values, endpoint),
+    {"cache", 0, SPAR_OPTION_STRING, JUDGE(cache), NULL, 0, 0, NULL, "FILE",
+     "keep the endpoint's replies here, and do not ask again for what is there"},
     {"dtype", 0, SPAR_OPTION_CHOICE, JUDGE(dtype), "f32", 0, 0, "f32|bf16", "TYPE",
      "matrix products of a model"},
     {"threads", 'j', SPAR_OPTION_INT, JUDGE(threads), "0", 0, 1024, NULL, "N",
@@ -55,7 +59,9 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
                                         .dtype = v->dtype ? SPAR_DTYPE_BF16 : SPAR_DTYPE_F32,
                                         .threads = (int)v->threads,
                                         .prompt = v->prompt,
-                                        .explain = v->explain};
+                                        .explain = v->explain,
+                                        .endpoint = v->endpoint,
+                                        .cache = v->cache};
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
     SPAR_TRY(cli_map_rows(v->data, judge_row, judge, err));
 done:

@@ -30,7 +30,7 @@
 
 /* PRAGMA user_version. A database of an older version gets the tables that it lacks when it is
  * opened for writing; read alone, it gives no rows of them. */
-enum { SP_RUNDB_SCHEMA = 2 };
+enum { SP_RUNDB_SCHEMA = 3 };
 
 typedef struct sp_rundb sp_rundb;
 
@@ -201,6 +201,12 @@ spar_status sp_rundb_put_judgement(sp_rundb *db, const sp_rundb_judgement *row, 
 spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *judge,
                                     sp_rundb_judgement_fn fn, void *context,
                                     spar_error *err); /* by prompt */
+
+/* What an endpoint replied to a request, by the request's whole text: what was paid for once. A put
+ * replaces. get gives NULL where there is none; *reply is owned by the caller (free()). */
+spar_status sp_rundb_put_reply(sp_rundb *db, const char *request, const char *reply,
+                               spar_error *err);
+spar_status sp_rundb_get_reply(sp_rundb *db, const char *request, char **reply, spar_error *err);
 
 typedef struct sp_rundb_checkpoint {
     int64_t id, stage;

@@ -86,6 +86,10 @@
     X(EACH_JUDGEMENT, "reading judgements",                                                        \
       "SELECT stage, judge, prompt, p, logits, scores, seconds, tokens FROM judgements "           \
       "WHERE stage = ?1 AND judge = ?2 ORDER BY prompt")                                           \
+    X(PUT_REPLY, "keeping an endpoint's reply",                                                    \
+      "INSERT INTO replies(request, reply) VALUES(?1, ?2) "                                        \
+      "ON CONFLICT(request) DO UPDATE SET reply = excluded.reply")                                 \
+    X(GET_REPLY, "reading an endpoint's reply", "SELECT reply FROM replies WHERE request = ?1")    \
     X(PUT_CHECKPOINT, "adding a checkpoint",                                                       \
       "INSERT INTO checkpoints(id, stage, step, path, fingerprint, kept) "                         \
       "VALUES(?1, ?2, ?3, ?4, ?5, ?6)")                                                            \

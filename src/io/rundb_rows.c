@@ -473,6 +473,33 @@ spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *jud
     return walk(&q, visit_judgement, &(visitor){context, {.judgement = fn}}, NULL, err);
 }
 
+/* ---- replies ---- */
+
+spar_status sp_rundb_put_reply(sp_rundb *db, const char *request, const char *reply,
+                               spar_error *err) {
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_PUT_REPLY);
+    sp_rundb_bind_text(&q, request);
+    sp_rundb_bind_text(&q, reply);
+    return sp_rundb_query_run(&q, err);
+}
+
+spar_status sp_rundb_get_reply(sp_rundb *db, const char *request, char **reply, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool more = false;
+    *reply = NULL;
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_GET_REPLY);
+    sp_rundb_bind_text(&q, request);
+    SPAR_TRY(sp_rundb_query_next(&q, &more, err));
+    if (more) {
+        const char *text = sp_rundb_column_text(&q, 0);
+        SPAR_TRY(sp_rundb_query_row_status(&q, err));
+        SPAR_TRY(sp_mem_strdup(reply, text, strlen(text), err));
+    }
+done:
+    sp_rundb_query_close(&q);
+    return status;
+}
+
 /* ---- checkpoints ---- */
 
 spar_status sp_rundb_put_checkpoint(sp_rundb *db, const sp_rundb_checkpoint *row, int64_t *id,

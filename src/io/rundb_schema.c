@@ -113,4 +113,9 @@ static const char version_2[] =
     "  PRIMARY KEY(stage, judge, prompt)"
     ") STRICT, WITHOUT ROWID;";
 
-const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2};
+static const char version_3[] = "CREATE TABLE replies("
+                                "  request TEXT PRIMARY KEY,"
+                                "  reply TEXT NOT NULL"
+                                ") STRICT, WITHOUT ROWID;";
+
+const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2, version_3};

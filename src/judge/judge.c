@@ -10,7 +10,8 @@
 #include "model/fingerprint.h"
 
 static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program,
-                                             &sp_judge_pairrm, &sp_judge_reward, &sp_judge_llm};
+                                             &sp_judge_pairrm,   &sp_judge_reward,
+                                             &sp_judge_llm,      &sp_judge_api};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -40,7 +41,10 @@ static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **o
 
 spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge_options *options,
                             spar_error *err) {
-    static const spar_judge_options fallback = {.time_limit = 10, .memory_limit = 1024};
+    static const spar_judge_options fallback = {
+        .time_limit = 10,
+        .memory_limit = 1024,
+        .endpoint = {.attempts = 6, .request_limit = 120, .patience = 900, .logprobs = true}};
     spar_status status = SPAR_OK;
     void *memory;
     spar_judge *judge = NULL;
@@ -57,6 +61,12 @@ spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge
 done:
     spar_judge_free(judge);
     return status;
+}
+
+void sp_judge_share(spar_judge *judge, sp_rundb *db) {
+    if (judge->kind->share) {
+        judge->kind->share(judge->context, db);
+    }
 }
 
 void spar_judge_free(spar_judge *judge) {
@@ -234,11 +244,13 @@ static json_t *square(const double *values, size_t k) {
 
 spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j, json_t **out,
                                 spar_error *err) {
-    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:o*, s:{s:s, s:s}}", "p", square(j->p, j->k),
-                     "logits", j->logits ? square(j->logits, j->k) : NULL, "scores",
-                     numbers(j->scores, j->k), "best", (json_int_t)j->best, "worst",
+    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:o*, s:o*, s:o*, s:{s:s, s:s}}", "p",
+                     square(j->p, j->k), "logits", j->logits ? square(j->logits, j->k) : NULL,
+                     "scores", numbers(j->scores, j->k), "best", (json_int_t)j->best, "worst",
                      (json_int_t)j->worst, "seconds", j->seconds, "tokens",
-                     j->tokens ? json_integer(j->tokens) : NULL, "judge", "kind", judge->kind->name,
-                     "model", judge->model);
+                     j->tokens ? json_integer(j->tokens) : NULL, "requests",
+                     j->requests ? json_integer(j->requests) : NULL, "no_verdict",
+                     j->no_verdict ? json_integer(j->no_verdict) : NULL, "judge", "kind",
+                     judge->kind->name, "model", judge->model);
     return *out ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a judgement");
 }

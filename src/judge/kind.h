@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/str.h"
+#include "io/rundb.h"
 #include "spar/judge.h"
 
 /* One row, checked: k >= 1 responses, strings or lists. All borrowed. */
@@ -38,7 +39,12 @@ typedef struct sp_judge_kind {
     bool is_folder; /* model is the path of a model on disk */
     /* Add what else the judgements depend on to the provenance; NULL: nothing. */
     spar_status (*describe)(const void *context, json_t *out, spar_error *err);
+    /* Keep replies that were paid for in a run's database, borrowed; NULL: it pays for none. */
+    void (*share)(void *context, sp_rundb *db);
 } sp_judge_kind;
+
+/* Give a judge the run's database to keep such replies in; judges that pay for none ignore it. */
+void sp_judge_share(spar_judge *judge, sp_rundb *db);
 
 /* P from scores: 1, 1/2 or 0. */
 void sp_judge_compare_scores(spar_judgement *out);
@@ -48,6 +54,6 @@ void sp_judge_compare_scores(spar_judgement *out);
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);
 
 extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward,
-    sp_judge_llm;
+    sp_judge_llm, sp_judge_api;
 
 #endif

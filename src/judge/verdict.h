@@ -15,6 +15,14 @@ typedef spar_status (*sp_judge_ask)(void *context, const sp_judge_item *item, si
 spar_status sp_judge_by_verdicts(const sp_judge_prompt *prompt, sp_judge_ask ask, void *context,
                                  const sp_judge_item *item, spar_judgement *out, spar_error *err);
 
+/* The verdict in a reply of the chat protocol: choice is its {"message": {"content"}, "logprobs":
+ * {"content": [{"token", "top_logprobs": [{"token", "logprob"}...]}...]} where there are}. logps
+ * [n_verdicts]: of the alternatives at the verdict's token, -INFINITY for those not listed; without
+ * log-probs 0 for the verdict that was given (a rating between two whole ones is shared between
+ * them). False, and all alike, where there is no verdict: of several in brackets the last counts.
+ */
+bool sp_judge_read_verdict(const sp_judge_prompt *prompt, const json_t *choice, double *logps);
+
 /* "prompt" and "prompt_fingerprint", for provenance. */
 spar_status sp_judge_prompt_describe(const sp_judge_prompt *prompt, json_t *out, spar_error *err);
 

@@ -6,7 +6,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "spar/judge.h"
+#include "judge/kind.h"
 
 /* A judge of the recipe: its name in run.db, the key that names it, where its provenance is kept,
  * and its phase. */
@@ -50,25 +50,36 @@ static double now(void) {
 
 /* ---- the judge ---- */
 
+static bool ask_stop(void *context) {
+    return sp_run_stopped(context);
+}
+
 static const char *spec_of(const sp_run *run, const judge_role *r) {
     return r == &train_role ? run->recipe.judge.train : run->recipe.judge.report;
 }
 
-static spar_status open_judge(const sp_run *run, const judge_role *role, spar_judge **out,
+static spar_status open_judge(sp_run *run, const judge_role *role, spar_judge **out,
                               spar_error *err) {
     const sp_recipe_judge *r = &run->recipe.judge;
-    const spar_judge_options options = {.time_limit = r->time_limit,
-                                        .memory_limit = (size_t)r->memory_limit,
-                                        .dtype = run->dtype,
-                                        .threads = run->options->threads,
-                                        .prompt =
-                                            role == &train_role ? r->prompt : r->report_prompt,
-                                        .explain = r->explain};
+    const bool reports = role == &report_role;
+    spar_judge_options options = {.time_limit = r->time_limit,
+                                  .memory_limit = (size_t)r->memory_limit,
+                                  .dtype = run->dtype,
+                                  .threads = run->options->threads,
+                                  .prompt = reports ? r->report_prompt : r->prompt,
+                                  .explain = r->explain,
+                                  .endpoint = r->endpoint,
+                                  .stop = ask_stop,
+                                  .stop_context = run};
+    if (reports && r->report_endpoint) {
+        options.endpoint.url = r->report_endpoint;
+    }
     const spar_status status = spar_judge_open(out, spec_of(run, role), &options, err);
     if (status != SPAR_OK) {
-        spar_error_context(err, "%s", role->key);
+        return spar_error_context(err, "%s", role->key);
     }
-    return status;
+    sp_judge_share(*out, run->db);
+    return SPAR_OK;
 }
 
 static spar_status settle_provenance(sp_run *run, const judge_role *role, const char *text,

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "model/lora.h"
 #include "spar/generate.h"
+#include "spar/judge.h"
 #include "spar/options.h"
 #include "train/objective.h"
 #include "train/schedule.h"
@@ -36,7 +37,9 @@ typedef struct sp_recipe_judge {
     const char *report;                 /* of the report set's responses, against the base's */
     const char *prompt, *report_prompt; /* how either is asked, where it is a language model */
     int64_t explain;
-    bool same; /* they may be one */
+    spar_endpoint endpoint;
+    const char *report_endpoint; /* NULL: the same */
+    bool same;                   /* they may be one */
     double time_limit;
     int64_t memory_limit;
 } sp_recipe_judge;

@@ -8,6 +8,9 @@
 #include <unistd.h>
 #include <utf8proc.h>
 #include <yaml.h>
+#ifdef SPAR_HAVE_CURL
+#include <curl/curl.h>
+#endif
 
 #include "backend/backend.h"
 
@@ -47,7 +50,12 @@ void spar_version_write(FILE *out) {
         "libraries: oneDNN %d.%d.%d, SQLite %s, jansson %s, PCRE2 %s, utf8proc %s, libyaml %s\n",
         dnnl->major, dnnl->minor, dnnl->patch, sqlite3_libversion(), jansson_version_str(), pcre2,
         utf8proc_version(), yaml_get_version_string());
-    fprintf(out, "options: CUDA no, MPI no, server no\n");
+#ifdef SPAR_HAVE_CURL
+    fprintf(out, "options: judges behind HTTP yes (libcurl %s), CUDA no, MPI no, server no\n",
+            curl_version_info(CURLVERSION_NOW)->version);
+#else
+    fprintf(out, "options: judges behind HTTP no, CUDA no, MPI no, server no\n");
+#endif
 #if defined(__x86_64__)
     static const char *const words[] = {"no", "yes"};
     fprintf(out, "processor: %ld cores, AVX2 %s, AVX-512 %s, bf16 products %s\n",

@@ -2,6 +2,7 @@
 # play with a judge: a program of the user's makes the pairs; killed while it judges, the run goes on
 # and asks for nothing twice but for what was under way.
 . "$(dirname "$0")/cli.sh"
+endpoint=$3
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf
 sed '/^arms:/,$d; s/^generate:/&\n  stop: [".", " "]/' "$source_dir/recipes/stories260k.yaml" \
@@ -86,6 +87,39 @@ run 0 play "$dir/file.yaml" -m "$model" --run "$dir/file" --dtype f32 --threads 
 run 0 report "$dir/file" --json
 has '"prompts": 8'
 has '"against_base"'
+
+# A judge behind an endpoint that fails in every way, killed in between: each question is answered
+# once, and the key is stored nowhere.
+if "$spar" --version | grep -q 'HTTP yes'; then
+    export SPAR_API_KEY=a-secret-key no_proxy=127.0.0.1
+    "$endpoint" ooxn5joo4dooptooooooooooooooooooooooo "$dir/asked" >"$dir/port" &
+    server=$!
+    for _ in $(seq 100); do [ -s "$dir/port" ] && break; sleep 0.02; done
+    sed '/^judge:/d; s/iterations: 2/iterations: 1/; s/samples: 4/samples: 2/' "$recipe" \
+        >"$dir/api.yaml"
+    echo "judge: {train: api:tiny, endpoint: 'http://127.0.0.1:$(cat "$dir/port")/v1'," \
+        "request_limit: 1}" >>"$dir/api.yaml"
+    "$spar" play "$dir/api.yaml" -m "$model" --run "$dir/api" --resume --dtype f32 --threads 1 \
+        >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    for _ in $(seq 1000); do
+        [ "$(cat "$dir/asked" 2>/dev/null | wc -l)" -ge 20 ] && break
+        sleep 0.02
+    done
+    kill -9 $pid
+    wait $pid 2>/dev/null
+    run 0 play "$dir/api.yaml" -m "$model" --run "$dir/api" --resume --dtype f32 --threads 1
+    answered=$(grep -c '^[op]' "$dir/asked")
+    different=$(grep '^[op]' "$dir/asked" | cut -d' ' -f2- | sort -u | wc -l)
+    # the kill may have come between an answer and its storing
+    [ "$answered" -le $((different + 1)) ] ||
+        fail "expected each question to be answered once, found $answered answers to $different"
+    [ "$different" -ge 24 ] || fail "expected the prompts to be judged, found $different questions"
+    grep -q '^o a-secret-key ' "$dir/asked" || fail "expected the key to be sent"
+    grep -rqF a-secret-key "$dir/api" && fail "expected the key to be stored nowhere"
+    kill $server
+    run 0 play --run "$dir/api" --resume
+fi
 
 refuse() { # STATUS MESSAGE SED: the recipe so changed
     sed "$3" "$recipe" >"$dir/wrong.yaml"

@@ -28,7 +28,7 @@ has ".TH SPAR 1"
 has "spar tokenize: "
 
 run 0 --version
-for word in "spar 0." "build: " "compiler " oneDNN SQLite jansson PCRE2 utf8proc libyaml "processor: "; do
+for word in "spar 0." "build: " "compiler " oneDNN SQLite jansson PCRE2 utf8proc libyaml "judges behind HTTP " "processor: "; do
     has "$word"
 done
 run 0 --completion bash

@@ -371,7 +371,7 @@ static void test_older_version(void **state) {
     sp_rundb *db = open_run(SP_RUNDB_CREATE);
     put_basics(db);
     sp_rundb_close(db);
-    meddle("DROP TABLE judgements; PRAGMA user_version = 1");
+    meddle("DROP TABLE judgements; DROP TABLE replies; PRAGMA user_version = 1");
     db = open_run(SP_RUNDB_READ);
     OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
     sp_rundb_close(db);
@@ -381,6 +381,24 @@ static void test_older_version(void **state) {
     OK(sp_rundb_put_judgement(db, &judgement, &err));
     OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
     assert_int_equal(n, 1);
+    sp_rundb_close(db);
+}
+
+static void test_replies(void **state) {
+    (void)state;
+    spar_error err;
+    char *reply;
+    sp_rundb *db = open_run(SP_RUNDB_CREATE);
+    OK(sp_rundb_get_reply(db, "a", &reply, &err));
+    assert_null(reply);
+    OK(sp_rundb_put_reply(db, "a", "first", &err));
+    OK(sp_rundb_put_reply(db, "b", "other", &err));
+    OK(sp_rundb_put_reply(db, "a", "second", &err));
+    sp_rundb_close(db);
+    db = open_run(SP_RUNDB_READ);
+    OK(sp_rundb_get_reply(db, "a", &reply, &err));
+    assert_string_equal(reply, "second");
+    free(reply);
     sp_rundb_close(db);
 }
 
@@ -632,7 +650,7 @@ static void test_foreign_databases(void **state) {
     meddle("PRAGMA user_version = 1000");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "newer spar");
     refuse_open(SP_RUNDB_CREATE, SPAR_MISMATCH, "newer spar");
-    meddle("PRAGMA user_version = 2; PRAGMA application_id = 7");
+    meddle("PRAGMA user_version = 3; PRAGMA application_id = 7");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "another program");
     meddle("PRAGMA application_id = 1936744818; DROP TABLE scores");
     sp_rundb *db = open_run(SP_RUNDB_RESUME);
@@ -748,6 +766,7 @@ int main(void) {
         ROW(test_metrics_and_the_rest),
         ROW(test_judgements),
         ROW(test_older_version),
+        ROW(test_replies),
         ROW(test_meta),
         ROW(test_refused_rows),
         ROW(test_walks),

@@ -1,0 +1,278 @@
+/* Judges behind an endpoint: verdicts out of replies, and a server that fails in every way. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "endpoint.h"
+#include "judge/prompt.h"
+#include "judge/verdict.h"
+#include "support.h"
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+/* ---- verdicts ---- */
+
+/* Probabilities of up to three verdicts (ratings: of 7, 8 and 10) in a reply's choice. */
+static void verdict_is(const char *prompt, const char *choice, bool found, double a, double b,
+                       double c) {
+    const double want[] = {a, b, c};
+    spar_error err;
+    sp_judge_prompt p;
+    json_t *json;
+    double logps[SP_JUDGE_MAX_VERDICTS];
+    check(sp_judge_prompt_load(&p, prompt, &err), &err);
+    check(sp_json_parse(&json, choice, strlen(choice), "choice", &err), &err);
+    assert_int_equal(sp_judge_read_verdict(&p, json, logps), found);
+    for (int i = 0; i < (p.n_verdicts < 3 ? p.n_verdicts : 3); i++) {
+        const int v = p.pairwise ? i : (int[]){6, 7, 9}[i];
+        if (!(fabs(exp(logps[v]) - want[i]) < 1e-9)) {
+            fail_msg("%s: verdict %d: expected %g, found %g", choice, i, want[i], exp(logps[v]));
+        }
+    }
+    json_decref(json);
+    sp_judge_prompt_release(&p);
+}
+
+#define SAYS(text) "{\"message\": {\"content\": \"" text "\"}}"
+#define TOP(token, entries) "{\"token\": \"" token "\", \"top_logprobs\": [" entries "]}"
+#define ALT(token, logprob) "{\"token\": \"" token "\", \"logprob\": " logprob "}"
+
+static void verdicts_are_read(void **state) {
+    (void)state;
+    verdict_is("pairwise", SAYS("[[A]]"), true, 1, 0, 0);
+    verdict_is("pairwise", SAYS("[[A]] would be rash: [[C]]"), true, 0, 0, 1);
+    verdict_is("pairwise", SAYS("[[D]] A"), false, 0, 0, 0);
+    verdict_is("pairwise", SAYS(""), false, 0, 0, 0);
+    verdict_is("preference", SAYS(" M"), true, 0, 1, 0);
+    verdict_is("preference", SAYS("maybe"), false, 0, 0, 0);
+    verdict_is("single", SAYS("Rating: [[7]]"), true, 1, 0, 0);
+    verdict_is("single", SAYS("[[7.25]]"), true, 0.75, 0.25, 0);
+    verdict_is("single", SAYS("[[10]]"), true, 0, 0, 1);
+    verdict_is("single", SAYS("[[11]]"), false, 0, 0, 0);
+    verdict_is("single", SAYS("[[0]]"), false, 0, 0, 0);
+    /* the letter may share its token with a bracket; alternatives that begin otherwise are left */
+    verdict_is(
+        "pairwise",
+        "{\"message\": {\"content\": \"So [[B]]\"}, \"logprobs\": {\"content\": [" TOP(
+            "So", "") ", " TOP(" [[B",
+                               ALT(" [[B", "-0.6931471805599453") ", " ALT(
+                                   " [[A",
+                                   "-1.3862943611198906") ", " ALT("[[C", "-3")) ", " TOP("]]",
+                                                                                          "") "]}}",
+        true, 0.25, 0.5, 0);
+    /* 1 is not 10, and two spellings of one verdict add up */
+    verdict_is(
+        "single",
+        "{\"message\": {\"content\": \"[[10]]\"}, \"logprobs\": {\"content\": [" TOP(
+            "[[", "") ", " TOP("10",
+                               ALT("10", "-0.6931471805599453") ", " ALT(
+                                   "10]", "-1.3862943611198906") ", " ALT("8", "-2.0794415"
+                                                                               "416798357")) "]}}",
+        true, 0, 0.125, 0.75);
+}
+
+/* ---- a server ---- */
+
+static char dir[TEST_PATH_MAX], seen[TEST_PATH_MAX], cache[TEST_PATH_MAX];
+
+static int make_dir(void **state) {
+    (void)state;
+    test_path(seen, test_temp_dir(dir), "log");
+    test_path(cache, dir, "cache");
+    setenv("SPAR_TEST_KEY", "secret-key", 1);
+    setenv("no_proxy", "127.0.0.1", 1);
+    return 0;
+}
+
+static int remove_dir(void **state) {
+    (void)state;
+    return sp_dir_remove(dir, NULL) == SPAR_OK ? 0 : -1;
+}
+
+typedef struct outcome {
+    spar_status status;
+    spar_error err;
+    spar_judgement j;
+} outcome;
+
+/* Judge two rows of two responses at the loopback's port; the second's outcome. */
+static outcome judge_port(int port, double request_limit, int64_t attempts, double patience) {
+    char url[64];
+    outcome o = {.status = SPAR_OK};
+    spar_judge *judge;
+    json_t *rows[2] = {json_pack("{s:s, s:[s, s]}", "prompt", "one", "responses", "a", "bb"),
+                       json_pack("{s:s, s:[s, s]}", "prompt", "two", "responses", "long", "s")};
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/", port);
+    const spar_judge_options options = {.endpoint = {.url = url,
+                                                     .key_variable = "SPAR_TEST_KEY",
+                                                     .attempts = attempts,
+                                                     .request_limit = request_limit,
+                                                     .patience = patience,
+                                                     .logprobs = true},
+                                        .cache = cache};
+    o.status = spar_judge_open(&judge, "api:tiny", &options, &o.err);
+    if (o.status == SPAR_UNSUPPORTED) {
+        TEST_SKIP("%s", o.err.message);
+    }
+    check(o.status, &o.err);
+    for (int i = 0; i < 2 && o.status == SPAR_OK; i++) {
+        spar_judgement_release(&o.j);
+        o.status = spar_judge_row(judge, rows[i], &o.j, &o.err);
+    }
+    spar_judge_free(judge);
+    json_decref(rows[0]);
+    json_decref(rows[1]);
+    return o;
+}
+
+/* The same at an endpoint of its own with that script. */
+static outcome judge_at(const char *script, double request_limit, int64_t attempts,
+                        double patience) {
+    int port;
+    const pid_t server = endpoint_start(script, seen, &port);
+    const outcome o = judge_port(port, request_limit, attempts, patience);
+    endpoint_stop(server);
+    return o;
+}
+
+/* Requests in the log, those that begin with one of the letters; the log is removed. */
+static int count_seen(const char *letters) {
+    char *text = NULL;
+    size_t n;
+    int count = 0;
+    spar_error err;
+    check(sp_file_read(seen, 1 << 20, &text, &n, &err), &err);
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        count += strchr(letters, *line) != NULL;
+        assert_memory_equal(line + 1, " secret-key {\"model\":\"tiny\",", 28);
+    }
+    free(text);
+    assert_int_equal(unlink(seen), 0);
+    return count;
+}
+
+static void judgements_are_right(void **state) {
+    (void)state;
+    outcome o = judge_at("", 5, 3, 60);
+    check(o.status, &o.err);
+    assert_true(fabs(o.j.p[1] - 0.25) < 1e-9 && fabs(o.j.p[2] - 0.75) < 1e-9);
+    assert_true(fabs(o.j.logits[2] - log(3.5)) < 1e-6);
+    assert_int_equal(o.j.best, 1);
+    assert_int_equal(o.j.requests, 2);
+    assert_int_equal(o.j.tokens, 14);
+    assert_int_equal(count_seen("o"), 4);
+    spar_judgement_release(&o.j);
+}
+
+/* Whatever happens on the way: the judgements are those of a server that never fails, and each
+ * question is answered once. */
+static void failures_are_waited_out(void **state) {
+    (void)state;
+    static const char *const scripts[] = {"tooo", "o4oo", "oo5", "nj", "dx", "ox1"};
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        const bool last = scripts[i][2] == '1';
+        outcome o = judge_at(scripts[i], 0.5, 4, 60);
+        assert_int_equal(o.status, last ? SPAR_INVALID : SPAR_OK);
+        if (last) { /* a refusal that no waiting helps against */
+            assert_non_null(strstr(o.err.message, "HTTP status 401: no such key (2 attempts"));
+            assert_null(strstr(o.err.message, "secret-key"));
+        } else {
+            assert_true(fabs(o.j.p[2] - 0.75) < 1e-9);
+        }
+        assert_int_equal(count_seen("o"), last ? 1 : 4);
+        spar_judgement_release(&o.j);
+        assert_int_equal(unlink(cache), 0);
+    }
+}
+
+static void waiting_is_bounded(void **state) {
+    (void)state;
+    outcome o = judge_at("55555555", 5, 3, 60); /* by count */
+    assert_int_equal(o.status, SPAR_IO);
+    assert_non_null(strstr(o.err.message, "HTTP status 500 (3 attempts"));
+    assert_int_equal(count_seen("5"), 3);
+    o = judge_at("55555555", 5, 100, 1.2); /* by time: 0.5 seconds, and then no whole one */
+    assert_int_equal(o.status, SPAR_IO);
+    assert_int_equal(count_seen("5"), 2);
+    o = judge_at("9", 5, 100, 60); /* longer than it may wait */
+    assert_int_equal(o.status, SPAR_IO);
+    assert_non_null(strstr(o.err.message, "HTTP status 429 (1 attempts"));
+    assert_int_equal(count_seen("9"), 1);
+}
+
+/* What was answered is never asked again, by another judge after a failure. */
+static void replies_are_kept(void **state) {
+    (void)state;
+    int port;
+    const pid_t server = endpoint_start("oox1", seen, &port);
+    outcome o = judge_port(port, 5, 2, 60);
+    assert_int_equal(o.status, SPAR_INVALID);
+    assert_int_equal(count_seen("o"), 2);
+    o = judge_port(port, 5, 2, 60);
+    check(o.status, &o.err);
+    assert_int_equal(o.j.requests, 2);
+    assert_int_equal(count_seen("o"), 2);
+    spar_judgement_release(&o.j);
+    o = judge_port(port, 5, 2, 60);
+    check(o.status, &o.err);
+    assert_true(fabs(o.j.p[2] - 0.75) < 1e-9);
+    assert_int_equal(o.j.requests, 0);
+    assert_false(sp_file_exists(seen));
+    spar_judgement_release(&o.j);
+    endpoint_stop(server);
+    char *text = NULL;
+    size_t n;
+    spar_error err;
+    check(sp_file_read(cache, 1 << 24, &text, &n, &err), &err);
+    assert_null(memmem(text, n, "secret-key", 10));
+    assert_non_null(memmem(text, n, "total_tokens", 12));
+    free(text);
+}
+
+static void answers_without_verdicts(void **state) {
+    (void)state;
+    outcome o = judge_at("oovp", 5, 3, 60);
+    check(o.status, &o.err);
+    assert_int_equal(o.j.no_verdict, 1);
+    assert_true(o.j.p[1] == 0.5); /* v: nothing said */
+    assert_true(o.j.p[2] == 1);   /* p: for certain */
+    spar_judgement_release(&o.j);
+}
+
+static void bad_settings_are_refused(void **state) {
+    (void)state;
+    spar_error err;
+    spar_judge *judge;
+    spar_judge_options options = {.endpoint = {.url = "ftp://127.0.0.1"}};
+    assert_int_equal(spar_judge_open(&judge, "api:m", NULL, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "found no endpoint"));
+    assert_int_equal(spar_judge_open(&judge, "api", &options, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "found no model"));
+    assert_int_equal(spar_judge_open(&judge, "api:m", &options, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "begins with http:// or https://"));
+    options.endpoint = (spar_endpoint){.url = "http://127.0.0.1", .key_variable = "SPAR_TEST_KEY"};
+    setenv("SPAR_TEST_KEY", "two\nlines", 1);
+    assert_int_equal(spar_judge_open(&judge, "api:m", &options, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "expected one line"));
+}
+
+int main(void) {
+#define ROW(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {ROW(verdicts_are_read),       ROW(judgements_are_right),
+                                       ROW(failures_are_waited_out), ROW(waiting_is_bounded),
+                                       ROW(replies_are_kept),        ROW(answers_without_verdicts),
+                                       ROW(bad_settings_are_refused)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
