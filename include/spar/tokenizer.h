@@ -1,10 +1,11 @@
 /* Tokenizers: text to token ids and back, exactly as the Hugging Face tokenizers library does it.
  *
  * Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), SentencePiece-style BPE with byte fallback
- * (Llama 2, Mistral, Gemma), Unigram (T5, DeBERTa-v3), WordPiece (BERT) and WordLevel, read from
- * tokenizer.json. Life cycle: load, encode and decode, free.
- * A tokenizer does not change after loading and may be used by several threads. What it does not
- * know (a type of step, a construct of a pattern) is an error at loading that names it.
+ * (Llama 2, Mistral, Gemma), Unigram (T5, DeBERTa-v3), WordPiece (BERT) and WordLevel. Other files
+ * than tokenizer.json are read as the tokenizer.json that means the same. Life cycle: load, encode
+ * and decode, free. A tokenizer does not change after loading and may be used by several threads.
+ * What it does not know (a type of step, a construct of a pattern) is an error at loading that
+ * names it.
  *
  * Known differences: characters newer than the Unicode tables of the installed PCRE2 and utf8proc
  * count as unassigned (and those that are newer than the library's as what they are), and a
@@ -21,8 +22,10 @@
 
 typedef struct spar_tokenizer spar_tokenizer;
 
-/* path: tokenizer.json, or a folder that has it; tokenizer_config.json, special_tokens_map.json and
- * chat_template.jinja beside it are read where they exist. */
+/* path: a tokenizer.json, SentencePiece model, tiktoken ranks, vocab.json (with merges.txt beside
+ * it) or vocab.txt, or a folder that has one of them (the first in this order).
+ * tokenizer_config.json, special_tokens_map.json and chat_template.jinja beside it are read where
+ * they exist. */
 SPAR_API spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_error *err);
 SPAR_API void spar_tokenizer_free(spar_tokenizer *tokenizer);
 

@@ -9,5 +9,7 @@
 
 /* Append the bytes that n characters stand for. False: not base64; out may hold a part. */
 bool sp_base64_decode(const char *text, size_t n, sp_str *out);
+/* Append the characters that stand for n bytes. */
+void sp_base64_encode(const char *bytes, size_t n, sp_str *out);
 
 #endif

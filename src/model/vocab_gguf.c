@@ -52,6 +52,53 @@ static bool is_phi3(sp_gguf_string name) {
     return false;
 }
 
+/* CLS and SEP go around a text, with the ids of BERT where the file does not say. */
+static spar_status get_word_piece(const sp_gguf *g, sp_vocab_spec *spec, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(
+        sp_gguf_get_int(g, "tokenizer.ggml.cls_token_id", 0, UINT32_MAX, 101, &spec->bos, err));
+    SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.seperator_token_id", 0, UINT32_MAX, 102, &spec->eos,
+                             err));
+    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_sep_token", true, &spec->add_eos, err));
+    if (spec->unk < 0) {
+        spec->unk = 100;
+    }
+done:
+    return status;
+}
+
+/* The compiled map of characters of a Unigram vocabulary, where there is one. */
+static spar_status get_charsmap(const sp_gguf *g, sp_vocab_spec *spec, spar_error *err) {
+    const sp_gguf_value *map = sp_gguf_find(g, "tokenizer.ggml.precompiled_charsmap");
+    if (map && (!map->is_array || (map->type != SP_GGUF_U8 && map->type != SP_GGUF_I8))) {
+        return spar_fail(err, SPAR_FORMAT,
+                         "%s: metadata tokenizer.ggml.precompiled_charsmap: expected an array of "
+                         "bytes",
+                         sp_gguf_path(g));
+    }
+    if (map) {
+        spec->charsmap = (sp_bytes){(const char *)map->data, (size_t)map->n};
+    }
+    return SPAR_OK;
+}
+
+static spar_status get_kind(const sp_gguf *g, sp_gguf_string model, sp_vocab_kind *kind,
+                            spar_error *err) {
+    static const char *const names[] = {[SP_VOCAB_BYTE_LEVEL] = "gpt2",
+                                        [SP_VOCAB_SENTENCEPIECE] = "llama",
+                                        [SP_VOCAB_UNIGRAM] = "t5",
+                                        [SP_VOCAB_WORD_PIECE] = "bert"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (equals(model, names[i])) {
+            *kind = (sp_vocab_kind)i;
+            return SPAR_OK;
+        }
+    }
+    return spar_fail(err, SPAR_UNSUPPORTED,
+                     "%s: tokenizer.ggml.model: expected gpt2, llama, t5 or bert, found %.*s",
+                     sp_gguf_path(g), (int)(model.n < 64 ? model.n : 64), model.data);
+}
+
 static spar_status get_settings(const sp_gguf *g, sp_vocab_spec *spec, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_gguf_string text;
@@ -68,9 +115,15 @@ static spar_status get_settings(const sp_gguf *g, sp_vocab_spec *spec, spar_erro
     bool add_bos;
     SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_bos_token", false, &add_bos, err));
     spec->add_bos = sp_gguf_find(g, "tokenizer.ggml.add_bos_token") ? add_bos : -1;
-    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_eos_token", false, &spec->add_eos, err));
-    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", spec->sentencepiece,
-                              &spec->add_space_prefix, err));
+    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_eos_token", spec->kind == SP_VOCAB_UNIGRAM,
+                              &spec->add_eos, err));
+    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.add_space_prefix",
+                              spec->kind == SP_VOCAB_SENTENCEPIECE, &spec->add_space_prefix, err));
+    SPAR_TRY(sp_gguf_get_bool(g, "tokenizer.ggml.remove_extra_whitespaces", false,
+                              &spec->strip_spaces, err));
+    if (spec->kind == SP_VOCAB_WORD_PIECE) {
+        SPAR_TRY(get_word_piece(g, spec, err));
+    }
 done:
     return status;
 }
@@ -91,12 +144,7 @@ spar_status sp_vocab_from_gguf(const sp_gguf *g, spar_tokenizer **out, spar_erro
     if (model.n == 0 || equals(model, "none") || equals(model, "no_vocab")) {
         goto done;
     }
-    spec.sentencepiece = equals(model, "llama");
-    if (!spec.sentencepiece && !equals(model, "gpt2")) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: tokenizer.ggml.model: expected gpt2 or llama, found %.*s",
-                           sp_gguf_path(g), (int)(model.n < 64 ? model.n : 64), model.data));
-    }
+    SPAR_TRY(get_kind(g, model, &spec.kind, err));
     SPAR_TRY(get_array(g, "tokenizer.ggml.tokens", SP_GGUF_STRING, 0, &tokens, err));
     if (!tokens || tokens->n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: metadata tokenizer.ggml.tokens: is missing",
@@ -106,9 +154,10 @@ spar_status sp_vocab_from_gguf(const sp_gguf *g, spar_tokenizer **out, spar_erro
     SPAR_TRY(get_array(g, "tokenizer.ggml.token_type", SP_GGUF_I32, tokens->n, &types, err));
     SPAR_TRY(get_array(g, "tokenizer.ggml.scores", SP_GGUF_F32, tokens->n, &scores, err));
     SPAR_TRY(get_array(g, "tokenizer.ggml.merges", SP_GGUF_STRING, 0, &merges, err));
-    if (spec.sentencepiece ? !scores : !merges) {
+    bool by_scores = spec.kind == SP_VOCAB_SENTENCEPIECE || spec.kind == SP_VOCAB_UNIGRAM;
+    if ((by_scores && !scores) || (spec.kind == SP_VOCAB_BYTE_LEVEL && !merges)) {
         SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: metadata tokenizer.ggml.%s: is missing",
-                           sp_gguf_path(g), spec.sentencepiece ? "scores" : "merges"));
+                           sp_gguf_path(g), by_scores ? "scores" : "merges"));
     }
     SPAR_TRY(get_strings(tokens, &spec.tokens, &spec.n_tokens, err));
     SPAR_TRY(get_strings(merges, &spec.merges, &spec.n_merges, err));
@@ -121,8 +170,9 @@ spar_status sp_vocab_from_gguf(const sp_gguf *g, spar_tokenizer **out, spar_erro
         score_list[i] = scores ? (float)sp_gguf_number(scores, i) : 0.0F;
     }
     spec.types = type_list;
-    spec.scores = score_list;
+    spec.scores = by_scores ? score_list : NULL;
     SPAR_TRY(get_settings(g, &spec, err));
+    SPAR_TRY(get_charsmap(g, &spec, err));
     SPAR_TRY(sp_tokenizer_from_spec(out, &spec, sp_gguf_path(g), err));
 done:
     free(spec.tokens);

@@ -1,10 +1,11 @@
-/* tokenizer.json and the files beside it. */
+/* A tokenizer's file, of whichever kind, and the files beside it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "text/tokenizer_parts.h"
+#include "text/vocab_files.h"
 
 static const char *const special_keys[SP_SPECIALS] = {"bos_token", "eos_token", "pad_token",
                                                       "unk_token"};
@@ -47,7 +48,8 @@ static spar_status take_template(spar_tokenizer *t, const json_t *value, const c
     }
     if (value && !json_is_null(value) && !text) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: chat_template: expected a string or a list of templates, found %s",
+                           "%s: tokenizer_config.json: chat_template: expected a string or a list "
+                           "of templates, found %s",
                            where, sp_json_type_name(value)));
     }
     if (text) {
@@ -94,16 +96,18 @@ done:
     return status;
 }
 
-static spar_status read_folder(spar_tokenizer *t, const char *dir, spar_error *err) {
+/* config: tokenizer_config.json, or NULL; a reference is kept. */
+static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *config,
+                               spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
     char *text = NULL;
     size_t n;
     json_t *map = NULL;
     json_t *model = NULL;
-    SPAR_TRY(load_beside(&t->config, dir, "tokenizer_config.json", &path, err));
+    t->config = json_incref(config);
     SPAR_TRY(take_specials(t, t->config, err));
-    SPAR_TRY(take_template(t, json_object_get(t->config, "chat_template"), path, err));
+    SPAR_TRY(take_template(t, json_object_get(t->config, "chat_template"), dir, err));
     SPAR_TRY(load_beside(&map, dir, "special_tokens_map.json", &path, err));
     SPAR_TRY(take_specials(t, map, err));
     SPAR_TRY(load_beside(&model, dir, "config.json", &path, err));
@@ -130,28 +134,152 @@ static spar_status folder_of(const char *file, char **out, spar_error *err) {
                  : sp_mem_strdup(out, ".", 1, err);
 }
 
+/* ---- which file, and of which kind ---- */
+
+/* The file of a folder that is read; where none of them is there, the first is what is missed. */
+static spar_status find_file(const char *dir, char **out, spar_error *err) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "spiece.model",
+                                        "spm.model",      "vocab.json",      "vocab.txt"};
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        SPAR_TRY(sp_path_join(&path, dir, names[i], err));
+        if (sp_file_exists(path)) {
+            *out = path;
+            return SPAR_OK;
+        }
+        free(path);
+        path = NULL;
+    }
+    SPAR_TRY(sp_path_join(out, dir, names[0], err));
+done:
+    free(path);
+    return status;
+}
+
+static bool has_name(const char *path, const char *name) {
+    const char *slash = strrchr(path, '/');
+    return strcmp(slash ? slash + 1 : path, name) == 0;
+}
+
+enum { MAX_FILE = 256 << 20 };
+
+static spar_status json_of_merges(json_t **out, const char *file, const char *folder,
+                                  const json_t *config, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *vocab = NULL;
+    char *path = NULL;
+    char *merges = NULL;
+    size_t n;
+    SPAR_TRY(sp_json_load(&vocab, file, err));
+    SPAR_TRY(sp_path_join(&path, folder, "merges.txt", err));
+    SPAR_TRY(sp_file_read(path, MAX_FILE, &merges, &n, err));
+    SPAR_TRY(sp_merges_json(out, vocab, merges, n, config, file, err));
+done:
+    json_decref(vocab);
+    free(path);
+    free(merges);
+    return status;
+}
+
+/* A file whose name does not say what it is: tokenizer.json all the same, SentencePiece's, or
+ * tiktoken's ranks. */
+static spar_status json_of_model(json_t **out, const char *file, const json_t *config, bool txt,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *bytes = NULL;
+    size_t n;
+    SPAR_TRY(sp_file_read(file, MAX_FILE, &bytes, &n, err));
+    if (n > 0 && bytes[0] == '{') {
+        SPAR_TRY(sp_json_parse(out, bytes, n, file, err));
+    } else if (txt) {
+        SPAR_TRY(sp_vocab_txt_json(out, bytes, n, config, file, err));
+    } else if (sp_is_sentencepiece(bytes, n)) {
+        SPAR_TRY(sp_sentencepiece_json(out, bytes, n, config, file, err));
+    } else {
+        SPAR_TRY(sp_tiktoken_json(out, bytes, n, file, err));
+    }
+done:
+    free(bytes);
+    return status;
+}
+
+/* Files other than tokenizer.json have not the tokens that were added later;
+ * tokenizer_config.json lists them. */
+static spar_status add_tokens(json_t *root, const json_t *config, const char *where,
+                              spar_error *err) {
+    json_t *list = json_object_get(root, "added_tokens");
+    const char *key;
+    json_t *token;
+    json_object_foreach(json_object_get(config, "added_tokens_decoder"), key, token) {
+        char *end;
+        const long long id = strtoll(key, &end, 10);
+        size_t i = 0;
+        while (i < json_array_size(list) &&
+               json_integer_value(json_object_get(json_array_get(list, i), "id")) != id) {
+            i++;
+        }
+        if (*end || !json_is_object(token)) {
+            return spar_fail(err, SPAR_FORMAT,
+                             "%s: tokenizer_config.json: added_tokens_decoder: expected tokens by "
+                             "id, found %.60s",
+                             where, key);
+        }
+        json_t *copy = json_copy(token);
+        json_object_set_new(copy, "id", json_integer(id));
+        if (i < json_array_size(list)) {
+            json_array_set_new(list, i, copy);
+        } else {
+            json_array_append_new(list, copy);
+        }
+    }
+    return SPAR_OK;
+}
+
+static bool ends_with(const char *path, const char *end) {
+    const size_t n = strlen(path);
+    const size_t m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
+}
+
+static spar_status json_of_file(json_t **out, const char *file, const char *folder,
+                                const json_t *config, spar_error *err) {
+    spar_status status = SPAR_OK;
+    if (ends_with(file, ".json") && !has_name(file, "vocab.json")) {
+        return sp_json_load(out, file, err);
+    }
+    SPAR_TRY(has_name(file, "vocab.json")
+                 ? json_of_merges(out, file, folder, config, err)
+                 : json_of_model(out, file, config, ends_with(file, ".txt"), err));
+    SPAR_TRY(add_tokens(*out, config, file, err));
+done:
+    return status;
+}
+
 spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_tokenizer *t = NULL;
     json_t *root = NULL;
+    json_t *config = NULL;
     char *file = NULL;
     char *folder = NULL;
-    if (sp_file_is_dir(path)) {
-        SPAR_TRY(sp_path_join(&file, path, "tokenizer.json", err));
-    } else {
-        SPAR_TRY(sp_mem_strdup(&file, path, strlen(path), err));
-    }
+    char *beside = NULL;
+    SPAR_TRY(sp_file_is_dir(path) ? find_file(path, &file, err)
+                                  : sp_mem_strdup(&file, path, strlen(path), err));
     SPAR_TRY(folder_of(file, &folder, err));
-    SPAR_TRY(sp_json_load(&root, file, err));
+    SPAR_TRY(load_beside(&config, folder, "tokenizer_config.json", &beside, err));
+    SPAR_TRY(json_of_file(&root, file, folder, config, err));
     SPAR_TRY(sp_tokenizer_from_json(&t, root, file, err));
-    SPAR_TRY(read_folder(t, folder, err));
+    SPAR_TRY(read_folder(t, folder, config, err));
     *out = t;
     t = NULL;
 done:
     spar_tokenizer_free(t);
     json_decref(root);
+    json_decref(config);
     free(file);
     free(folder);
+    free(beside);
     return status;
 }
 

@@ -76,22 +76,34 @@ typedef enum sp_token_type {
     SP_TOKEN_BYTE = 6
 } sp_token_type;
 
+typedef enum sp_vocab_kind {
+    SP_VOCAB_BYTE_LEVEL,    /* BPE of bytes, by merges */
+    SP_VOCAB_SENTENCEPIECE, /* BPE with byte fallback, by scores */
+    SP_VOCAB_UNIGRAM,
+    SP_VOCAB_WORD_PIECE /* tokens that begin a word have the mark U+2581 before them */
+} sp_vocab_kind;
+
 typedef struct sp_vocab_spec {
-    bool sentencepiece; /* scores instead of merges */
+    sp_vocab_kind kind;
     sp_bytes *tokens;
     size_t n_tokens;
     const int32_t *types; /* sp_token_type by token; NULL: all normal */
-    const float *scores;  /* by token; for sentencepiece */
-    sp_bytes *merges;     /* "left right" */
+    const float *scores;  /* by token; for SentencePiece and Unigram */
+    sp_bytes *merges;     /* "left right"; byte-level with scores in their place: by rank */
     size_t n_merges;
     sp_bytes pre;               /* name of the pre-tokeniser */
-    int64_t bos, eos, pad, unk; /* -1: none */
+    int64_t bos, eos, pad, unk; /* -1: none; for WordPiece, bos is CLS and eos SEP */
     int add_bos;                /* -1: as models with this pre-tokeniser do */
     bool add_eos, add_space_prefix;
+    bool strip_spaces;      /* SentencePiece: spaces at the ends go, and runs of them are one */
+    sp_bytes charsmap;      /* SentencePiece: compiled map of characters; data NULL: none */
     bool strip_after;       /* added tokens take the spaces after them */
     sp_bytes chat_template; /* data NULL: none */
 } sp_vocab_spec;
 
+/* The description as the tokenizer.json that means the same; *out is a new reference. */
+spar_status sp_vocab_spec_json(const sp_vocab_spec *spec, const char *where, json_t **out,
+                               spar_error *err);
 spar_status sp_tokenizer_from_spec(spar_tokenizer **out, const sp_vocab_spec *spec,
                                    const char *where, spar_error *err);
 

@@ -1,8 +1,10 @@
-/* A GGUF vocabulary as the tokenizer.json that means the same. */
+/* A vocabulary of GGUF or SentencePiece files as the tokenizer.json that means the same. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/jsonx.h"
+#include "base/str.h"
 #include "text/pre_names.h"
 #include "text/tokenizer_parts.h"
 
@@ -36,7 +38,7 @@ static json_t *added_json(const sp_vocab_spec *spec) {
     json_t *list = json_array();
     for (size_t i = 0; spec->types && i < spec->n_tokens; i++) {
         int32_t type = spec->types[i];
-        bool unknown = spec->sentencepiece && type == SP_TOKEN_UNKNOWN;
+        bool unknown = spec->kind != SP_VOCAB_BYTE_LEVEL && type == SP_TOKEN_UNKNOWN;
         if (type != SP_TOKEN_CONTROL && type != SP_TOKEN_USER && !unknown) {
             continue;
         }
@@ -51,15 +53,64 @@ static json_t *added_json(const sp_vocab_spec *spec) {
     return list;
 }
 
+/* ---- the vocabulary ---- */
+
+static const char mark[] = "\xE2\x96\x81"; /* U+2581, for a space */
+
+/* GGUF files write a WordPiece token that begins a word with the mark, and one within a word bare;
+ * in tokenizer.json it is bare and with "##". Names in brackets are as they are. */
+static void word_piece_text(sp_bytes token, sp_str *out) {
+    const size_t n = sizeof mark - 1;
+    sp_str_clear(out);
+    if (token.n >= n && memcmp(token.data, mark, n) == 0) {
+        sp_str_append(out, token.data + n, token.n - n);
+        return;
+    }
+    bool name = token.n > 1 && token.data[0] == '[' && token.data[token.n - 1] == ']';
+    sp_str_puts(out, name ? "" : "##");
+    sp_str_append(out, token.data, token.n);
+}
+
+static spar_status not_text(const char *where, const char *what, size_t i, spar_error *err) {
+    return spar_fail(err, SPAR_FORMAT, "%s: %s %zu: expected UTF-8 text, found other bytes", where,
+                     what, i);
+}
+
+/* {token: id}, of two equal tokens the first. */
 static spar_status vocab_json(const sp_vocab_spec *spec, const char *where, json_t **out,
                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
     json_t *vocab = json_object();
     for (size_t i = 0; i < spec->n_tokens; i++) {
-        json_t *id = json_integer((json_int_t)i);
-        if (json_object_setn_new(vocab, spec->tokens[i].data, spec->tokens[i].n, id) != 0) {
+        sp_bytes token = spec->tokens[i];
+        if (spec->kind == SP_VOCAB_WORD_PIECE) {
+            word_piece_text(token, &text);
+            SPAR_TRY(sp_str_status(&text, err));
+            token = (sp_bytes){sp_str_get(&text), text.len};
+        }
+        if (json_object_setn_new(vocab, token.data, token.n, json_integer((json_int_t)i)) != 0) {
+            SPAR_TRY(not_text(where, "token", i, err));
+        }
+    }
+    *out = vocab;
+    vocab = NULL;
+done:
+    json_decref(vocab);
+    sp_str_release(&text);
+    return status;
+}
+
+/* [[token, score], ...] */
+static spar_status scored_vocab_json(const sp_vocab_spec *spec, const char *where, json_t **out,
+                                     spar_error *err) {
+    json_t *vocab = json_array();
+    for (size_t i = 0; i < spec->n_tokens; i++) {
+        json_t *item = json_pack("[s%, f]", spec->tokens[i].data, (int)spec->tokens[i].n,
+                                 (double)spec->scores[i]);
+        if (!item || json_array_append_new(vocab, item) != 0) {
             json_decref(vocab);
-            return spar_fail(err, SPAR_FORMAT,
-                             "%s: token %zu: expected UTF-8 text, found other bytes", where, i);
+            return not_text(where, "token", i, err);
         }
     }
     *out = vocab;
@@ -73,8 +124,7 @@ static spar_status merges_json(const sp_vocab_spec *spec, const char *where, jso
         json_t *merge = json_stringn(spec->merges[i].data, spec->merges[i].n);
         if (!merge || json_array_append_new(merges, merge) != 0) {
             json_decref(merges);
-            return spar_fail(err, SPAR_FORMAT,
-                             "%s: merge %zu: expected UTF-8 text, found other bytes", where, i);
+            return not_text(where, "merge", i, err);
         }
     }
     *out = merges;
@@ -163,16 +213,28 @@ done:
     return status;
 }
 
-/* ---- the whole ---- */
+/* ---- the steps ---- */
 
-static bool adds_bos(const sp_vocab_spec *spec, const sp_pre *pre) {
-    return spec->add_bos < 0 ? spec->sentencepiece || pre->add_bos : spec->add_bos > 0;
+static bool adds_bos(const sp_vocab_spec *spec) {
+    if (spec->add_bos >= 0) {
+        return spec->add_bos > 0;
+    }
+    switch (spec->kind) {
+    case SP_VOCAB_BYTE_LEVEL:
+        return sp_pre_find(spec->pre.data, spec->pre.n)->add_bos;
+    case SP_VOCAB_UNIGRAM:
+        return false;
+    case SP_VOCAB_SENTENCEPIECE:
+    case SP_VOCAB_WORD_PIECE:
+        break;
+    }
+    return true;
 }
 
-static json_t *template_processor(const sp_vocab_spec *spec, bool add_bos) {
+static json_t *template_processor(const sp_vocab_spec *spec) {
     json_t *single = json_array();
     json_t *specials = json_object();
-    int64_t ids[2] = {add_bos ? spec->bos : -1, spec->add_eos ? spec->eos : -1};
+    int64_t ids[2] = {adds_bos(spec) ? spec->bos : -1, spec->add_eos ? spec->eos : -1};
     for (int i = 0; i < 2; i++) {
         if (i == 1) {
             json_array_append_new(single,
@@ -194,21 +256,41 @@ static json_t *template_processor(const sp_vocab_spec *spec, bool add_bos) {
                      pair, "special_tokens", specials);
 }
 
-static json_t *sentencepiece_normalizer(const sp_vocab_spec *spec) {
+static json_t *replace(const char *kind, const char *pattern, const char *content) {
+    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", kind, pattern, "content",
+                     content);
+}
+
+/* What SentencePiece does to a text before it looks for tokens, but for the marks. */
+static json_t *sentencepiece_cleaning(const sp_vocab_spec *spec) {
     json_t *steps = json_array();
-    if (spec->add_space_prefix) {
-        json_array_append_new(
-            steps, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", "\xE2\x96\x81"));
+    if (spec->charsmap.data) {
+        sp_str text = SP_STR_INIT;
+        sp_base64_encode(spec->charsmap.data, spec->charsmap.n, &text);
+        json_array_append_new(steps, json_pack("{s:s, s:s}", "type", "Precompiled",
+                                               "precompiled_charsmap", sp_str_get(&text)));
+        sp_str_release(&text);
     }
-    json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                           "String", " ", "content", "\xE2\x96\x81"));
+    if (spec->strip_spaces) {
+        json_array_append_new(steps, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", 1,
+                                               "strip_right", 1));
+        json_array_append_new(steps, replace("Regex", " {2,}", " "));
+    }
+    return steps;
+}
+
+static json_t *sentencepiece_normalizer(const sp_vocab_spec *spec) {
+    json_t *steps = sentencepiece_cleaning(spec);
+    if (spec->add_space_prefix) {
+        json_array_append_new(steps, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", mark));
+    }
+    json_array_append_new(steps, replace("String", " ", mark));
     return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps);
 }
 
 static json_t *sentencepiece_decoder(const sp_vocab_spec *spec) {
-    json_t *steps =
-        json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String",
-                  "\xE2\x96\x81", "content", " ", "type", "ByteFallback", "type", "Fuse");
+    json_t *steps = json_pack("[o, {s:s}, {s:s}]", replace("String", mark, " "), "type",
+                              "ByteFallback", "type", "Fuse");
     if (spec->add_space_prefix) {
         json_array_append_new(steps, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content",
                                                " ", "start", 1, "stop", 0));
@@ -217,48 +299,132 @@ static json_t *sentencepiece_decoder(const sp_vocab_spec *spec) {
 }
 
 static json_t *unk_json(const sp_vocab_spec *spec) {
-    if (!spec->sentencepiece || spec->unk < 0 || (size_t)spec->unk >= spec->n_tokens) {
+    if (spec->unk < 0 || (size_t)spec->unk >= spec->n_tokens) {
         return json_null();
     }
     return json_stringn(spec->tokens[spec->unk].data, spec->tokens[spec->unk].n);
 }
 
-static spar_status make_root(const sp_vocab_spec *spec, const char *where, json_t **out,
-                             spar_error *err) {
+/* ---- the kinds: what is in tokenizer.json besides the added tokens and the post-processor ---- */
+
+typedef struct parts {
+    json_t *normalizer, *pre_tokenizer, *decoder, *model; /* owned */
+} parts;
+
+static spar_status byte_level_parts(const sp_vocab_spec *spec, const char *where, parts *out,
+                                    spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *vocab = NULL;
     json_t *merges = NULL;
-    const sp_pre *pre =
-        spec->sentencepiece ? sp_pre_find("default", 7) : sp_pre_find(spec->pre.data, spec->pre.n);
+    const sp_pre *pre = sp_pre_find(spec->pre.data, spec->pre.n);
     if (!pre) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: tokenizer.ggml.pre: %.*s is not a known pre-tokeniser", where,
                            (int)(spec->pre.n < 64 ? spec->pre.n : 64), spec->pre.data));
     }
     SPAR_TRY(vocab_json(spec, where, &vocab, err));
-    SPAR_TRY(spec->sentencepiece ? score_merges(spec, vocab, &merges, err)
-                                 : merges_json(spec, where, &merges, err));
-    json_t *model =
-        json_pack("{s:s, s:n, s:o, s:n, s:n, s:b, s:b, s:b, s:O, s:O}", "type", "BPE", "dropout",
-                  "unk_token", unk_json(spec), "continuing_subword_prefix", "end_of_word_suffix",
-                  "fuse_unk", spec->sentencepiece, "byte_fallback", spec->sentencepiece,
-                  "ignore_merges", pre->ignore_merges, "vocab", vocab, "merges", merges);
-    bool plain = !spec->sentencepiece;
-    *out = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0",
-                     "truncation", "padding", "added_tokens", added_json(spec), "normalizer",
-                     plain ? (pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null())
-                           : sentencepiece_normalizer(spec),
-                     "pre_tokenizer", plain ? pre_tokenizer_json(pre) : json_null(),
-                     "post_processor", template_processor(spec, adds_bos(spec, pre)), "decoder",
-                     plain ? byte_level() : sentencepiece_decoder(spec), "model", model);
-    if (!*out) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_FORMAT, "%s: the vocabulary holds text that is not UTF-8", where));
-    }
+    SPAR_TRY(spec->scores ? score_merges(spec, vocab, &merges, err)
+                          : merges_json(spec, where, &merges, err));
+    *out = (parts){pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null(),
+                   pre_tokenizer_json(pre), byte_level(),
+                   json_pack("{s:s, s:n, s:n, s:b, s:b, s:b, s:O, s:O}", "type", "BPE", "dropout",
+                             "unk_token", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
+                             pre->ignore_merges, "vocab", vocab, "merges", merges)};
 done:
     json_decref(vocab);
     json_decref(merges);
     return status;
+}
+
+static spar_status sentencepiece_parts(const sp_vocab_spec *spec, const char *where, parts *out,
+                                       spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *vocab = NULL;
+    json_t *merges = NULL;
+    SPAR_TRY(vocab_json(spec, where, &vocab, err));
+    SPAR_TRY(score_merges(spec, vocab, &merges, err));
+    *out = (parts){sentencepiece_normalizer(spec), json_null(), sentencepiece_decoder(spec),
+                   json_pack("{s:s, s:n, s:o, s:b, s:b, s:b, s:O, s:O}", "type", "BPE", "dropout",
+                             "unk_token", unk_json(spec), "fuse_unk", 1, "byte_fallback", 1,
+                             "ignore_merges", 0, "vocab", vocab, "merges", merges)};
+done:
+    json_decref(vocab);
+    json_decref(merges);
+    return status;
+}
+
+static bool has_byte_tokens(const sp_vocab_spec *spec) {
+    for (size_t i = 0; spec->types && i < spec->n_tokens; i++) {
+        if (spec->types[i] == SP_TOKEN_BYTE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static spar_status unigram_parts(const sp_vocab_spec *spec, const char *where, parts *out,
+                                 spar_error *err) {
+    json_t *vocab = NULL;
+    spar_status status = scored_vocab_json(spec, where, &vocab, err);
+    if (status == SPAR_OK) {
+        json_t *marks =
+            json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", mark,
+                      "prepend_scheme", spec->add_space_prefix ? "always" : "never", "split", 0);
+        bool bytes = has_byte_tokens(spec);
+        json_t *decoder = bytes ? sentencepiece_decoder(spec) : json_incref(marks);
+        json_t *unk = spec->unk < 0 ? json_null() : json_integer(spec->unk);
+        *out = (parts){json_pack("{s:s, s:o}", "type", "Sequence", "normalizers",
+                                 sentencepiece_cleaning(spec)),
+                       marks, decoder,
+                       json_pack("{s:s, s:o, s:b, s:o}", "type", "Unigram", "unk_id", unk,
+                                 "byte_fallback", bytes, "vocab", vocab)};
+    }
+    return status;
+}
+
+/* The normalisation that readers of such files have: as BERT's, but spacing marks go too. */
+static json_t *word_piece_normalizer(void) {
+    return json_pack("{s:s, s:[{s:s, s:b, s:b, s:b, s:b}, {s:s}, {s:s}, {s:s}]}", "type",
+                     "Sequence", "normalizers", "type", "BertNormalizer", "clean_text", 1,
+                     "handle_chinese_chars", 1, "strip_accents", 0, "lowercase", 0, "type", "NFD",
+                     "type", "StripAccents", "type", "Lowercase");
+}
+
+static spar_status word_piece_parts(const sp_vocab_spec *spec, const char *where, parts *out,
+                                    spar_error *err) {
+    json_t *vocab = NULL;
+    spar_status status = vocab_json(spec, where, &vocab, err);
+    if (status == SPAR_OK) {
+        *out =
+            (parts){word_piece_normalizer(), json_pack("{s:s}", "type", "BertPreTokenizer"),
+                    json_pack("{s:s, s:s, s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1),
+                    json_pack("{s:s, s:o, s:s, s:i, s:o}", "type", "WordPiece", "unk_token",
+                              unk_json(spec), "continuing_subword_prefix", "##",
+                              "max_input_chars_per_word", 100, "vocab", vocab)};
+    }
+    return status;
+}
+
+spar_status sp_vocab_spec_json(const sp_vocab_spec *spec, const char *where, json_t **out,
+                               spar_error *err) {
+    static spar_status (*const make[])(const sp_vocab_spec *spec, const char *where, parts *out,
+                                       spar_error *err) = {
+        [SP_VOCAB_BYTE_LEVEL] = byte_level_parts,
+        [SP_VOCAB_SENTENCEPIECE] = sentencepiece_parts,
+        [SP_VOCAB_UNIGRAM] = unigram_parts,
+        [SP_VOCAB_WORD_PIECE] = word_piece_parts};
+    parts p = {0};
+    spar_status status = make[spec->kind](spec, where, &p, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    *out = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0",
+                     "truncation", "padding", "added_tokens", added_json(spec), "normalizer",
+                     p.normalizer, "pre_tokenizer", p.pre_tokenizer, "post_processor",
+                     template_processor(spec), "decoder", p.decoder, "model", p.model);
+    return *out ? SPAR_OK
+                : spar_fail(err, SPAR_FORMAT, "%s: the vocabulary holds text that is not UTF-8",
+                            where);
 }
 
 static spar_status keep(spar_tokenizer *t, sp_bytes text, const char **out, spar_error *err) {
@@ -272,7 +438,7 @@ spar_status sp_tokenizer_from_spec(spar_tokenizer **out, const sp_vocab_spec *sp
     json_t *root = NULL;
     spar_tokenizer *t = NULL;
     const int64_t ids[SP_SPECIALS] = {spec->bos, spec->eos, spec->pad, spec->unk};
-    SPAR_TRY(make_root(spec, where, &root, err));
+    SPAR_TRY(sp_vocab_spec_json(spec, where, &root, err));
     SPAR_TRY(sp_tokenizer_from_json(&t, root, where, err));
     for (int i = 0; i < SP_SPECIALS; i++) {
         if (ids[i] >= 0 && (size_t)ids[i] < spec->n_tokens) {

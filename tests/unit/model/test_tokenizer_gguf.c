@@ -13,6 +13,7 @@
 #include "quickstart_model.h"
 #include "support.h"
 #include "text/tokenizer_parts.h"
+#include "vocab_lines.h"
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
@@ -74,7 +75,8 @@ static void run_golden(const char *vocab, const char *golden) {
 
 static void test_vocabularies(void **state) {
     (void)state;
-    static const char *const names[] = {"gpt-2", "gpt-neox", "starcoder", "llama-spm", "phi-3"};
+    static const char *const names[] = {"gpt-2",     "gpt-neox", "starcoder",
+                                        "llama-spm", "phi-3",    "bert-bge"};
     const char *dir = test_shared("tokenizers/gguf-vocab");
     if (!dir) {
         print_message("skipped: the shared folder has no tokenizers/gguf-vocab\n");
@@ -86,6 +88,23 @@ static void test_vocabularies(void **state) {
         snprintf(vocab, sizeof vocab, "%s/ggml-vocab-%s.gguf", dir, names[i]);
         snprintf(golden, sizeof golden, "ggml-vocab-%s.gguf.json", names[i]);
         run_golden(vocab, golden);
+    }
+}
+
+static void test_lines(void **state) {
+    (void)state;
+    static const char *const names[] = {"gpt-2", "starcoder", "llama-spm", "phi-3", "bert-bge"};
+    const char *dir = test_shared("tokenizers/gguf-vocab");
+    if (!dir) {
+        print_message("skipped: the shared folder has no tokenizers/gguf-vocab\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[TEST_PATH_MAX];
+        snprintf(path, sizeof path, "%s/ggml-vocab-%s.gguf", dir, names[i]);
+        spar_tokenizer *t = open_vocab(path);
+        hold_vocab_lines(t, names[i]);
+        spar_tokenizer_free(t);
     }
 }
 
@@ -110,6 +129,7 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vocabularies),
+        cmocka_unit_test(test_lines),
         cmocka_unit_test(test_smollm2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

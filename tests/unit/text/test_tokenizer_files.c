@@ -108,6 +108,72 @@ static void test_refusals(void **state) {
     refused("/no/such/folder", SPAR_NOT_FOUND, "/no/such/folder");
 }
 
+/* ---- files other than tokenizer.json ---- */
+
+static int setup_empty(void **state) {
+    static char dir[TEST_PATH_MAX];
+    *state = test_temp_dir(dir);
+    return 0;
+}
+
+static void expect(const spar_tokenizer *t, const char *text, const int32_t *want, size_t n_want) {
+    spar_error err;
+    int32_t *ids;
+    size_t n;
+    check(spar_tokenizer_encode(t, text, strlen(text), 0, &ids, &n, &err), &err);
+    assert_int_equal(n, n_want);
+    assert_memory_equal(ids, want, n * sizeof *ids);
+    free(ids);
+}
+
+static void test_vocab_txt(void **state) {
+    static const int32_t lower[] = {1, 3, 4, 5, 2}, upper[] = {1, 0, 2};
+    put(*state, "vocab.txt", "[UNK]\n[CLS]\n[SEP]\nun\n##able\n!\n");
+    spar_tokenizer *t = load(*state);
+    expect(t, "Unable!", lower, 5);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json", "{\"do_lower_case\": false}");
+    t = load(*state);
+    expect(t, "Unable", upper, 3);
+    spar_tokenizer_free(t);
+    put(*state, "vocab.txt", "a\nb\n");
+    refused(*state, SPAR_UNSUPPORTED, "[UNK]");
+}
+
+static void test_merges(void **state) {
+    static const int32_t plain[] = {2, 1}, added[] = {2, 7}, around[] = {4, 2, 5};
+    put(*state, "vocab.json",
+        "{\"a\": 0, \"b\": 1, \"ab\": 2, \"<unk>\": 3, \"<s>\": 4, \"</s>\": 5}");
+    put(*state, "merges.txt", "#version: 0.2\r\na b\r\n");
+    spar_tokenizer *t = load(*state);
+    expect(t, "abb", plain, 2);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json",
+        "{\"tokenizer_class\": \"Qwen2TokenizerFast\", \"added_tokens_decoder\":"
+        "{\"7\": {\"content\": \"<|x|>\", \"special\": true, \"normalized\": false}}}");
+    t = load(*state);
+    expect(t, "ab<|x|>", added, 2);
+    assert_int_equal(spar_tokenizer_vocab_size(t), 8);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json", "{\"tokenizer_class\": \"RobertaTokenizer\"}");
+    t = load(*state);
+    expect(t, "ab", around, 3);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json", "{\"tokenizer_class\": \"CLIPTokenizer\"}");
+    refused(*state, SPAR_UNSUPPORTED, "CLIPTokenizer");
+    put(*state, "tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {}}}");
+    refused(*state, SPAR_FORMAT, "added_tokens_decoder");
+}
+
+static void test_ranks(void **state) {
+    put(*state, "tokenizer.model", "YQ== 0\nYg== 1\n");
+    refused(*state, SPAR_UNSUPPORTED, "found 2");
+    put(*state, "tokenizer.model", "YQ== 0\nYg== 7\n");
+    refused(*state, SPAR_FORMAT, "line 2");
+    put(*state, "tokenizer.model", "not ranks");
+    refused(*state, SPAR_FORMAT, "line 1");
+}
+
 /* Every prefix of a tokenizer.json is refused. */
 static void test_truncated(void **state) {
     spar_error err;
@@ -126,6 +192,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_config, setup, teardown),
         cmocka_unit_test_setup_teardown(test_template_choice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_vocab_txt, setup_empty, teardown),
+        cmocka_unit_test_setup_teardown(test_merges, setup_empty, teardown),
+        cmocka_unit_test_setup_teardown(test_ranks, setup_empty, teardown),
         cmocka_unit_test_setup_teardown(test_truncated, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

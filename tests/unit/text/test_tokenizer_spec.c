@@ -76,6 +76,11 @@ static void test_names(void **state) {
         {"tekken", "0 5 3 3 1 6 8"},
         {"deepseek-coder", "5 3 3 1 6 8"},
         {"deepseek-v3", "5 4 1 6 8"},
+        {"qwen35", "5 3 3 1 6 8"},
+        {"bailingmoe2", "5 3 3 1 6 8"},
+        {"seed-coder", "5 3 3 1 6 8"},
+        {"bloom", "5 4 1 6 8"},
+        {"viking", "5 3 3 1 6 8"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sp_vocab_spec spec = byte_level(cases[i].name);
@@ -110,7 +115,7 @@ static void test_scores(void **state) {
                          BYTES("<0xFF>")};
     const int32_t types[] = {2, 3, 1, 1, 1, 1, 1, 1, 1, 6};
     const float scores[] = {0, 0, -9, -9, -9, -9, -3, -1, -2, 0};
-    sp_vocab_spec spec = {.sentencepiece = true,
+    sp_vocab_spec spec = {.kind = SP_VOCAB_SENTENCEPIECE,
                           .tokens = tokens,
                           .n_tokens = 10,
                           .types = types,
