@@ -1,4 +1,4 @@
-"""llama.cpp through its C interface: peer_llama.py rollout|single|prefill MODEL.gguf THREADS.
+"""llama.cpp through its C interface: peer_llama.py rollout|rollout8|single|prefill MODEL.gguf THREADS.
 
 Tokens are drawn beforehand, so sampling costs nothing here.
 """
@@ -12,12 +12,18 @@ import time
 import llama_cpp as ll
 
 work, path, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-prompt, streams, new = {"rollout": (128, 32, 128), "single": (8, 1, 128), "prefill": (512, 1, 0)}[
-    work
-]
+works = {  # tokens of the prompt, streams, new tokens
+    "rollout": (128, 32, 128),
+    "rollout8": (128, 8, 128),
+    "single": (8, 1, 128),
+    "prefill": (512, 1, 0),
+}
+prompt, streams, new = works[work]
 random.seed(0)
 ll.llama_backend_init()
-model = ll.llama_model_load_from_file(path.encode(), ll.llama_model_default_params())
+loading = ll.llama_model_default_params()
+loading.use_extra_bufts = False  # 0.3.36 crashes on its AMX layouts; Q4_1 has no other one on x86
+model = ll.llama_model_load_from_file(path.encode(), loading)
 settings = ll.llama_context_default_params()
 settings.n_ctx = 16384
 settings.n_batch = 2048

@@ -1,4 +1,4 @@
-"""transformers on torch: peer_torch.py train|rollout|single MODEL_DIR f32|bf16."""
+"""transformers on torch: peer_torch.py train|rollout|rollout8|single MODEL_DIR f32|bf16."""
 
 import json
 import resource
@@ -50,7 +50,12 @@ def sample(prompt_tokens, responses):
     return step, responses * 128
 
 
-works = {"train": train, "rollout": lambda: sample(128, 32), "single": lambda: sample(8, 1)}
+works = {
+    "train": train,
+    "rollout": lambda: sample(128, 32),
+    "rollout8": lambda: sample(128, 8),
+    "single": lambda: sample(8, 1),
+}
 step, tokens = works[work]()
 step()
 times = []

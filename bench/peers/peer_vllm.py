@@ -1,4 +1,4 @@
-"""vLLM on the CPU: peer_vllm.py rollout|single MODEL_DIR f32|bf16."""
+"""vLLM on the CPU: peer_vllm.py rollout|rollout8|single MODEL_DIR f32|bf16."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def main():
     from vllm import LLM, SamplingParams
 
     work, path, dtype = sys.argv[1:4]
-    prompt, streams = {"rollout": (128, 32), "single": (8, 1)}[work]
+    prompt, streams = {"rollout": (128, 32), "rollout8": (128, 8), "single": (8, 1)}[work]
     engine = LLM(
         path,
         dtype={"f32": "float32", "bf16": "bfloat16"}[dtype],
