@@ -6,31 +6,42 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/mem.h"
 
-enum { THREADS_MAX = 1024, SPIN_NS = 100000, SPIN_BATCH = 64 };
+enum { THREADS_MAX = 1024, SPIN_NS = 100000, SPIN_BATCH = 64, CACHE_LINE = 64 };
 
+/* What a worker other than the caller is about. The caller turns IDLE into POSTED; then either the
+ * worker turns it into TAKEN, and into IDLE when it finds no more tasks, or the caller, done with
+ * all tasks by itself, takes the post back. So a worker that wakes late is not waited for. */
+enum { IDLE, POSTED, TAKEN };
+
+/* On cache lines of its own, so that threads disturb each other only where they take each other's
+ * tasks. Worker w begins with the w-th part of the tasks, in order, which keeps to it what it read
+ * before; then it helps with the others'. */
 typedef struct worker {
+    _Alignas(CACHE_LINE) atomic_int next; /* of its part of the tasks */
+    int end;                              /* of that part */
+    int index;
     sp_pool *pool; /* borrowed */
     pthread_t thread;
-    int index;
+    _Alignas(CACHE_LINE) atomic_int state;
+    atomic_bool asleep;
 } worker;
 
-/* A run is published by raising `generation` (release); a worker that sees it (acquire) reads fn,
- * context and n_tasks, which stay put until every worker has reported in `active`. Waiting is a
- * short spin, because runs follow each other closely, and then sleep under `mutex`. */
+/* fn, context and the parts are written before a worker's state becomes POSTED (release) and stay
+ * put until no worker is TAKEN. Waiting is a short spin, because runs follow each other closely,
+ * and then sleep under `mutex`; who changes a state looks for sleepers afterwards, and who is about
+ * to sleep says so before a last look at the state (both sequentially consistent). */
 struct sp_pool {
     int threads;
-    worker *workers; /* owned; [threads - 1], the caller is worker 0 */
+    worker *workers; /* owned; [threads]; the caller is worker 0 */
     int started;     /* threads to join */
     sp_pool_fn fn;
     void *context;
-    int n_tasks;
-    atomic_int next_task;
-    atomic_int active; /* workers that have not finished this generation */
-    atomic_uint generation;
+    atomic_bool caller_asleep;
     atomic_bool stop;
     pthread_mutex_t mutex;
     pthread_cond_t wake, idle;
@@ -57,85 +68,104 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool has_news(const sp_pool *pool, unsigned seen) {
-    return atomic_load_explicit(&pool->generation, memory_order_acquire) != seen;
+static bool has_news(worker *w) {
+    return atomic_load(&w->state) == POSTED || atomic_load(&w->pool->stop);
 }
 
-static bool is_idle(const sp_pool *pool) {
-    return atomic_load_explicit(&pool->active, memory_order_acquire) == 0;
+static bool is_free(worker *w) {
+    return atomic_load(&w->state) == IDLE;
 }
 
-static void wait_news(sp_pool *pool, unsigned seen) {
+/* Spin until `done` or for a while; whether it is done. */
+static bool spin(bool (*done)(worker *w), worker *w) {
     const int64_t until = now_ns() + SPIN_NS;
     do {
         for (int i = 0; i < SPIN_BATCH; i++) {
-            if (has_news(pool, seen)) {
-                return;
+            if (done(w)) {
+                return true;
             }
             relax();
         }
     } while (now_ns() < until);
-    pthread_mutex_lock(&pool->mutex);
-    while (!has_news(pool, seen)) {
-        pthread_cond_wait(&pool->wake, &pool->mutex);
-    }
-    pthread_mutex_unlock(&pool->mutex);
+    return false;
 }
 
-static void wait_idle(sp_pool *pool) {
-    const int64_t until = now_ns() + SPIN_NS;
-    do {
-        for (int i = 0; i < SPIN_BATCH; i++) {
-            if (is_idle(pool)) {
-                return;
-            }
-            relax();
-        }
-    } while (now_ns() < until);
-    pthread_mutex_lock(&pool->mutex);
-    while (!is_idle(pool)) {
-        pthread_cond_wait(&pool->idle, &pool->mutex);
+static void sleep_until(bool (*done)(worker *w), worker *w, atomic_bool *asleep,
+                        pthread_cond_t *signal) {
+    pthread_mutex_lock(&w->pool->mutex);
+    atomic_store(asleep, true);
+    while (!done(w)) {
+        pthread_cond_wait(signal, &w->pool->mutex);
     }
-    pthread_mutex_unlock(&pool->mutex);
+    atomic_store(asleep, false);
+    pthread_mutex_unlock(&w->pool->mutex);
+}
+
+static void wake_sleeper(sp_pool *pool, atomic_bool *asleep, pthread_cond_t *signal) {
+    if (atomic_load(asleep)) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_broadcast(signal);
+        pthread_mutex_unlock(&pool->mutex);
+    }
 }
 
 static void run_tasks(sp_pool *pool, int index) {
-    for (;;) {
-        const int task = atomic_fetch_add_explicit(&pool->next_task, 1, memory_order_relaxed);
-        if (task >= pool->n_tasks) {
-            return;
+    for (int i = 0; i < pool->threads; i++) {
+        worker *w = &pool->workers[(index + i) % pool->threads];
+        /* A look before taking: a part that is done is left on its owner's cache line. */
+        while (atomic_load_explicit(&w->next, memory_order_relaxed) < w->end) {
+            const int task = atomic_fetch_add_explicit(&w->next, 1, memory_order_relaxed);
+            if (task >= w->end) {
+                break;
+            }
+            pool->fn(pool->context, task, index);
         }
-        pool->fn(pool->context, task, index);
     }
 }
 
-static void report_done(sp_pool *pool) {
-    if (atomic_fetch_sub_explicit(&pool->active, 1, memory_order_acq_rel) == 1) {
-        /* Under the mutex, so that a caller between its check and its wait is not missed. */
-        pthread_mutex_lock(&pool->mutex);
-        pthread_cond_signal(&pool->idle);
-        pthread_mutex_unlock(&pool->mutex);
-    }
+static bool take_post(worker *w) {
+    int posted = POSTED;
+    return atomic_compare_exchange_strong(&w->state, &posted, TAKEN);
 }
 
 static void *worker_main(void *argument) {
     worker *self = argument;
     sp_pool *pool = self->pool;
-    for (unsigned seen = 0;; seen++) {
-        wait_news(pool, seen);
-        if (atomic_load_explicit(&pool->stop, memory_order_acquire)) {
-            return NULL;
+    while (!atomic_load(&pool->stop)) {
+        if (take_post(self)) {
+            run_tasks(pool, self->index);
+            atomic_store(&self->state, IDLE);
+            wake_sleeper(pool, &pool->caller_asleep, &pool->idle);
+        } else if (!spin(has_news, self)) {
+            sleep_until(has_news, self, &self->asleep, &pool->wake);
         }
-        run_tasks(pool, self->index);
-        report_done(pool);
+    }
+    return NULL;
+}
+
+static void post(sp_pool *pool, int n_tasks) {
+    const int64_t threads = pool->threads;
+    for (int i = 0; i < pool->threads; i++) {
+        worker *w = &pool->workers[i];
+        atomic_store_explicit(&w->next, (int)(i * (int64_t)n_tasks / threads),
+                              memory_order_relaxed);
+        w->end = (int)((i + 1) * (int64_t)n_tasks / threads);
+    }
+    for (int i = 1; i < pool->threads; i++) {
+        atomic_store(&pool->workers[i].state, POSTED);
+        wake_sleeper(pool, &pool->workers[i].asleep, &pool->wake);
     }
 }
 
-static void publish(sp_pool *pool) {
-    pthread_mutex_lock(&pool->mutex);
-    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
-    pthread_cond_broadcast(&pool->wake);
-    pthread_mutex_unlock(&pool->mutex);
+/* All tasks are taken: take the posts back, and wait for those who have taken theirs. */
+static void finish(sp_pool *pool) {
+    for (int i = 1; i < pool->threads; i++) {
+        worker *w = &pool->workers[i];
+        int posted = POSTED;
+        if (!atomic_compare_exchange_strong(&w->state, &posted, IDLE) && !spin(is_free, w)) {
+            sleep_until(is_free, w, &pool->caller_asleep, &pool->idle);
+        }
+    }
 }
 
 void sp_pool_run(sp_pool *pool, int n_tasks, sp_pool_fn fn, void *context) {
@@ -147,22 +177,21 @@ void sp_pool_run(sp_pool *pool, int n_tasks, sp_pool_fn fn, void *context) {
     }
     pool->fn = fn;
     pool->context = context;
-    pool->n_tasks = n_tasks;
-    atomic_store_explicit(&pool->next_task, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->active, pool->threads - 1, memory_order_relaxed);
-    publish(pool);
+    post(pool, n_tasks);
     run_tasks(pool, 0);
-    wait_idle(pool);
+    finish(pool);
 }
 
 static spar_status start_workers(sp_pool *pool, spar_error *err) {
-    for (int i = 0; i < pool->threads - 1; i++) {
+    for (int i = 0; i < pool->threads; i++) {
         pool->workers[i].pool = pool;
-        pool->workers[i].index = i + 1;
+        pool->workers[i].index = i;
+    }
+    for (int i = 1; i < pool->threads; i++) {
         const int code =
             pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]);
         if (code != 0) {
-            return spar_fail(err, SPAR_LIMIT, "cannot start thread %d of %d", i + 2, pool->threads);
+            return spar_fail(err, SPAR_LIMIT, "cannot start thread %d of %d", i + 1, pool->threads);
         }
         pool->started++;
     }
@@ -179,7 +208,8 @@ spar_status sp_pool_create(sp_pool **out, int threads, spar_error *err) {
     }
     threads = threads == 0 ? cpu_count() : threads;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof(sp_pool), err));
-    SPAR_TRY(sp_mem_calloc(&workers, (size_t)threads, sizeof(worker), err));
+    SPAR_TRY(sp_mem_aligned(&workers, (size_t)threads, sizeof(worker), err));
+    memset(workers, 0, (size_t)threads * sizeof(worker));
     sp_pool *pool = memory;
     pool->threads = threads;
     pool->workers = workers;
@@ -203,9 +233,11 @@ void sp_pool_free(sp_pool *pool) {
     if (pool == NULL) {
         return;
     }
-    atomic_store_explicit(&pool->stop, true, memory_order_release);
-    publish(pool);
-    for (int i = 0; i < pool->started; i++) {
+    atomic_store(&pool->stop, true);
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->mutex);
+    for (int i = 1; i <= pool->started; i++) {
         pthread_join(pool->workers[i].thread, NULL);
     }
     pthread_cond_destroy(&pool->idle);
