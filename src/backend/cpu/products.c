@@ -279,6 +279,9 @@ void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
 
 spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                             int64_t T, float *y, bool accumulate, spar_error *err) {
+    if (frozen_blocks(w) != NULL && sp_quant_multiplies_bf16(be)) {
+        return sp_quant_linear_bf16(be, w, bias, x, T, y, accumulate, err);
+    }
     if (has_primitives(be)) {
         return sp_packed_linear(be, w, bias, x, T, y, accumulate, err);
     }

@@ -135,3 +135,65 @@ spar_status sp_tuned_linear_whole(sp_backend *be, const sp_weight *w, const floa
 done:
     return status;
 }
+
+/* ---- in bf16 ---- */
+
+bool sp_quant_multiplies_bf16(const sp_backend *be) {
+    return be->compute == SP_COMPUTE_BF16 && simd_of(be)->blocks_product_bf16 != NULL;
+}
+
+typedef struct bf16_product {
+    sp_bf16_product part; /* all panels */
+    const sp_simd *simd;
+    uint16_t *spaces; /* of all workers */
+    int64_t space;    /* numbers of one */
+} bf16_product;
+
+static void bf16_task(void *context, int task, int worker) {
+    const bf16_product *p = context;
+    sp_bf16_product part = p->part;
+    part.panel = (int64_t)task * SP_BF16_PANELS;
+    part.panels = (int)min64(SP_BF16_PANELS, part.w->panels - part.panel);
+    part.space = p->spaces + worker * p->space;
+    p->simd->blocks_product_bf16(&part);
+}
+
+/* The rows behind the last whole tile, as a tile with rows of zeros. */
+static spar_status last_tile(sp_backend *be, sp_bf16_product *p, spar_error *err) {
+    const int64_t rest = p->rows % SP_BF16_TILE, in = p->w->in;
+    void *space = NULL;
+    if (rest == 0) {
+        return SPAR_OK;
+    }
+    const spar_status status = sp_tuned_scratch(be, SP_SCRATCH_B, (size_t)(SP_BF16_TILE * in),
+                                                sizeof(uint16_t), &space, err);
+    if (status == SPAR_OK) {
+        const size_t taken = (size_t)(rest * in) * sizeof(uint16_t);
+        memcpy(space, p->x + (p->rows - rest) * in, taken);
+        memset((char *)space + taken, 0, (size_t)(SP_BF16_TILE * in) * sizeof(uint16_t) - taken);
+        p->last = space;
+    }
+    return status;
+}
+
+spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
+                                 const uint16_t *x, int64_t T, float *y, bool accumulate,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *spaces = NULL;
+    bf16_product p = {
+        .part = {.w = w->blocks, .rows = T, .x = x, .bias = bias, .y = y, .accumulate = accumulate},
+        .simd = simd_of(be),
+        .space = w->in * SP_PANEL * SP_BF16_PANELS};
+    if (T == 0) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(last_tile(be, &p.part, err));
+    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS,
+                              (size_t)sp_pool_threads(be->pool) * (size_t)p.space, sizeof(uint16_t),
+                              &spaces, err));
+    p.spaces = spaces;
+    sp_pool_run(be->pool, (int)ceil_div(w->blocks->panels, SP_BF16_PANELS), bf16_task, &p);
+done:
+    return status;
+}

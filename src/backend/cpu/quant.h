@@ -9,6 +9,12 @@ spar_status sp_tuned_linear_whole(sp_backend *be, const sp_weight *w, const floa
                                   const void *x, int terms, int64_t T, float *y, bool accumulate,
                                   spar_error *err);
 
+/* linear on blocks alone, in bf16: what the row's entry does where sp_quant_multiplies_bf16. */
+bool sp_quant_multiplies_bf16(const sp_backend *be);
+spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
+                                 const uint16_t *x, int64_t T, float *y, bool accumulate,
+                                 spar_error *err);
+
 /* The leading dimension of a tile of n outputs, as sp_quant_tile makes it. */
 static inline int64_t sp_quant_stride(int64_t n) {
     return (n + SP_PANEL - 1) / SP_PANEL * SP_PANEL;

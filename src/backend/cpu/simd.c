@@ -5,11 +5,13 @@
     void sp_simd_fill_blocks_##level(sp_simd *table);                                              \
     void sp_simd_fill_pairs_##level(sp_simd *table);                                               \
     void sp_simd_fill_quant_##level(sp_simd *table);                                               \
+    void sp_simd_fill_quant_bf16_##level(sp_simd *table);                                          \
     static void fill_##level(sp_simd *table) {                                                     \
         sp_simd_fill_rows_##level(table);                                                          \
         sp_simd_fill_blocks_##level(table);                                                        \
         sp_simd_fill_pairs_##level(table);                                                         \
         sp_simd_fill_quant_##level(table);                                                         \
+        sp_simd_fill_quant_bf16_##level(table);                                                    \
     }
 
 DECLARE(base)

@@ -80,6 +80,25 @@ typedef struct sp_blocks_product {
     int64_t y_row;
 } sp_blocks_product;
 
+enum {
+    SP_BF16_PANELS = 2, /* of an sp_bf16_product, at most */
+    SP_BF16_TILE = 16   /* rows that are multiplied together */
+};
+
+/* y [rows, w->out] (= or +=) x W^T + bias in bf16 with f32 sums, for the outputs of the panels
+ * panel .. panel + panels - 1. */
+typedef struct sp_bf16_product {
+    const sp_blocks *w;
+    int64_t panel, rows;
+    int panels;
+    const uint16_t *x;    /* bf16 [rows, in] */
+    const uint16_t *last; /* bf16 [16, in]: the last rows % 16 rows, then zeros; if there are any */
+    const float *bias;    /* [out] or NULL */
+    float *y;
+    bool accumulate;
+    uint16_t *space; /* bf16 [panels, in, 16], 64-byte aligned */
+} sp_bf16_product;
+
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
     void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
@@ -149,6 +168,9 @@ typedef struct sp_simd {
      * row apart. */
     void (*blocks_expand)(const sp_blocks *w, int64_t panel, int64_t first, int64_t n_blocks,
                           float *to, int64_t row);
+    /* NULL where the instruction set multiplies no bf16. A row's result does not depend on the
+     * others. */
+    void (*blocks_product_bf16)(const sp_bf16_product *p);
 } sp_simd;
 
 /* The kernels of an instruction set, by value into *out. */

@@ -2,11 +2,13 @@
  * against the floats that the blocks stand for; bits for any thread count and any company. */
 #include "compare.h"
 
+#include "backend/cpu/quant.h"
+
 typedef struct shape {
     int64_t T, out, in;
 } shape;
 
-static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},    {33, 65, 128},
+static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},  {33, 65, 128},
                                {65, 192, 64}, {63, 129, 32}, {70, 530, 64}};
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -155,6 +157,50 @@ static void test_primitives(void **state) {
     compare_all(bench_open_primitives());
 }
 
+/* Each instruction set that this CPU has, from the highest down: levels that it lacks are capped
+ * to what it has, and repeat that. */
+static void test_levels(void **state) {
+    (void)state;
+    static const char *const levels[] = {"bf16", "vnni", "v4", "v3", "base"};
+    const char *old = getenv("SPAR_MAX_ISA");
+    char keep[32] = "";
+    snprintf(keep, sizeof keep, "%s", old != NULL ? old : "");
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        assert_int_equal(setenv("SPAR_MAX_ISA", levels[i], 1), 0);
+        compare_all(bench_open(SP_COMPUTE_F32));
+        compare_all(bench_open(SP_COMPUTE_BF16));
+    }
+    assert_int_equal(old == NULL ? unsetenv("SPAR_MAX_ISA") : setenv("SPAR_MAX_ISA", keep, 1), 0);
+}
+
+/* Native bf16: what one row gives does not depend on the rows beside it. */
+static void test_company_bf16(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_BF16);
+    sp_backend *be = b.be[BENCH_TWO];
+    const shape s = {37, 200, 96};
+    for (int f = 0; f < N_FORMS && sp_quant_multiplies_bf16(be); f++) {
+        float *floats, *y = array_zero(s.T * s.out), *alone = array_zero(s.out);
+        sp_blocks *blocks = make_blocks(s, forms[f], &floats);
+        const sp_weight w = {.blocks = blocks, .out = s.out, .in = s.in};
+        float *xf = array_random(s.T * s.in, 3, 1);
+        uint16_t *x = operand_of(be, xf, s.T * s.in);
+        assert_int_equal(be->ops->linear(be, &w, NULL, x, s.T, y, false, NULL), SPAR_OK);
+        for (int64_t t = 0; t < s.T; t++) {
+            assert_int_equal(be->ops->linear(be, &w, NULL, x + t * s.in, 1, alone, false, NULL),
+                             SPAR_OK);
+            assert_memory_equal(alone, y + t * s.out, (size_t)s.out * sizeof *y);
+        }
+        sp_blocks_free(blocks);
+        free(floats);
+        free(xf);
+        free(x);
+        free(y);
+        free(alone);
+    }
+    bench_close(&b);
+}
+
 /* Whole numbers: what one row gives does not depend on the rows beside it. */
 static void test_company(void **state) {
     (void)state;
@@ -218,9 +264,10 @@ static void test_extremes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_primitives), cmocka_unit_test(test_company),
-        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_f32),          cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_primitives),   cmocka_unit_test(test_company),
+        cmocka_unit_test(test_extremes),     cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_company_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
