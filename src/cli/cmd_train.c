@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "spar/train.h"
 
-enum { PARAMS = 7 };
+enum { PARAMS = 9 };
 
 typedef struct train_values {
     const char *model, *data, *method, *reference, *out, *log, *template_path;
@@ -17,7 +17,8 @@ typedef struct train_values {
 } train_values;
 
 static const char *const param_names[PARAMS] = {
-    "beta", "alpha", "gamma", "lambda", "label_smoothing", "lambda_good", "lambda_bad"};
+    "beta",        "alpha",      "gamma", "lambda", "label_smoothing",
+    "lambda_good", "lambda_bad", "eta",   "tau"};
 
 #define TRAIN(field) offsetof(train_values, field)
 static const spar_option train_options[] = {
@@ -26,7 +27,8 @@ static const spar_option train_options[] = {
     {"data", 'd', SPAR_OPTION_STRING, TRAIN(data), NULL, 0, 0, NULL, "FILE",
      "rows to learn from: JSON Lines or a JSON array, in any of the usual layouts"},
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
-     "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, sppo_hard, simpo, ..."},
+     "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "
+     "rows with scores), ..."},
     {"beta", 0, SPAR_OPTION_NUMBER, TRAIN(params[0]), "-1", -1, 1e3, NULL, "X",
      "the loss's beta; the method's own unless given (-1)"},
     {"alpha", 0, SPAR_OPTION_NUMBER, TRAIN(params[1]), "-1", -1, 1e3, NULL, "X",
@@ -41,6 +43,10 @@ static const spar_option train_options[] = {
      "weight of responses labelled good (kto); 1 unless given (-1)"},
     {"lambda-bad", 0, SPAR_OPTION_NUMBER, TRAIN(params[6]), "-1", -1, 1e3, NULL, "X",
      "weight of responses labelled bad (kto); 1 unless given (-1)"},
+    {"eta", 0, SPAR_OPTION_NUMBER, TRAIN(params[7]), "-1", -1, 1e6, NULL, "X",
+     "step (rebel), inverse step (inpo); the method's own unless given (-1)"},
+    {"tau", 0, SPAR_OPTION_NUMBER, TRAIN(params[8]), "-1", -1, 1e6, NULL, "X",
+     "pull towards the anchor (inpo); the method's own unless given (-1)"},
     {"reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
      "the reference, in place of the model as it is loaded"},
     {"out", 'o', SPAR_OPTION_STRING, TRAIN(out), NULL, 0, 0, NULL, "DIR",
@@ -158,7 +164,9 @@ const cli_command cli_train = {
             .details = "Recognises the layout of the rows, says which it is and shows the first as "
                        "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
                        "\"rejected_ids\"}, or for kto {\"prompt_ids\", \"completion_ids\", "
-                       "\"label\"}. The model is written whole at the end.",
+                       "\"label\"}. sppo reads a win rate and rebel a reward of each response, as "
+                       "{\"score_chosen\", \"score_rejected\"}. Policy gradients play in a recipe "
+                       "only. The model is written whole at the end.",
             .options = train_options},
     .run = run_train,
     .values = &the_values};

@@ -174,6 +174,11 @@ static size_t next_batch(session *s, int64_t step) {
     return taken;
 }
 
+static bool reads_reference(const session *s) {
+    return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
+}
+
+/* s_w and s_l are log-ratios to the reference, or log-probs where the method has none. */
 static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, double rate,
                             spar_error *err) {
     if (!s->log) {
@@ -186,7 +191,9 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
         json_object_set_new(row, "accuracy", json_real(t->accuracy));
         json_object_set_new(row, "s_w", json_real(t->s_chosen));
         json_object_set_new(row, "s_l", json_real(t->s_rejected));
-        json_object_set_new(row, "kl", json_real(t->kl));
+        if (reads_reference(s)) {
+            json_object_set_new(row, "kl", json_real(t->kl));
+        }
     }
     if (!row || json_object_set_new(row, "tokens_per_s", json_real(rate)) != 0) {
         json_decref(row);
@@ -239,10 +246,6 @@ static spar_status run_steps(session *s, spar_error *err) {
     }
 done:
     return status;
-}
-
-static bool reads_reference(const session *s) {
-    return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
 }
 
 /* Another reference is asked before the trainer takes its memory. One that stays (INPO's) is the

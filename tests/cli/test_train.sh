@@ -103,6 +103,30 @@ run 3 train -m "$model" --template "$template" --data "$dir/unlabelled.jsonl" --
 err_has "unlabelled.jsonl:2: label: expected true or false"
 run 2 train -m "$model" --data "$dir/ids.jsonl" --lambda-bad 2 --log "$dir/l"
 
+# Win rates and rewards from the rows: 1/2 ((P_w - 1/2)^2 + (P_l - 1/2)^2) / beta^2, (r_w - r_l)^2.
+cat >"$dir/scores.jsonl" <<'ROWS'
+{"prompt_ids": [1, 403, 407], "chosen_ids": [261, 376, 2], "rejected_ids": [300, 2], "score_chosen": 0.8, "score_rejected": 0.3}
+{"prompt_ids": [1, 403], "chosen_ids": [280, 281, 2], "rejected_ids": [280, 2], "chosen_probs_win": 0.6, "chosen_probs_lose": 0.4}
+ROWS
+for case in sppo:37500 rebel:0.145; do
+    run 0 train -m "$model" --data "$dir/scores.jsonl" --method "${case%%:*}" --lr 0 --dtype f32 \
+        --log "$dir/log.jsonl"
+    awk "BEGIN { d = $(losses) / ${case#*:} - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
+        fail "${case%%:*}: expected a loss of ${case#*:}, found $(losses)"
+done
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method sppo --log "$dir/l"
+err_has "ids.jsonl:1: expected score_chosen and score_rejected, which method sppo reads"
+sed 's/0.3}/"high"}/; s/"score_rejected"/"score_rejected" /' "$dir/scores.jsonl" >"$dir/wrong.jsonl"
+run 3 train -m "$model" --data "$dir/wrong.jsonl" --method sppo --log "$dir/l"
+err_has "wrong.jsonl:1: score_rejected: expected a number, found"
+run 2 train -m "$model" --data "$dir/scores.jsonl" --method rebel --tau 1 --log "$dir/l"
+for method in grpo xpo t_spin; do
+    run 4 train -m "$model" --data "$dir/ids.jsonl" --method $method --log "$dir/l"
+    err_has "recipe only"
+done
+run 0 train -m "$model" --data "$dir/ids.jsonl" --method simpo --lr 0 --log "$dir/log.jsonl"
+grep -q '"kl"' "$dir/log.jsonl" && fail "expected no kl without a reference"
+
 # Rows over --max-length, and transcripts.
 cat >"$dir/long.jsonl" <<'ROWS'
 {"chosen": "\n\nHuman: The sea\n\nAssistant: is blue.", "rejected": "\n\nHuman: The sea\n\nAssistant: is red."}
