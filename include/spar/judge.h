@@ -102,6 +102,55 @@ typedef struct spar_endpoint {
             "ask the endpoint for log-probs, which give the verdict's probability"                 \
     }
 
+/* How a process reward model reads steps, and what a response gets of them. */
+typedef enum spar_step_format {
+    SPAR_STEPS_AUTO,  /* marks or lines for a model with a head, tag or turns for one without */
+    SPAR_STEPS_TAG,   /* " \u043a\u0438" behind each step, where + or - is predicted (Math-Shepherd)
+                       */
+    SPAR_STEPS_TURNS, /* each step a turn of the user, answered by + or - (RLHFlow) */
+    SPAR_STEPS_MARKS, /* <extra_0> behind each step, read by a head of two (Qwen2.5-Math-PRM) */
+    SPAR_STEPS_LINES  /* a line break behind each step, read by a head of two (TRL) */
+} spar_step_format;
+typedef enum spar_aggregate {
+    SPAR_AGGREGATE_MIN,
+    SPAR_AGGREGATE_PRODUCT,
+    SPAR_AGGREGATE_LAST
+} spar_aggregate;
+typedef struct spar_step_rules {
+    int format;    /* spar_step_format */
+    int aggregate; /* spar_aggregate */
+    int steps;     /* of a response that is one string: 0, separated by blank lines; 1, lines */
+} spar_step_rules;
+
+/* Rows of an option table for a spar_step_rules `field` of a struct of the caller's. */
+#define SPAR_STEP_ROWS(type, field)                                                                \
+    {"step-format",                                                                                \
+     0,                                                                                            \
+     SPAR_OPTION_CHOICE,                                                                           \
+     offsetof(type, field.format),                                                                 \
+     "auto",                                                                                       \
+     0,                                                                                            \
+     0,                                                                                            \
+     "auto|tag|turns|marks|lines",                                                                 \
+     "FORMAT",                                                                                     \
+     "how a process reward model reads steps: Math-Shepherd's tag, RLHFlow's turns, the marks of " \
+     "Qwen2.5-Math-PRM, TRL's lines"},                                                             \
+        {"aggregate",                                                                              \
+         0,                                                                                        \
+         SPAR_OPTION_CHOICE,                                                                       \
+         offsetof(type, field.aggregate),                                                          \
+         "min",                                                                                    \
+         0,                                                                                        \
+         0,                                                                                        \
+         "min|product|last",                                                                       \
+         "HOW",                                                                                    \
+         "score of a response by the scores of its steps"},                                        \
+    {                                                                                              \
+        "steps", 0, SPAR_OPTION_CHOICE, offsetof(type, field.steps), "paragraphs", 0, 0,           \
+            "paragraphs|lines", "WHAT",                                                            \
+            "steps of a response: what blank lines separate, or its lines"                         \
+    }
+
 /* Limits of the kind "program", for one row; how models compute; how language models are asked. */
 typedef struct spar_judge_options {
     double time_limit;   /* seconds, of the clock and of each process's CPU time; above 0 */
@@ -110,6 +159,7 @@ typedef struct spar_judge_options {
     int threads;         /* 0: one a processor */
     const char *prompt;  /* one of the program's own, or a file (judge/prompt.h); NULL: pairwise */
     int64_t explain;     /* tokens that a language model may write before its verdict */
+    spar_step_rules process; /* of the kind "process" */
 
     /* Of the kind "api". */
     spar_endpoint endpoint;
@@ -125,6 +175,9 @@ typedef struct spar_judgement {
     double *logits;     /* owned [k,k], what P came from; NULL where the judge has none */
     double *scores;     /* owned [k] */
     size_t best, worst; /* by score, the first of equals */
+    size_t *n_steps;    /* owned [k]; NULL where the judge sees no steps */
+    double *steps;      /* owned: the scores of the first response's steps, then of the next's */
+    struct json_t *step_texts; /* owned: [[string...]...], the same steps */
     double seconds;
     int64_t tokens;     /* that a model was given and wrote; 0 for other kinds */
     int64_t requests;   /* that were paid for */
@@ -136,9 +189,10 @@ typedef struct spar_judgement {
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
  * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
  * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
- * of one output; for "llm" a model that chats, as spar_model_load takes it; for "api" the name of a
- * model at the endpoint, which speaks OpenAI's chat protocol. options NULL: 10 seconds, 1024 MiB,
- * products in the type that is fastest. */
+ * of one output; for "process" one with a head of two or a language model; for "llm" a model that
+ * chats, as spar_model_load takes it; for "api" the name of a model at the endpoint, which speaks
+ * OpenAI's chat protocol. options NULL: 10 seconds, 1024 MiB, products in the type that is fastest.
+ */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
 SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
@@ -148,17 +202,32 @@ SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
 SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_t **out,
                                            spar_error *err);
 
-/* row: {"responses": [string...], "prompt": any (models: a string or a list of messages),
- * "reference" or "answer": what verifiers check against}; for models also {"responses_ids":
+/* row: {"responses": [string...] (process: also lists of steps, and "completions": [step...] in
+ * the place of one response, as TRL has it), "prompt": any (models: a string or a list of
+ * messages), "reference" or "answer": what verifiers check against}; for models also
+ * {"responses_ids":
  * [[id...]...], "prompt_ids": [id...]}. *out is filled; release it by spar_judgement_release, which
  * is fine after a failure too. */
 SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);
 
-/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "tokens", "requests" and
- * "no_verdict" where there are, "judge": {"kind", "model"}} as a new reference. */
+/* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "steps", "tokens",
+ * "requests" and "no_verdict" where there are, "judge": {"kind", "model"}} as a new reference. */
 SPAR_API spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j,
                                          struct json_t **out, spar_error *err);
+
+/* A row to train on, of what was judged; one that spar train and a recipe's data file read. */
+typedef enum spar_judged_row {
+    SPAR_JUDGED_BEST,     /* best of n: {"prompt", "completion"} */
+    SPAR_JUDGED_PAIR,     /* {"prompt", "chosen", "rejected"}: the best and the worst, where the one
+                           * is preferred */
+    SPAR_JUDGED_STEP_PAIR /* the same of the two responses, alike up to a step, whose scores at that
+                           * step differ most, with "step", from 1, and "margin" */
+} spar_judged_row;
+/* *out: a new reference; NULL where there is no such row. INVALID for steps of a judge that sees
+ * none. */
+SPAR_API spar_status spar_judgement_row(const spar_judgement *j, const struct json_t *row,
+                                        spar_judged_row what, struct json_t **out, spar_error *err);
 
 #endif

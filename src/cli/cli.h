@@ -60,8 +60,9 @@ spar_status cli_rows_status(int failed, spar_error *err);
  * the end of the file there is neither. */
 spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err);
 
-/* One row in, one row out, for every row of a file: fn makes *out (a new reference) from row; where
- * it fails, {"error"} stands in the row's place, and the status says so at the end. */
+/* One row in, one row out, for every row of a file: fn makes *out (a new reference; NULL: nothing
+ * to write) from row; where it fails, {"error"} stands in the row's place, and the status says so
+ * at the end. */
 typedef spar_status (*cli_row_fn)(void *context, const json_t *row, json_t **out, spar_error *err);
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err);
 

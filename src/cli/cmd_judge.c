@@ -7,15 +7,17 @@ typedef struct judge_values {
     spar_endpoint endpoint;
     double time_limit;
     int64_t memory_limit, threads, explain;
-    int dtype;
+    spar_step_rules process;
+    int dtype, write;
 } judge_values;
 
 #define JUDGE(field) offsetof(judge_values, field)
 static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
-     "program: and a shell command; pairrm: or reward: and a Hugging Face folder; llm: and a model "
-     "that chats; api: and the name of a model at --endpoint"},
+     "program: and a shell command; pairrm: or reward: and a Hugging Face folder; process: and one "
+     "with a process "
+     "reward model; llm: and a model that chats; api: and the name of a model at --endpoint"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
@@ -28,6 +30,11 @@ static const spar_option judge_options[] = {
     {"explain", 0, SPAR_OPTION_INT, JUDGE(explain), "0", 0, 1 << 20, NULL, "N",
      "tokens that an llm may write before a verdict in brackets"},
     SPAR_ENDPOINT_ROWS(judge_values, endpoint),
+    SPAR_STEP_ROWS(judge_values, process),
+    {"write", 0, SPAR_OPTION_CHOICE, JUDGE(write), "judgements", 0, 0,
+     "judgements|best|pairs|step-pairs", "WHAT",
+     "judgements, or rows to train on: the best response, the best against the worst, or the two "
+     "that a process reward model tells apart most at the first step in which they differ"},
     {"cache", 0, SPAR_OPTION_STRING, JUDGE(cache), NULL, 0, 0, NULL, "FILE",
      "keep the endpoint's replies here, and do not ask again for what is there"},
     {"dtype", 0, SPAR_OPTION_CHOICE, JUDGE(dtype), "f32", 0, 0, "f32|bf16", "TYPE",
@@ -36,11 +43,19 @@ static const spar_option judge_options[] = {
      "threads of a model; 0: one a processor"},
     {0}};
 
+typedef struct judging {
+    spar_judge *judge;
+    int write; /* 0: judgements; else a spar_judged_row behind it */
+} judging;
+
 static spar_status judge_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     spar_status status = SPAR_OK;
+    const judging *j = context;
     spar_judgement judgement;
-    SPAR_TRY(spar_judge_row(context, row, &judgement, err));
-    SPAR_TRY(spar_judgement_json(context, &judgement, out, err));
+    SPAR_TRY(spar_judge_row(j->judge, row, &judgement, err));
+    SPAR_TRY(j->write
+                 ? spar_judgement_row(&judgement, row, (spar_judged_row)(j->write - 1), out, err)
+                 : spar_judgement_json(j->judge, &judgement, out, err));
 done:
     spar_judgement_release(&judgement);
     return status;
@@ -60,10 +75,11 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
                                         .threads = (int)v->threads,
                                         .prompt = v->prompt,
                                         .explain = v->explain,
+                                        .process = v->process,
                                         .endpoint = v->endpoint,
                                         .cache = v->cache};
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
-    SPAR_TRY(cli_map_rows(v->data, judge_row, judge, err));
+    SPAR_TRY(cli_map_rows(v->data, judge_row, &(judging){judge, v->write}, err));
 done:
     spar_judge_free(judge);
     return status;

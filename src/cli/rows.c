@@ -64,7 +64,11 @@ spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_er
             one = fn(context, row, &out, &why);
         }
         json_decref(row);
-        SPAR_TRY(one == SPAR_OK ? cli_put_row(out, err) : cli_put_error(&why, &failed, err));
+        if (one != SPAR_OK) {
+            SPAR_TRY(cli_put_error(&why, &failed, err));
+        } else if (out) {
+            SPAR_TRY(cli_put_row(out, err));
+        }
     }
     SPAR_TRY(cli_rows_status(failed, err));
 done:

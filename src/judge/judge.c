@@ -9,9 +9,9 @@
 #include "base/str.h"
 #include "model/fingerprint.h"
 
-static const sp_judge_kind *const kinds[] = {&sp_judge_verifier, &sp_judge_program,
-                                             &sp_judge_pairrm,   &sp_judge_reward,
-                                             &sp_judge_llm,      &sp_judge_api};
+static const sp_judge_kind *const kinds[] = {
+    &sp_judge_verifier, &sp_judge_program, &sp_judge_pairrm, &sp_judge_reward,
+    &sp_judge_llm,      &sp_judge_api,     &sp_judge_process};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -139,13 +139,53 @@ void spar_judgement_release(spar_judgement *j) {
     free(j->p);
     free(j->logits);
     free(j->scores);
+    free(j->n_steps);
+    free(j->steps);
+    json_decref(j->step_texts);
     memset(j, 0, sizeof *j);
 }
 
-static spar_status read_item(const json_t *row, bool reads_ids, sp_judge_item *item,
+static spar_status check_response(const json_t *response, size_t i, bool reads_steps,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t n = json_array_size(response);
+    if (!json_is_string(response) && !(reads_steps && n > 0)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "responses[%zu]: expected a string%s, found %s", i,
+                           reads_steps ? " or a list of steps" : "", sp_json_type_name(response)));
+    }
+    for (size_t s = 0; s < n; s++) {
+        const json_t *step = json_array_get(response, s);
+        if (!json_is_string(step)) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT, "responses[%zu][%zu]: expected a string, found %s",
+                               i, s, sp_json_type_name(step)));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status check_item(const sp_judge_item *item, const char *key, bool reads_steps,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    if (!json_is_array(item->responses)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a list of %s, found %s", key,
+                           item->ids ? "lists" : "strings", sp_json_type_name(item->responses)));
+    }
+    if (item->k == 0 || item->k > SPAR_JUDGE_MAX_RESPONSES) {
+        SPAR_TRY(spar_fail(err, SPAR_LIMIT, "%s: expected 1 to %d, found %zu", key,
+                           SPAR_JUDGE_MAX_RESPONSES, item->k));
+    }
+    for (size_t i = 0; !item->ids && i < item->k; i++) {
+        SPAR_TRY(check_response(json_array_get(item->responses, i), i, reads_steps, err));
+    }
+done:
+    return status;
+}
+
+static spar_status read_item(const spar_judge *judge, const json_t *row, sp_judge_item *item,
                              spar_error *err) {
     const json_t *reference = json_object_get(row, "reference");
-    const bool ids = reads_ids && json_object_get(row, "responses_ids");
+    const bool ids = judge->kind->reads_ids && json_object_get(row, "responses_ids");
     const char *key = ids ? "responses_ids" : "responses";
     const json_t *responses = json_object_get(row, key);
     *item = (sp_judge_item){.k = json_array_size(responses),
@@ -153,22 +193,7 @@ static spar_status read_item(const json_t *row, bool reads_ids, sp_judge_item *i
                             .responses = responses,
                             .prompt = json_object_get(row, ids ? "prompt_ids" : "prompt"),
                             .reference = reference ? reference : json_object_get(row, "answer")};
-    if (!json_is_array(responses)) {
-        return spar_fail(err, SPAR_FORMAT, "%s: expected a list of %s, found %s", key,
-                         ids ? "lists" : "strings", sp_json_type_name(responses));
-    }
-    if (item->k == 0 || item->k > SPAR_JUDGE_MAX_RESPONSES) {
-        return spar_fail(err, SPAR_LIMIT, "%s: expected 1 to %d, found %zu", key,
-                         SPAR_JUDGE_MAX_RESPONSES, item->k);
-    }
-    for (size_t i = 0; !ids && i < item->k; i++) {
-        const json_t *response = json_array_get(responses, i);
-        if (!json_is_string(response)) {
-            return spar_fail(err, SPAR_FORMAT, "responses[%zu]: expected a string, found %s", i,
-                             sp_json_type_name(response));
-        }
-    }
-    return SPAR_OK;
+    return check_item(item, key, judge->kind->reads_steps, err);
 }
 
 static spar_status allocate(spar_judgement *out, size_t k, spar_error *err) {
@@ -215,14 +240,20 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
                            spar_error *err) {
     spar_status status = SPAR_OK;
     sp_judge_item item;
+    json_t *one = NULL;
     const double start = now();
     memset(out, 0, sizeof *out);
-    SPAR_TRY(read_item(row, judge->kind->reads_ids, &item, err));
+    if (judge->kind->reads_steps && json_is_array(json_object_get(row, "completions"))) {
+        one = json_pack("{s:O*, s:[O]}", "prompt", json_object_get(row, "prompt"), "responses",
+                        json_object_get(row, "completions"));
+    }
+    SPAR_TRY(read_item(judge, one ? one : row, &item, err));
     SPAR_TRY(allocate(out, item.k, err));
     SPAR_TRY(judge->kind->judge(judge->context, &item, out, err));
     complete(out, judge->kind->fills);
     out->seconds = now() - start;
 done:
+    json_decref(one);
     return status;
 }
 
@@ -242,13 +273,23 @@ static json_t *square(const double *values, size_t k) {
     return list;
 }
 
+static json_t *step_lists(const spar_judgement *j) {
+    json_t *lists = json_array();
+    const double *at = j->steps;
+    for (size_t i = 0; i < j->k; i++) {
+        json_array_append_new(lists, numbers(at, j->n_steps[i]));
+        at += j->n_steps[i];
+    }
+    return lists;
+}
+
 spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j, json_t **out,
                                 spar_error *err) {
-    *out = json_pack("{s:o, s:o*, s:o, s:I, s:I, s:f, s:o*, s:o*, s:o*, s:{s:s, s:s}}", "p",
+    *out = json_pack("{s:o, s:o*, s:o, s:o*, s:I, s:I, s:f, s:o*, s:o*, s:o*, s:{s:s, s:s}}", "p",
                      square(j->p, j->k), "logits", j->logits ? square(j->logits, j->k) : NULL,
-                     "scores", numbers(j->scores, j->k), "best", (json_int_t)j->best, "worst",
-                     (json_int_t)j->worst, "seconds", j->seconds, "tokens",
-                     j->tokens ? json_integer(j->tokens) : NULL, "requests",
+                     "scores", numbers(j->scores, j->k), "steps", j->steps ? step_lists(j) : NULL,
+                     "best", (json_int_t)j->best, "worst", (json_int_t)j->worst, "seconds",
+                     j->seconds, "tokens", j->tokens ? json_integer(j->tokens) : NULL, "requests",
                      j->requests ? json_integer(j->requests) : NULL, "no_verdict",
                      j->no_verdict ? json_integer(j->no_verdict) : NULL, "judge", "kind",
                      judge->kind->name, "model", judge->model);

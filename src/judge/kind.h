@@ -28,6 +28,7 @@ typedef struct sp_judge_kind {
     const char *name;
     sp_judge_fills fills;
     bool reads_ids;
+    bool reads_steps; /* a response may be a list of strings */
     /* model: what stood behind the colon, "" for nothing. *context is owned by the judge and given
      * to close. */
     spar_status (*open)(void **context, const char *model, const spar_judge_options *options,
@@ -54,6 +55,6 @@ void sp_judge_compare_scores(spar_judgement *out);
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);
 
 extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward,
-    sp_judge_llm, sp_judge_api;
+    sp_judge_llm, sp_judge_api, sp_judge_process;
 
 #endif

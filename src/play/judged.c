@@ -68,6 +68,7 @@ static spar_status open_judge(sp_run *run, const judge_role *role, spar_judge **
                                   .threads = run->options->threads,
                                   .prompt = reports ? r->report_prompt : r->prompt,
                                   .explain = r->explain,
+                                  .process = r->process,
                                   .endpoint = r->endpoint,
                                   .stop = ask_stop,
                                   .stop_context = run};

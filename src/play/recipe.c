@@ -41,6 +41,7 @@ static const spar_option judge_options[] = {
      "how an llm that reports is asked"},
     {"explain", 0, SPAR_OPTION_INT, JUDGE(explain), "0", 0, 1 << 20, NULL, "N",
      "tokens that an llm may write before a verdict in brackets"},
+    SPAR_STEP_ROWS(sp_recipe_judge, process),
     SPAR_ENDPOINT_ROWS(sp_recipe_judge, endpoint),
     {"report-endpoint", 0, SPAR_OPTION_STRING, JUDGE(report_endpoint), NULL, 0, 0, NULL, "URL",
      "another endpoint for the judge that reports"},

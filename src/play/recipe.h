@@ -37,6 +37,7 @@ typedef struct sp_recipe_judge {
     const char *report;                 /* of the report set's responses, against the base's */
     const char *prompt, *report_prompt; /* how either is asked, where it is a language model */
     int64_t explain;
+    spar_step_rules process;
     spar_endpoint endpoint;
     const char *report_endpoint; /* NULL: the same */
     bool same;                   /* they may be one */

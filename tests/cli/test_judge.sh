@@ -30,6 +30,18 @@ err_has "--judge: expected KIND[:MODEL], found nothing"
 run 5 judge --judge oracle
 err_has "expected one of verifier"
 run 5 judge --judge verifier:exact --data "$dir/missing"
+# Rows to train on: the best of n, the best against the worst, nothing where all are alike.
+rows='{"prompt": "6*7?", "responses": ["41", "42", "43"], "reference": "42"}
+{"prompt": "1+1?", "responses": ["3", "4"], "reference": "2"}'
+feed 0 "$rows" judge --judge verifier:exact --write best
+line 1 '{"prompt":"6*7?","completion":"42"}'
+lines 2
+feed 0 "$rows" judge --judge verifier:exact --write pairs
+out '{"prompt":"6*7?","chosen":"42","rejected":"41"}'
+feed 2 "$rows" judge --judge verifier:exact --write step-pairs
+has 'expected a judge that scores steps'
+run 5 judge --judge process:"$dir/missing"
+
 run 5 judge --judge llm:"$dir/missing"
 run 5 judge --judge llm:"$dir/missing" --prompt "$dir/missing.jsonl#x"
 err_has "missing.jsonl"
