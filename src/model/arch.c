@@ -4,6 +4,13 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "base/str.h"
+#include "model/params.h"
+
+static const sp_fusion phi3_fusions[] = {
+    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3},
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2},
+    {.name = NULL}};
 
 static const sp_arch architectures[] = {
     {.model_type = "llama",
@@ -31,6 +38,22 @@ static const sp_arch architectures[] = {
      .qk_norm = true,
      .window = SP_WINDOW_FLAG,
      .gguf_is_default = true},
+    {.model_type = "phi3",
+     .class_name = "Phi3ForCausalLM",
+     .gguf_name = "phi3",
+     .window = SP_WINDOW_ALL,
+     .fusions = phi3_fusions,
+     .gguf_is_default = true},
+    {.model_type = "smollm3",
+     .class_name = "SmolLM3ForCausalLM",
+     .gguf_name = "smollm3",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = true,
+     .window = SP_WINDOW_FLAG,
+     .rope_by_layer = true,
+     .own_keys = "no_rope_layers no_rope_layer_interval",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
 };
 
 const sp_arch *sp_arch_at(int i) {
@@ -38,46 +61,47 @@ const sp_arch *sp_arch_at(int i) {
                                                                                : NULL;
 }
 
-/* Keys of other families that change the mathematics: refused unless they hold the neutral value
- * (null, false, 0 and empty always are neutral; `one` says that 1 is too). */
-static const struct {
-    const char *key;
-    bool one;
-} refused_keys[] = {
-    {"attn_logit_softcapping", false},
-    {"final_logit_softcapping", false},
-    {"logit_scale", true},
-    {"logits_scaling", true},
-    {"embedding_multiplier", true},
-    {"residual_multiplier", true},
-    {"attention_multiplier", false},
-    {"scale_emb", true},
-    {"scale_depth", false},
-    {"dim_model_base", false},
-    {"query_pre_attn_scalar", false},
-    {"partial_rotary_factor", true},
-    {"rotary_pct", true},
-    {"no_rope_layers", false},
-    {"no_rope_layer_interval", false},
-    {"num_local_experts", false},
-    {"num_experts", false},
-    {"n_routed_experts", false},
-    {"quantization_config", false},
-    {"attention_chunk_size", false},
-    {"use_qk_norm", false},
-    {"qk_layernorm", false},
-    {"parallel_attn", false},
-    {"alibi", false},
-    {"clip_qkv", false},
-    {"use_parallel_residual", false},
-    {"kv_lora_rank", false},
-    {"q_lora_rank", false},
-    {"attn_output_gate", false},
-    {"num_nextn_predict_layers", false},
-    {"rope_local_base_freq", false},
-    {"use_mrope", false},
-};
+/* Keys that are read, for one family or another. */
+static const char read_keys[] =
+    " architectures model_type vocab_size hidden_size intermediate_size num_hidden_layers "
+    "num_attention_heads num_key_value_heads head_dim max_position_embeddings rms_norm_eps "
+    "hidden_act "
+    "tie_word_embeddings attention_bias mlp_bias rope_theta rope_scaling rope_parameters "
+    "sliding_window use_sliding_window max_window_layers layer_types bos_token_id eos_token_id "
+    "pad_token_id ";
 
+/* Keys that change nothing that is computed here: the numbers' type, training's random start and
+ * dropout, classes' labels, generation's settings, and who wrote the file. */
+static const char harmless_keys[] =
+    " transformers_version torch_dtype dtype use_cache initializer_range attention_dropout "
+    "hidden_dropout embd_pdrop resid_pdrop attn_pdrop classifier_dropout pretraining_tp "
+    "original_max_position_embeddings _name_or_path _attn_implementation auto_map tokenizer_class "
+    "id2label label2id num_labels problem_type task_specific_params return_dict output_attentions "
+    "output_hidden_states torchscript is_llama_config rope_interleaved transformers.js_config "
+    "unsloth_version unsloth_fixed unsloth_training_date gradient_checkpointing "
+    "keys_to_ignore_at_inference "
+    "chunk_size_feed_forward is_decoder is_encoder_decoder min_length max_length do_sample "
+    "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
+    "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
+    "num_return_sequences use_bfloat16 max_new_tokens sep_token_id cls_token_id mask_token_id "
+    "unk_token_id neftune_noise_alpha _sliding_window_pattern ";
+
+/* Factors, which 1 leaves as they are. */
+static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
+                                  "residual_multiplier scale_emb partial_rotary_factor rotary_pct ";
+
+/* Whether the list has the key between spaces. */
+static bool lists_key(const char *list, const char *key) {
+    const size_t n = strlen(key);
+    for (const char *at = list; (at = strstr(at, key)); at += n) {
+        if (at[-1] == ' ' && at[n] == ' ') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* null, false, 0 and empty values change nothing; nor does 1, where one says so. */
 static bool is_neutral(const json_t *value, bool one) {
     switch (json_typeof(value)) {
     case JSON_NULL:
@@ -97,17 +121,49 @@ static bool is_neutral(const json_t *value, bool one) {
     }
 }
 
-static spar_status check_refused(const json_t *config, const char *where, spar_error *err) {
-    for (size_t i = 0; i < sizeof refused_keys / sizeof refused_keys[0]; i++) {
-        const json_t *value = json_object_get(config, refused_keys[i].key);
-        if (value && !is_neutral(value, refused_keys[i].one)) {
+/* A key that is neither read nor known to be harmless may change the mathematics. known: what is
+ * read besides, or NULL; owner: the object that the key is in, or "". */
+static spar_status check_keys(const json_t *object, const char *known, const char *owner,
+                              const char *where, spar_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        if (!(known && lists_key(known, key)) && !lists_key(harmless_keys, key) &&
+            !is_neutral(value, lists_key(factor_keys, key))) {
             return spar_fail(err, SPAR_UNSUPPORTED,
-                             "%s: %s is set, which changes the model's mathematics in a way that "
-                             "spar does not support",
-                             where, refused_keys[i].key);
+                             "%s: %s%.80s is set, which may change the model's mathematics and is "
+                             "not supported",
+                             where, owner, key);
         }
     }
     return SPAR_OK;
+}
+
+/* All keys of config.json: those of every family, and the row's own. */
+static spar_status check_config_keys(const json_t *config, const sp_arch *arch, const char *where,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str known = SP_STR_INIT;
+    sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
+    SPAR_TRY(sp_str_status(&known, err));
+    SPAR_TRY(check_keys(config, sp_str_get(&known), "", where, err));
+done:
+    sp_str_release(&known);
+    return status;
+}
+
+static spar_status refuse_type(const char *where, const char *type, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str known = SP_STR_INIT;
+    for (int i = 0; sp_arch_at(i); i++) {
+        sp_str_printf(&known, "%s%s", i ? ", " : "", sp_arch_at(i)->model_type);
+    }
+    SPAR_TRY(sp_str_status(&known, err));
+    SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model_type: expected one of %s, found %.60s",
+                       where, sp_str_get(&known), type));
+done:
+    sp_str_release(&known);
+    return status;
 }
 
 static spar_status find_arch(const json_t *config, const sp_arch **out, const char *where,
@@ -129,12 +185,14 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
             goto done;
         }
     }
-    status =
-        spar_fail(err, SPAR_UNSUPPORTED,
-                  "%s: model_type: expected llama, mistral, qwen2 or qwen3, found %s", where, type);
+    SPAR_TRY(refuse_type(where, type, err));
 done:
     return status;
 }
+
+static const char rope_keys[] =
+    " type rope_type factor low_freq_factor high_freq_factor original_max_position_embeddings "
+    "rope_theta partial_rotary_factor ";
 
 /* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
 static spar_status read_rope(sp_config *c, const json_t *config, const char *where,
@@ -160,6 +218,7 @@ static spar_status read_rope(sp_config *c, const json_t *config, const char *whe
                            where, sp_json_type_name(scaling)));
     }
     const char *type;
+    SPAR_TRY(check_keys(scaling, rope_keys, "rope_scaling.", where, err));
     SPAR_TRY(sp_json_get_string_or(scaling, "type", "default", &type, where, err));
     SPAR_TRY(sp_json_get_string_or(scaling, "rope_type", type, &type, where, err));
     double partial;
@@ -194,6 +253,29 @@ static spar_status read_rope(sp_config *c, const json_t *config, const char *whe
                                "%g and %g",
                                where, c->rope_low, c->rope_high));
         }
+    }
+done:
+    return status;
+}
+
+/* SmolLM3: no_rope_layers has a 1 for each layer that rotates (the name notwithstanding); where it
+ * is missing, every interval-th layer does not. */
+static spar_status read_no_rope(sp_config *c, const json_t *config, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t interval;
+    const json_t *list = json_object_get(config, "no_rope_layers");
+    SPAR_TRY(sp_json_get_int_or(config, "no_rope_layer_interval", 1, SP_MAX_LAYERS,
+                                SP_NO_ROPE_INTERVAL, &interval, where, err));
+    if (list && !json_is_null(list) && (int)json_array_size(list) != c->layers) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: no_rope_layers: expected %d entries, found %s %d",
+                           where, c->layers, sp_json_type_name(list), (int)json_array_size(list)));
+    }
+    for (int i = 0; i < c->layers; i++) {
+        const json_t *rotates = json_array_get(list, (size_t)i);
+        c->no_rope[i] = json_is_array(list)
+                            ? json_integer_value(rotates) == 0 && !json_is_true(rotates)
+                            : (i + 1) % interval == 0;
     }
 done:
     return status;
@@ -335,7 +417,6 @@ spar_status sp_config_from_json(sp_config *out, const json_t *config, const char
                          sp_json_type_name(config));
     }
     SPAR_TRY(find_arch(config, &c->arch, where, err));
-    SPAR_TRY(check_refused(config, where, err));
     SPAR_TRY(read_sizes(c, config, where, err));
     const char *activation;
     SPAR_TRY(sp_json_get_string_or(config, "hidden_act", "silu", &activation, where, err));
@@ -347,6 +428,10 @@ spar_status sp_config_from_json(sp_config *out, const json_t *config, const char
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(read_rope(c, config, where, err));
     SPAR_TRY(read_window(c, config, where, err));
+    if (c->arch->rope_by_layer) {
+        SPAR_TRY(read_no_rope(c, config, where, err));
+    }
+    SPAR_TRY(check_config_keys(config, c->arch, where, err));
     c->bos = c->pad = -1;
     read_ids(json_object_get(config, "bos_token_id"), &c->bos, 1);
     read_ids(json_object_get(config, "pad_token_id"), &c->pad, 1);
@@ -413,6 +498,13 @@ json_t *sp_config_to_json(const sp_config *c) {
         }
         json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
         json_object_set_new(root, "max_window_layers", json_integer(first));
+    }
+    if (c->arch->rope_by_layer) {
+        json_t *list = json_array();
+        for (int i = 0; i < c->layers; i++) {
+            json_array_append_new(list, json_integer(c->no_rope[i] ? 0 : 1));
+        }
+        json_object_set_new(root, "no_rope_layers", list);
     }
     json_object_set_new(root, "bos_token_id", id_json(c->bos));
     json_object_set_new(root, "pad_token_id", id_json(c->pad));

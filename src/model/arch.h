@@ -27,6 +27,12 @@ typedef enum sp_window_rule {
     SP_WINDOW_FLAG /* only with use_sliding_window, on layers from max_window_layers on (Qwen) */
 } sp_window_rule;
 
+/* A tensor of a layer that holds the rows of several parameters, one after another. */
+typedef struct sp_fusion {
+    const char *name, *gguf_name; /* within a layer; name NULL ends a list */
+    int roles[3], n_roles;        /* sp_role */
+} sp_fusion;
+
 typedef struct sp_arch {
     const char *model_type; /* config.json "model_type" */
     const char *class_name; /* config.json "architectures"[0] */
@@ -35,8 +41,12 @@ typedef struct sp_arch {
     bool mlp_bias; /* config key mlp_bias is honoured */
     bool qk_norm;  /* RMS norm on every query and key head */
     sp_window_rule window;
-    bool gguf_permuted;   /* q and k rows are stored for interleaved rotary pairs */
-    bool gguf_is_default; /* the row taken for gguf_name when several share it */
+    const sp_fusion *fusions; /* NULL: none */
+    float norm_shift;         /* the gain of a norm is the checkpoint's value plus this */
+    bool rope_by_layer;       /* config keys no_rope_layers, no_rope_layer_interval are honoured */
+    const char *own_keys;     /* keys of config.json that other families have not, by spaces */
+    bool gguf_permuted;       /* q and k rows are stored for interleaved rotary pairs */
+    bool gguf_is_default;     /* the row taken for gguf_name when several share it */
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
@@ -44,6 +54,7 @@ const sp_arch *sp_arch_at(int i); /* NULL past the end */
 typedef enum sp_rope_type { SP_ROPE_DEFAULT, SP_ROPE_LINEAR, SP_ROPE_LLAMA3 } sp_rope_type;
 
 enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 8 };
+enum { SP_NO_ROPE_INTERVAL = 4 }; /* where layers without rotation are not listed */
 
 typedef struct sp_config {
     const sp_arch *arch;
@@ -52,8 +63,9 @@ typedef struct sp_config {
     int64_t context; /* max_position_embeddings */
     float norm_eps;
     bool tied, attention_bias, output_bias, mlp_bias;
-    int window[SP_MAX_LAYERS]; /* by layer; 0: full attention */
-    int sliding_window;        /* as configured; 0: none */
+    int window[SP_MAX_LAYERS];   /* by layer; 0: full attention */
+    int sliding_window;          /* as configured; 0: none */
+    bool no_rope[SP_MAX_LAYERS]; /* by layer: queries and keys are not rotated */
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int64_t rope_original; /* original_max_position_embeddings of llama3 */

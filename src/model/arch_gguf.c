@@ -2,7 +2,25 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "model/arch.h"
+
+static spar_status refuse_name(sp_gguf_string name, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str known = SP_STR_INIT;
+    for (int i = 0; sp_arch_at(i); i++) {
+        if (sp_arch_at(i)->gguf_is_default) {
+            sp_str_printf(&known, "%s%s", known.len ? ", " : "", sp_arch_at(i)->gguf_name);
+        }
+    }
+    SPAR_TRY(sp_str_status(&known, err));
+    SPAR_TRY(spar_fail(
+        err, SPAR_UNSUPPORTED, "%s: general.architecture: expected one of %s, found %.*s", where,
+        sp_str_get(&known), (int)(name.n < 64 ? name.n : 64), name.n ? name.data : ""));
+done:
+    sp_str_release(&known);
+    return status;
+}
 
 static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *where,
                              spar_error *err) {
@@ -17,9 +35,7 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
             goto done;
         }
     }
-    status = spar_fail(err, SPAR_UNSUPPORTED,
-                       "%s: general.architecture: expected llama, qwen2 or qwen3, found %.*s",
-                       where, (int)(name.n < 64 ? name.n : 64), name.n ? name.data : "");
+    SPAR_TRY(refuse_name(name, where, err));
 done:
     return status;
 }
@@ -130,6 +146,11 @@ static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, 
         c->rope = SP_ROPE_LINEAR;
         SPAR_TRY(get_number(g, c->arch, "rope.scaling.factor", 1.0, &c->rope_factor, err));
     }
+    if (sp_gguf_find_tensor(g, "rope_factors_long.weight")) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: tensor rope_factors_long.weight: longrope scaling is not supported",
+                           where));
+    }
     const sp_gguf_tensor *factors = sp_gguf_find_tensor(g, "rope_freqs.weight");
     if (factors) {
         if (factors->dtype != SP_F32 || factors->dims[0] != c->head_dim / 2) {
@@ -143,6 +164,25 @@ done:
     return status;
 }
 
+/* Layers with a window, and layers that do not rotate (a rule of the family's that files leave
+ * out). */
+static spar_status read_layers(sp_config *c, const sp_gguf *g, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t window = 0;
+    if (c->arch->window == SP_WINDOW_ALL) {
+        char key[128];
+        snprintf(key, sizeof key, "%s.attention.sliding_window", c->arch->gguf_name);
+        SPAR_TRY(sp_gguf_get_int(g, key, 0, INT32_MAX, 0, &window, err));
+    }
+    c->sliding_window = (int)window;
+    for (int i = 0; i < c->layers; i++) {
+        c->window[i] = (int)window;
+        c->no_rope[i] = c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0;
+    }
+done:
+    return status;
+}
+
 spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *where,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
@@ -151,6 +191,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(find_arch(g, &c->arch, where, err));
     SPAR_TRY(read_sizes(c, g, err));
     SPAR_TRY(read_rope(c, g, where, err));
+    SPAR_TRY(read_layers(c, g, err));
     c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;
     c->attention_bias = sp_gguf_find_tensor(g, "blk.0.attn_q.bias") != NULL;
     c->output_bias = sp_gguf_find_tensor(g, "blk.0.attn_output.bias") != NULL;

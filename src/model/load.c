@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/engine.h"
 #include "model/lora.h"
 #include "model/model_create.h"
@@ -26,9 +27,10 @@ typedef struct source {
     int n_dims;
     int64_t dims[4];
     bool permuted; /* rows are stored for interleaved rotary pairs */
+    float shift;   /* added to the values of a gain */
 } source;
 
-static spar_status check_shape(const sp_param *p, const source *s, const char *path,
+static spar_status check_shape(const sp_stored *p, const source *s, const char *path,
                                const char *name, spar_error *err) {
     bool matrix = p->cols > 0;
     bool ok = matrix ? s->n_dims == 2 && s->dims[0] == p->rows && s->dims[1] == p->cols
@@ -48,6 +50,32 @@ static spar_status check_shape(const sp_param *p, const source *s, const char *p
                                   (long long)p->rows, found);
     }
     return SPAR_OK;
+}
+
+/* Cut a tensor into the parameters that it holds: each a run of its rows. */
+static spar_status take_parts(const sp_stored *stored, const sp_params *params, const source *whole,
+                              const char *path, const char *name, source *sources,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_dtype_info *type = sp_dtype_info_of(whole->dtype);
+    const char *at = whole->data;
+    if (!type->to_f32) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: tensor %s: expected a floating-point type, found %s", path, name,
+                           type->name));
+    }
+    SPAR_TRY(check_shape(stored, whole, path, name, err));
+    for (int i = 0; i < stored->n_parts; i++) {
+        const sp_param *p = &params->items[stored->parts[i]];
+        source *s = &sources[stored->parts[i]];
+        *s = *whole;
+        s->data = at;
+        s->dims[0] = p->rows;
+        s->permuted = whole->permuted && (p->role == SP_Q || p->role == SP_K);
+        at += (size_t)(p->count / type->block_elements) * type->block_bytes;
+    }
+done:
+    return status;
 }
 
 /* A run of rows of one parameter: the load is cut into tasks of about equal size. */
@@ -119,8 +147,11 @@ static void fill_task(void *context, int task, int worker) {
         if (blocks) {
             fill_blocks(blocks, s, row, from, floats);
         } else {
-            sp_dtype_info_of(s->dtype)->to_f32(from, f->model->weights + p->offset + row * cols,
-                                               cols);
+            float *to = f->model->weights + p->offset + row * cols;
+            sp_dtype_info_of(s->dtype)->to_f32(from, to, cols);
+            for (int64_t i = 0; s->shift != 0.0F && i < cols; i++) {
+                to[i] += s->shift;
+            }
         }
     }
     free(floats);
@@ -213,54 +244,51 @@ done:
     return status;
 }
 
-static spar_status find_safetensors(const sp_params *params, const sp_safetensors *file,
-                                    const char *path, source *sources, spar_error *err) {
+static spar_status find_safetensors(const sp_params *params, const sp_stored *list, int n,
+                                    const sp_safetensors *file, const char *path, source *sources,
+                                    spar_error *err) {
     spar_status status = SPAR_OK;
-    for (int i = 0; i < params->n; i++) {
-        const sp_param *p = &params->items[i];
-        const sp_tensor_entry *entry = sp_safetensors_find(file, p->name);
-        if (!entry && strncmp(p->name, "model.", 6) == 0) {
-            entry = sp_safetensors_find(file, p->name + 6); /* saved from the inner module */
+    for (int i = 0; i < n; i++) {
+        const char *name = list[i].name;
+        const char *dot = strchr(name, '.');
+        const sp_tensor_entry *entry = sp_safetensors_find(file, name);
+        if (!entry && dot) {
+            entry = sp_safetensors_find(file, dot + 1); /* saved from the inner module */
         }
         if (!entry) {
-            SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, p->name));
+            SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, name));
+            goto done;
         }
-        if (!sp_dtype_info_of(entry->dtype)->to_f32) {
-            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                               "%s: tensor %s: expected a floating-point type, found %s", path,
-                               p->name, sp_dtype_info_of(entry->dtype)->name));
-        }
-        sources[i] = (source){.data = entry->data, .dtype = entry->dtype, .n_dims = entry->n_dims};
+        source whole = {.data = entry->data,
+                        .dtype = entry->dtype,
+                        .n_dims = entry->n_dims,
+                        .shift = list[i].shift};
         for (int d = 0; d < entry->n_dims && d < 4; d++) {
-            sources[i].dims[d] = entry->dims[d];
+            whole.dims[d] = entry->dims[d];
         }
-        SPAR_TRY(check_shape(p, &sources[i], path, p->name, err));
+        SPAR_TRY(take_parts(&list[i], params, &whole, path, name, sources, err));
     }
 done:
     return status;
 }
 
-static spar_status find_gguf(const sp_params *params, const sp_config *config, const sp_gguf *gguf,
-                             const char *path, source *sources, spar_error *err) {
+static spar_status find_gguf(const sp_params *params, const sp_stored *list, int n,
+                             const sp_config *config, const sp_gguf *gguf, const char *path,
+                             source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
-    for (int i = 0; i < params->n; i++) {
-        const sp_param *p = &params->items[i];
-        const sp_gguf_tensor *t = sp_gguf_find_tensor(gguf, p->gguf_name);
+    for (int i = 0; i < n; i++) {
+        const char *name = list[i].gguf_name;
+        const sp_gguf_tensor *t = sp_gguf_find_tensor(gguf, name);
         if (!t) {
-            SPAR_TRY(
-                spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, p->gguf_name));
+            SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, name));
+            goto done;
         }
-        sources[i] = (source){.data = t->data,
-                              .dtype = t->dtype,
-                              .n_dims = t->n_dims,
-                              .permuted = config->arch->gguf_permuted &&
-                                          (p->role == SP_Q || p->role == SP_K)};
-        memcpy(sources[i].dims, t->dims, sizeof sources[i].dims);
-        SPAR_TRY(check_shape(p, &sources[i], path, p->gguf_name, err));
-        if (!sp_dtype_info_of(t->dtype)->to_f32) {
-            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: tensor %s: type %s is not supported",
-                               path, p->gguf_name, sp_dtype_info_of(t->dtype)->name));
-        }
+        source whole = {.data = t->data,
+                        .dtype = t->dtype,
+                        .n_dims = t->n_dims,
+                        .permuted = config->arch->gguf_permuted};
+        memcpy(whole.dims, t->dims, sizeof whole.dims);
+        SPAR_TRY(take_parts(&list[i], params, &whole, path, name, sources, err));
     }
 done:
     return status;
@@ -348,6 +376,8 @@ static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
     sp_params params = {0};
     sp_safetensors *file = NULL;
     source *sources = NULL;
+    sp_stored *stored = NULL;
+    int n_stored = 0;
     char *tokenizer = NULL;
     void *memory;
     SPAR_TRY(read_config(&config, dir, scorer, err));
@@ -356,7 +386,8 @@ static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
-    SPAR_TRY(find_safetensors(&params, file, dir, sources, err));
+    SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, err));
+    SPAR_TRY(find_safetensors(&params, stored, n_stored, file, dir, sources, err));
     SPAR_TRY(build(out, &config, &params, dir, sources, options, err));
     SPAR_TRY(sp_path_join(&tokenizer, dir, "tokenizer.json", err));
     if (sp_file_exists(tokenizer)) {
@@ -365,6 +396,7 @@ static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
 done:
     free(tokenizer);
     free(sources);
+    free(stored);
     sp_safetensors_free(file);
     sp_params_release(&params);
     return status;
@@ -377,6 +409,8 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     sp_params params = {0};
     sp_gguf *gguf = NULL;
     source *sources = NULL;
+    sp_stored *stored = NULL;
+    int n_stored = 0;
     void *memory;
     SPAR_TRY(sp_gguf_open(&gguf, path, err));
     SPAR_TRY(sp_config_from_gguf(&config, gguf, path, err));
@@ -384,11 +418,13 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
-    SPAR_TRY(find_gguf(&params, &config, gguf, path, sources, err));
+    SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, err));
+    SPAR_TRY(find_gguf(&params, stored, n_stored, &config, gguf, path, sources, err));
     SPAR_TRY(build(out, &config, &params, path, sources, options, err));
     SPAR_TRY(sp_vocab_from_gguf(gguf, &(*out)->tokenizer, err));
 done:
     free(sources);
+    free(stored);
     sp_params_release(&params);
     sp_gguf_free(gguf);
     return status;

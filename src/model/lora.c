@@ -75,11 +75,32 @@ done:
     return status;
 }
 
+/* A checkpoint that stores several matrices as one has no names for adapters of its parts. */
+static spar_status check_fusions(const spar_model *m, const bool *chosen, spar_error *err) {
+    const sp_arch *arch = m->config.arch;
+    for (const sp_fusion *f = arch->fusions; f && f->name; f++) {
+        for (int i = 0; i < m->params.n; i++) {
+            for (int k = 0; chosen[i] && k < f->n_roles; k++) {
+                if (f->roles[k] == (int)m->params.items[i].role) {
+                    return spar_fail(
+                        err, SPAR_UNSUPPORTED,
+                        "adapter: model_type %s stores %s as one matrix, of whose parts "
+                        "adapters cannot be saved: train all weights, or name other "
+                        "targets (o_proj, down_proj)",
+                        arch->model_type, f->name);
+                }
+            }
+        }
+    }
+    return SPAR_OK;
+}
+
 spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, const bool *chosen,
                            sp_lora **out, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     sp_lora *l = NULL;
+    SPAR_TRY(check_fusions(m, chosen, err));
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *l, err));
     l = memory;
     l->settings = *settings;

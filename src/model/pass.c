@@ -339,6 +339,22 @@ done:
     return status;
 }
 
+/* Row-wise: queries [T,Hq] and keys [T,Hk] by their positions, or back (sign -1), in layers that
+ * rotate. */
+static void rotate(const spar_model *m, int layer, const sp_batch *batch, float *q, float *k,
+                   float sign) {
+    const sp_config *c = &m->config;
+    const int64_t T = (int64_t)batch->n_tokens;
+    const sp_ops *ops = m->backend->ops;
+    if (c->no_rope[layer]) {
+        return;
+    }
+    ops->rope(m->backend, q, T, c->heads, c->head_dim, m->cos_table, m->sin_table, batch->positions,
+              sign);
+    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
+              batch->positions, sign);
+}
+
 /* Queries, keys and values of a layer from its normalised input, rotated. */
 static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, layer_acts *a,
                                spar_error *err) {
@@ -356,10 +372,7 @@ static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, 
         ops->rmsnorm_f32(m->backend, a->k_raw, vector(m, SP_K_NORM, layer), T * c->kv_heads,
                          c->head_dim, c->norm_eps, a->k, a->rstd_k);
     }
-    ops->rope(m->backend, a->q, T, c->heads, c->head_dim, m->cos_table, m->sin_table,
-              batch->positions, 1.0F);
-    ops->rope(m->backend, a->k, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
-              batch->positions, 1.0F);
+    rotate(m, layer, batch, a->q, a->k, 1.0F);
 done:
     return status;
 }
@@ -646,10 +659,7 @@ static spar_status backward_attention(sp_pass *pass, int layer, const sp_batch *
                              false, grads, err));
     SPAR_TRY(ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att, a->lse,
                                 pass->dwide, pass->dq, pass->dk, pass->dv, err));
-    ops->rope(m->backend, pass->dq, T, c->heads, c->head_dim, m->cos_table, m->sin_table,
-              batch->positions, -1.0F);
-    ops->rope(m->backend, pass->dk, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
-              batch->positions, -1.0F);
+    rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
     if (c->arch->qk_norm) {
         norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, T * c->heads, c->head_dim,
                   pass->dq, false, grads);

@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "io/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/engine.h"
 #include "model/lora.h"
 #include "text/tokenizer_parts.h"
@@ -56,30 +57,27 @@ static spar_status make_floats(const spar_model *m, float **out, spar_error *err
 static spar_status write_weights(const spar_model *m, const char *dir, spar_error *err) {
     static const char *const metadata[] = {"format", "pt", NULL};
     spar_status status = SPAR_OK;
-    sp_tensor_entry *entries = NULL;
+    sp_stored_values stored = {0};
+    const float **values = NULL;
     float *floats = NULL;
     void *memory;
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *entries, err));
-    entries = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *values, err));
+    values = memory;
     if (m->lora || m->frozen) {
         SPAR_TRY(make_floats(m, &floats, err));
     }
     int64_t at = 0;
     for (int i = 0; i < m->params.n; i++) {
-        const sp_param *p = &m->params.items[i];
-        entries[i] = (sp_tensor_entry){.name = p->name,
-                                       .dtype = SP_F32,
-                                       .n_dims = p->cols ? 2 : 1,
-                                       .dims = {p->rows, p->cols},
-                                       .data = floats ? floats + at : m->weights + p->offset,
-                                       .n_bytes = (size_t)p->count * sizeof(float)};
-        at += p->count;
+        values[i] = floats ? floats + at : m->weights + m->params.items[i].offset;
+        at += m->params.items[i].count;
     }
-    SPAR_TRY(sp_safetensors_write_sharded(dir, entries, (size_t)m->params.n, metadata,
-                                          max_shard_bytes, err));
+    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, values, true, err));
+    SPAR_TRY(sp_safetensors_write_sharded(dir, stored.entries, stored.n, metadata, max_shard_bytes,
+                                          err));
 done:
+    sp_stored_values_release(&stored);
     free(floats);
-    free(entries);
+    free(values);
     return status;
 }
 

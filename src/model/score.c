@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "io/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/engine.h"
 
 /* Rows of a packed scoring batch: enough to fill the matrix products, small enough for memory. */
@@ -135,7 +136,8 @@ spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size
                                    const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     float *grads = NULL;
-    spar_named_tensor *tensors = NULL;
+    sp_stored_values stored = {0};
+    const float **values = NULL;
     void *memory;
     const sp_params *p = &model->params;
     if (model->lora) {
@@ -150,18 +152,16 @@ spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size
     grads = memory;
     memset(grads, 0, (size_t)p->total * sizeof *grads);
     SPAR_TRY(score(model, rows, n_rows, grads, err));
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)p->n, sizeof *tensors, err));
-    tensors = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)p->n, sizeof *values, err));
+    values = memory;
     for (int i = 0; i < p->n; i++) {
-        const sp_param *item = &p->items[i];
-        tensors[i] = (spar_named_tensor){.name = item->name,
-                                         .n_dims = item->cols ? 2 : 1,
-                                         .dims = {item->rows, item->cols},
-                                         .data = grads + item->offset};
+        values[i] = grads + p->items[i].offset;
     }
-    SPAR_TRY(spar_tensors_write(path, tensors, (size_t)p->n, err));
+    SPAR_TRY(sp_stored_values_init(&stored, p, &model->config, values, false, err));
+    SPAR_TRY(sp_safetensors_write(path, stored.entries, stored.n, NULL, err));
 done:
-    free(tensors);
+    sp_stored_values_release(&stored);
+    free(values);
     free(grads);
     return status;
 }

@@ -11,12 +11,15 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/jsonx.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
+#include "model/lora.h"
 #include "support.h"
 
-static const char *const families[] = {"llama", "llama3-rope", "qwen2", "qwen3", "mistral-window"};
+static const char *const families[] = {"llama",          "llama3-rope", "qwen2",       "qwen3",
+                                       "mistral-window", "phi3",        "smollm3-nope"};
 
 enum { MAX_ROWS = 8, MAX_TOKENS = 128 };
 
@@ -167,13 +170,102 @@ static void test_reference(void **state) {
     }
 }
 
+/* What is saved holds the tensors of what was loaded, of the same bytes, and loads again. */
+static void test_saved(void **state) {
+    (void)state;
+    char dir[TEST_PATH_MAX];
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        spar_error err;
+        fixture f = {0};
+        sp_safetensors *from, *to;
+        char path[TEST_PATH_MAX], saved[TEST_PATH_MAX];
+        spar_model *again;
+        const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+        open_fixture(&f, families[i], options);
+        test_path(saved, test_temp_dir(dir), "saved");
+        check(spar_model_save(f.model, saved, &err), &err);
+        check(spar_model_load(&again, saved, &options, &err), &err);
+        spar_model_free(again);
+        snprintf(path, sizeof path, "%s/arch/%s", test_shared("golden"), families[i]);
+        check(sp_safetensors_open(&from, path, &err), &err);
+        check(sp_safetensors_open(&to, saved, &err), &err);
+        assert_int_equal(sp_safetensors_count(from), sp_safetensors_count(to));
+        for (size_t k = 0; k < sp_safetensors_count(to); k++) {
+            const sp_tensor_entry *e = sp_safetensors_at(to, k);
+            const sp_tensor_entry *was = sp_safetensors_find(from, e->name);
+            assert_non_null(was);
+            assert_int_equal(e->n_bytes, was->n_bytes);
+            assert_memory_equal(e->data, was->data, e->n_bytes);
+        }
+        sp_safetensors_free(from);
+        sp_safetensors_free(to);
+        close_fixture(&f);
+        check(sp_dir_remove(dir, &err), &err);
+    }
+}
+
+/* Adapters of matrices that the checkpoint stores as one are refused. */
+static void test_fused_adapter(void **state) {
+    (void)state;
+    spar_error err;
+    fixture f = {0};
+    sp_lora_settings settings = {.rank = 4, .alpha = 8, .targets = {.n = 1, .items = {"q_proj"}}};
+    open_fixture(&f, "phi3", (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 1});
+    assert_int_equal(sp_lora_attach(f.model, &settings, 1, &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "qkv_proj"));
+    settings.targets.items[0] = "o_proj";
+    check(sp_lora_attach(f.model, &settings, 1, &err), &err);
+    close_fixture(&f);
+}
+
+static void refused_config(const char *text, const char *word) {
+    spar_error err;
+    json_t *json;
+    sp_config config;
+    check(sp_json_parse(&json, text, strlen(text), "config.json", &err), &err);
+    assert_int_equal(sp_config_from_json(&config, json, "config.json", &err), SPAR_UNSUPPORTED);
+    if (!strstr(err.message, word)) {
+        fail_msg("expected %s in: %s", word, err.message);
+    }
+    json_decref(json);
+}
+
+#define SIZES                                                                                      \
+    "\"vocab_size\": 8, \"hidden_size\": 8, \"intermediate_size\": 8, \"num_hidden_layers\": 1, "  \
+    "\"num_attention_heads\": 2"
+
+/* A key that is neither read nor known to be harmless is an error that names it. */
+static void test_unknown_keys(void **state) {
+    (void)state;
+    spar_error err;
+    json_t *json;
+    sp_config config;
+    refused_config("{\"model_type\": \"llama\", " SIZES ", \"wormhole_depth\": 3}",
+                   "wormhole_depth");
+    refused_config("{\"model_type\": \"llama\", " SIZES ", \"no_rope_layers\": [1]}",
+                   "no_rope_layers");
+    refused_config("{\"model_type\": \"llama\", " SIZES ", \"logits_scaling\": 8}",
+                   "logits_scaling");
+    refused_config("{\"model_type\": \"llama\", " SIZES
+                   ", \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [1, 2]}}",
+                   "rope_scaling.mrope_section");
+    refused_config("{\"model_type\": \"mamba\", " SIZES "}", "smollm3");
+    static const char neutral[] =
+        "{\"model_type\": \"llama\", " SIZES
+        ", \"wormhole_depth\": null, \"logits_scaling\": 1, \"use_cache\": true}";
+    check(sp_json_parse(&json, neutral, strlen(neutral), "config.json", &err), &err);
+    check(sp_config_from_json(&config, json, "config.json", &err), &err);
+    json_decref(json);
+}
+
 int main(void) {
     if (!test_shared("golden")) {
         TEST_SKIP("the shared folder with golden/arch is missing");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_tuned),
+        cmocka_unit_test(test_reference),    cmocka_unit_test(test_tuned),
+        cmocka_unit_test(test_saved),        cmocka_unit_test(test_fused_adapter),
+        cmocka_unit_test(test_unknown_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
