@@ -207,7 +207,7 @@ static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, 
         problems = &fresh;
     }
     if (arm->control == SP_CONTROL_VERIFIED) {
-        SPAR_TRY(sp_samples_make(run, stage, problems, (int)arm->samples, &samples, err));
+        SPAR_TRY(sp_samples_make(run, stage, problems, (int)arm->samples, NULL, &samples, err));
         SPAR_TRY(verified_lessons(problems, &samples, &lessons, err));
     } else {
         SPAR_TRY(labelled_lessons(problems, &lessons, err));

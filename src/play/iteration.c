@@ -32,6 +32,7 @@ typedef struct loop {
     sp_best *best;
     sp_best start; /* the arm's: the anchor */
     turn *turns;   /* owned, [iterations]; of those done the first and the last are kept */
+    sp_roster roster;
     /* of the iteration at hand */
     int64_t iteration, stage;
     char path[256];
@@ -56,7 +57,7 @@ static sp_reply reply_of(const loop *l, const sp_samples *samples, size_t proble
                       .n = s->n,
                       .win_rate = member->win_rate,
                       .reward = member->reward,
-                      .kept = now ? s->logps : NULL};
+                      .kept = now && !s->older ? s->logps : NULL};
 }
 
 /* Whether examples take a response of the anchor's beside the pair: in the first iteration only
@@ -274,6 +275,7 @@ static spar_status train(loop *l, int64_t *sequences, spar_error *err) {
                                  .epochs = arm->epochs,
                                  .objective = &arm->objective,
                                  .lr = arm->lr};
+        SPAR_TRY(sp_run_load_best(l->run, l->best, err));
         SPAR_TRY(prepare_lessons(l, &lessons, &trainer, err));
         SPAR_TRY(sp_stage_train(l->run, l->stage, arm, trainer, &w, sequences, err));
     }
@@ -313,6 +315,24 @@ done:
     return status;
 }
 
+/* The samples: by the latest, or by opponents drawn from the roster. */
+static spar_status answer(loop *l, bool trained, sp_samples *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_cast cast = {0};
+    const bool draws = sp_roster_keeps(l->arm) && l->roster.n > 1;
+    if (draws) {
+        SPAR_TRY(sp_roster_cast(l->run, l->stage, l->arm, &l->roster, l->problems, &cast, err));
+        l->best->loaded = false;
+    } else if (!trained) {
+        SPAR_TRY(sp_run_load_best(l->run, l->best, err));
+    }
+    SPAR_TRY(sp_samples_make(l->run, l->stage, l->problems, (int)l->arm->samples,
+                             draws ? &cast : NULL, out, err));
+done:
+    sp_cast_release(&cast);
+    return status;
+}
+
 static spar_status sample_turn(loop *l, bool trained, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_arm *arm = l->arm;
@@ -322,10 +342,7 @@ static spar_status sample_turn(loop *l, bool trained, spar_error *err) {
         SPAR_TRY(sp_run_fresh_problems(l->run, l->stage, arm, l->iteration, &l->fresh, err));
         l->problems = &l->fresh;
     }
-    if (!trained) {
-        SPAR_TRY(sp_run_load_best(l->run, l->best, err));
-    }
-    SPAR_TRY(sp_samples_make(l->run, l->stage, l->problems, (int)arm->samples, &now->samples, err));
+    SPAR_TRY(answer(l, trained, &now->samples, err));
     SPAR_TRY(judge(l, now, err));
     SPAR_TRY(sp_groups_make(l->run, l->stage, arm, l->problems, &now->samples, &now->judged,
                             &now->groups, err));
@@ -352,7 +369,12 @@ static spar_status run_iteration(loop *l, bool *kept, int64_t *sequences, spar_e
         SPAR_TRY(sp_candidate_gate(run, l->stage, l->arm->name, l->path, *sequences, l->best, kept,
                                    err));
     }
-    SPAR_TRY(sp_candidate_supersede(run, &before, &l->start, l->best, err));
+    if (*kept) {
+        SPAR_TRY(sp_roster_add(run, &l->roster, l->arm, l->best, &l->start, err));
+    }
+    if (!sp_roster_keeps(l->arm)) {
+        SPAR_TRY(sp_candidate_supersede(run, &before, &l->start, l->best, err));
+    }
 done:
     sp_problems_release(&l->fresh);
     return status;
@@ -367,6 +389,7 @@ spar_status sp_iterations_run(sp_run *run, const sp_arm *arm, sp_best *best, int
     *played = 0;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)arm->iterations, sizeof *l.turns, err));
     l.turns = memory;
+    SPAR_TRY(sp_roster_add(run, &l.roster, arm, best, &l.start, err));
     while (l.iteration < arm->iterations && (arm->patience == 0 || failures < arm->patience)) {
         bool kept;
         SPAR_TRY(run_iteration(&l, &kept, &sequences[l.iteration], err));
@@ -376,6 +399,7 @@ spar_status sp_iterations_run(sp_run *run, const sp_arm *arm, sp_best *best, int
         }
         *played = ++l.iteration;
     }
+    SPAR_TRY(sp_roster_dismiss(run, &l.roster, &l.start, best, err));
     if (l.iteration < arm->iterations) {
         sp_run_log(run, "%s: ends after %lld of %lld iterations: the last %lld did not help",
                    arm->name, (long long)l.iteration, (long long)arm->iterations,
@@ -386,5 +410,6 @@ done:
         release_turn(&l.turns[i]);
     }
     free(l.turns);
+    sp_roster_release(&l.roster);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "play/league.h"
 #include "spar/play.h"
 
 #define DATA(field) offsetof(sp_recipe_data, field)
@@ -164,6 +165,12 @@ static const spar_option arm_options[] = {
     {"fresh", 0, SPAR_OPTION_INT, ARM(fresh), "0", 0, 1e9, NULL, "N",
      "so many new problems in each iteration, disjoint from the held-out sets (task families); 0: "
      "the training problems"},
+    {"opponents", 0, SPAR_OPTION_CHOICE, ARM(opponents), "latest", 0, 0,
+     "latest|uniform|prioritised", "WHICH",
+     "who answers a prompt: the best model so far, or one drawn from those that were, evenly or by "
+     "wins over it"},
+    {"pool", 0, SPAR_OPTION_INT, ARM(pool), "4", 2, 64, NULL, "N",
+     "models to draw opponents from at most, the newest"},
     {"mix-previous", 0, SPAR_OPTION_NUMBER, ARM(mix_previous), "1", 0, 1, NULL, "X",
      "share of the previous iteration's pairs mixed in, with real pairs"},
     {"control", 0, SPAR_OPTION_CHOICE, ARM(control), "none", 0, 0, "none|labelled|verified",
@@ -326,6 +333,12 @@ static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_err
     if (arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_SINGLE && arm->samples < 2) {
         return spar_fail(err, SPAR_INVALID, "samples: expected 2 or more to judge, found %lld",
                          (long long)arm->samples);
+    }
+    if (arm->objective.kind == SP_OBJECTIVE_TOKENS && arm->opponents != SP_OPPONENTS_LATEST) {
+        return spar_fail(err, SPAR_INVALID,
+                         "opponents: expected latest for method %s, which learns from the policy's "
+                         "own samples",
+                         method);
     }
     if (most == 3 && arm->fresh) {
         return spar_fail(err, SPAR_INVALID,

@@ -66,6 +66,8 @@ typedef struct sp_arm {
     int64_t epochs;     /* passes over the pairs of an iteration */
     int64_t samples;    /* responses a prompt */
     int64_t pairs_per_prompt; /* verified and judged pairing: at most this many */
+    int opponents;            /* sp_opponents: who samples */
+    int64_t pool;             /* models to draw them from at most */
     int64_t fresh;            /* so many new problems each iteration (task families); 0: none */
     double mix_previous;      /* share of the last iteration's synthetic data mixed in; SPIN: 1 */
     int control;              /* sp_control */

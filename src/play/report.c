@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "eval/statistics.h"
 #include "io/rundb.h"
+#include "play/league.h"
 
 /* The scores of one stage on one set, in the order of the prompts. */
 typedef struct scores {
@@ -441,6 +442,67 @@ static void add_conclusion(const reader *r, json_t *out) {
     }
 }
 
+static json_t *numbers(const double *values, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_real(values[i]));
+    }
+    return list;
+}
+
+/* The stages of the main line that the report set measured, as players. *n: out. */
+static spar_status find_players(const reader *r, const stage ***out, size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, r->n, sizeof **out, err));
+    *out = memory;
+    *n = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const stage *s = &r->stages[i];
+        if (!is_control(s) && s->report.n > 0 && (*n == 0 || s->report.n == (*out)[0]->report.n)) {
+            (*out)[(*n)++] = s;
+        }
+    }
+done:
+    return status;
+}
+
+/* "league": {"players": stages, "wins": [[...]], "winner", "gaps", "gap"}, from two players on. */
+static spar_status add_league(const reader *r, json_t *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const stage **players = NULL;
+    const double **columns = NULL;
+    sp_league league = {0};
+    size_t n;
+    void *memory;
+    json_t *ids = json_array(), *wins = json_array();
+    SPAR_TRY(find_players(r, &players, &n, err));
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *columns, err));
+    columns = memory;
+    for (size_t i = 0; i < n; i++) {
+        columns[i] = players[i]->report.strict;
+        json_array_append_new(ids, json_integer(players[i]->id));
+    }
+    if (n < 2) {
+        goto done;
+    }
+    SPAR_TRY(sp_league_make(&league, columns, n, players[0]->report.n, err));
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(wins, numbers(league.wins + i * n, n));
+    }
+    json_object_set_new(out, "league",
+                        json_pack("{s:O, s:O, s:o, s:o, s:f}", "players", ids, "wins", wins,
+                                  "winner", numbers(league.winner, n), "gaps",
+                                  numbers(league.gaps, n), "gap", league.gap));
+done:
+    json_decref(ids);
+    json_decref(wins);
+    sp_league_release(&league);
+    free(players);
+    free(columns);
+    return status;
+}
+
 spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     spar_status status = SPAR_OK;
     reader r = {.passes = true};
@@ -467,6 +529,7 @@ spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     json_object_set_new(root, "score", json_string(r.passes ? "pass rate" : "log-prob a token"));
     json_object_set(root, "stages", list);
     add_conclusion(&r, root);
+    SPAR_TRY(add_league(&r, root, err));
     *out = root;
     root = NULL;
 done:

@@ -313,6 +313,62 @@ static void write_controls(const table *t, const json_t *stages) {
     }
 }
 
+static const json_t *stage_of(const json_t *stages, json_int_t id) {
+    size_t i;
+    json_t *s;
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        if (json_integer_value(json_object_get(s, "stage")) == id) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static void figure_cell(const table *t, const json_t *list, size_t i, int width) {
+    char text[32];
+    snprintf(text, sizeof text, "%.3f", json_number_value(json_array_get(list, i)));
+    cell(t, text, width);
+}
+
+/* Expected wins between the stages, numbered by row, and what the game says of each. */
+static void write_league(const table *t, const json_t *league, const json_t *stages) {
+    enum { NARROW = 6 };
+    const json_t *players = json_object_get(league, "players");
+    const json_t *wins = json_object_get(league, "wins");
+    const size_t n = json_array_size(players);
+    char text[128];
+    begin_row(t);
+    cell(t, "stage", NAME_WIDTH);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(text, sizeof text, "%zu", i + 1);
+        cell(t, text, NARROW);
+    }
+    cell(t, "winner", NARROW);
+    cell(t, "gap", NARROW);
+    end_row(t);
+    if (t->markdown) {
+        fputc('|', t->out);
+        for (size_t i = 0; i < n + 3; i++) {
+            fputs("---|", t->out);
+        }
+        fputc('\n', t->out);
+    }
+    for (size_t i = 0; i < n; i++) {
+        char name[96];
+        stage_name(stage_of(stages, json_integer_value(json_array_get(players, i))), name,
+                   sizeof name);
+        snprintf(text, sizeof text, "%zu: %s", i + 1, name);
+        begin_row(t);
+        cell(t, text, NAME_WIDTH);
+        for (size_t j = 0; j < n; j++) {
+            figure_cell(t, json_array_get(wins, i), j, NARROW);
+        }
+        figure_cell(t, json_object_get(league, "winner"), i, NARROW);
+        figure_cell(t, json_object_get(league, "gaps"), i, NARROW);
+        end_row(t);
+    }
+}
+
 static bool any(const json_t *stages, const char *key) {
     size_t i;
     json_t *s;
@@ -369,6 +425,11 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     if (t.percent) {
         section(&t, "By family, on the report set");
         write_families(&t, stages);
+    }
+    if (json_object_get(report, "league")) {
+        section(&t, "Expected wins on the report set, row over column; the von Neumann winner's "
+                    "shares, and the duality gap of each alone");
+        write_league(&t, json_object_get(report, "league"), stages);
     }
     section(&t, "Training");
     write_training(&t, stages);

@@ -1,5 +1,6 @@
 #include "play/samples.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +21,19 @@ static bool ask_stop(void *context) {
     return sp_run_stopped(context);
 }
 
+/* How samples of an opponent that is not the latest are marked; the stage that made it follows. */
+static const char older_mode[] = "sampled by ";
+
+static void mode_of(const sp_run *run, const sp_cast *cast, size_t problem, char *out, size_t n) {
+    snprintf(out, n, "%s", run->recipe.sampling.temperature > 0 ? "sampled" : "greedy");
+    if (cast && cast->who[problem] + 1 < cast->roster->n) {
+        snprintf(out, n, "%s%lld", older_mode,
+                 (long long)cast->roster->items[cast->who[problem]].stage);
+    }
+}
+
 static spar_status store_sample(sp_run *run, int64_t stage, const sp_problem *problem, int k,
-                                const spar_response *r, spar_error *err) {
+                                const spar_response *r, const char *mode, spar_error *err) {
     spar_status status = SPAR_OK;
     int64_t id;
     sp_rundb_sample row = {.stage = stage,
@@ -32,7 +44,7 @@ static spar_status store_sample(sp_run *run, int64_t stage, const sp_problem *pr
                            .n_tokens = (int64_t)r->n,
                            .text = r->text ? r->text : "",
                            .finish = spar_finish_name(r->finish),
-                           .mode = run->recipe.sampling.temperature > 0 ? "sampled" : "greedy"};
+                           .mode = mode};
     SPAR_TRY(sp_rundb_put_sample(run->db, &row, &id, err));
     if (problem->task) {
         bool strict, lenient;
@@ -48,44 +60,125 @@ done:
     return status;
 }
 
-static spar_status sample_and_store(sp_run *run, int64_t stage, const sp_problems *problems, int k,
-                                    spar_error *err) {
+typedef struct sampling_job {
+    sp_run *run;
+    int64_t stage;
+    const sp_problems *problems;
+    int k;
+    const sp_cast *cast;  /* NULL: all by the model as it is */
+    spar_prompt *prompts; /* owned, [problems] of one opponent */
+    spar_response *made;  /* owned, [problems, k]: its responses */
+    spar_response *all;   /* owned, [problems, k]: by problem */
+    bool *mine;           /* owned, [problems] */
+} sampling_job;
+
+static spar_status allocate_job(sampling_job *j, spar_error *err) {
     spar_status status = SPAR_OK;
-    size_t total = problems->n * (size_t)k;
-    spar_prompt *prompts = NULL;
-    spar_response *responses = NULL;
-    spar_sampling sampling = run->recipe.sampling;
-    spar_generate_hooks hooks = {.stop = ask_stop, .context = run, .phase = "sample"};
-    bool sampled = false;
+    const size_t n = j->problems->n;
     void *memory;
-    sampling.seed = (int64_t)(sp_rng_stream(run->seed, (uint64_t)stage, 0, 0) >> 2);
-    SPAR_TRY(sp_mem_calloc(&memory, problems->n, sizeof *prompts, err));
-    prompts = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, total, sizeof *responses, err));
-    responses = memory;
-    for (size_t i = 0; i < problems->n; i++) {
-        prompts[i] = (spar_prompt){.ids = problems->items[i].prompt_ids,
-                                   .n = problems->items[i].n_prompt,
-                                   .key = (uint64_t)problems->items[i].id};
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *j->prompts, err));
+    j->prompts = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, (size_t)j->k * sizeof *j->made, err));
+    j->made = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, (size_t)j->k * sizeof *j->all, err));
+    j->all = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *j->mine, err));
+    j->mine = memory;
+done:
+    return status;
+}
+
+static void release_job(sampling_job *j) {
+    if (j->all) {
+        spar_responses_free(j->all, j->problems->n * (size_t)j->k);
     }
-    SPAR_TRY(spar_generate(run->model, prompts, problems->n, k, &sampling, &hooks, responses, err));
-    sampled = true;
-    SPAR_TRY(sp_rundb_begin(run->db, err));
-    for (size_t i = 0; i < total; i++) {
-        SPAR_TRY(store_sample(run, stage, &problems->items[i / (size_t)k], (int)(i % (size_t)k),
-                              &responses[i], err));
+    free(j->prompts);
+    free(j->made);
+    free(j->all);
+    free(j->mine);
+}
+
+/* The problems that are mine, by the model as it is. What is drawn depends on the problem, not on
+ * the others. */
+static spar_status sample_mine(sampling_job *j, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = (size_t)j->k;
+    size_t n = 0, at = 0;
+    spar_sampling sampling = j->run->recipe.sampling;
+    const spar_generate_hooks hooks = {.stop = ask_stop, .context = j->run, .phase = "sample"};
+    sampling.seed = (int64_t)(sp_rng_stream(j->run->seed, (uint64_t)j->stage, 0, 0) >> 2);
+    for (size_t i = 0; i < j->problems->n; i++) {
+        const sp_problem *p = &j->problems->items[i];
+        if (j->mine[i]) {
+            j->prompts[n++] =
+                (spar_prompt){.ids = p->prompt_ids, .n = p->n_prompt, .key = (uint64_t)p->id};
+        }
     }
-    SPAR_TRY(sp_rundb_put_phase(run->db, stage, "sample", 1, 1, err));
-    SPAR_TRY(sp_rundb_commit(run->db, err));
+    if (n == 0) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(spar_generate(j->run->model, j->prompts, n, j->k, &sampling, &hooks, j->made, err));
+    for (size_t i = 0; i < j->problems->n; i++) {
+        if (j->mine[i]) {
+            memcpy(j->all + i * k, j->made + k * at++, k * sizeof *j->all);
+        }
+    }
+done:
+    return status;
+}
+
+/* Each opponent in its turn; the latest is the last. */
+static spar_status sample_cast(sampling_job *j, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t who = 0; who < j->cast->roster->n; who++) {
+        sp_best opponent = j->cast->roster->items[who];
+        bool any = false;
+        for (size_t i = 0; i < j->problems->n; i++) {
+            j->mine[i] = j->cast->who[i] == who;
+            any = any || j->mine[i];
+        }
+        if (any) {
+            SPAR_TRY(sp_run_load_best(j->run, &opponent, err));
+            SPAR_TRY(sample_mine(j, err));
+        }
+    }
+done:
+    return status;
+}
+
+static spar_status store_samples(sampling_job *j, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = (size_t)j->k;
+    SPAR_TRY(sp_rundb_begin(j->run->db, err));
+    for (size_t i = 0; i < j->problems->n * k; i++) {
+        char mode[48];
+        mode_of(j->run, j->cast, i / k, mode, sizeof mode);
+        SPAR_TRY(store_sample(j->run, j->stage, &j->problems->items[i / k], (int)(i % k),
+                              &j->all[i], mode, err));
+    }
+    SPAR_TRY(sp_rundb_put_phase(j->run->db, j->stage, "sample", 1, 1, err));
+    SPAR_TRY(sp_rundb_commit(j->run->db, err));
 done:
     if (status != SPAR_OK) {
-        sp_rundb_rollback(run->db);
+        sp_rundb_rollback(j->run->db);
     }
-    if (sampled) {
-        spar_responses_free(responses, total);
+    return status;
+}
+
+static spar_status sample_and_store(sp_run *run, int64_t stage, const sp_problems *problems, int k,
+                                    const sp_cast *cast, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sampling_job j = {.run = run, .stage = stage, .problems = problems, .k = k, .cast = cast};
+    SPAR_TRY(allocate_job(&j, err));
+    if (cast) {
+        SPAR_TRY(sample_cast(&j, err));
+    } else {
+        memset(j.mine, true, problems->n * sizeof *j.mine);
+        SPAR_TRY(sample_mine(&j, err));
     }
-    free(responses);
-    free(prompts);
+    SPAR_TRY(store_samples(&j, err));
+done:
+    release_job(&j);
     return status;
 }
 
@@ -115,7 +208,8 @@ static spar_status read_sample(void *context, const sp_rundb_sample *row, spar_e
     *s = (sp_play_sample){.id = row->id,
                           .problem = c->problem,
                           .n = n,
-                          .truncated = strcmp(row->finish, "length") == 0};
+                          .truncated = strcmp(row->finish, "length") == 0,
+                          .older = strncmp(row->mode, older_mode, sizeof older_mode - 1) == 0};
     c->samples->n++;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *s->ids, err));
     s->ids = memory;
@@ -145,14 +239,14 @@ static spar_status read_score(void *context, const sp_rundb_score *row, spar_err
 }
 
 spar_status sp_samples_make(sp_run *run, int64_t stage, const sp_problems *problems, int k,
-                            sp_samples *out, spar_error *err) {
+                            const sp_cast *cast, sp_samples *out, spar_error *err) {
     spar_status status = SPAR_OK;
     bool done;
     read_context context = {.problems = problems, .samples = out};
     memset(out, 0, sizeof *out);
     SPAR_TRY(sp_run_phase_done(run, stage, "sample", &done, err));
     if (!done) {
-        SPAR_TRY(sample_and_store(run, stage, problems, k, err));
+        SPAR_TRY(sample_and_store(run, stage, problems, k, cast, err));
     }
     /* read back also what was just made: one way for fresh and resumed runs */
     SPAR_TRY(sp_rundb_each_sample(run->db, stage, read_sample, &context, err));

@@ -2,7 +2,7 @@
 #ifndef SP_PLAY_SAMPLES_H
 #define SP_PLAY_SAMPLES_H
 
-#include "play/run.h"
+#include "play/roster.h"
 
 /* One sampled response, as stored. */
 typedef struct sp_play_sample {
@@ -13,6 +13,7 @@ typedef struct sp_play_sample {
     size_t n;
     char *text; /* owned: for judges; the ids are the truth */
     bool truncated, strict, lenient;
+    bool older; /* sampled by another opponent than the latest */
 } sp_play_sample;
 
 typedef struct sp_samples {
@@ -22,9 +23,10 @@ typedef struct sp_samples {
 
 void sp_samples_release(sp_samples *samples);
 
-/* Sample k responses of every problem with the model as it is, or read them back where the stage
- * has them already: the phase "sample". */
+/* Sample k responses of every problem, or read them back where the stage has them already: the
+ * phase "sample". cast says who answers, each loaded in its turn; NULL: the model as it is. After a
+ * cast the model may be another than before. */
 spar_status sp_samples_make(sp_run *run, int64_t stage, const sp_problems *problems, int k,
-                            sp_samples *out, spar_error *err);
+                            const sp_cast *cast, sp_samples *out, spar_error *err);
 
 #endif

@@ -80,16 +80,41 @@ grep -q "arm: ends after 2 of 5 iterations" "$dir/patient/log.txt" || fail "expe
 run 0 report "$dir/patient" --json
 [ "$(grep -c '"kind": "control"' "$dir/out")" -eq 2 ] || fail "expected two iterations of the control"
 
-# An anchor that is not the opponent is loaded, asked and left: killed and resumed, to the same bytes.
-recipe inpo "iterations:3" 1e-4
-run 0 play "$dir/recipe.yaml" -m "$model" --run "$dir/whole" --dtype f32 --threads 1
-for delay in 0.4 0.7 1.0 0.6; do
-    timeout -s KILL $delay "$spar" play "$dir/recipe.yaml" -m "$model" --run "$dir/killed" --resume \
-        --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err"
+# Killed and resumed, to the same bytes: with an anchor that is not the opponent, and with opponents
+# drawn from the models so far.
+resumed() { # METHOD KEYS
+    recipe "$1" "$2" 1e-4
+    rm -rf "$dir/whole" "$dir/killed"
+    run 0 play "$dir/recipe.yaml" -m "$model" --run "$dir/whole" --dtype f32 --threads 1
+    for delay in 0.3 0.6 0.9 0.5; do
+        timeout -s KILL $delay "$spar" play "$dir/recipe.yaml" -m "$model" --run "$dir/killed" \
+            --resume --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err"
+    done 2>/dev/null
+    run 0 play "$dir/recipe.yaml" -m "$model" --run "$dir/killed" --resume --dtype f32 --threads 1
+    cmp -s "$dir/whole/final/model.safetensors" "$dir/killed/final/model.safetensors" ||
+        fail "$1: expected the same model from the run that was killed"
+}
+resumed inpo "iterations:3"
+for opponents in uniform prioritised; do
+    resumed dpo "iterations:4 opponents:$opponents pool:3"
+    run 0 report "$dir/whole" --json
+    has '"opponent 1":'
+    has '"opponent 3":'
+    [ "$(ls "$dir/whole/checkpoints" | wc -l)" -eq 1 ] ||
+        fail "expected the kept checkpoint alone, found $(ls "$dir/whole/checkpoints")"
 done
-run 0 play "$dir/recipe.yaml" -m "$model" --run "$dir/killed" --resume --dtype f32 --threads 1
-cmp -s "$dir/whole/final/model.safetensors" "$dir/killed/final/model.safetensors" ||
-    fail "expected the same model from the run that was killed"
+
+# The league: expected wins of the five stages, whose winner adds up to 1 and is not beaten.
+python3 - "$dir/out" <<'END' || fail "expected a league"
+import json, sys
+league = json.load(open(sys.argv[1]))["league"]
+n = len(league["players"])
+assert n == 5 and abs(sum(league["winner"]) - 1) < 1e-9 and abs(league["gap"]) < 1e-9
+assert all(abs(league["wins"][i][j] + league["wins"][j][i] - 1) < 1e-12 for i in range(n) for j in range(n))
+END
+run 0 report "$dir/whole"
+has "Expected wins on the report set"
+has "5: arm, iteration 4"
 
 refuse() { # STATUS MESSAGE METHOD [KEYS]
     recipe "$3" "${4:-}"
@@ -99,6 +124,7 @@ refuse() { # STATUS MESSAGE METHOD [KEYS]
 refuse 2 "takes pairs, found all" dpo "pairs:all"
 refuse 2 "samples: expected 2 or more" grpo "samples:1"
 refuse 2 "fresh: expected 0 for method xpo" xpo "fresh:8"
+refuse 2 "opponents: expected latest for method grpo" grpo "opponents:uniform"
 refuse 2 "gamma" sppo "gamma:1"
 refuse 2 "the nearest is 'sppo'" spppo
 verdict
