@@ -13,9 +13,17 @@ from gguf import quants
 ROWS = 4
 # type: bytes of a block, where its half-precision scales are, how many
 TYPES = {
+    Type.Q2_K: (84, 80, 2),
+    Type.Q3_K: (110, 108, 1),
     Type.Q4_K: (144, 0, 2),
     Type.Q5_K: (176, 0, 2),
     Type.Q6_K: (210, 208, 1),
+    Type.IQ4_NL: (18, 0, 1),
+    Type.IQ4_XS: (136, 0, 1),
+    Type.TQ1_0: (54, 52, 1),
+    Type.TQ2_0: (66, 64, 1),
+    Type.MXFP4: (17, 0, 0),
+    Type.NVFP4: (36, 0, 0),
 }
 
 

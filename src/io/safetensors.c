@@ -85,7 +85,7 @@ static spar_status read_entry(sp_safetensors *f, const char *name, const json_t 
     const char *type = json_string_value(json_object_get(value, "dtype"));
     if (!type || !sp_dtype_from_safetensors(type, &e->dtype)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: tensor %s: dtype: expected F32, F16, BF16 or an integer type, "
+                           "%s: tensor %s: dtype: expected F32, F16, BF16, F8 or an integer type, "
                            "found %s",
                            path, name, type ? type : "nothing"));
     }

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "tensor/codes.h"
 #include "tensor/kquant.h"
 
 float sp_f16_to_f32(uint16_t h) {
@@ -188,17 +189,25 @@ static const sp_dtype_info table[SP_DTYPES] = {
     [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0, NULL},
     [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1, NULL},
     [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0, NULL},
+    [SP_Q2_K] = {"Q2_K", NULL, 10, 256, 84, sp_q2_k_to_f32, NULL},
+    [SP_Q3_K] = {"Q3_K", NULL, 11, 256, 110, sp_q3_k_to_f32, NULL},
     [SP_Q4_K] = {"Q4_K", NULL, 12, 256, 144, sp_q4_k_to_f32, NULL},
     [SP_Q5_K] = {"Q5_K", NULL, 13, 256, 176, sp_q5_k_to_f32, NULL},
     [SP_Q6_K] = {"Q6_K", NULL, 14, 256, 210, sp_q6_k_to_f32, NULL},
+    [SP_IQ4_NL] = {"IQ4_NL", NULL, 20, BLOCK, 18, sp_iq4_nl_to_f32, NULL},
+    [SP_IQ4_XS] = {"IQ4_XS", NULL, 23, 256, 136, sp_iq4_xs_to_f32, NULL},
+    [SP_TQ1_0] = {"TQ1_0", NULL, 34, 256, 54, sp_tq1_0_to_f32, NULL},
+    [SP_TQ2_0] = {"TQ2_0", NULL, 35, 256, 66, sp_tq2_0_to_f32, NULL},
+    [SP_MXFP4] = {"MXFP4", NULL, 39, BLOCK, 17, sp_mxfp4_to_f32, NULL},
+    [SP_NVFP4] = {"NVFP4", NULL, 40, 64, 36, sp_nvfp4_to_f32, NULL},
+    [SP_F8_E4M3] = {"f8_e4m3", "F8_E4M3", -1, 1, 1, sp_f8_e4m3_to_f32, NULL},
+    [SP_F8_E5M2] = {"f8_e5m2", "F8_E5M2", -1, 1, 1, sp_f8_e5m2_to_f32, NULL},
 };
 
 /* Numbers of GGUF files that have no row: 4, 5 and 31 to 33 were withdrawn. */
 static const char *const other_ggml[] = {
-    [9] = "Q8_1",     [10] = "Q2_K",   [11] = "Q3_K",    [15] = "Q8_K",
-    [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-    [20] = "IQ4_NL",  [21] = "IQ3_S",  [22] = "IQ2_S",   [23] = "IQ4_XS",
-    [29] = "IQ1_M",   [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4",
+    [9] = "Q8_1",   [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
+    [19] = "IQ1_S", [21] = "IQ3_S", [22] = "IQ2_S",   [29] = "IQ1_M",
 };
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {

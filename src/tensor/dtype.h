@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Block types of GGUF files come after the plain ones; a name without a row here (Q2_K, Q3_K, the
- * IQ types) cannot be read. */
+/* Block types of GGUF files come after the plain ones; a name without a row here (Q8_K, IQ1,
+ * IQ2 and IQ3, whose values are places in large code books) cannot be read. */
 typedef enum sp_dtype {
     SP_F32,
     SP_F16,
@@ -28,9 +28,19 @@ typedef enum sp_dtype {
     SP_Q5_0,
     SP_Q5_1,
     SP_Q8_0,
+    SP_Q2_K,
+    SP_Q3_K,
     SP_Q4_K,
     SP_Q5_K,
     SP_Q6_K,
+    SP_IQ4_NL,
+    SP_IQ4_XS,
+    SP_TQ1_0,
+    SP_TQ2_0,
+    SP_MXFP4,
+    SP_NVFP4,
+    SP_F8_E4M3,
+    SP_F8_E5M2,
     SP_DTYPES
 } sp_dtype;
 

@@ -5,10 +5,47 @@
 
 #include "tensor/dtype.h"
 
-enum { SUPER = 256, Q4_BYTES = 144, Q5_BYTES = 176, Q6_BYTES = 210 };
+enum { SUPER = 256, Q2_BYTES = 84, Q3_BYTES = 110, Q4_BYTES = 144, Q5_BYTES = 176, Q6_BYTES = 210 };
 
 static float load_half(const uint8_t *p) {
     return sp_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
+
+/* Two bits of element e: halves of 128 have 32 bytes, of which a quarter takes two bits each. */
+static int two_bits(const uint8_t *p, int e) {
+    return (p[e / 128 * 32 + e % 32] >> (e / 32 % 4 * 2)) & 3;
+}
+
+/* A byte for 16 elements: the scale's 4 bits, and those of the least value. */
+void sp_q2_k_to_f32(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / SUPER; b++, p += Q2_BYTES, dst += SUPER) {
+        const float d = load_half(p + 80);
+        const float m = load_half(p + 82);
+        for (int e = 0; e < SUPER; e++) {
+            const float by = d * (float)(p[e / 16] & 15);
+            const float minus = m * (float)(p[e / 16] >> 4);
+            dst[e] = by * (float)two_bits(p + 16, e) - minus;
+        }
+    }
+}
+
+/* The third bit is a mask of its own, where 1 stands for nothing to take off. Scales of 6 bits: the
+ * low nibbles of 8 bytes, then their high ones; the upper two bits in 4 bytes more. */
+void sp_q3_k_to_f32(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / SUPER; b++, p += Q3_BYTES, dst += SUPER) {
+        const uint8_t *scales = p + 96;
+        const float d = load_half(p + 108);
+        for (int e = 0; e < SUPER; e++) {
+            const int g = e / 16;
+            const int low = (scales[g % 8] >> (g / 8 * 4)) & 15;
+            const int high = (scales[8 + g % 4] >> (g / 4 * 2)) & 3;
+            const int third = (p[e % 32] >> (e / 32)) & 1;
+            const float by = d * (float)((low | high << 4) - 32);
+            dst[e] = by * (float)(two_bits(p + 32, e) - (third ? 0 : 4));
+        }
+    }
 }
 
 /* Scale and least value of group g of 8: 6 bits each, packed in 12 bytes. The last four groups

@@ -53,9 +53,17 @@ static void same_bits_of_super_blocks(void **state) {
     if (sp_gguf_open(&g, SPAR_SOURCE_DIR "/tests/golden/gguf_kblocks.gguf", &err) != SPAR_OK) {
         fail_msg("%s", err.message);
     }
+    check(g, SP_Q2_K, "Q2_K", 4, 256);
+    check(g, SP_Q3_K, "Q3_K", 4, 256);
     check(g, SP_Q4_K, "Q4_K", 4, 256);
     check(g, SP_Q5_K, "Q5_K", 4, 256);
     check(g, SP_Q6_K, "Q6_K", 4, 256);
+    check(g, SP_IQ4_NL, "IQ4_NL", 4, 32);
+    check(g, SP_IQ4_XS, "IQ4_XS", 4, 256);
+    check(g, SP_TQ1_0, "TQ1_0", 4, 256);
+    check(g, SP_TQ2_0, "TQ2_0", 4, 256);
+    check(g, SP_MXFP4, "MXFP4", 4, 32);
+    check(g, SP_NVFP4, "NVFP4", 4, 64);
     sp_gguf_free(g);
 }
 

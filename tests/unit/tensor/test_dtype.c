@@ -180,6 +180,24 @@ static void block_types(void **state) {
     check_blocks(SP_Q8_0, q8, 34, q8_0);
 }
 
+/* 8-bit floats at their ends (Micikevicius et al. 2022, table 1). */
+static void eight_bits(void **state) {
+    (void)state;
+    static const uint8_t codes[] = {0x00, 0x80, 0x01, 0x07, 0x08, 0x38, 0x7E, 0xFE, 0x3B};
+    static const float e4m3[] = {0, -0.0F, 0x1p-9F, 0x7p-9F, 0x1p-6F, 1, 448, -448, 1.375F};
+    static const uint8_t codes2[] = {0x00, 0x01, 0x03, 0x04, 0x3C, 0x7B, 0xFB, 0x3D};
+    static const float e5m2[] = {0, 0x1p-16F, 0x3p-16F, 0x1p-14F, 1, 57344, -57344, 1.25F};
+    float out[9];
+    sp_dtype_info_of(SP_F8_E4M3)->to_f32(codes, out, 9);
+    assert_memory_equal(out, e4m3, sizeof e4m3);
+    sp_dtype_info_of(SP_F8_E5M2)->to_f32(codes2, out, 8);
+    assert_memory_equal(out, e5m2, sizeof e5m2);
+    sp_dtype_info_of(SP_F8_E4M3)->to_f32("\x7F\xFF", out, 2);
+    assert_true(isnan(out[0]) && isnan(out[1]));
+    sp_dtype_info_of(SP_F8_E5M2)->to_f32("\x7C\xFC\x7D", out, 3);
+    assert_true(isinf(out[0]) && out[0] > 0 && isinf(out[1]) && out[1] < 0 && isnan(out[2]));
+}
+
 static void names(void **state) {
     (void)state;
     for (int i = 0; i < SP_DTYPES; i++) {
@@ -198,10 +216,10 @@ static void names(void **state) {
     sp_dtype found = SP_I16;
     assert_false(sp_dtype_from_safetensors("f32", &found));
     assert_false(sp_dtype_from_safetensors("", &found));
-    assert_false(sp_dtype_from_ggml(10, &found));
+    assert_false(sp_dtype_from_ggml(16, &found));
     assert_false(sp_dtype_from_ggml(UINT32_MAX, &found));
     assert_int_equal(found, SP_I16);
-    assert_string_equal(sp_dtype_ggml_name(10), "Q2_K");
+    assert_string_equal(sp_dtype_ggml_name(16), "IQ2_XXS");
     assert_string_equal(sp_dtype_ggml_name(4), "an unknown type");
     assert_string_equal(sp_dtype_ggml_name(UINT32_MAX), "an unknown type");
 }
@@ -234,7 +252,8 @@ int main(void) {
         cmocka_unit_test(every_half),   cmocka_unit_test(half_rounding),
         cmocka_unit_test(every_bf16),   cmocka_unit_test(plain_types),
         cmocka_unit_test(stored_types), cmocka_unit_test(block_types),
-        cmocka_unit_test(names),        cmocka_unit_test(sizes),
+        cmocka_unit_test(names),        cmocka_unit_test(eight_bits),
+        cmocka_unit_test(sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
