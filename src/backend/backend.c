@@ -49,6 +49,9 @@ void sp_backend_free(sp_backend *be) {
     if (be != NULL && be->state != NULL) {
         sp_tuned_free(be);
     }
+    if (be != NULL) {
+        free(be->local.data);
+    }
     free(be);
 }
 

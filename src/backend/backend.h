@@ -39,7 +39,8 @@ typedef struct sp_weight {
     void *packed; /* owned by the backend; NULL until prepared, and where no copy is wanted */
 } sp_weight;
 
-enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2 };
+/* HEAD: the backward is that of head_logp_bwd, in place of linear_dx. */
+enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2, SP_PREPARE_HEAD = 4 };
 
 /* A run of tokens of one sequence. Its keys and values lie in rows kv_start .. kv_start + kv_len -
  * 1 of the key and value arrays; the last q_len of them belong to the queries q_start .. of this
@@ -78,6 +79,22 @@ typedef struct sp_backend sp_backend;
 typedef struct sp_ops {
     const char *name; /* "reference", "avx2+onednn", ... */
 
+    /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
+     * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
+     * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
+     * copy, rmsnorm*, rope, swiglu*, each over n elements or rows that T divides; and linear_dw,
+     * which runs after the rows, in the order of the calls. Their arrays must stay what they are
+     * until the end, which reports the errors. local_row: bytes a row of all arrays that
+     * chain_local will be asked for. put_off false: all run at once, and any op may be called.
+     * chain_end without a chain does nothing. */
+    spar_status (*chain_begin)(sp_backend *be, int64_t T, size_t local_row, bool put_off,
+                               spar_error *err);
+    /* An array of T rows of `row` bytes that lives within the chain, for the ops of the chain alone
+     * (it may be no more than a block of rows for each thread); borrowed until chain_end. Ask for
+     * 8 at most. */
+    void *(*chain_local)(sp_backend *be, size_t row);
+    spar_status (*chain_end)(sp_backend *be, spar_error *err);
+
     /* Renew the backend's copies of w from w->data (both directions as `what` says). */
     spar_status (*weight_prepare)(sp_backend *be, sp_weight *w, int what, spar_error *err);
     void (*weight_release)(sp_backend *be, sp_weight *w);
@@ -97,8 +114,10 @@ typedef struct sp_ops {
     spar_status (*linear_dw)(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
                              int64_t T, float *dw, float *dbias, spar_error *err);
 
-    /* operand y [n] = x [n] */
-    void (*to_operand)(sp_backend *be, const float *x, int64_t n, void *y);
+    /* operand y [n] = x [n] factor */
+    void (*to_operand)(sp_backend *be, const float *x, int64_t n, float factor, void *y);
+    /* y [n] = x [n]; they do not overlap. */
+    void (*copy)(sp_backend *be, const float *x, int64_t n, float *y);
 
     /* x [T,H] = row ids[t] of the table [V,H]; ids already checked. */
     void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x);
@@ -140,11 +159,15 @@ typedef struct sp_ops {
                                  const float *dout, float *dq, float *dk, float *dv,
                                  spar_error *err);
 
-    /* operand y [n] = silu(gate) * up */
-    void (*swiglu)(sp_backend *be, const float *gate, const float *up, int64_t n, void *y);
-    /* operand dgate, dup [n] from dy f32; */
-    void (*swiglu_bwd)(sp_backend *be, const float *gate, const float *up, const float *dy,
-                       int64_t n, void *dgate, void *dup);
+    /* operand y [n] = silu(gate) * up. With kept_gate and kept_up (both or neither NULL), gate and
+     * up are also stored there as operands, for the backward. */
+    void (*swiglu)(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
+                   void *kept_gate, void *kept_up);
+    /* The same y from what was kept: operand gate, up. */
+    void (*swiglu_kept)(sp_backend *be, const void *gate, const void *up, int64_t n, void *y);
+    /* operand dgate, dup [n] from operand gate, up and f32 dy. */
+    void (*swiglu_bwd)(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
+                       void *dgate, void *dup);
 
     /* logp[r] = log softmax(W h_r)[target[r]], lse[r] the log-sum-exp of the logits of row r;
      * h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist whole. */
@@ -186,6 +209,11 @@ struct sp_backend {
     sp_compute compute;
     size_t operand_size; /* bytes of an operand element: 4 or 2 */
     void *state;         /* owned by the implementation: scratch by worker, primitive cache */
+    struct {             /* owned: arrays of chain_local, where steps are not put off */
+        char *data;
+        size_t size, used;
+        int64_t T;
+    } local;
 };
 
 typedef enum sp_backend_kind {

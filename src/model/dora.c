@@ -32,7 +32,7 @@ static spar_status make_rows(const spar_model *m, const sp_adapter *a, int64_t f
     for (int64_t i = 0; i < n * rank; i++) {
         scaled[i] = m->lora->scale * a->b.data[first * rank + i];
     }
-    be->ops->to_operand(be, scaled, n * rank, operand);
+    be->ops->to_operand(be, scaled, n * rank, 1, operand);
     return be->ops->linear_dx(be, &a->a, operand, n, rows, true, err);
 }
 

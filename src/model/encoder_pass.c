@@ -15,7 +15,7 @@ spar_status sp_encoder_apply(sp_encoder *e, const sp_encoder_linear *l, const fl
                              float *y, spar_error *err) {
     const void *operand = x;
     if (e->backend->compute != SP_COMPUTE_F32) {
-        e->backend->ops->to_operand(e->backend, x, T * l->w.in, e->space.operand);
+        e->backend->ops->to_operand(e->backend, x, T * l->w.in, 1, e->space.operand);
         operand = e->space.operand;
     }
     return e->backend->ops->linear(e->backend, &l->w, l->bias, operand, T, y, false, err);

@@ -154,10 +154,13 @@ void spar_model_free(spar_model *m) {
 
 spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
-    int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    const sp_param *head = sp_params_get(&m->params, SP_HEAD, 0);
     for (int i = 0; i < m->params.n; i++) {
-        if (has_products(m, &m->params.items[i])) {
-            SPAR_TRY(m->backend->ops->weight_prepare(m->backend, &m->matrices[i], what, err));
+        const sp_param *p = &m->params.items[i];
+        if (has_products(m, p)) {
+            SPAR_TRY(m->backend->ops->weight_prepare(
+                m->backend, &m->matrices[i], what | (p == head ? SP_PREPARE_HEAD : 0), err));
         }
     }
     SPAR_TRY(sp_lora_prepare(m, backward, err));

@@ -16,24 +16,31 @@ typedef struct layer_acts {
     float *q, *k, *v;       /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
     void *att;              /* operand [T,Hq] */
     float *lse;             /* [T,heads] */
-    float *gate, *up;       /* [T,F] */
+    void *gate, *up;        /* operand [T,F] */
     float *rstd_q, *rstd_k; /* [T*heads], [T*kv_heads] */
 } layer_acts;
+
+/* Arrays that live within a chain of row-wise operations. */
+typedef struct chain_arrays {
+    void *norm, *hidden; /* operand [T,H], [T,F]: inputs of matrix products */
+    float *wide[2];      /* [T,F] each */
+    float *dnorm, *low;  /* [T,H], [T,rank] */
+    void *low_operand;   /* operand [T,rank] */
+} chain_arrays;
 
 struct sp_pass {
     spar_model *model; /* borrowed */
     bool train, recompute;
-    int64_t T, R;                /* capacity */
-    char *block;                 /* owned: all arrays below */
-    layer_acts *layers;          /* owned; model layers when training, else 1 */
+    int64_t T, R;       /* capacity */
+    char *block;        /* owned: all arrays below */
+    layer_acts *layers; /* owned; model layers when training, else 1 */
+    chain_arrays chain;
     float *x_out;                /* [T,H]: after the last layer */
-    void *operand;               /* [T, max(H, Hq, F)]: input of a matrix product */
     float *rstd;                 /* [T] */
     float *rows_x;               /* [R,H]: scored rows of x_out */
     void *rows_norm;             /* operand [R,H] */
     float *rows_rstd, *head_lse; /* [R] */
-    float *low;                  /* [T,rank]: between the two products of an adapter */
-    void *low_operand;           /* operand [T,rank] */
+    void *low[SP_ROLES];         /* operand [T,rank] of the linear roles: s x A^T of an adapter */
     bool dropping;               /* dropout of the adapters' inputs, by dropout_seed */
     uint64_t dropout_seed;
     float *direction;   /* [T, max(H, Hq, F)]: V x, where an adapter has magnitudes */
@@ -42,12 +49,14 @@ struct sp_pass {
     void *dropped;      /* operand [T, max(H, Hq, F)]: an adapter's input */
     float *low_dx;      /* the same size: its gradient */
     /* backward only */
-    float *dx;         /* [T,H] */
-    float *dwide;      /* [T, max(F, Hq)] */
-    void *dgate, *dup; /* operand [T,F] */
-    float *dq, *dk, *dv;
-    float *dnorm; /* [T,H] */
-    float *drows; /* [R,H] */
+    float *dx;                  /* [T,H] */
+    float *dout;                /* [T,Hq]: gradient of attention's output */
+    float *dq, *dk, *dv;        /* [T,Hq], [T,Hk], [T,Hk] */
+    float *drows;               /* [R,H] */
+    void *hidden;               /* operand [T,F]: what the down projection saw */
+    void *norm_attn, *norm_mlp; /* operand [T,H]: what the projections saw */
+    void *dy[SP_ROLES];         /* operand [T, outputs] of the linear roles */
+    void *dlow[SP_ROLES];       /* operand [T,rank]: gradients of low */
 };
 
 /* Rows of logits that an inference pass makes at a time. */
@@ -103,8 +112,50 @@ static void place_layer(placer *p, layer_acts *a, const sizes *s, bool qk_norm, 
     a->rstd_k = qk_norm ? place_f32(p, T * s->kv_heads) : NULL;
     a->att = place(p, T * s->Hq, operand);
     a->lse = place_f32(p, T * s->heads);
-    a->gate = place_f32(p, T * s->F);
-    a->up = place_f32(p, T * s->F);
+    a->gate = place(p, train ? T * s->F : 0, operand);
+    a->up = place(p, train ? T * s->F : 0, operand);
+}
+
+/* What a linear role gives. */
+static int64_t outputs_of(const sizes *s, sp_role role) {
+    switch (role) {
+    case SP_Q:
+        return s->Hq;
+    case SP_K:
+    case SP_V:
+        return s->Hk;
+    case SP_GATE:
+    case SP_UP:
+        return s->F;
+    default:
+        return s->H; /* SP_O, SP_DOWN */
+    }
+}
+
+static const sp_role linear_roles[] = {SP_Q, SP_K, SP_V, SP_O, SP_GATE, SP_UP, SP_DOWN};
+enum { LINEAR_ROLES = sizeof linear_roles / sizeof linear_roles[0] };
+
+static int64_t rank_of(const spar_model *m) {
+    return m->lora ? m->lora->settings.rank : 0;
+}
+
+static void place_backward(sp_pass *pass, const spar_model *m, placer *p, const sizes *s,
+                           int64_t T) {
+    const size_t operand = m->backend->operand_size;
+    pass->dx = place_f32(p, T * s->H);
+    pass->dout = place_f32(p, T * s->Hq);
+    pass->dq = place_f32(p, T * s->Hq);
+    pass->dk = place_f32(p, T * s->Hk);
+    pass->dv = place_f32(p, T * s->Hk);
+    pass->hidden = place(p, T * s->F, operand);
+    pass->norm_attn = place(p, T * s->H, operand);
+    pass->norm_mlp = place(p, T * s->H, operand);
+    for (int i = 0; i < LINEAR_ROLES; i++) {
+        const sp_role role = linear_roles[i];
+        pass->dy[role] = place(p, T * outputs_of(s, role), operand);
+        pass->low[role] = place(p, T * rank_of(m), operand);
+        pass->dlow[role] = place(p, T * rank_of(m), operand);
+    }
 }
 
 static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t T, int64_t R) {
@@ -122,15 +173,11 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
         }
     }
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
-    pass->operand = place(&p, T * max64(s.H, max64(s.Hq, s.F)), operand);
     pass->rstd = place_f32(&p, T);
     pass->rows_x = place_f32(&p, R * s.H);
     pass->rows_norm = place(&p, R * s.H, operand);
     pass->rows_rstd = place_f32(&p, R);
     pass->head_lse = place_f32(&p, R);
-    const int64_t rank = m->lora ? m->lora->settings.rank : 0;
-    pass->low = place_f32(&p, T * rank);
-    pass->low_operand = place(&p, T * rank, operand);
     const bool drops = pass->train && m->lora && m->lora->settings.dropout > 0;
     const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
     pass->dropped = place(&p, T * widest, operand);
@@ -140,14 +187,7 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     pass->dy_direction = place(&p, pass->train ? T * most : 0, operand);
     pass->dgain = place_f32(&p, most);
     if (pass->train) {
-        pass->dx = place_f32(&p, T * s.H);
-        pass->dwide = place_f32(&p, T * max64(s.F, s.Hq));
-        pass->dgate = place(&p, T * max64(s.F, max64(s.Hq, s.Hk)), operand);
-        pass->dup = place(&p, T * max64(s.F, s.H), operand);
-        pass->dq = place_f32(&p, T * s.Hq);
-        pass->dk = place_f32(&p, T * s.Hk);
-        pass->dv = place_f32(&p, T * s.Hk);
-        pass->dnorm = place_f32(&p, T * s.H);
+        place_backward(pass, m, &p, &s, T);
         pass->drows = place_f32(&p, R * s.H);
     }
     return p.used;
@@ -251,16 +291,6 @@ static const float *vector(const spar_model *m, sp_role role, int layer) {
     return sp_params_at(&m->params, m->weights, role, layer);
 }
 
-/* The scaled low values [T,rank] as the operand of an adapter's second product. */
-static void scale_low(sp_pass *pass, int64_t T) {
-    const sp_lora *l = pass->model->lora;
-    const int64_t n = T * l->settings.rank;
-    for (int64_t i = 0; i < n; i++) {
-        pass->low[i] *= l->scale;
-    }
-    pass->model->backend->ops->to_operand(pass->model->backend, pass->low, n, pass->low_operand);
-}
-
 static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
     const sp_lora *l = pass->model->lora;
     return (sp_dropout){.p = (float)l->settings.dropout,
@@ -270,7 +300,8 @@ static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
 
 /* u = s x A^T, as an operand. *input is the x that A saw: after dropout, where that is on. */
 static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
-                               const void **input, spar_error *err) {
+                               void *u, const void **input, spar_error *err) {
+    spar_status status = SPAR_OK;
     sp_backend *be = pass->model->backend;
     *input = x;
     if (pass->dropping) {
@@ -278,10 +309,9 @@ static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x
         be->ops->dropout(be, x, T * a->of->cols, &d, pass->dropped);
         *input = pass->dropped;
     }
-    const spar_status status = be->ops->linear(be, &a->a, NULL, *input, T, pass->low, false, err);
-    if (status == SPAR_OK) {
-        scale_low(pass, T);
-    }
+    SPAR_TRY(be->ops->linear(be, &a->a, NULL, *input, T, pass->chain.low, false, err));
+    be->ops->to_operand(be, pass->chain.low, T * rank_of(pass->model), pass->model->lora->scale, u);
+done:
     return status;
 }
 
@@ -301,8 +331,8 @@ static spar_status add_adapter(sp_pass *pass, const sp_adapter *a, const void *x
     spar_status status = SPAR_OK;
     sp_backend *be = pass->model->backend;
     const void *input;
-    SPAR_TRY(adapter_low(pass, a, x, T, &input, err));
-    SPAR_TRY(be->ops->linear(be, &a->b, NULL, pass->low_operand, T, y, true, err));
+    SPAR_TRY(adapter_low(pass, a, x, T, pass->chain.low_operand, &input, err));
+    SPAR_TRY(be->ops->linear(be, &a->b, NULL, pass->chain.low_operand, T, y, true, err));
 done:
     return status;
 }
@@ -355,17 +385,55 @@ static void rotate(const spar_model *m, int layer, const sp_batch *batch, float 
               batch->positions, sign);
 }
 
-/* Queries, keys and values of a layer from its normalised input, rotated. */
+/* Open a chain over T rows. Dropout, magnitudes and products in whole numbers are not row-wise
+ * operations of the backend: then everything runs at once. */
+static spar_status chain_begin(sp_pass *pass, int64_t T, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const sizes s = sizes_of(&m->config);
+    const size_t operand = m->backend->operand_size;
+    const size_t H = (size_t)s.H, F = (size_t)s.F, rank = (size_t)rank_of(m);
+    const bool at_once = pass->dropping || m->terms > 0 || (m->lora && m->lora->settings.dora);
+    const size_t local = (H + F + rank) * (operand + sizeof(float)) + F * sizeof(float);
+    SPAR_TRY(ops->chain_begin(m->backend, T, local, !at_once, err));
+    chain_arrays *c = &pass->chain;
+    c->norm = ops->chain_local(m->backend, H * operand);
+    c->hidden = ops->chain_local(m->backend, F * operand);
+    c->wide[0] = ops->chain_local(m->backend, F * sizeof(float));
+    c->wide[1] = ops->chain_local(m->backend, F * sizeof(float));
+    c->dnorm = ops->chain_local(m->backend, H * sizeof(float));
+    c->low = ops->chain_local(m->backend, rank * sizeof(float));
+    c->low_operand = ops->chain_local(m->backend, rank * operand);
+done:
+    return status;
+}
+
+static spar_status chain_end(sp_pass *pass, spar_error *err) {
+    return pass->model->backend->ops->chain_end(pass->model->backend, err);
+}
+
+/* After an error, what has been put off is over too. */
+static void drop_chain(sp_pass *pass, spar_status status) {
+    if (status != SPAR_OK) {
+        (void)chain_end(pass, NULL);
+    }
+}
+
+/* Row-wise: queries, keys and values of a layer from its input, rotated. */
 static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, layer_acts *a,
                                spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_config *c = &m->config;
     const sp_ops *ops = m->backend->ops;
+    const void *x = pass->chain.norm;
     int64_t T = (int64_t)batch->n_tokens;
-    SPAR_TRY(linear(pass, SP_Q, SP_Q_BIAS, layer, pass->operand, T, a->q_raw, false, err));
-    SPAR_TRY(linear(pass, SP_K, SP_K_BIAS, layer, pass->operand, T, a->k_raw, false, err));
-    SPAR_TRY(linear(pass, SP_V, SP_V_BIAS, layer, pass->operand, T, a->v, false, err));
+    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, c->hidden, c->norm_eps,
+                 pass->chain.norm, pass->rstd);
+    SPAR_TRY(linear(pass, SP_Q, SP_Q_BIAS, layer, x, T, a->q_raw, false, err));
+    SPAR_TRY(linear(pass, SP_K, SP_K_BIAS, layer, x, T, a->k_raw, false, err));
+    SPAR_TRY(linear(pass, SP_V, SP_V_BIAS, layer, x, T, a->v, false, err));
     if (c->arch->qk_norm) {
         ops->rmsnorm_f32(m->backend, a->q_raw, vector(m, SP_Q_NORM, layer), T * c->heads,
                          c->head_dim, c->norm_eps, a->q, a->rstd_q);
@@ -377,41 +445,64 @@ done:
     return status;
 }
 
-/* x_next NULL: only what the backward needs, without the layer's output. */
-static spar_status forward_layer(sp_pass *pass, int layer, const sp_batch *batch,
-                                 sp_kv_cache *cache, layer_acts *a, float *x_next,
-                                 spar_error *err) {
-    spar_status status = SPAR_OK;
+static spar_status attend(sp_pass *pass, int layer, const sp_batch *batch, sp_kv_cache *cache,
+                          layer_acts *a, spar_error *err) {
     spar_model *m = pass->model;
-    const sp_ops *ops = m->backend->ops;
-    sizes s = sizes_of(&m->config);
-    int64_t T = (int64_t)batch->n_tokens;
-    size_t stream = (size_t)(T * s.H) * sizeof(float);
-    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, m->config.norm_eps,
-                 pass->operand, pass->rstd);
-    SPAR_TRY(project_qkv(pass, layer, batch, a, err));
     const void *k = a->k, *v = a->v;
     sp_attention attention = attention_of(m, layer, batch);
     if (cache) {
         store_kv(m->backend, cache, layer, batch, &attention, &k, &v);
     }
-    SPAR_TRY(ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err));
+    return m->backend->ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err);
+}
+
+/* Row-wise: what follows attention. x_next NULL: only what the backward needs, without the layer's
+ * output. */
+static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *x_next,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const sizes s = sizes_of(&m->config);
+    const chain_arrays *c = &pass->chain;
+    /* In f32 what the backward wants is what the products give. */
+    const bool direct = pass->train && m->backend->compute == SP_COMPUTE_F32;
+    float *gate = direct ? a->gate : c->wide[0], *up = direct ? a->up : c->wide[1];
+    void *kept_gate = direct || !pass->train ? NULL : a->gate;
+    void *kept_up = direct || !pass->train ? NULL : a->up;
     if (a->x_mid != a->x) {
-        memcpy(a->x_mid, a->x, stream);
+        ops->copy(m->backend, a->x, T * s.H, a->x_mid);
     }
     SPAR_TRY(linear(pass, SP_O, SP_O_BIAS, layer, a->att, T, a->x_mid, true, err));
     ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
-                 pass->operand, pass->rstd);
-    SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, pass->operand, T, a->gate, false, err));
-    SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, pass->operand, T, a->up, false, err));
+                 c->norm, pass->rstd);
+    SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
+    SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
+    ops->swiglu(m->backend, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
     if (!x_next) {
         goto done;
     }
-    ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
     if (x_next != a->x_mid) {
-        memcpy(x_next, a->x_mid, stream);
+        ops->copy(m->backend, a->x_mid, T * s.H, x_next);
     }
-    SPAR_TRY(linear(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->operand, T, x_next, true, err));
+    SPAR_TRY(linear(pass, SP_DOWN, SP_DOWN_BIAS, layer, c->hidden, T, x_next, true, err));
+done:
+    return status;
+}
+
+/* A layer's activations again, from its input, without its output. */
+static spar_status recompute_layer(sp_pass *pass, int layer, const sp_batch *batch,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int64_t T = (int64_t)batch->n_tokens;
+    layer_acts *a = &pass->layers[layer];
+    SPAR_TRY(chain_begin(pass, T, err));
+    SPAR_TRY(project_qkv(pass, layer, batch, a, err));
+    SPAR_TRY(chain_end(pass, err));
+    SPAR_TRY(attend(pass, layer, batch, NULL, a, err));
+    SPAR_TRY(chain_begin(pass, T, err));
+    SPAR_TRY(feed_forward(pass, layer, T, a, NULL, err));
+    SPAR_TRY(chain_end(pass, err));
 done:
     return status;
 }
@@ -438,12 +529,24 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
                            pass->layers[0].x);
+    /* A chain runs from one attention to the next. */
+    SPAR_TRY(chain_begin(pass, T, err));
+    SPAR_TRY(project_qkv(pass, 0, batch, &pass->layers[0], err));
     for (int l = 0; l < layers; l++) {
+        const bool last = l + 1 == layers;
         layer_acts *a = &pass->layers[pass->train ? l : 0];
-        float *x_next = !pass->train || l + 1 == layers ? pass->x_out : pass->layers[l + 1].x;
-        SPAR_TRY(forward_layer(pass, l, batch, cache, a, x_next, err));
+        layer_acts *next = last ? NULL : &pass->layers[pass->train ? l + 1 : 0];
+        SPAR_TRY(chain_end(pass, err));
+        SPAR_TRY(attend(pass, l, batch, cache, a, err));
+        SPAR_TRY(chain_begin(pass, T, err));
+        SPAR_TRY(feed_forward(pass, l, T, a, !pass->train || last ? pass->x_out : next->x, err));
+        if (!last) {
+            SPAR_TRY(project_qkv(pass, l + 1, batch, next, err));
+        }
     }
+    SPAR_TRY(chain_end(pass, err));
 done:
+    drop_chain(pass, status);
     return status;
 }
 
@@ -527,28 +630,28 @@ static float *grad_at(const sp_pass *pass, float *grads, sp_role role, int layer
     return m->lora || role == SP_ROLES ? NULL : sp_params_at(&m->params, grads, role, layer);
 }
 
-/* With u = s x A^T: dB += dy^T u, du = dy B, dA += s du^T x, dx += s du A. */
-static spar_status adapter_backward(sp_pass *pass, const sp_adapter *a, const void *dy,
-                                    const void *x, int64_t T, float *dx, float *grads,
-                                    spar_error *err) {
+/* With u = s x A^T: dB += dy^T u, du = s dy B, dA += du^T x, dx += du A. */
+static spar_status adapter_backward(sp_pass *pass, sp_role role, const sp_adapter *a,
+                                    const void *dy, const void *x, int64_t T, float *dx,
+                                    float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_backend *be = pass->model->backend;
-    const int64_t rank = pass->model->lora->settings.rank;
-    const void *input;
+    const int64_t rank = rank_of(pass->model);
+    const void *input, *du = pass->dlow[role];
     /* computed again: it is small, keeping it is not */
-    SPAR_TRY(adapter_low(pass, a, x, T, &input, err));
-    SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low_operand, T,
-                                grads + a->offset_b, NULL, err));
-    SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->low, false, err));
-    scale_low(pass, T);
-    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, pass->low_operand, input, T,
-                                grads + a->offset_a, NULL, err));
+    SPAR_TRY(adapter_low(pass, a, x, T, pass->low[role], &input, err));
+    SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low[role], T, grads + a->offset_b,
+                                NULL, err));
+    SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->chain.low, false, err));
+    be->ops->to_operand(be, pass->chain.low, T * rank, pass->model->lora->scale, pass->dlow[role]);
+    SPAR_TRY(
+        be->ops->linear_dw(be, rank, a->of->cols, du, input, T, grads + a->offset_a, NULL, err));
     if (pass->dropping) {
         const sp_dropout d = dropout_of(pass, a);
-        SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, pass->low_dx, false, err));
+        SPAR_TRY(be->ops->linear_dx(be, &a->a, du, T, pass->low_dx, false, err));
         be->ops->dropout_add(be, pass->low_dx, T * a->of->cols, &d, dx);
     } else {
-        SPAR_TRY(be->ops->linear_dx(be, &a->a, pass->low_operand, T, dx, true, err));
+        SPAR_TRY(be->ops->linear_dx(be, &a->a, du, T, dx, true, err));
     }
 done:
     return status;
@@ -573,14 +676,16 @@ done:
 }
 
 /* Backward of y = x W^T + bias: dx [T,in] (= or +=) dy W, and the gradients of what is trained: W
- * and bias, or the adapter. dy and x are operands. */
+ * and bias, or the adapter. x is an operand, dy the operand pass->dy[role]; they stay until the
+ * chain ends. */
 static spar_status linear_backward(sp_pass *pass, sp_role role, sp_role bias, int layer,
-                                   const void *dy, const void *x, int64_t T, float *dx,
-                                   bool accumulate, float *grads, spar_error *err) {
+                                   const void *x, int64_t T, float *dx, bool accumulate,
+                                   float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
     const sp_weight *w = sp_model_matrix(m, role, layer);
+    const void *dy = pass->dy[role];
     float *dw = grad_at(pass, grads, role, layer);
     if (dw) {
         SPAR_TRY(ops->linear_dw(m->backend, w->out, w->in, dy, x, T, dw,
@@ -592,7 +697,7 @@ static spar_status linear_backward(sp_pass *pass, sp_role role, sp_role bias, in
     }
     SPAR_TRY(ops->linear_dx(m->backend, w, dy, T, dx, accumulate, err));
     if (adapter) {
-        SPAR_TRY(adapter_backward(pass, adapter, dy, x, T, dx, grads, err));
+        SPAR_TRY(adapter_backward(pass, role, adapter, dy, x, T, dx, grads, err));
     }
 done:
     return status;
@@ -606,59 +711,44 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
                                  accumulate, grad_at(pass, grads, role, layer));
 }
 
-/* Feed-forward half: dx (gradient at the layer's output) becomes the gradient at x_mid. */
-static spar_status backward_mlp(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *grads,
-                                spar_error *err) {
+/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid, and dout that of
+ * attention's output. */
+static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a,
+                                         float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
-    sizes s = sizes_of(&m->config);
-    ops->swiglu(m->backend, a->gate, a->up, T * s.F, pass->operand);
-    void *dy = pass->dup; /* free until swiglu_bwd fills it */
-    ops->to_operand(m->backend, pass->dx, T * s.H, dy);
-    SPAR_TRY(linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, dy, pass->operand, T, pass->dwide,
-                             false, grads, err));
-    ops->swiglu_bwd(m->backend, a->gate, a->up, pass->dwide, T * s.F, pass->dgate, pass->dup);
+    const sizes s = sizes_of(&m->config);
+    float *wide = pass->chain.wide[0], *dnorm = pass->chain.dnorm;
+    ops->swiglu_kept(m->backend, a->gate, a->up, T * s.F, pass->hidden);
+    ops->to_operand(m->backend, pass->dx, T * s.H, 1, pass->dy[SP_DOWN]);
+    SPAR_TRY(linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T, wide, false,
+                             grads, err));
+    ops->swiglu_bwd(m->backend, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE], pass->dy[SP_UP]);
     ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
-                 pass->operand, pass->rstd);
-    SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->dgate, pass->operand, T,
-                             pass->dnorm, false, grads, err));
-    SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->dup, pass->operand, T,
-                             pass->dnorm, true, grads, err));
-    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, pass->dnorm, T, s.H, pass->dx, true,
-              grads);
+                 pass->norm_mlp, pass->rstd);
+    SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, dnorm, false,
+                             grads, err));
+    SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, dnorm, true, grads,
+                             err));
+    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, dnorm, T, s.H, pass->dx, true, grads);
+    ops->to_operand(m->backend, pass->dx, T * s.H, 1, pass->dy[SP_O]);
+    SPAR_TRY(
+        linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false, grads, err));
 done:
     return status;
 }
 
-/* One projection of the attention input: its weight gradient, and its share of dnorm. */
-static spar_status backward_projection(sp_pass *pass, sp_role role, sp_role bias, int layer,
-                                       const float *dy, int64_t width, int64_t T, bool accumulate,
-                                       float *grads, spar_error *err) {
-    spar_status status = SPAR_OK;
-    spar_model *m = pass->model;
-    m->backend->ops->to_operand(m->backend, dy, T * width, pass->dgate);
-    SPAR_TRY(linear_backward(pass, role, bias, layer, pass->dgate, pass->operand, T, pass->dnorm,
-                             accumulate, grads, err));
-done:
-    return status;
-}
-
-/* Attention half: dx (gradient at x_mid) becomes the gradient at x. */
-static spar_status backward_attention(sp_pass *pass, int layer, const sp_batch *batch,
-                                      layer_acts *a, float *grads, spar_error *err) {
+/* Row-wise: from dq, dk, dv, dx (gradient at x_mid) becomes the gradient at x. */
+static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch, layer_acts *a,
+                                float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_config *c = &m->config;
     const sp_ops *ops = m->backend->ops;
-    sizes s = sizes_of(c);
-    int64_t T = (int64_t)batch->n_tokens;
-    sp_attention attention = attention_of(m, layer, batch);
-    ops->to_operand(m->backend, pass->dx, T * s.H, pass->operand);
-    SPAR_TRY(linear_backward(pass, SP_O, SP_O_BIAS, layer, pass->operand, a->att, T, pass->dwide,
-                             false, grads, err));
-    SPAR_TRY(ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att, a->lse,
-                                pass->dwide, pass->dq, pass->dk, pass->dv, err));
+    const sizes s = sizes_of(c);
+    const int64_t T = (int64_t)batch->n_tokens;
+    float *dnorm = pass->chain.dnorm;
     rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
     if (c->arch->qk_norm) {
         norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, T * c->heads, c->head_dim,
@@ -667,16 +757,46 @@ static spar_status backward_attention(sp_pass *pass, int layer, const sp_batch *
                   c->head_dim, pass->dk, false, grads);
     }
     ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, c->norm_eps,
-                 pass->operand, pass->rstd);
+                 pass->norm_attn, pass->rstd);
+    ops->to_operand(m->backend, pass->dq, T * s.Hq, 1, pass->dy[SP_Q]);
+    ops->to_operand(m->backend, pass->dk, T * s.Hk, 1, pass->dy[SP_K]);
+    ops->to_operand(m->backend, pass->dv, T * s.Hk, 1, pass->dy[SP_V]);
+    SPAR_TRY(linear_backward(pass, SP_Q, SP_Q_BIAS, layer, pass->norm_attn, T, dnorm, false, grads,
+                             err));
     SPAR_TRY(
-        backward_projection(pass, SP_Q, SP_Q_BIAS, layer, pass->dq, s.Hq, T, false, grads, err));
+        linear_backward(pass, SP_K, SP_K_BIAS, layer, pass->norm_attn, T, dnorm, true, grads, err));
     SPAR_TRY(
-        backward_projection(pass, SP_K, SP_K_BIAS, layer, pass->dk, s.Hk, T, true, grads, err));
-    SPAR_TRY(
-        backward_projection(pass, SP_V, SP_V_BIAS, layer, pass->dv, s.Hk, T, true, grads, err));
-    norm_grad(pass, SP_ATTN_NORM, layer, a->x, pass->rstd, pass->dnorm, T, s.H, pass->dx, true,
-              grads);
+        linear_backward(pass, SP_V, SP_V_BIAS, layer, pass->norm_attn, T, dnorm, true, grads, err));
+    norm_grad(pass, SP_ATTN_NORM, layer, a->x, pass->rstd, dnorm, T, s.H, pass->dx, true, grads);
 done:
+    return status;
+}
+
+static spar_status backward_layers(sp_pass *pass, const sp_batch *batch, float *grads,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const int64_t T = (int64_t)batch->n_tokens;
+    SPAR_TRY(chain_begin(pass, T, err));
+    for (int l = m->config.layers - 1; l >= 0; l--) {
+        layer_acts *a = &pass->layers[l];
+        if (pass->recompute && l + 1 < m->config.layers) { /* the last layer's are still there */
+            SPAR_TRY(chain_end(pass, err));
+            SPAR_TRY(recompute_layer(pass, l, batch, err));
+            SPAR_TRY(chain_begin(pass, T, err));
+        }
+        SPAR_TRY(backward_feed_forward(pass, l, T, a, grads, err));
+        SPAR_TRY(chain_end(pass, err));
+        const sp_attention attention = attention_of(m, l, batch);
+        SPAR_TRY(m->backend->ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att,
+                                                a->lse, pass->dout, pass->dq, pass->dk, pass->dv,
+                                                err));
+        SPAR_TRY(chain_begin(pass, T, err));
+        SPAR_TRY(backward_qkv(pass, l, batch, a, grads, err));
+    }
+    SPAR_TRY(chain_end(pass, err));
+done:
+    drop_chain(pass, status);
     return status;
 }
 
@@ -706,14 +826,7 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
               false, grads);
     memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
-    for (int l = m->config.layers - 1; l >= 0; l--) {
-        layer_acts *a = &pass->layers[l];
-        if (pass->recompute && l + 1 < m->config.layers) { /* the last layer's are still there */
-            SPAR_TRY(forward_layer(pass, l, batch, NULL, a, NULL, err));
-        }
-        SPAR_TRY(backward_mlp(pass, l, T, a, grads, err));
-        SPAR_TRY(backward_attention(pass, l, batch, a, grads, err));
-    }
+    SPAR_TRY(backward_layers(pass, batch, grads, err));
     float *dembed = grad_at(pass, grads, SP_EMBED, 0);
     if (dembed) {
         mask_padding(m, batch, pass->dx);

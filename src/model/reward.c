@@ -160,7 +160,7 @@ static spar_status apply_last(sp_reward *r, float *x, int64_t n, void *operand, 
     for (int64_t i = 0; i < cells; i++) {
         x[i] = x[i] > 0 ? x[i] : 0;
     }
-    be->ops->to_operand(be, x, cells, operand);
+    be->ops->to_operand(be, x, cells, 1, operand);
     return be->ops->linear(be, &r->last.w, r->last.bias, operand, n, out, false, err);
 }
 

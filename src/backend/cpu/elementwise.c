@@ -30,40 +30,292 @@ static int64_t rows_of(int64_t width) {
     return width >= CHUNK ? 1 : CHUNK / (width < 1 ? 1 : width);
 }
 
-/* The arguments of any element-wise op; each op uses the fields that it needs. */
-typedef struct job {
+/* ---- row-wise ops: steps, which a chain may put off ---- */
+
+/* The arguments of any of them; each uses the fields that it needs. width: elements of a row. */
+typedef struct row_job {
     const sp_simd *simd;
-    const float *x, *g, *up, *dy, *scale, *cos_table, *sin_table;
-    const int32_t *ids;
-    const int64_t *rows;
-    int64_t n, dim, chunk;
-    void *y, *dup;
-    float *f, *rstd, *dg;
-    float eps, sign;
+    const float *g, *cos_table, *sin_table;
+    float *dg; /* partial sums by chunk, or NULL */
+    int64_t width, dim, chunk;
+    float eps, sign, factor;
     int n_heads, head_dim;
     bool bf16, accumulate;
-} job;
+} row_job;
 
-static void *operand_at(const job *j, void *y, int64_t i) {
-    return (char *)y + (size_t)i * (j->bf16 ? sizeof(uint16_t) : sizeof(float));
+/* n elements as rows of a batch in a chain, and as rows of one element elsewhere. */
+static int64_t rows_in(const sp_backend *be, int64_t n) {
+    return sp_chain_deferred(be) ? sp_chain_total(be) : n;
 }
 
-static void to_operand_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    if (j->bf16) {
-        j->simd->to_bf16(j->x + at, n, (uint16_t *)j->y + at);
-    } else {
-        memcpy((float *)j->y + at, j->x + at, (size_t)n * sizeof(float));
+static void add_array(sp_step *s, const void *at, size_t row) {
+    int i = 0;
+    while (s->arrays[i].at != NULL) {
+        i++;
+    }
+    s->arrays[i].at = at;
+    s->arrays[i].row = row;
+}
+
+static bool is_bf16(const sp_backend *be) {
+    return be->compute == SP_COMPUTE_BF16;
+}
+
+static void flat_step(sp_backend *be, sp_step *s, sp_step_fn run, float factor, int64_t n) {
+    const row_job j = {
+        .simd = simd_of(be), .width = n / rows_in(be, n), .factor = factor, .bf16 = is_bf16(be)};
+    sp_step_init(s, run, &j, sizeof j);
+}
+
+static void run_flat(sp_backend *be, const sp_step *s, int64_t n) {
+    sp_step_run(be, s, rows_in(be, n), CHUNK);
+}
+
+/* Bytes of a row of a flat array. */
+static size_t flat_row(const sp_backend *be, int64_t n, size_t size) {
+    return (size_t)(n / rows_in(be, n)) * size;
+}
+
+static float *floats(const sp_rows *r, int i) {
+    return (float *)(void *)r->at[i];
+}
+
+static int to_operand_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->scale(floats(r, 0), r->n * j->width, j->factor, r->at[1], j->bf16);
+    return 0;
+}
+
+static void to_operand(sp_backend *be, const float *x, int64_t n, float factor, void *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, to_operand_rows, factor, n);
+    add_array(&s, x, flat_row(be, n, sizeof *x));
+    add_array(&s, y, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
+static int copy_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    memcpy(r->at[1], r->at[0], (size_t)(r->n * j->width) * sizeof(float));
+    return 0;
+}
+
+static void copy(sp_backend *be, const float *x, int64_t n, float *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, copy_rows, 1, n);
+    add_array(&s, x, flat_row(be, n, sizeof *x));
+    add_array(&s, y, flat_row(be, n, sizeof *y));
+    run_flat(be, &s, n);
+}
+
+static int swiglu_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->swiglu(floats(r, 0), floats(r, 1), r->n * j->width, r->at[2], r->at[3], r->at[4],
+                    j->bf16);
+    return 0;
+}
+
+static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
+                   void *kept_gate, void *kept_up) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, swiglu_rows, 1, n);
+    add_array(&s, gate, flat_row(be, n, sizeof *gate));
+    add_array(&s, up, flat_row(be, n, sizeof *up));
+    add_array(&s, y, flat_row(be, n, be->operand_size));
+    if (kept_gate != NULL) {
+        add_array(&s, kept_gate, flat_row(be, n, be->operand_size));
+        add_array(&s, kept_up, flat_row(be, n, be->operand_size));
+    }
+    run_flat(be, &s, n);
+}
+
+static int swiglu_kept_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->swiglu_kept(r->at[0], r->at[1], r->n * j->width, r->at[2], j->bf16);
+    return 0;
+}
+
+static void swiglu_kept(sp_backend *be, const void *gate, const void *up, int64_t n, void *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, swiglu_kept_rows, 1, n);
+    add_array(&s, gate, flat_row(be, n, be->operand_size));
+    add_array(&s, up, flat_row(be, n, be->operand_size));
+    add_array(&s, y, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
+static int swiglu_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->swiglu_bwd(r->at[0], r->at[1], floats(r, 2), r->n * j->width, r->at[3], r->at[4],
+                        j->bf16);
+    return 0;
+}
+
+static void swiglu_bwd(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
+                       void *dgate, void *dup) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, swiglu_bwd_rows, 1, n);
+    add_array(&s, gate, flat_row(be, n, be->operand_size));
+    add_array(&s, up, flat_row(be, n, be->operand_size));
+    add_array(&s, dy, flat_row(be, n, sizeof *dy));
+    add_array(&s, dgate, flat_row(be, n, be->operand_size));
+    add_array(&s, dup, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
+static int rmsnorm_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->rmsnorm(floats(r, 0), j->g, r->n * (j->width / j->dim), j->dim, j->eps, r->at[1],
+                     j->bf16, floats(r, 2));
+    return 0;
+}
+
+/* n norms of dim elements each. */
+static void run_rmsnorm(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                        float eps, void *y, bool bf16, float *rstd) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const int64_t rows = rows_in(be, n), width = n / rows * dim;
+    const row_job j = {
+        .simd = simd_of(be), .g = g, .width = width, .dim = dim, .eps = eps, .bf16 = bf16};
+    sp_step_init(&s, rmsnorm_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, y, (size_t)width * (bf16 ? sizeof(uint16_t) : sizeof(float)));
+    add_array(&s, rstd, (size_t)(n / rows) * sizeof *rstd);
+    sp_step_run(be, &s, rows, rows_of(dim));
+}
+
+static void rmsnorm(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                    float eps, void *y, float *rstd) {
+    run_rmsnorm(be, x, g, n, dim, eps, y, is_bf16(be), rstd);
+}
+
+static void rmsnorm_f32(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
+                        float eps, float *y, float *rstd) {
+    run_rmsnorm(be, x, g, n, dim, eps, y, false, rstd);
+}
+
+static int rmsnorm_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    float *dg = j->dg == NULL ? NULL : j->dg + r->row0 / j->chunk * j->dim;
+    j->simd->rmsnorm_bwd(floats(r, 0), j->g, floats(r, 1), floats(r, 2), r->n * (j->width / j->dim),
+                         j->dim, floats(r, 3), j->accumulate, dg);
+    return 0;
+}
+
+typedef struct gain_sum {
+    const float *partial;
+    float *dg;
+    int64_t chunks, dim;
+} gain_sum;
+
+static spar_status add_gains(sp_backend *be, const void *job, spar_error *err) {
+    (void)err;
+    const gain_sum *s = job;
+    for (int64_t i = 0; i < s->chunks; i++) {
+        simd_of(be)->add(s->partial + i * s->dim, s->dim, s->dg);
+    }
+    return SPAR_OK;
+}
+
+/* Chunks of rows sum dg apart; the partial sums are added in the order of the chunks. */
+static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
+                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                        float *dg) {
+    sp_step s;
+    int64_t last;
+    if (n == 0) {
+        return;
+    }
+    const int64_t rows = rows_in(be, n), width = n / rows * dim;
+    const int64_t least = NORM_ROWS > rows_of(dim) ? NORM_ROWS : rows_of(dim);
+    const int64_t chunk = sp_chain_deferred(be) ? sp_chain_block(be, &last) : least;
+    const int64_t chunks = tasks_of(rows, chunk);
+    row_job j = {.simd = simd_of(be),
+                 .g = g,
+                 .width = width,
+                 .dim = dim,
+                 .chunk = chunk,
+                 .accumulate = accumulate};
+    if (dg != NULL) {
+        void *partial = NULL;
+        if (sp_tuned_scratch(be, sp_chain_partial_slot(be), (size_t)(chunks * dim), sizeof(float),
+                             &partial, NULL) == SPAR_OK) {
+            memset(partial, 0, (size_t)(chunks * dim) * sizeof(float));
+            j.dg = partial;
+        } else if (sp_chain_deferred(be)) {
+            sp_chain_fail(be);
+            return;
+        } else { /* the op cannot fail: one task does all rows */
+            j.simd->rmsnorm_bwd(x, g, rstd, dy, n, dim, dx, accumulate, dg);
+            return;
+        }
+    }
+    sp_step_init(&s, rmsnorm_bwd_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, rstd, (size_t)(n / rows) * sizeof *rstd);
+    add_array(&s, dy, (size_t)width * sizeof *dy);
+    add_array(&s, dx, (size_t)width * sizeof *dx);
+    sp_step_run(be, &s, rows, chunk);
+    if (dg != NULL) {
+        const gain_sum sum = {.partial = j.dg, .dg = dg, .chunks = chunks, .dim = dim};
+        (void)sp_chain_after(be, add_gains, &sum, sizeof sum, NULL);
     }
 }
 
-static void to_operand(sp_backend *be, const float *x, int64_t n, void *y) {
-    job j = {.simd = simd_of(be), .x = x, .n = n, .chunk = CHUNK, .y = y};
-    j.bf16 = be->compute == SP_COMPUTE_BF16;
-    sp_pool_run(be->pool, tasks_of(n, j.chunk), to_operand_task, &j);
+static int rope_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->rope(floats(r, 0), r->n, j->n_heads, j->head_dim, j->cos_table, j->sin_table,
+                  (const int32_t *)(void *)r->at[1], j->sign);
+    return 0;
 }
+
+static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
+                 const float *cos_table, const float *sin_table, const int32_t *positions,
+                 float sign) {
+    const int64_t width = (int64_t)n_heads * head_dim;
+    const row_job j = {.simd = simd_of(be),
+                       .cos_table = cos_table,
+                       .sin_table = sin_table,
+                       .sign = sign,
+                       .n_heads = n_heads,
+                       .head_dim = head_dim};
+    sp_step s;
+    sp_step_init(&s, rope_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, positions, sizeof *positions);
+    sp_step_run(be, &s, T, rows_of(width));
+}
+
+/* ---- ops that run at once ---- */
+
+/* The arguments of any of them; each uses the fields that it needs. */
+typedef struct job {
+    const sp_simd *simd;
+    const float *x, *g, *up, *dy;
+    const int32_t *ids;
+    const int64_t *rows;
+    int64_t n, dim, chunk;
+    float *f;
+    bool accumulate;
+} job;
 
 static void embed_task(void *context, int task, int worker) {
     (void)worker;
@@ -114,119 +366,6 @@ static void scatter_add(sp_backend *be, const float *dy, const int64_t *rows, in
                         int64_t H, float *dx) {
     job j = {.simd = simd_of(be), .rows = rows, .n = n_rows, .dim = H, .dy = dy, .f = dx};
     sp_pool_run(be->pool, tasks_of(H, COLUMNS), scatter_task, &j);
-}
-
-static void rmsnorm_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    j->simd->rmsnorm(j->x + at * j->dim, j->g, n, j->dim, j->eps, operand_at(j, j->y, at * j->dim),
-                     j->bf16, j->rstd + at);
-}
-
-static void run_rmsnorm(sp_backend *be, job *j) {
-    j->simd = simd_of(be);
-    j->chunk = rows_of(j->dim);
-    sp_pool_run(be->pool, tasks_of(j->n, j->chunk), rmsnorm_task, j);
-}
-
-static void rmsnorm(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
-                    float eps, void *y, float *rstd) {
-    job j = {.x = x, .g = g, .n = n, .dim = dim, .eps = eps, .y = y, .rstd = rstd};
-    j.bf16 = be->compute == SP_COMPUTE_BF16;
-    run_rmsnorm(be, &j);
-}
-
-static void rmsnorm_f32(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
-                        float eps, float *y, float *rstd) {
-    job j = {.x = x, .g = g, .n = n, .dim = dim, .eps = eps, .y = y, .rstd = rstd};
-    run_rmsnorm(be, &j);
-}
-
-static void rmsnorm_bwd_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    float *dg = j->dg == NULL ? NULL : j->dg + task * j->dim;
-    j->simd->rmsnorm_bwd(j->x + at * j->dim, j->g, j->scale + at, j->dy + at * j->dim, n, j->dim,
-                         j->f + at * j->dim, j->accumulate, dg);
-}
-
-/* Tasks sum dg of their rows apart; the partial sums are added in the order of the tasks. */
-static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
-                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
-                        float *dg) {
-    job j = {.simd = simd_of(be), .x = x, .g = g, .dy = dy, .n = n, .dim = dim, .f = dx};
-    j.scale = rstd;
-    j.accumulate = accumulate;
-    j.chunk = NORM_ROWS > rows_of(dim) ? NORM_ROWS : rows_of(dim);
-    const int tasks = tasks_of(n, j.chunk);
-    void *partial = NULL;
-    if (dg != NULL) {
-        if (sp_tuned_scratch(be, SP_SCRATCH_PARTIAL, (size_t)(tasks * dim), sizeof(float), &partial,
-                             NULL) != SPAR_OK) {
-            /* The op cannot fail: without memory for partial sums one task does all rows. */
-            j.simd->rmsnorm_bwd(x, g, rstd, dy, n, dim, dx, accumulate, dg);
-            return;
-        }
-        memset(partial, 0, (size_t)(tasks * dim) * sizeof(float));
-    }
-    j.dg = partial;
-    sp_pool_run(be->pool, tasks, rmsnorm_bwd_task, &j);
-    for (int task = 0; dg != NULL && task < tasks; task++) {
-        j.simd->add(j.dg + task * dim, dim, dg);
-    }
-}
-
-static void rope_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    j->simd->rope(j->f + at * j->dim, n, j->n_heads, j->head_dim, j->cos_table, j->sin_table,
-                  j->ids + at, j->sign);
-}
-
-static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
-                 const float *cos_table, const float *sin_table, const int32_t *positions,
-                 float sign) {
-    job j = {.simd = simd_of(be), .n = T, .f = x, .ids = positions, .sign = sign};
-    j.n_heads = n_heads;
-    j.head_dim = head_dim;
-    j.dim = (int64_t)n_heads * head_dim;
-    j.chunk = rows_of(j.dim);
-    j.cos_table = cos_table;
-    j.sin_table = sin_table;
-    sp_pool_run(be->pool, tasks_of(T, j.chunk), rope_task, &j);
-}
-
-static void swiglu_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    j->simd->swiglu(j->x + at, j->up + at, n, operand_at(j, j->y, at), j->bf16);
-}
-
-static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y) {
-    job j = {.simd = simd_of(be), .x = gate, .up = up, .n = n, .chunk = CHUNK, .y = y};
-    j.bf16 = be->compute == SP_COMPUTE_BF16;
-    sp_pool_run(be->pool, tasks_of(n, j.chunk), swiglu_task, &j);
-}
-
-static void swiglu_bwd_task(void *context, int task, int worker) {
-    (void)worker;
-    const job *j = context;
-    const int64_t at = task * j->chunk, n = min64(j->chunk, j->n - at);
-    j->simd->swiglu_bwd(j->x + at, j->up + at, j->dy + at, n, operand_at(j, j->y, at),
-                        operand_at(j, j->dup, at), j->bf16);
-}
-
-static void swiglu_bwd(sp_backend *be, const float *gate, const float *up, const float *dy,
-                       int64_t n, void *dgate, void *dup) {
-    job j = {.simd = simd_of(be), .x = gate, .up = up, .dy = dy, .n = n, .chunk = CHUNK};
-    j.y = dgate;
-    j.dup = dup;
-    j.bf16 = be->compute == SP_COMPUTE_BF16;
-    sp_pool_run(be->pool, tasks_of(n, j.chunk), swiglu_bwd_task, &j);
 }
 
 typedef struct dropout_job {
@@ -303,6 +442,7 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->dropout = dropout;
     ops->dropout_add = dropout_add;
     ops->to_operand = to_operand;
+    ops->copy = copy;
     ops->embed = embed;
     ops->embed_dw = embed_dw;
     ops->gather = gather;
@@ -312,5 +452,6 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->rmsnorm_bwd = rmsnorm_bwd;
     ops->rope = rope;
     ops->swiglu = swiglu;
+    ops->swiglu_kept = swiglu_kept;
     ops->swiglu_bwd = swiglu_bwd;
 }

@@ -42,6 +42,31 @@ const char *sp_onednn_version(void) {
     return TEXT(DNNL_VERSION_MAJOR) "." TEXT(DNNL_VERSION_MINOR) "." TEXT(DNNL_VERSION_PATCH);
 }
 
+/* How a matrix [K, N] lies in memory: strides of blocks, and the blocks from outermost to
+ * innermost. */
+enum { BLOCKS_MAX = 8 };
+typedef struct blocking {
+    bool known;
+    int n;
+    int64_t strides[2], sizes[BLOCKS_MAX], dims[BLOCKS_MAX];
+} blocking;
+
+static void fill_blocking(blocking *b, int n, const int64_t strides[], const int64_t sizes[],
+                          const int64_t dims[]) {
+    if (n > BLOCKS_MAX) {
+        return;
+    }
+    b->known = true;
+    b->n = n;
+    for (int i = 0; i < 2; i++) {
+        b->strides[i] = strides[i];
+    }
+    for (int i = 0; i < n; i++) {
+        b->sizes[i] = sizes[i];
+        b->dims[i] = dims[i];
+    }
+}
+
 /* Version 3 made memory descriptors opaque and renamed what makes them. Below, a `layout` is a
  * descriptor of either kind, and `ARG` passes one. */
 #if DNNL_VERSION_MAJOR >= 3
@@ -77,6 +102,21 @@ static dnnl_status_t describe_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t e
                                      layout b, layout c, dnnl_primitive_attr_t attr) {
     return dnnl_matmul_primitive_desc_create(out, engine, a, b, NULL, c, attr);
 }
+
+static blocking blocking_of(layout_view x) {
+    blocking b = {0};
+    int nblks = 0;
+    const int64_t *strides = NULL, *blks = NULL, *idxs = NULL;
+    const bool known =
+        dnnl_memory_desc_query(x, dnnl_query_inner_nblks_s32, &nblks) == dnnl_success &&
+        dnnl_memory_desc_query(x, dnnl_query_inner_blks, &blks) == dnnl_success &&
+        dnnl_memory_desc_query(x, dnnl_query_inner_idxs, &idxs) == dnnl_success &&
+        dnnl_memory_desc_query(x, dnnl_query_strides, &strides) == dnnl_success;
+    if (known) {
+        fill_blocking(&b, nblks, strides, blks, idxs);
+    }
+    return b;
+}
 #else
 #define ARG(layout) (&(layout))
 
@@ -103,6 +143,15 @@ static void layout_free(layout *x) {
 
 static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0F);
+}
+
+static blocking blocking_of(layout_view x) {
+    blocking b = {0};
+    const dnnl_blocking_desc_t *d = &x->format_desc.blocking;
+    if (x->format_kind == dnnl_blocked) {
+        fill_blocking(&b, d->inner_nblks, d->strides, d->inner_blks, d->inner_idxs);
+    }
+    return b;
 }
 
 static dnnl_status_t describe_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t engine, layout a,
@@ -361,6 +410,34 @@ done:
 size_t sp_dnn_packed_bytes(const sp_dnn_kernel *kernel) {
     const size_t bytes = dnnl_memory_desc_get_size(ARG(kernel->b));
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* Of N. */
+static int64_t block_size(const blocking *b) {
+    int64_t size = 1;
+    for (int i = 0; i < b->n; i++) {
+        size *= b->dims[i] == 1 ? b->sizes[i] : 1;
+    }
+    return size;
+}
+
+bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part) {
+    const blocking w = blocking_of(ARG(whole->b)), p = blocking_of(ARG(part->b));
+    if (!w.known || !p.known || w.n != p.n) {
+        return false;
+    }
+    for (int i = 0; i < w.n; i++) {
+        if (w.sizes[i] != p.sizes[i] || w.dims[i] != p.dims[i]) {
+            return false;
+        }
+    }
+    const int64_t n = block_size(&w), blocks = (part->shape.N + n - 1) / n;
+    const bool last = part->shape.N % n != 0; /* padded: nothing may follow it */
+    const size_t bytes = dnnl_memory_desc_get_size(ARG(part->b));
+    const size_t element = whole->shape.type == SP_DNN_BF16 ? 2 : 4;
+    return n > 1 && w.strides[0] == p.strides[0] && w.strides[1] == p.strides[1] &&
+           bytes == (size_t)(blocks * p.strides[1]) * element && bytes % ALIGN == 0 &&
+           (!last || whole->shape.N % n != 0);
 }
 
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel) {

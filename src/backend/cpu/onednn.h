@@ -55,6 +55,9 @@ spar_status sp_dnn_get(sp_dnn *dnn, const sp_dnn_shape *shape, const sp_dnn_kern
 void sp_dnn_trim(sp_dnn *dnn);
 /* Bytes of a packed B of this kernel. */
 size_t sp_dnn_packed_bytes(const sp_dnn_kernel *kernel);
+/* Whether the packed B of `part` (N a part of whole's N, K the same) is a contiguous piece of the
+ * packed B of `whole`, so that pieces packed one after another make the whole. */
+bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part);
 /* The library's name of the implementation: one with "ref" in it is no gain. */
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel);
 

@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/chain.h"
 #include "backend/cpu/quant.h"
 #include "base/mem.h"
 
 enum {
-    TILE_ALIGN = 32,
+    TILE_ALIGN = 64, /* what the library's layouts cut N by */
+    FEW_OUTPUTS = 1024,
     DW_TILE = 256,  /* outputs of a product for dw */
     DW_DEPTH = 512, /* tokens of a product for dw; the last ones are padded to DW_PAD */
     DW_PAD = 64
@@ -30,10 +32,6 @@ static int64_t even_tile(int64_t n, int64_t most) {
     return min64(most, round_up(ceil_div(n, ceil_div(n, most)), TILE_ALIGN));
 }
 
-int64_t sp_packed_tile(int64_t out) {
-    return even_tile(out, SP_PACKED_TILE);
-}
-
 int64_t sp_packed_rows(int64_t rows) {
     return rows < SP_PACKED_PAD ? rows : round_up(rows, SP_PACKED_PAD);
 }
@@ -48,119 +46,159 @@ static sp_dnn *dnn_of(const sp_backend *be) {
 
 /* ---- packing ---- */
 
+/* N or K of tile `tile`. */
+static int64_t tile_length(const sp_packed_side *s, int64_t tile) {
+    return min64(s->tile, (s->by_k ? s->K : s->N) - tile * s->tile);
+}
+
+/* The product of a tile, or of the whole. */
+static sp_dnn_shape shape_of(const sp_backend *be, const sp_packed_side *s, int64_t rows,
+                             int64_t tile) {
+    const int64_t n = tile_length(s, tile);
+    return (sp_dnn_shape){.type = sp_packed_type(be),
+                          .M = rows,
+                          .N = s->by_k ? s->N : n,
+                          .K = s->by_k ? n : s->K,
+                          .packed = true};
+}
+
+static sp_dnn_shape whole_shape(const sp_backend *be, const sp_packed_side *s, int64_t rows) {
+    return (sp_dnn_shape){
+        .type = sp_packed_type(be), .M = rows, .N = s->N, .K = s->K, .packed = true};
+}
+
 typedef struct packing {
     const sp_backend *be;
     const sp_dnn *dnn;
     const sp_weight *w;
     sp_packed *packed;
-    const sp_dnn_kernel *forward[2], *backward[2]; /* of a full tile, of the last */
-    int what;
-    float *tiles; /* [workers, in, tile]: of blocks; else NULL */
+    bool wanted[SP_SIDES];
+    const sp_dnn_kernel *kernels[SP_SIDES][2]; /* of a full tile, of the last */
+    float *tiles;                              /* of blocks, [workers, tile_floats]; else NULL */
+    int64_t tile_floats;
     atomic_int status;
 } packing;
 
-/* A tile of W as floats: element (output, input) is at output out_step + input in_step. */
-static const float *tile_floats(const packing *p, int64_t tile, int64_t n, int worker,
-                                int64_t *out_step, int64_t *in_step) {
-    const int64_t in = p->w->in, out0 = tile * p->packed->tile;
+/* W as floats where tile `tile` of a side begins: element (k, n) of the tile is at k *k_step +
+ * n *n_step. */
+static const float *tile_floats(const packing *p, int side, int64_t tile, int worker,
+                                int64_t *k_step, int64_t *n_step) {
+    const sp_packed_side *s = &p->packed->sides[side];
+    const int64_t at = tile * s->tile, length = tile_length(s, tile), in = p->w->in;
+    const bool by_outputs = (side == SP_SIDE_FORWARD) != s->by_k; /* what the tile is cut by */
+    int64_t out_step = in, in_step = 1;
+    const float *from = NULL;
     if (p->w->data != NULL) {
-        *out_step = in;
-        *in_step = 1;
-        return p->w->data + out0 * in;
+        from = p->w->data + (by_outputs ? at * in : at);
+    } else {
+        float *floats = p->tiles + worker * p->tile_floats;
+        const int64_t outputs = by_outputs ? length : p->w->out;
+        sp_quant_tile(p->be, p->w->blocks, by_outputs ? at : 0, outputs, by_outputs ? 0 : at,
+                      by_outputs ? in : length, floats);
+        out_step = 1;
+        in_step = sp_quant_stride(outputs);
+        from = floats;
     }
-    float *floats = p->tiles + worker * in * sp_quant_stride(p->packed->tile);
-    sp_quant_tile(p->be, p->w->blocks, out0, n, 0, in, floats);
-    *out_step = 1;
-    *in_step = sp_quant_stride(n);
-    return floats;
-}
-
-/* Outputs of the last tile. */
-static int64_t last_tile(const sp_packed *p, int64_t out) {
-    return out - (p->tiles - 1) * p->tile;
+    *k_step = side == SP_SIDE_FORWARD ? in_step : out_step;
+    *n_step = side == SP_SIDE_FORWARD ? out_step : in_step;
+    return from;
 }
 
 static void pack_task(void *context, int task, int worker) {
     packing *p = context;
-    const sp_packed *to = p->packed;
-    const int last = task == to->tiles - 1;
-    const int64_t n = last ? last_tile(to, p->w->out) : to->tile;
-    int64_t out_step, in_step;
-    const float *from = tile_floats(p, task, n, worker, &out_step, &in_step);
-    int code = 0;
+    const int64_t first = p->wanted[0] ? p->packed->sides[0].tiles : 0;
+    const int side = task < first ? SP_SIDE_FORWARD : SP_SIDE_BACKWARD;
+    const sp_packed_side *s = &p->packed->sides[side];
+    const int64_t tile = side == SP_SIDE_FORWARD ? task : task - first;
+    int64_t k_step, n_step;
+    const float *from = tile_floats(p, side, tile, worker, &k_step, &n_step);
     sp_onednn_single();
-    if (p->what & SP_PREPARE_FORWARD) {
-        code = sp_dnn_pack(p->dnn, p->forward[last], worker, from, in_step, out_step,
-                           to->forward + (size_t)task * to->forward_bytes);
-    }
-    if (code == 0 && (p->what & SP_PREPARE_BACKWARD)) {
-        code = sp_dnn_pack(p->dnn, p->backward[last], worker, from, out_step, in_step,
-                           to->backward + (size_t)task * to->backward_bytes);
-    }
+    const int code = sp_dnn_pack(p->dnn, p->kernels[side][tile == s->tiles - 1], worker, from,
+                                 k_step, n_step, s->data + (size_t)tile * s->tile_bytes);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
 }
 
-static spar_status get_packing_kernels(sp_backend *be, packing *p, spar_error *err) {
+/* Whether the packed tiles, one after another, are the packed whole: the library's layouts put
+ * blocks of N outermost as a rule, and then they are. */
+static spar_status check_whole(const packing *p, sp_packed_side *s, spar_error *err) {
     spar_status status = SPAR_OK;
-    const int64_t in = p->w->in;
+    const sp_dnn_kernel *whole = NULL, *piece = NULL;
+    sp_dnn *dnn = dnn_of(p->be);
+    const sp_dnn_shape shape = whole_shape(p->be, s, SP_PACKED_ROWS);
+    s->whole = false;
+    if (s->by_k) {
+        goto done;
+    }
+    SPAR_TRY(sp_dnn_get(dnn, &shape, &whole, err));
     for (int last = 0; last < 2; last++) {
-        const int64_t n = last ? last_tile(p->packed, p->w->out) : p->packed->tile;
-        const sp_dnn_shape forward = {sp_packed_type(be), SP_PACKED_ROWS, n, in, true, false};
-        const sp_dnn_shape backward = {sp_packed_type(be), SP_PACKED_ROWS, in, n, true, false};
-        SPAR_TRY(sp_dnn_get(dnn_of(be), &forward, &p->forward[last], err));
-        SPAR_TRY(sp_dnn_get(dnn_of(be), &backward, &p->backward[last], err));
+        const sp_dnn_shape part = shape_of(p->be, s, SP_PACKED_ROWS, last ? s->tiles - 1 : 0);
+        SPAR_TRY(sp_dnn_get(dnn, &part, &piece, err));
+        s->whole = (last == 0 || s->whole) && sp_dnn_is_slice(whole, piece);
     }
 done:
     return status;
 }
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
+/* Few outputs come in two tiles at least, so that two threads share a product over few rows; the
+ * head's two sides are cut alike. */
+static int64_t side_tile(int64_t length, bool head) {
+    const int64_t most = length <= FEW_OUTPUTS && !head ? ceil_div(length, 2) : SP_PACKED_TILE;
+    return even_tile(length, min64(most < 1 ? 1 : round_up(most, TILE_ALIGN), SP_PACKED_TILE));
 }
 
-static void measure(packing *p) {
-    sp_packed *to = p->packed;
-    to->forward_bytes =
-        larger(sp_dnn_packed_bytes(p->forward[0]), sp_dnn_packed_bytes(p->forward[1]));
-    to->backward_bytes =
-        larger(sp_dnn_packed_bytes(p->backward[0]), sp_dnn_packed_bytes(p->backward[1]));
-}
-
-static spar_status make_room(packing *p, spar_error *err) {
+static spar_status side_init(packing *p, int side, bool head, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_packed *to = p->packed;
-    void *memory = NULL;
-    if ((p->what & SP_PREPARE_FORWARD) && to->forward == NULL) {
-        SPAR_TRY(sp_mem_aligned(&memory, (size_t)to->tiles, to->forward_bytes, err));
-        to->forward = memory;
+    sp_packed_side *s = &p->packed->sides[side];
+    const bool forward = side == SP_SIDE_FORWARD, by_k = head && !forward;
+    if (s->tile > 0 && s->by_k == by_k && s->data != NULL) {
+        goto kernels; /* packed before: the same sizes */
     }
-    if ((p->what & SP_PREPARE_BACKWARD) && to->backward == NULL) {
-        SPAR_TRY(sp_mem_aligned(&memory, (size_t)to->tiles, to->backward_bytes, err));
-        to->backward = memory;
+    *s = (sp_packed_side){.K = forward ? p->w->in : p->w->out,
+                          .N = forward ? p->w->out : p->w->in,
+                          .by_k = by_k,
+                          .data = s->data};
+    const int64_t length = by_k ? s->K : s->N;
+    s->tile = side_tile(length, head);
+    s->tiles = ceil_div(length, s->tile);
+    SPAR_TRY(check_whole(p, s, err));
+kernels:
+    for (int last = 0; last < 2; last++) {
+        const sp_dnn_shape shape = shape_of(p->be, s, SP_PACKED_ROWS, last ? s->tiles - 1 : 0);
+        SPAR_TRY(sp_dnn_get(dnn_of(p->be), &shape, &p->kernels[side][last], err));
     }
+    s->tile_bytes = sp_dnn_packed_bytes(p->kernels[side][0]);
 done:
     return status;
 }
 
-/* Cut the weight into tiles and find the kernels that they are packed for. */
+static size_t side_bytes(const sp_packed_side *s) {
+    return (size_t)s->tiles * s->tile_bytes;
+}
+
 static spar_status packing_init(packing *p, sp_backend *be, const sp_weight *w, sp_packed *packed,
                                 int what, spar_error *err) {
-    *p = (packing){.be = be, .dnn = dnn_of(be), .w = w, .packed = packed, .what = what};
-    packed->tile = sp_packed_tile(w->out);
-    packed->tiles = ceil_div(w->out, packed->tile);
+    spar_status status = SPAR_OK;
+    *p = (packing){.be = be, .dnn = dnn_of(be), .w = w, .packed = packed};
+    p->wanted[SP_SIDE_FORWARD] = what & SP_PREPARE_FORWARD;
+    p->wanted[SP_SIDE_BACKWARD] = what & SP_PREPARE_BACKWARD;
     atomic_init(&p->status, 0);
-    sp_dnn_trim(dnn_of(be));
-    const spar_status status = get_packing_kernels(be, p, err);
-    if (status == SPAR_OK) {
-        measure(p);
+    for (int side = 0; side < SP_SIDES; side++) {
+        if (p->wanted[side]) {
+            SPAR_TRY(side_init(p, side, what & SP_PREPARE_HEAD, err));
+        }
     }
+done:
     return status;
 }
 
 static spar_status pack(sp_backend *be, packing *p, spar_error *err) {
-    sp_pool_run(be->pool, (int)p->packed->tiles, pack_task, p);
+    int64_t tasks = 0;
+    for (int side = 0; side < SP_SIDES; side++) {
+        tasks += p->wanted[side] ? p->packed->sides[side].tiles : 0;
+    }
+    sp_pool_run(be->pool, (int)tasks, pack_task, p);
     return sp_onednn_check(atomic_load(&p->status), "packing a weight", err);
 }
 
@@ -170,8 +208,16 @@ spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error
     if (w->packed == NULL) {
         SPAR_TRY(sp_mem_calloc(&w->packed, 1, sizeof(sp_packed), err));
     }
+    sp_dnn_trim(dnn_of(be));
     SPAR_TRY(packing_init(&p, be, w, w->packed, what, err));
-    SPAR_TRY(make_room(&p, err));
+    for (int side = 0; side < SP_SIDES; side++) {
+        sp_packed_side *s = &p.packed->sides[side];
+        void *memory = NULL;
+        if (p.wanted[side] && s->data == NULL) {
+            SPAR_TRY(sp_mem_aligned(&memory, side_bytes(s), 1, err));
+            s->data = memory;
+        }
+    }
     SPAR_TRY(pack(be, &p, err));
 done:
     return status;
@@ -185,83 +231,152 @@ static spar_status pack_blocks(sp_backend *be, const sp_weight *w, int what, sp_
     void *memory = NULL, *tiles = NULL;
     *space = (sp_packed){0};
     SPAR_TRY(packing_init(&p, be, w, space, what, err));
-    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_FROZEN, (size_t)space->tiles,
-                              space->forward_bytes + space->backward_bytes, &memory, err));
-    space->forward = what & SP_PREPARE_FORWARD ? memory : NULL;
-    space->backward = what & SP_PREPARE_BACKWARD
-                          ? (char *)memory + (size_t)space->tiles * space->forward_bytes
-                          : NULL;
+    const size_t forward = p.wanted[0] ? side_bytes(&space->sides[0]) : 0;
+    const size_t backward = p.wanted[1] ? side_bytes(&space->sides[1]) : 0;
+    SPAR_TRY(sp_tuned_scratch(be, sp_chain_frozen_slot(be), forward + backward, 1, &memory, err));
+    space->sides[0].data = memory;
+    space->sides[1].data = (char *)memory + forward;
+    for (int side = 0; side < SP_SIDES; side++) {
+        const sp_packed_side *s = &space->sides[side];
+        const bool by_outputs = (side == SP_SIDE_FORWARD) != s->by_k;
+        const int64_t floats =
+            by_outputs ? w->in * sp_quant_stride(s->tile) : s->tile * sp_quant_stride(w->out);
+        p.tile_floats = p.wanted[side] && floats > p.tile_floats ? floats : p.tile_floats;
+    }
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
-                              (size_t)(w->in * sp_quant_stride(space->tile)) * sizeof(float),
-                              &tiles, err));
+                              (size_t)p.tile_floats * sizeof(float), &tiles, err));
     p.tiles = tiles;
     SPAR_TRY(pack(be, &p, err));
 done:
     return status;
 }
 
+static spar_status check_side(const sp_packed *p, int side, bool by_k, spar_error *err) {
+    static const char *const names[SP_SIDES] = {"forward", "backward"};
+    if (p == NULL || p->sides[side].data == NULL || p->sides[side].by_k != by_k) {
+        return spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for %s%s", names[side],
+                         by_k ? " as the head" : "");
+    }
+    return SPAR_OK;
+}
+
 spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
                           const sp_packed **out, spar_error *err) {
+    spar_status status = SPAR_OK;
     const sp_packed *p = w->packed;
     if (w->data == NULL) {
         *out = space;
         return pack_blocks(be, w, what, space, err);
     }
-    if ((what & SP_PREPARE_FORWARD) && (p == NULL || p->forward == NULL)) {
-        return spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for forward");
+    if (what & SP_PREPARE_FORWARD) {
+        SPAR_TRY(check_side(p, SP_SIDE_FORWARD, false, err));
     }
-    if ((what & SP_PREPARE_BACKWARD) && (p == NULL || p->backward == NULL)) {
-        return spar_fail(err, SPAR_INTERNAL, "a weight was not prepared for backward");
+    if (what & SP_PREPARE_BACKWARD) {
+        SPAR_TRY(check_side(p, SP_SIDE_BACKWARD, what & SP_PREPARE_HEAD, err));
     }
     *out = p;
-    return SPAR_OK;
+done:
+    return status;
 }
 
 void sp_packed_release(sp_weight *w) {
     sp_packed *p = w->packed;
-    if (p != NULL) {
-        free(p->forward);
-        free(p->backward);
-        free(p);
+    for (int side = 0; p != NULL && side < SP_SIDES; side++) {
+        free(p->sides[side].data);
     }
+    free(p);
     w->packed = NULL;
 }
 
-/* ---- y = x W^T, and dx = dy W ---- */
+/* ---- y = x B ---- */
+
+/* Dense rows x [rows, n] as [padded rows, n]; `size` bytes an element. */
+static void copy_rows(const void *x, int64_t rows, int64_t n, size_t size, void *to) {
+    const size_t width = (size_t)n * size;
+    memcpy(to, x, (size_t)rows * width);
+    memset((char *)to + (size_t)rows * width, 0, (size_t)(sp_packed_rows(rows) - rows) * width);
+}
 
 typedef struct product {
     sp_backend *be;
-    const sp_packed *w;
-    sp_packed own; /* of blocks: what w points to */
-    int64_t out, in, T;
-    size_t size; /* of an operand */
-    const char *x;
-    const float *bias;
-    float *y;
-    bool accumulate;
-    /* By whether the rows are the last ones, and the tile is the last one; for dx, again by whether
-     * the product accumulates. */
-    const sp_dnn_kernel *kernels[2][2][2];
+    const sp_packed_product *of;
+    const sp_packed_side *b;
+    sp_packed own; /* of blocks */
+    size_t size;   /* of an operand */
+    /* By whether the rows are the last ones, and the tile is the last one. */
+    const sp_dnn_kernel *kernels[2][2];
     char *space; /* of all workers */
     size_t operand_bytes, space_bytes;
     atomic_int status;
 } product;
 
-static spar_status product_init(product *p, sp_backend *be, const sp_weight *w, int what,
-                                spar_error *err) {
-    p->be = be;
-    p->out = w->out;
-    p->in = w->in;
-    p->size = be->operand_size;
-    atomic_init(&p->status, 0);
-    return sp_packed_get(be, w, what, &p->own, &p->w, err);
+static int64_t row_blocks(const product *p) {
+    return ceil_div(p->of->T, SP_PACKED_ROWS);
+}
+
+static int64_t rows_at(const product *p, int64_t block) {
+    return min64(SP_PACKED_ROWS, p->of->T - block * SP_PACKED_ROWS);
+}
+
+/* c [rows, n] into n columns of y [., y_row], from column n0 on; with c's own bias added. */
+static void put_rows(const sp_backend *be, const sp_packed_product *of, float *c, int64_t rows,
+                     int64_t n, int64_t n0, float *y, int64_t y_row) {
+    const sp_simd *simd = &((const sp_tuned *)be->state)->simd;
+    for (int64_t r = 0; r < rows; r++) {
+        float *from = c + r * n, *to = y + r * y_row + n0;
+        if (of->bias != NULL) {
+            simd->add(of->bias + n0, n, from);
+        }
+        if (of->accumulate) {
+            simd->add(from, n, to);
+        } else {
+            memcpy(to, from, (size_t)n * sizeof *to);
+        }
+    }
+}
+
+static void tile_task(void *context, int task, int worker) {
+    product *p = context;
+    const sp_packed_side *b = p->b;
+    const int64_t block = task / b->tiles, tile = task % b->tiles;
+    const int64_t rows = rows_at(p, block), n = tile_length(b, tile);
+    const int64_t row0 = block * SP_PACKED_ROWS, n0 = tile * b->tile;
+    const char *a = (const char *)p->of->x + (size_t)(row0 * b->K) * p->size;
+    char *space = p->space + (size_t)worker * p->space_bytes;
+    float *c = (float *)(void *)(space + p->operand_bytes);
+    if (rows != sp_packed_rows(rows)) {
+        copy_rows(a, rows, b->K, p->size, space);
+        a = space;
+    }
+    sp_onednn_single();
+    const int code =
+        sp_dnn_run(dnn_of(p->be), p->kernels[block == row_blocks(p) - 1][tile == b->tiles - 1],
+                   worker, a, b->data + (size_t)tile * b->tile_bytes, c);
+    if (code != 0) {
+        atomic_store(&p->status, code);
+    }
+    put_rows(p->be, p->of, c, rows, n, n0, p->of->y + row0 * b->N, b->N);
+}
+
+static spar_status tile_kernels(product *p, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (int last_row = 0; last_row < 2; last_row++) {
+        for (int last = 0; last < 2; last++) {
+            const int64_t rows = last_row ? rows_at(p, row_blocks(p) - 1) : SP_PACKED_ROWS;
+            const sp_dnn_shape shape =
+                shape_of(p->be, p->b, sp_packed_rows(rows), last ? p->b->tiles - 1 : 0);
+            SPAR_TRY(sp_dnn_get(dnn_of(p->be), &shape, &p->kernels[last_row][last], err));
+        }
+    }
+done:
+    return status;
 }
 
 /* A worker's space: operands of one product, then a result in f32. */
-static spar_status product_space(product *p, int64_t operands, int64_t results, spar_error *err) {
+static spar_status tile_space(product *p, spar_error *err) {
     void *space = NULL;
-    p->operand_bytes = (size_t)round_up(operands * (int64_t)p->size, 64);
-    p->space_bytes = p->operand_bytes + (size_t)round_up(results * (int64_t)sizeof(float), 64);
+    p->operand_bytes = (size_t)round_up(SP_PACKED_ROWS * p->b->K * (int64_t)p->size, 64);
+    p->space_bytes = p->operand_bytes + SP_PACKED_ROWS * (size_t)p->b->tile * sizeof(float);
     const spar_status status =
         sp_tuned_scratch(p->be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(p->be->pool),
                          p->space_bytes, &space, err);
@@ -269,157 +384,118 @@ static spar_status product_space(product *p, int64_t operands, int64_t results, 
     return status;
 }
 
-static int64_t row_blocks(const product *p) {
-    return ceil_div(p->T, SP_PACKED_ROWS);
+static spar_status multiply_now(product *p, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(tile_kernels(p, err));
+    SPAR_TRY(tile_space(p, err));
+    sp_pool_run(p->be->pool, (int)(row_blocks(p) * p->b->tiles), tile_task, p);
+    SPAR_TRY(sp_onednn_check(atomic_load(&p->status), "a matrix product", err));
+done:
+    return status;
 }
 
-static int64_t rows_at(const product *p, int64_t block) {
-    return min64(SP_PACKED_ROWS, p->T - block * SP_PACKED_ROWS);
+/* A step of a chain: a block of rows meets the whole matrix, or its tiles one after another. */
+typedef struct rows_job {
+    const sp_backend *be;
+    const sp_dnn_kernel *kernels[2][2]; /* as product's */
+    const char *b;
+    const float *bias;
+    int64_t K, N, tile, last; /* last: rows of the last block */
+    size_t tile_bytes;
+    bool accumulate;
+    bool direct; /* the kernel makes what y wants, in place where rows need no padding */
+} rows_job;
+
+static size_t rows_operands(const rows_job *j, int64_t rows) {
+    return (size_t)round_up(rows * j->K * (int64_t)j->be->operand_size, 64);
 }
 
-static int64_t tile_at(const product *p, int64_t tile) {
-    return min64(p->w->tile, p->out - tile * p->w->tile);
-}
-
-/* Rows of x [., x_row], n elements each, as a dense [padded, n] array. */
-static void copy_rows(const product *p, const char *x, int64_t x_row, int64_t rows, int64_t n,
-                      char *to) {
-    const size_t width = (size_t)n * p->size;
-    for (int64_t r = 0; r < rows; r++) {
-        memcpy(to + (size_t)r * width, x + (size_t)(r * x_row) * p->size, width);
-    }
-    memset(to + (size_t)rows * width, 0, (size_t)(sp_packed_rows(rows) - rows) * width);
-}
-
-static void run_kernel(product *p, const sp_dnn_kernel *kernel, int worker, const void *a,
-                       const void *b, float *c) {
-    const int code = sp_dnn_run(dnn_of(p->be), kernel, worker, a, b, c);
-    if (code != 0) {
-        atomic_store(&p->status, code);
-    }
-}
-
-/* y tile (= or +=) c + bias, n columns of `rows` rows. */
-static void put_tile(const product *p, const float *c, int64_t rows, int64_t row0, int64_t n,
-                     int64_t n0) {
-    const sp_simd *simd = &((const sp_tuned *)p->be->state)->simd;
-    for (int64_t r = 0; r < rows; r++) {
-        float *to = p->y + (row0 + r) * p->out + n0;
-        if (p->accumulate) {
-            simd->add(c + r * n, n, to);
-        } else {
-            memcpy(to, c + r * n, (size_t)n * sizeof *to);
-        }
-        if (p->bias != NULL) {
-            simd->add(p->bias + n0, n, to);
-        }
-    }
-}
-
-static void linear_task(void *context, int task, int worker) {
-    product *p = context;
-    const int64_t block = task / p->w->tiles, tile = task % p->w->tiles;
-    const int64_t rows = rows_at(p, block), n = tile_at(p, tile), row0 = block * SP_PACKED_ROWS;
-    const char *a = p->x + (size_t)(row0 * p->in) * p->size;
-    char *space = p->space + (size_t)worker * p->space_bytes;
-    float *c = (float *)(void *)(space + p->operand_bytes);
-    if (rows != sp_packed_rows(rows)) {
-        copy_rows(p, a, p->in, rows, p->in, space);
-        a = space;
+static int multiply_rows(const void *job, const sp_rows *r) {
+    const rows_job *j = job;
+    const bool padded = r->n != sp_packed_rows(r->n), in_place = j->direct && !padded;
+    const char *a = r->at[0];
+    float *c =
+        (float *)(void *)(in_place ? r->at[1] : (char *)r->space + rows_operands(j, SP_CHAIN_ROWS));
+    const sp_packed_product of = {.bias = j->bias, .accumulate = j->accumulate};
+    int code = 0;
+    if (padded) {
+        copy_rows(a, r->n, j->K, j->be->operand_size, r->space);
+        a = r->space;
     }
     sp_onednn_single();
-    run_kernel(p, p->kernels[block == row_blocks(p) - 1][tile == p->w->tiles - 1][0], worker, a,
-               p->w->forward + (size_t)tile * p->w->forward_bytes, c);
-    put_tile(p, c, rows, row0, n, tile * p->w->tile);
-}
-
-static spar_status linear_kernels(product *p, spar_error *err) {
-    spar_status status = SPAR_OK;
-    for (int last_row = 0; last_row < 2; last_row++) {
-        for (int last = 0; last < 2; last++) {
-            const int64_t rows = last_row ? rows_at(p, row_blocks(p) - 1) : SP_PACKED_ROWS;
-            const int64_t n = last ? last_tile(p->w, p->out) : p->w->tile;
-            const sp_dnn_shape shape = {
-                sp_packed_type(p->be), sp_packed_rows(rows), n, p->in, true, false};
-            SPAR_TRY(sp_dnn_get(dnn_of(p->be), &shape, &p->kernels[last_row][last][0], err));
+    for (int64_t n0 = 0; n0 < j->N && code == 0; n0 += j->tile) {
+        const int64_t n = min64(j->tile, j->N - n0);
+        code = sp_dnn_run(dnn_of(j->be), j->kernels[r->n == j->last][n0 + n == j->N], r->worker, a,
+                          j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
+        if (!in_place) {
+            put_rows(j->be, &of, c, r->n, n, n0, (float *)(void *)r->at[1], j->N);
         }
     }
+    return code;
+}
+
+static spar_status rows_kernels(rows_job *j, const product *p, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int64_t block = sp_chain_block(p->be, &j->last);
+    for (int i = 0; i < 4; i++) {
+        const int last_rows = i & 1, last = i >> 1;
+        const int64_t rows = last_rows ? j->last : block, padded = sp_packed_rows(rows);
+        sp_dnn_shape shape = p->b->whole
+                                 ? whole_shape(p->be, p->b, padded)
+                                 : shape_of(p->be, p->b, padded, last ? p->b->tiles - 1 : 0);
+        /* Padded rows are added to y afterwards. */
+        shape.accumulate = j->direct && j->accumulate && padded == rows;
+        SPAR_TRY(sp_dnn_get(dnn_of(p->be), &shape, &j->kernels[last_rows][last], err));
+    }
 done:
     return status;
 }
 
-spar_status sp_packed_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
-                             int64_t T, float *y, bool accumulate, spar_error *err) {
+static spar_status multiply_later(product *p, spar_error *err) {
     spar_status status = SPAR_OK;
-    product p = {.T = T, .x = x, .bias = bias, .y = y, .accumulate = accumulate};
-    if (T == 0) {
+    const sp_packed_product *of = p->of;
+    const sp_packed_side *b = p->b;
+    rows_job j = {.be = p->be,
+                  .b = b->data,
+                  .bias = of->bias,
+                  .K = b->K,
+                  .N = b->N,
+                  .tile = b->whole ? b->N : b->tile,
+                  .tile_bytes = b->tile_bytes,
+                  .accumulate = of->accumulate,
+                  .direct = of->bias == NULL && b->whole};
+    SPAR_TRY(rows_kernels(&j, p, err));
+    sp_step step;
+    sp_step_init(&step, multiply_rows, &j, sizeof j);
+    step.arrays[0].at = of->x;
+    step.arrays[0].row = (size_t)j.K * p->size;
+    step.arrays[1].at = of->y;
+    step.arrays[1].row = (size_t)j.N * sizeof(float);
+    step.space = rows_operands(&j, SP_CHAIN_ROWS) + SP_CHAIN_ROWS * (size_t)j.tile * sizeof(float);
+    sp_step_run(p->be, &step, of->T, of->T);
+done:
+    return status;
+}
+
+spar_status sp_packed_multiply(sp_backend *be, const sp_packed_product *of, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int what = of->side == SP_SIDE_FORWARD ? SP_PREPARE_FORWARD : SP_PREPARE_BACKWARD;
+    product p = {.be = be, .of = of, .size = be->operand_size};
+    const sp_packed *packed = NULL;
+    if (of->T == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(product_init(&p, be, w, SP_PREPARE_FORWARD, err));
-    sp_dnn_trim(dnn_of(be));
-    SPAR_TRY(linear_kernels(&p, err));
-    SPAR_TRY(product_space(&p, SP_PACKED_ROWS * p.in, SP_PACKED_ROWS * p.w->tile, err));
-    sp_pool_run(be->pool, (int)(row_blocks(&p) * p.w->tiles), linear_task, &p);
-    SPAR_TRY(sp_onednn_check(atomic_load(&p.status), "linear", err));
-done:
-    return status;
-}
-
-/* The tiles of the outputs are summed one after another, in place where the rows are whole. */
-static void linear_dx_task(void *context, int task, int worker) {
-    product *p = context;
-    const int64_t rows = rows_at(p, task), row0 = (int64_t)task * SP_PACKED_ROWS;
-    const bool whole = rows == sp_packed_rows(rows);
-    char *space = p->space + (size_t)worker * p->space_bytes;
-    float *result = p->y + row0 * p->in;
-    float *c = whole ? result : (float *)(void *)(space + p->operand_bytes);
-    if (!whole && p->accumulate) {
-        memset(c, 0, (size_t)(sp_packed_rows(rows) * p->in) * sizeof *c);
-        memcpy(c, result, (size_t)(rows * p->in) * sizeof *c);
+    atomic_init(&p.status, 0);
+    if (!sp_chain_deferred(be)) {
+        sp_dnn_trim(dnn_of(be)); /* steps that were put off hold kernels */
     }
-    sp_onednn_single();
-    for (int64_t tile = 0; tile < p->w->tiles; tile++) {
-        const char *a = p->x + (size_t)(row0 * p->out + tile * p->w->tile) * p->size;
-        if (!whole || p->w->tiles > 1) {
-            copy_rows(p, a, p->out, rows, tile_at(p, tile), space);
-            a = space;
-        }
-        const int last = tile == p->w->tiles - 1, add = p->accumulate || tile > 0;
-        run_kernel(p, p->kernels[task == row_blocks(p) - 1][last][add], worker, a,
-                   p->w->backward + (size_t)tile * p->w->backward_bytes, c);
+    SPAR_TRY(sp_packed_get(be, of->w, what, &p.own, &packed, err));
+    p.b = &packed->sides[of->side];
+    if (sp_chain_deferred(be)) {
+        SPAR_TRY(multiply_later(&p, err));
+    } else {
+        SPAR_TRY(multiply_now(&p, err));
     }
-    if (!whole) {
-        memcpy(result, c, (size_t)(rows * p->in) * sizeof *c);
-    }
-}
-
-static spar_status linear_dx_kernels(product *p, spar_error *err) {
-    spar_status status = SPAR_OK;
-    for (int i = 0; i < 8; i++) {
-        const int last_row = i & 1, last = i >> 1 & 1, add = i >> 2;
-        const int64_t rows = last_row ? rows_at(p, row_blocks(p) - 1) : SP_PACKED_ROWS;
-        const int64_t k = last ? last_tile(p->w, p->out) : p->w->tile;
-        const sp_dnn_shape shape = {
-            sp_packed_type(p->be), sp_packed_rows(rows), p->in, k, true, add != 0};
-        SPAR_TRY(sp_dnn_get(dnn_of(p->be), &shape, &p->kernels[last_row][last][add], err));
-    }
-done:
-    return status;
-}
-
-spar_status sp_packed_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
-                                float *dx, bool accumulate, spar_error *err) {
-    spar_status status = SPAR_OK;
-    product p = {.T = T, .x = dy, .y = dx, .accumulate = accumulate};
-    if (T == 0) {
-        return SPAR_OK;
-    }
-    SPAR_TRY(product_init(&p, be, w, SP_PREPARE_BACKWARD, err));
-    sp_dnn_trim(dnn_of(be));
-    SPAR_TRY(linear_dx_kernels(&p, err));
-    SPAR_TRY(product_space(&p, SP_PACKED_ROWS * p.w->tile, SP_PACKED_ROWS * p.in, err));
-    sp_pool_run(be->pool, (int)row_blocks(&p), linear_dx_task, &p);
-    SPAR_TRY(sp_onednn_check(atomic_load(&p.status), "linear_dx", err));
 done:
     return status;
 }
@@ -488,7 +564,8 @@ static spar_status gradient_kernels(gradient *g, spar_error *err) {
         const int last_tile_of = i & 1, last = i >> 1;
         const int64_t n = last_tile_of ? g->out - (g->out - 1) / g->tile * g->tile : g->tile;
         const int64_t k = last ? round_up(last_tokens, DW_PAD) : DW_DEPTH;
-        const sp_dnn_shape shape = {sp_packed_type(g->be), n, g->in, k, false, true};
+        const sp_dnn_shape shape = {
+            .type = sp_packed_type(g->be), .M = n, .N = g->in, .K = k, .accumulate = true};
         SPAR_TRY(sp_dnn_get(dnn_of(g->be), &shape, &g->kernels[last_tile_of][last], err));
     }
 done:

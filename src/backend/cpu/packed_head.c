@@ -31,14 +31,14 @@ static int64_t tile_of(const sp_head *x, const sp_head_cell *at) {
 }
 
 static void logits(sp_head *x, const sp_head_cell *at) {
-    const sp_packed *w = x->packed;
+    const sp_packed_side *w = &x->packed->sides[SP_SIDE_FORWARD];
     run(x, x->make_logits[at->last_rows][at->last_chunk], at, h_rows(x, at),
-        w->forward + (size_t)tile_of(x, at) * w->forward_bytes, at->logits);
+        w->data + (size_t)tile_of(x, at) * w->tile_bytes, at->logits);
 }
 
 /* The gradient of the logits as a dense operand, padding rows zero. */
 static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
-    const sp_packed *w = x->packed;
+    const sp_packed_side *w = &x->packed->sides[SP_SIDE_BACKWARD];
     const int64_t rows = sp_packed_rows(at->rows);
     char *grad = operands(x, at, 0);
     memset(at->logits + at->rows * at->stride, 0,
@@ -49,7 +49,7 @@ static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
         memcpy(grad, at->logits, (size_t)(rows * at->n) * sizeof(float));
     }
     run(x, x->make_dh[at->last_rows][at->last_chunk], at, grad,
-        w->backward + (size_t)tile_of(x, at) * w->backward_bytes, partial + at->r0 * x->w.in);
+        w->data + (size_t)tile_of(x, at) * w->tile_bytes, partial + at->r0 * x->w.in);
 }
 
 /* After add_dh, whose operand it takes. */
@@ -102,12 +102,12 @@ static spar_status pad_last_rows(sp_head *x, spar_error *err) {
 spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_error *err) {
     static const sp_head_products products = {logits, add_dh, add_dw};
     spar_status status = SPAR_OK;
-    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    const int what = SP_PREPARE_HEAD | SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
     void *memory = NULL;
     SPAR_TRY(sp_packed_get(x->be, &x->w, what, &x->own, &x->packed, err));
     x->products = &products;
-    x->chunk = x->packed->tile;
-    x->chunks = x->packed->tiles;
+    x->chunk = x->packed->sides[SP_SIDE_FORWARD].tile;
+    x->chunks = x->packed->sides[SP_SIDE_FORWARD].tiles;
     x->partial_rows = sp_packed_rows(x->R);
     x->operand_h = h;
     sp_dnn_trim(dnn_of(x));

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/chain.h"
 #include "backend/cpu/packed.h"
 #include "backend/cpu/quant.h"
 #include "backend/cpu/tuned.h"
@@ -277,13 +278,102 @@ void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
     w->packed = NULL;
 }
 
+bool sp_tuned_can_defer(const sp_backend *be) {
+    return has_primitives(be) || be->compute == SP_COMPUTE_F32;
+}
+
+/* ---- products as steps of a chain, by sgemm ---- */
+
+typedef struct rows_job {
+    sp_sgemm g; /* but for M, a and c */
+    const float *bias;
+} rows_job;
+
+static int sgemm_rows(const void *job, const sp_rows *r) {
+    const rows_job *j = job;
+    sp_sgemm g = j->g;
+    g.M = r->n;
+    g.a = (const float *)(const void *)r->at[0];
+    g.c = (float *)(void *)r->at[1];
+    if (j->bias != NULL) {
+        for (int64_t m = 0; m < g.M; m++) {
+            for (int64_t n = 0; n < g.N; n++) {
+                g.c[m * g.ldc + n] = (g.accumulate ? g.c[m * g.ldc + n] : 0.0F) + j->bias[n];
+            }
+        }
+        g.accumulate = true;
+    }
+    sp_onednn_single();
+    return sp_onednn_sgemm(&g);
+}
+
+typedef struct expansion {
+    const sp_backend *be;
+    const sp_blocks *blocks;
+    float *to; /* W^T [in, stride] */
+    int64_t stride;
+} expansion;
+
+enum { EXPAND_INPUTS = 32 * 8 };
+
+static void expand_task(void *context, int task, int worker) {
+    (void)worker;
+    const expansion *x = context;
+    const int64_t in0 = (int64_t)task * EXPAND_INPUTS;
+    sp_quant_tile(x->be, x->blocks, 0, x->blocks->out, in0,
+                  min64(EXPAND_INPUTS, x->blocks->in - in0), x->to + in0 * x->stride);
+}
+
+/* Blocks that stand for the weight become floats for the length of the chain. */
+static spar_status expand_whole(sp_backend *be, const sp_blocks *blocks, sp_sgemm *g,
+                                spar_error *err) {
+    void *memory = NULL;
+    expansion x = {.be = be, .blocks = blocks, .stride = sp_quant_stride(blocks->out)};
+    const spar_status status = sp_tuned_scratch(
+        be, sp_chain_frozen_slot(be), (size_t)(blocks->in * x.stride), sizeof(float), &memory, err);
+    if (status == SPAR_OK) {
+        x.to = memory;
+        sp_pool_run(be->pool, (int)ceil_div(blocks->in, EXPAND_INPUTS), expand_task, &x);
+        g->b = x.to;
+        g->ldb = x.stride;
+        g->transpose_b = !g->transpose_b;
+    }
+    return status;
+}
+
+static spar_status multiply_later(sp_backend *be, const product *p, int64_t T, spar_error *err) {
+    spar_status status = SPAR_OK;
+    rows_job j = {.g = p->g, .bias = p->bias};
+    if (p->blocks != NULL) {
+        SPAR_TRY(expand_whole(be, p->blocks, &j.g, err));
+    }
+    sp_step s;
+    sp_step_init(&s, sgemm_rows, &j, sizeof j);
+    s.arrays[0].at = p->g.a;
+    s.arrays[0].row = (size_t)p->g.lda * sizeof(float);
+    s.arrays[1].at = p->g.c;
+    s.arrays[1].row = (size_t)p->g.ldc * sizeof(float);
+    sp_step_run(be, &s, T, T);
+done:
+    return status;
+}
+
+/* ---- the ops ---- */
+
+static spar_status multiply(sp_backend *be, product *p, const char *what, spar_error *err) {
+    return sp_chain_deferred(be) ? multiply_later(be, p, p->g.M, err)
+                                 : run_product(be, p, what, err);
+}
+
 spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                             int64_t T, float *y, bool accumulate, spar_error *err) {
     if (frozen_blocks(w) != NULL && sp_quant_multiplies_bf16(be)) {
         return sp_quant_linear_bf16(be, w, bias, x, T, y, accumulate, err);
     }
     if (has_primitives(be)) {
-        return sp_packed_linear(be, w, bias, x, T, y, accumulate, err);
+        const sp_packed_product p = {
+            .w = w, .bias = bias, .x = x, .T = T, .y = y, .accumulate = accumulate};
+        return sp_packed_multiply(be, &p, err);
     }
     const float *a = NULL;
     const spar_status status = sp_tuned_operand_f32(be, x, T * w->in, SP_SCRATCH_A, &a, err);
@@ -303,13 +393,15 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
                        .c = y},
                  .bias = bias,
                  .blocks = frozen_blocks(w)};
-    return run_product(be, &p, "linear", err);
+    return multiply(be, &p, "linear", err);
 }
 
 spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                                float *dx, bool accumulate, spar_error *err) {
     if (has_primitives(be)) {
-        return sp_packed_linear_dx(be, w, dy, T, dx, accumulate, err);
+        const sp_packed_product p = {
+            .w = w, .side = SP_SIDE_BACKWARD, .x = dy, .T = T, .y = dx, .accumulate = accumulate};
+        return sp_packed_multiply(be, &p, err);
     }
     const float *a = NULL;
     const spar_status status = sp_tuned_operand_f32(be, dy, T * w->out, SP_SCRATCH_A, &a, err);
@@ -327,7 +419,7 @@ spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *d
                        .b = sp_tuned_weight_values(w),
                        .c = dx},
                  .blocks = frozen_blocks(w)};
-    return run_product(be, &p, "linear_dx", err);
+    return multiply(be, &p, "linear_dx", err);
 }
 
 static void add_column_sums(const float *dy, int64_t T, int64_t out, float *dbias) {
@@ -360,19 +452,32 @@ done:
     return status;
 }
 
-spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+typedef struct weight_gradient {
+    int64_t out, in, T;
+    const void *dy, *x;
+    float *dw, *dbias;
+} weight_gradient;
+
+static spar_status weight_gradient_now(sp_backend *be, const void *job, spar_error *err) {
     spar_status status = SPAR_OK;
+    const weight_gradient *g = job;
     const float *values = NULL;
     if (has_primitives(be)) {
-        SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, err));
+        SPAR_TRY(sp_packed_linear_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err));
     } else {
-        SPAR_TRY(sgemm_dw(be, out, in, dy, x, T, dw, err));
+        SPAR_TRY(sgemm_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err));
     }
-    if (dbias != NULL) {
-        SPAR_TRY(sp_tuned_operand_f32(be, dy, T * out, SP_SCRATCH_A, &values, err));
-        add_column_sums(values, T, out, dbias);
+    if (g->dbias != NULL) {
+        SPAR_TRY(sp_tuned_operand_f32(be, g->dy, g->T * g->out, SP_SCRATCH_A, &values, err));
+        add_column_sums(values, g->T, g->out, g->dbias);
     }
 done:
     return status;
+}
+
+spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
+                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+    const weight_gradient g = {
+        .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw, .dbias = dbias};
+    return sp_chain_after(be, weight_gradient_now, &g, sizeof g, err);
 }

@@ -1,14 +1,48 @@
 #include "backend/cpu/reference.h"
 
+#include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/cpu/columns.h"
 #include "backend/cpu/dropout.h"
 #include "backend/cpu/operand.h"
+#include "base/mem.h"
 
 static spar_status weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
     (void)be, (void)w, (void)what, (void)err;
+    return SPAR_OK;
+}
+
+spar_status sp_reference_chain_begin(sp_backend *be, int64_t T, size_t local_row, bool put_off,
+                                     spar_error *err) {
+    (void)put_off;
+    const size_t need = (size_t)T * local_row + 64 * SP_CHAIN_LOCALS;
+    be->local.used = 0;
+    be->local.T = T;
+    if (need > be->local.size) {
+        void *data = NULL;
+        const spar_status status = sp_mem_aligned(&data, need, 1, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+        free(be->local.data);
+        be->local.data = data;
+        be->local.size = need;
+    }
+    return SPAR_OK;
+}
+
+void *sp_reference_chain_local(sp_backend *be, size_t row) {
+    char *at = be->local.data + be->local.used;
+    be->local.used += (row * (size_t)be->local.T + 63) / 64 * 64;
+    assert(be->local.used <= be->local.size);
+    return at;
+}
+
+static spar_status chain_end(sp_backend *be, spar_error *err) {
+    (void)be, (void)err;
     return SPAR_OK;
 }
 
@@ -118,10 +152,15 @@ static spar_status linear_dw(sp_backend *be, int64_t out, int64_t in, const void
     return SPAR_OK;
 }
 
-static void to_operand(sp_backend *be, const float *x, int64_t n, void *y) {
+static void to_operand(sp_backend *be, const float *x, int64_t n, float factor, void *y) {
     for (int64_t i = 0; i < n; i++) {
-        sp_operand_store(be, y, i, x[i]);
+        sp_operand_store(be, y, i, x[i] * factor);
     }
+}
+
+static void copy(sp_backend *be, const float *x, int64_t n, float *y) {
+    (void)be;
+    memcpy(y, x, (size_t)n * sizeof *y);
 }
 
 static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x) {
@@ -225,19 +264,32 @@ static double sigmoid(double x) {
     return 1.0 / (1.0 + exp(-x));
 }
 
-static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y) {
+static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
+                   void *kept_gate, void *kept_up) {
     for (int64_t i = 0; i < n; i++) {
         const double g = (double)gate[i];
         sp_operand_store(be, y, i, (float)(g * sigmoid(g) * (double)up[i]));
+        if (kept_gate != NULL) {
+            sp_operand_store(be, kept_gate, i, gate[i]);
+            sp_operand_store(be, kept_up, i, up[i]);
+        }
+    }
+}
+
+static void swiglu_kept(sp_backend *be, const void *gate, const void *up, int64_t n, void *y) {
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)sp_operand_load(be, gate, i);
+        sp_operand_store(be, y, i, (float)(g * sigmoid(g) * (double)sp_operand_load(be, up, i)));
     }
 }
 
 /* d silu(g) / dg = s (1 + g (1 - s)), s = sigmoid(g). */
-static void swiglu_bwd(sp_backend *be, const float *gate, const float *up, const float *dy,
-                       int64_t n, void *dgate, void *dup) {
+static void swiglu_bwd(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
+                       void *dgate, void *dup) {
     for (int64_t i = 0; i < n; i++) {
-        const double g = (double)gate[i], s = sigmoid(g), d = (double)dy[i];
-        sp_operand_store(be, dgate, i, (float)(d * (double)up[i] * s * (1.0 + g * (1.0 - s))));
+        const double g = (double)sp_operand_load(be, gate, i), s = sigmoid(g), d = (double)dy[i];
+        const double u = (double)sp_operand_load(be, up, i);
+        sp_operand_store(be, dgate, i, (float)(d * u * s * (1.0 + g * (1.0 - s))));
         sp_operand_store(be, dup, i, (float)(d * g * s));
     }
 }
@@ -290,6 +342,9 @@ static float exp_sum(const float *x, int64_t n, float max, float scale) {
 
 static const sp_ops reference_ops = {
     .name = "reference",
+    .chain_begin = sp_reference_chain_begin,
+    .chain_local = sp_reference_chain_local,
+    .chain_end = chain_end,
     .weight_prepare = weight_prepare,
     .weight_release = weight_release,
     .linear = linear,
@@ -297,6 +352,7 @@ static const sp_ops reference_ops = {
     .linear_dx = linear_dx,
     .linear_dw = linear_dw,
     .to_operand = to_operand,
+    .copy = copy,
     .embed = embed,
     .embed_dw = embed_dw,
     .rmsnorm = rmsnorm,
@@ -307,6 +363,7 @@ static const sp_ops reference_ops = {
     .cache_put = sp_reference_cache_put,
     .attention_bwd = sp_reference_attention_bwd,
     .swiglu = swiglu,
+    .swiglu_kept = swiglu_kept,
     .swiglu_bwd = swiglu_bwd,
     .head_logp = sp_reference_head_logp,
     .head_logp_bwd = sp_reference_head_logp_bwd,

@@ -1,11 +1,18 @@
 /* The reference row: every op in plain loops, sequential, sums in double. It is what the tuned row
- * is tested against, and its entries serve wherever a tuned one is missing. It keeps no state. */
+ * is tested against, and its entries serve wherever a tuned one is missing. It keeps no
+ * state but the arrays of chain_local. */
 #ifndef SP_BACKEND_CPU_REFERENCE_H
 #define SP_BACKEND_CPU_REFERENCE_H
 
 #include "backend/backend.h"
 
 const sp_ops *sp_reference_row(void);
+
+/* chain_begin and chain_local where ops run at once: arrays of all T rows. */
+enum { SP_CHAIN_LOCALS = 8 }; /* arrays asked for, at most */
+spar_status sp_reference_chain_begin(sp_backend *be, int64_t T, size_t local_row, bool put_off,
+                                     spar_error *err);
+void *sp_reference_chain_local(sp_backend *be, size_t row);
 
 /* Parts of the row that live in reference_attention.c and reference_head.c; contracts in
  * backend.h. */

@@ -15,6 +15,24 @@ INLINE void put(void *y, int64_t i, float value, bool bf16) {
     }
 }
 
+INLINE float get(const void *x, int64_t i, bool bf16) {
+    return bf16 ? sp_bf16_to_f32(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+static void scale(const float *x, int64_t n, float factor, void *y, bool bf16) {
+    if (bf16) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(y, i, x[i] * factor, true);
+        }
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(y, i, x[i] * factor, false);
+        }
+    }
+}
+
 static void to_bf16(const float *x, int64_t n, uint16_t *y) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -142,33 +160,60 @@ INLINE float sigmoid(float x) {
     return 1.0F / (1.0F + sp_exp(-x));
 }
 
-INLINE void swiglu_as(const float *gate, const float *up, int64_t n, void *y, bool bf16) {
+INLINE void swiglu_as(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
+                      void *kept_up, bool bf16) {
+    if (kept_gate == NULL) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(y, i, gate[i] * sigmoid(gate[i]) * up[i], bf16);
+        }
+        return;
+    }
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         put(y, i, gate[i] * sigmoid(gate[i]) * up[i], bf16);
+        put(kept_gate, i, gate[i], bf16);
+        put(kept_up, i, up[i], bf16);
     }
 }
 
-static void swiglu(const float *gate, const float *up, int64_t n, void *y, bool bf16) {
+static void swiglu(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
+                   void *kept_up, bool bf16) {
     if (bf16) {
-        swiglu_as(gate, up, n, y, true);
+        swiglu_as(gate, up, n, y, kept_gate, kept_up, true);
     } else {
-        swiglu_as(gate, up, n, y, false);
+        swiglu_as(gate, up, n, y, kept_gate, kept_up, false);
+    }
+}
+
+INLINE void swiglu_kept_as(const void *gate, const void *up, int64_t n, void *y, bool bf16) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float g = get(gate, i, bf16);
+        put(y, i, g * sigmoid(g) * get(up, i, bf16), bf16);
+    }
+}
+
+static void swiglu_kept(const void *gate, const void *up, int64_t n, void *y, bool bf16) {
+    if (bf16) {
+        swiglu_kept_as(gate, up, n, y, true);
+    } else {
+        swiglu_kept_as(gate, up, n, y, false);
     }
 }
 
 /* d silu(g) / dg = s (1 + g (1 - s)), s = sigmoid(g). */
-INLINE void swiglu_bwd_as(const float *gate, const float *up, const float *dy, int64_t n,
-                          void *dgate, void *dup, bool bf16) {
+INLINE void swiglu_bwd_as(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
+                          void *dup, bool bf16) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = gate[i], s = sigmoid(g);
-        put(dgate, i, dy[i] * up[i] * s * (1.0F + g * (1.0F - s)), bf16);
-        put(dup, i, dy[i] * g * s, bf16);
+        const float g = get(gate, i, bf16), u = get(up, i, bf16), s = sigmoid(g), d = dy[i];
+        put(dgate, i, d * u * s * (1.0F + g * (1.0F - s)), bf16);
+        put(dup, i, d * g * s, bf16);
     }
 }
 
-static void swiglu_bwd(const float *gate, const float *up, const float *dy, int64_t n, void *dgate,
+static void swiglu_bwd(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
                        void *dup, bool bf16) {
     if (bf16) {
         swiglu_bwd_as(gate, up, dy, n, dgate, dup, true);
@@ -229,6 +274,7 @@ static void logits_grad(float *x, int64_t n, float lse, float c) {
 
 void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->to_bf16 = to_bf16;
+    table->scale = scale;
     table->from_bf16 = from_bf16;
     table->round_bf16 = round_bf16;
     table->add = add;
@@ -238,6 +284,7 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->rmsnorm_bwd = rmsnorm_bwd;
     table->rope = rope;
     table->swiglu = swiglu;
+    table->swiglu_kept = swiglu_kept;
     table->swiglu_bwd = swiglu_bwd;
     table->exp_sum = exp_sum;
     table->logits_stats = logits_stats;

@@ -101,6 +101,7 @@ typedef struct sp_bf16_product {
 
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
+    void (*scale)(const float *x, int64_t n, float factor, void *y, bool bf16); /* operand y */
     void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
     void (*round_bf16)(const float *x, int64_t n, float *y); /* values of bf16; y may be x */
     void (*add)(const float *x, int64_t n, float *y);        /* y += x */
@@ -113,8 +114,10 @@ typedef struct sp_simd {
                         int64_t n, int64_t dim, float *dx, bool accumulate, float *dg);
     void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
                  const float *sin_table, const int32_t *positions, float sign);
-    void (*swiglu)(const float *gate, const float *up, int64_t n, void *y, bool bf16);
-    void (*swiglu_bwd)(const float *gate, const float *up, const float *dy, int64_t n, void *dgate,
+    void (*swiglu)(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
+                   void *kept_up, bool bf16);
+    void (*swiglu_kept)(const void *gate, const void *up, int64_t n, void *y, bool bf16);
+    void (*swiglu_bwd)(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
                        void *dup, bool bf16);
 
     void (*block_product)(const sp_block *p);

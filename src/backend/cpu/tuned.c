@@ -61,8 +61,8 @@ static spar_status probe_run(sp_backend *be, const sp_ops *ops, probe *p, spar_e
     probe_fill(p->data, PROBE_OUT * PROBE_IN, 31);
     probe_fill(p->x, PROBE_T * PROBE_IN, 37);
     probe_fill(p->dy, PROBE_T * PROBE_OUT, 41);
-    ops->to_operand(be, p->x, PROBE_T * PROBE_IN, p->operand_x);
-    ops->to_operand(be, p->dy, PROBE_T * PROBE_OUT, p->operand_dy);
+    ops->to_operand(be, p->x, PROBE_T * PROBE_IN, 1, p->operand_x);
+    ops->to_operand(be, p->dy, PROBE_T * PROBE_OUT, 1, p->operand_dy);
     SPAR_TRY(ops->weight_prepare(be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD, err));
     SPAR_TRY(ops->linear(be, &w, NULL, p->operand_x, PROBE_T, p->y, false, err));
     SPAR_TRY(ops->linear_dx(be, &w, p->operand_dy, PROBE_T, p->dx, false, err));
@@ -157,6 +157,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.cache_put = sp_flash_cache_put;
     s->ops.attention_bwd = sp_flash_attention_bwd;
     sp_elementwise_fill(&s->ops);
+    sp_chain_fill(&s->ops);
     be->ops = &s->ops;
     be->state = s;
     if (be->compute == SP_COMPUTE_BF16 && sp_cpu_has_bf16()) {
@@ -172,6 +173,7 @@ void sp_tuned_free(sp_backend *be) {
     for (int i = 0; i < SP_SCRATCH_COUNT; i++) {
         free(t->scratch[i].data);
     }
+    sp_chain_release(&t->chain);
     sp_dnn_free(t->dnn);
     free(t);
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "backend/backend.h"
+#include "backend/cpu/chain.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/simd.h"
@@ -23,19 +24,24 @@ typedef struct sp_scratch {
 enum {
     SP_SCRATCH_A,
     SP_SCRATCH_B,
-    SP_SCRATCH_PARTIAL,
+    SP_SCRATCH_PARTIAL, /* the first of several */
+    SP_SCRATCH_PARTIAL_COUNT = 8,
+    SP_SCRATCH_PARTIAL_LAST = SP_SCRATCH_PARTIAL + SP_SCRATCH_PARTIAL_COUNT - 1,
     SP_SCRATCH_WORKERS,
     SP_SCRATCH_PLAN,
     SP_SCRATCH_TREES,
     SP_SCRATCH_STATS,
-    SP_SCRATCH_FROZEN,
-    SP_SCRATCH_COUNT
+    SP_SCRATCH_LOCAL,
+    SP_SCRATCH_FROZEN, /* the first of several */
+    SP_SCRATCH_FROZEN_COUNT = 24,
+    SP_SCRATCH_COUNT = SP_SCRATCH_FROZEN + SP_SCRATCH_FROZEN_COUNT
 };
 
 typedef struct sp_tuned {
     sp_isa isa;
     sp_dnn *dnn; /* owned; NULL: products by dnnl_sgemm on f32 copies */
     sp_simd simd;
+    sp_chain chain;
     sp_scratch scratch[SP_SCRATCH_COUNT];
 } sp_tuned;
 
@@ -48,6 +54,9 @@ void sp_tuned_free(sp_backend *be);
  * Checks them against the reference on a small problem; UNSUPPORTED when they cannot be used here
  * (and nothing changes). */
 spar_status sp_tuned_use_primitives(sp_backend *be, spar_error *err);
+
+/* Whether products can be steps of a chain here. */
+bool sp_tuned_can_defer(const sp_backend *be);
 
 /* *out = n * size bytes of scratch `slot`, 64-byte aligned, borrowed until the next request. */
 spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,

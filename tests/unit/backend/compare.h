@@ -90,7 +90,7 @@ static inline float *array_copy(const float *x, int64_t n) {
 /* x as an operand of be; the caller frees. */
 static inline void *operand_of(sp_backend *be, const float *x, int64_t n) {
     void *y = array_bytes((size_t)n * be->operand_size);
-    be->ops->to_operand(be, x, n, y);
+    be->ops->to_operand(be, x, n, 1, y);
     return y;
 }
 

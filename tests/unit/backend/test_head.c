@@ -44,8 +44,9 @@ static result run(sp_backend *be, const problem *p) {
                 array_random(s.V * s.H, 6, 1), array_zero(s.R * s.H)};
     void *h = operand_of(be, p->h, s.R * s.H);
     sp_weight w = {.data = p->w, .out = s.V, .in = s.H};
-    assert_int_equal(
-        be->ops->weight_prepare(be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD, NULL), SPAR_OK);
+    assert_int_equal(be->ops->weight_prepare(
+                         be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD | SP_PREPARE_HEAD, NULL),
+                     SPAR_OK);
     assert_int_equal(be->ops->head_logp(be, &w, h, p->target, s.R, x.logp, x.lse, NULL), SPAR_OK);
     assert_int_equal(
         be->ops->head_logp_bwd(be, &w, h, p->target, x.lse, p->c, s.R, x.dh, x.dw, NULL), SPAR_OK);

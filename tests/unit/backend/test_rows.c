@@ -93,18 +93,29 @@ static outcome run_norm_bwd(sp_backend *be, int64_t n, int64_t dim, bool flag) {
 }
 
 static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
-    (void)flag;
     const int64_t N = n * dim;
+    void *kept_gate = array_bytes((size_t)N * be->operand_size);
+    void *kept_up = array_bytes((size_t)N * be->operand_size);
     float *gate = array_random(N, 1, 4), *up = array_random(N, 2, 1), *dy = array_random(N, 3, 1);
     gate[0] = -200;
     gate[N / 2] = 200;
     void *y = array_bytes((size_t)N * be->operand_size);
     void *dgate = array_bytes((size_t)N * be->operand_size);
     void *dup = array_bytes((size_t)N * be->operand_size);
-    be->ops->swiglu(be, gate, up, N, y);
-    be->ops->swiglu_bwd(be, gate, up, dy, N, dgate, dup);
+    void *gate16 = operand_of(be, gate, N), *up16 = operand_of(be, up, N);
+    be->ops->swiglu(be, gate, up, N, y, flag ? kept_gate : NULL, flag ? kept_up : NULL);
+    if (flag) { /* what is kept is what was given, as operands */
+        assert_memory_equal(kept_gate, gate16, (size_t)N * be->operand_size);
+        assert_memory_equal(kept_up, up16, (size_t)N * be->operand_size);
+    }
+    be->ops->swiglu_bwd(be, gate16, up16, dy, N, dgate, dup);
+    be->ops->swiglu_kept(be, gate16, up16, N, kept_up);
     outcome o = {.na = N, .nb = N, .nc = N};
-    o.a = values_and_free(be, y, N);
+    o.a = values_and_free(be, flag ? kept_up : y, N); /* made again */
+    free(flag ? y : kept_up);
+    free(kept_gate);
+    free(gate16);
+    free(up16);
     o.b = values_and_free(be, dgate, N);
     o.c = values_and_free(be, dup, N);
     free(gate);
@@ -120,7 +131,7 @@ static outcome run_dropout(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     void *operand = array_bytes((size_t)N * be->operand_size);
     void *y = array_bytes((size_t)N * be->operand_size);
     outcome o = {.na = N, .b = array_random(N, 2, 1), .nb = N};
-    be->ops->to_operand(be, x, N, operand);
+    be->ops->to_operand(be, x, N, 1, operand);
     be->ops->dropout(be, operand, N, &d, y);
     be->ops->dropout_add(be, x, N, &d, o.b);
     o.a = values_and_free(be, y, N);
@@ -222,7 +233,7 @@ static outcome run_columns(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     void *dx = array_bytes((size_t)(n * dim) * be->operand_size);
     outcome o = {.a = array_random(n * dim, 5, 1), .b = array_random(dim, 6, 1)};
     be->ops->scale_columns(be, x, g, bias, n, dim, o.a, flag);
-    be->ops->to_operand(be, dy, n * dim, operand);
+    be->ops->to_operand(be, dy, n * dim, 1, operand);
     be->ops->scale_columns_bwd(be, x, g, operand, n, dim, o.b, dx);
     o.c = values_and_free(be, dx, n * dim);
     o.na = o.nc = n * dim;
@@ -310,7 +321,7 @@ static double norm_loss(sp_backend *be, const float *x, const float *weight, int
 static double swiglu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
     float y[16];
     double sum = 0;
-    be->ops->swiglu(be, x, x + n / 2, n / 2, y);
+    be->ops->swiglu(be, x, x + n / 2, n / 2, y, NULL, NULL);
     for (int64_t i = 0; i < n / 2; i++) {
         sum += (double)y[i] * (double)weight[i];
     }

@@ -1,0 +1,161 @@
+/* A chain of row-wise ops against the same ops run one by one, and against the reference. */
+#include "compare.h"
+
+enum { H = 70, F = 131 };
+
+typedef struct arrays {
+    float *w1, *w2, *g, *x, *dy, *cos_table, *sin_table;
+    int32_t *positions;
+} arrays;
+
+typedef struct results {
+    float *y, *dw, *dg; /* [T,H], [F,H], [H] */
+} results;
+
+static arrays make_arrays(int64_t T) {
+    arrays a = {.w1 = array_random(F * H, 1, 1),
+                .w2 = array_random(H * F, 2, 1),
+                .g = array_random(H, 3, 1),
+                .x = array_random(T * H, 4, 1),
+                .dy = array_random(T * F, 5, 1),
+                .cos_table = array_random(T * H / 2, 6, 1),
+                .sin_table = array_random(T * H / 2, 7, 1)};
+    a.positions = array_bytes((size_t)T * sizeof *a.positions);
+    for (int64_t t = 0; t < T; t++) {
+        a.positions[t] = (int32_t)(T - 1 - t);
+    }
+    return a;
+}
+
+static void free_arrays(arrays *a) {
+    free(a->w1);
+    free(a->w2);
+    free(a->g);
+    free(a->x);
+    free(a->dy);
+    free(a->cos_table);
+    free(a->sin_table);
+    free(a->positions);
+}
+
+/* Norm, up with its gradient, activation, down on top of x, rotation, backward of the norm. */
+static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_off) {
+    const sp_ops *ops = be->ops;
+    const size_t size = be->operand_size;
+    sp_weight up = {.data = a->w1, .out = F, .in = H}, down = {.data = a->w2, .out = H, .in = F};
+    results r = {.y = array_bytes((size_t)(T * H) * sizeof(float)),
+                 .dw = array_bytes(F * H * sizeof(float)),
+                 .dg = array_bytes(H * sizeof(float))};
+    float *rstd = array_bytes((size_t)T * sizeof(float));
+    void *norm = array_bytes((size_t)(T * H) * size), *dy = array_bytes((size_t)(T * F) * size);
+    memset(r.dw, 0, F * H * sizeof(float));
+    memset(r.dg, 0, H * sizeof(float));
+    const int both = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD;
+    assert_int_equal(ops->weight_prepare(be, &up, both, NULL), SPAR_OK);
+    assert_int_equal(ops->weight_prepare(be, &down, both, NULL), SPAR_OK);
+    const size_t local = (size_t)F * size + (size_t)(F + H) * sizeof(float);
+    assert_int_equal(ops->chain_begin(be, T, local, put_off, NULL), SPAR_OK);
+    void *hidden = ops->chain_local(be, (size_t)F * size);
+    float *wide = ops->chain_local(be, (size_t)F * sizeof(float));
+    float *dnorm = ops->chain_local(be, (size_t)H * sizeof(float));
+    ops->rmsnorm(be, a->x, a->g, T, H, 1e-5F, norm, rstd);
+    assert_int_equal(ops->linear(be, &up, NULL, norm, T, wide, false, NULL), SPAR_OK);
+    ops->swiglu(be, wide, wide, T * F, hidden, NULL, NULL);
+    ops->copy(be, a->x, T * H, r.y);
+    assert_int_equal(ops->linear(be, &down, a->g, hidden, T, r.y, true, NULL), SPAR_OK);
+    ops->rope(be, r.y, T, 1, H, a->cos_table, a->sin_table, a->positions, 1);
+    ops->to_operand(be, a->dy, T * F, 0.5F, dy);
+    assert_int_equal(ops->linear_dw(be, F, H, dy, norm, T, r.dw, NULL, NULL), SPAR_OK);
+    assert_int_equal(ops->linear_dx(be, &up, dy, T, dnorm, false, NULL), SPAR_OK);
+    ops->rmsnorm_bwd(be, a->x, a->g, rstd, dnorm, T, H, r.y, true, r.dg);
+    assert_int_equal(ops->chain_end(be, NULL), SPAR_OK);
+    ops->weight_release(be, &up);
+    ops->weight_release(be, &down);
+    free(rstd);
+    free(norm);
+    free(dy);
+    return r;
+}
+
+static void free_results(results *r) {
+    free(r->y);
+    free(r->dw);
+    free(r->dg);
+}
+
+static void check_results(const char *what, const results *got, const results *want, int64_t T,
+                          double bound) {
+    assert_close(what, got->y, want->y, T * H, bound);
+    assert_close(what, got->dw, want->dw, F * H, bound);
+    assert_close(what, got->dg, want->dg, H, bound);
+}
+
+static void check_chains(bench *b, double bound) {
+    static const int64_t sizes[] = {1, 7, 255, 256, 257, 300, 513};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const int64_t T = sizes[i];
+        arrays a = make_arrays(T);
+        results want = run_chain(b->be[BENCH_REFERENCE], &a, T, true);
+        results first = run_chain(b->be[BENCH_ONE], &a, T, true);
+        results at_once = run_chain(b->be[BENCH_ONE], &a, T, false);
+        check_results("chain", &first, &want, T, bound);
+        check_results("at once", &at_once, &want, T, bound);
+        for (int k = BENCH_TWO; k < BENCH_COUNT; k++) {
+            results other = run_chain(b->be[k], &a, T, true);
+            assert_same("y", other.y, first.y, (size_t)(T * H) * sizeof(float));
+            assert_same("dw", other.dw, first.dw, F * H * sizeof(float));
+            assert_same("dg", other.dg, first.dg, H * sizeof(float));
+            free_results(&other);
+        }
+        free_results(&want);
+        free_results(&first);
+        free_results(&at_once);
+        free_arrays(&a);
+    }
+}
+
+static void test_f32(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_F32);
+    check_chains(&b, 1e-5);
+    bench_close(&b);
+}
+
+static void test_primitives(void **state) {
+    (void)state;
+    bench b = bench_open_primitives();
+    check_chains(&b, 1e-5);
+    bench_close(&b);
+}
+
+/* Operands between the ops are rounded to 8 bits, and now and then the other way. */
+static void test_bf16(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_BF16);
+    check_chains(&b, 1e-2);
+    bench_close(&b);
+}
+
+/* Without memory at any allocation: an error, and the backend serves again. */
+static void test_no_memory(void **state) {
+    (void)state;
+    for (long k = 1; k < 4; k++) {
+        bench b = bench_open(SP_COMPUTE_F32);
+        sp_backend *be = b.be[BENCH_TWO];
+        spar_error err = {SPAR_OK, ""};
+        sp_mem_fail_at(k);
+        assert_int_equal(be->ops->chain_begin(be, 300, 64, true, &err), SPAR_NO_MEMORY);
+        sp_mem_fail_at(0);
+        assert_int_equal(be->ops->chain_end(be, &err), SPAR_OK);
+        assert_int_equal(be->ops->chain_begin(be, 300, 64, true, &err), SPAR_OK);
+        assert_int_equal(be->ops->chain_end(be, &err), SPAR_OK);
+        bench_close(&b);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_f32), cmocka_unit_test(test_primitives), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_no_memory)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
