@@ -142,9 +142,16 @@ bool sp_quant_multiplies_bf16(const sp_backend *be) {
     return be->compute == SP_COMPUTE_BF16 && simd_of(be)->blocks_product_bf16 != NULL;
 }
 
+/* Beyond a tile of rows it pays to make the weights first. */
+bool sp_quant_scales_after(const sp_backend *be, const sp_blocks *w, int64_t T) {
+    return be->compute == SP_COMPUTE_BF16 && w->form.bits == 4 && T <= SP_BF16_TILE &&
+           simd_of(be)->scaled_product_bf16 != NULL;
+}
+
 typedef struct bf16_product {
     sp_bf16_product part; /* all panels */
     const sp_simd *simd;
+    void (*run)(const sp_bf16_product *part);
     uint16_t *spaces; /* of all workers */
     int64_t space;    /* numbers of one */
 } bf16_product;
@@ -155,25 +162,41 @@ static void bf16_task(void *context, int task, int worker) {
     part.panel = (int64_t)task * SP_BF16_PANELS;
     part.panels = (int)min64(SP_BF16_PANELS, part.w->panels - part.panel);
     part.space = p->spaces + worker * p->space;
-    p->simd->blocks_product_bf16(&part);
+    p->run(&part);
 }
 
 /* The rows behind the last whole tile, as a tile with rows of zeros. */
-static spar_status last_tile(sp_backend *be, sp_bf16_product *p, spar_error *err) {
+static void copy_last(sp_bf16_product *p, uint16_t *to) {
     const int64_t rest = p->rows % SP_BF16_TILE, in = p->w->in;
+    memcpy(to, p->x + (p->rows - rest) * in, (size_t)(rest * in) * sizeof *to);
+    memset(to + rest * in, 0, (size_t)((SP_BF16_TILE - rest) * in) * sizeof *to);
+    p->last = to;
+}
+
+/* What the product wants beside x: the last tile, and the sums (those of rows that are not there
+ * are multiplied, and not put anywhere). */
+static spar_status bf16_inputs(sp_backend *be, bf16_product *p, spar_error *err) {
+    const int64_t in = p->part.w->in;
+    const bool sums = sp_quant_scales_after(be, p->part.w, p->part.rows);
+    const int64_t n_sums = sums ? SP_BF16_TILE * p->part.w->n_blocks : 0;
     void *space = NULL;
-    if (rest == 0) {
-        return SPAR_OK;
+    const spar_status status = sp_tuned_scratch(be, SP_SCRATCH_B,
+                                                (size_t)n_sums * sizeof(float) +
+                                                    (size_t)(SP_BF16_TILE * in) * sizeof(uint16_t),
+                                                1, &space, err);
+    if (status != SPAR_OK) {
+        return status;
     }
-    const spar_status status = sp_tuned_scratch(be, SP_SCRATCH_B, (size_t)(SP_BF16_TILE * in),
-                                                sizeof(uint16_t), &space, err);
-    if (status == SPAR_OK) {
-        const size_t taken = (size_t)(rest * in) * sizeof(uint16_t);
-        memcpy(space, p->x + (p->rows - rest) * in, taken);
-        memset((char *)space + taken, 0, (size_t)(SP_BF16_TILE * in) * sizeof(uint16_t) - taken);
-        p->last = space;
+    float *to = space;
+    if (p->part.rows % SP_BF16_TILE != 0) {
+        copy_last(&p->part, (uint16_t *)(void *)(to + n_sums));
     }
-    return status;
+    if (sums) {
+        memset(to, 0, (size_t)n_sums * sizeof *to);
+        p->simd->block_sums(p->part.x, p->part.rows, in, to);
+        p->part.sums = to;
+    }
+    return SPAR_OK;
 }
 
 spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
@@ -181,14 +204,17 @@ spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     void *spaces = NULL;
+    const sp_simd *simd = simd_of(be);
     bf16_product p = {
         .part = {.w = w->blocks, .rows = T, .x = x, .bias = bias, .y = y, .accumulate = accumulate},
-        .simd = simd_of(be),
+        .simd = simd,
+        .run = sp_quant_scales_after(be, w->blocks, T) ? simd->scaled_product_bf16
+                                                       : simd->blocks_product_bf16,
         .space = w->in * SP_PANEL * SP_BF16_PANELS};
     if (T == 0) {
         return SPAR_OK;
     }
-    SPAR_TRY(last_tile(be, &p.part, err));
+    SPAR_TRY(bf16_inputs(be, &p, err));
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS,
                               (size_t)sp_pool_threads(be->pool) * (size_t)p.space, sizeof(uint16_t),
                               &spaces, err));

@@ -11,6 +11,8 @@ spar_status sp_tuned_linear_whole(sp_backend *be, const sp_weight *w, const floa
 
 /* linear on blocks alone, in bf16: what the row's entry does where sp_quant_multiplies_bf16. */
 bool sp_quant_multiplies_bf16(const sp_backend *be);
+/* Whether it leaves the weights as they are, instead of rounding them to bf16. */
+bool sp_quant_scales_after(const sp_backend *be, const sp_blocks *w, int64_t T);
 spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
                                  const uint16_t *x, int64_t T, float *y, bool accumulate,
                                  spar_error *err);

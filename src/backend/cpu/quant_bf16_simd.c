@@ -1,11 +1,9 @@
 /* Products of bf16 rows with quantised blocks: the weights are expanded to bf16 block by block,
  * into a space that stays in the cache, and multiplied by the tiles of AMX or by AVX512_BF16. What
  * memory gives is the blocks; what is computed is what bf16 copies of the weights would give. */
-#include "backend/cpu/simd_variant.h"
+#include "backend/cpu/bf16_variant.h"
 
 #if defined(__AVX512BF16__)
-
-#include <immintrin.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -135,55 +133,13 @@ INLINE void expand_block(const sp_bf16_product *p, int64_t b, variant is) {
     }
 }
 
-/* y (= or +=) sums + bias: a row of one panel. */
-INLINE void put_row(const sp_bf16_product *p, int64_t row, int panel, __m512 sums) {
-    const int64_t out0 = (p->panel + panel) * SP_PANEL, n = p->w->out - out0;
-    const __mmask16 valid = n < SP_PANEL ? (__mmask16)((1U << n) - 1) : (__mmask16)0xFFFF;
-    float *y = p->y + row * p->w->out + out0;
-    if (p->accumulate) {
-        sums = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, y), sums);
-    }
-    if (p->bias != NULL) {
-        sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(valid, p->bias + out0));
-    }
-    _mm512_mask_storeu_ps(y, valid, sums);
-}
-
 #if defined(__AMX_BF16__)
-
-/* The state of the tiles is the thread's: what was there is put back, for other users of them. */
-typedef struct tile_config {
-    uint8_t palette, start_row, zero[14];
-    uint16_t columns[16]; /* bytes of a row */
-    uint8_t rows[16];
-} tile_config;
-
-static void open_tiles(tile_config *before) {
-    tile_config all = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        all.columns[i] = 64;
-        all.rows[i] = TILE;
-    }
-    _tile_storeconfig(before);
-    _tile_loadconfig(&all);
-}
-
-static void close_tiles(const tile_config *before) {
-    if (before->palette != 0) {
-        _tile_loadconfig(before);
-    } else {
-        _tile_release();
-    }
-}
-
-static const uint16_t *tile_rows(const sp_bf16_product *p, int64_t tile) {
-    return (tile + 1) * TILE <= p->rows ? p->x + tile * TILE * p->w->in : p->last;
-}
 
 INLINE void put_tile(const sp_bf16_product *p, int64_t tile, int panel, const float *sums) {
     const int64_t rows = p->rows - tile * TILE < TILE ? p->rows - tile * TILE : TILE;
     for (int64_t r = 0; r < rows; r++) {
-        put_row(p, tile * TILE + r, panel, _mm512_load_ps(sums + r * SP_PANEL));
+        sp_bf16_put(p, tile * TILE + r, panel, _mm512_load_ps(sums + r * SP_PANEL), p->accumulate,
+                    p->bias);
     }
 }
 
@@ -193,7 +149,7 @@ INLINE void multiply(const sp_bf16_product *p, int64_t tile, int tiles, bool fre
     const int panels = is.panels;
     const int64_t in = p->w->in, n = p->w->n_blocks;
     const size_t x_row = (size_t)in * sizeof(uint16_t);
-    const uint16_t *x0 = tile_rows(p, tile), *x1 = tiles > 1 ? tile_rows(p, tile + 1) : NULL;
+    const uint16_t *x0 = sp_bf16_rows(p, tile), *x1 = tiles > 1 ? sp_bf16_rows(p, tile + 1) : NULL;
     _Alignas(64) float sums[TILE * SP_PANEL];
     _tile_zero(0);
     _tile_zero(1);
@@ -239,8 +195,8 @@ INLINE void multiply(const sp_bf16_product *p, int64_t tile, int tiles, bool fre
 
 INLINE void product(const sp_bf16_product *p, variant is) {
     const int64_t tiles = (p->rows + TILE - 1) / TILE;
-    tile_config before;
-    open_tiles(&before);
+    sp_tiles before;
+    sp_tiles_open(TILE, &before);
     expand_block(p, 0, is);
     if (tiles == 1) {
         multiply(p, 0, 1, true, is);
@@ -254,7 +210,7 @@ INLINE void product(const sp_bf16_product *p, variant is) {
             multiply(p, tile, 2, false, is);
         }
     }
-    close_tiles(&before);
+    sp_tiles_close(&before);
 }
 
 #else
@@ -288,7 +244,7 @@ INLINE void multiply(const sp_bf16_product *p, int64_t row, int rows, int panels
     }
     for (int r = 0; r < rows; r++) {
         for (int panel = 0; panel < panels; panel++) {
-            put_row(p, row + r, panel, y[panel][r]);
+            sp_bf16_put(p, row + r, panel, y[panel][r], p->accumulate, p->bias);
         }
     }
 }

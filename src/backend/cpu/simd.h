@@ -93,6 +93,7 @@ typedef struct sp_bf16_product {
     int panels;
     const uint16_t *x;    /* bf16 [rows, in] */
     const uint16_t *last; /* bf16 [16, in]: the last rows % 16 rows, then zeros; if there are any */
+    const float *sums;    /* scaled_product_bf16: of x by blocks, [in / 32][16 rows] */
     const float *bias;    /* [out] or NULL */
     float *y;
     bool accumulate;
@@ -174,6 +175,11 @@ typedef struct sp_simd {
     /* NULL where the instruction set multiplies no bf16. A row's result does not depend on the
      * others. */
     void (*blocks_product_bf16)(const sp_bf16_product *p);
+    /* The same for weights of 4 bits and up to 16 rows; the weights are not rounded, since scales
+     * come after the product. NULL where there are no tiles of AMX. */
+    void (*scaled_product_bf16)(const sp_bf16_product *p);
+    /* sums of x [rows, in] for it; those of other rows are left. */
+    void (*block_sums)(const uint16_t *x, int64_t rows, int64_t in, float *to);
 } sp_simd;
 
 /* The kernels of an instruction set, by value into *out. */

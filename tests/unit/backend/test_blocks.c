@@ -8,8 +8,9 @@ typedef struct shape {
     int64_t T, out, in;
 } shape;
 
-static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},  {33, 65, 128},
-                               {65, 192, 64}, {63, 129, 32}, {70, 530, 64}};
+static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},   {33, 65, 128},
+                               {65, 192, 64}, {63, 129, 32}, {70, 530, 64}, {2, 40, 160},
+                               {3, 33, 64},   {16, 48, 352}};
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static const sp_affine_form forms[] = {{4, true}, {4, false}, {8, true}, {8, false}};
@@ -103,6 +104,27 @@ static void compare_results(const sp_backend *be, const result *got, const resul
     assert_close("dh", got->dh, want->dh, T * in, head);
 }
 
+/* y [T,out] of run() in double, from inputs as operands and weights that are not rounded. */
+static void exact_linear(sp_backend *be, const float *w, shape s, bool extra, float *y) {
+    float *bias = array_random(s.out, 2, 1), *xf = array_random(s.T * s.in, 3, 1);
+    float *before = array_random(s.T * s.out, 6, 1);
+    void *operand = operand_of(be, xf, s.T * s.in);
+    float *x = operand_values(be, operand, s.T * s.in);
+    for (int64_t i = 0; i < s.T * s.out; i++) {
+        const int64_t t = i / s.out, o = i % s.out;
+        double sum = extra ? (double)before[i] + (double)bias[o] : 0;
+        for (int64_t k = 0; k < s.in; k++) {
+            sum += (double)x[t * s.in + k] * (double)w[o * s.in + k];
+        }
+        y[i] = (float)sum;
+    }
+    free(bias);
+    free(xf);
+    free(before);
+    free(operand);
+    free(x);
+}
+
 static void compare(const bench *b, shape s, sp_affine_form form, bool extra) {
     float *floats;
     sp_blocks *blocks = make_blocks(s, form, &floats);
@@ -112,6 +134,9 @@ static void compare(const bench *b, shape s, sp_affine_form form, bool extra) {
     result dense = run(b->be[BENCH_REFERENCE], &plain, s.T, extra);
     result one = run(b->be[BENCH_ONE], &w, s.T, extra);
     compare_results(b->be[0], &want, &dense, s.T, s.out, s.in);
+    if (sp_quant_scales_after(b->be[BENCH_ONE], blocks, s.T)) {
+        exact_linear(b->be[0], floats, s, extra, want.y);
+    }
     compare_results(b->be[0], &one, &want, s.T, s.out, s.in);
     assert_close("one term", one.whole, want.whole, s.T * s.out, 4e-6);
     /* What the first term leaves is rounded once more, and on an edge may go either way. */
@@ -173,30 +198,37 @@ static void test_levels(void **state) {
     assert_int_equal(old == NULL ? unsetenv("SPAR_MAX_ISA") : setenv("SPAR_MAX_ISA", keep, 1), 0);
 }
 
-/* Native bf16: what one row gives does not depend on the rows beside it. */
+/* Native bf16: what a row gives in `few` rows it gives in all of T. */
+static void check_company_bf16(sp_backend *be, sp_affine_form form, int64_t T, int64_t few) {
+    const shape s = {T, 200, 96};
+    float *floats, *y = array_zero(T * s.out), *alone = array_zero(few * s.out);
+    sp_blocks *blocks = make_blocks(s, form, &floats);
+    const sp_weight w = {.blocks = blocks, .out = s.out, .in = s.in};
+    float *xf = array_random(T * s.in, 3, 1);
+    uint16_t *x = operand_of(be, xf, T * s.in);
+    assert_int_equal(be->ops->linear(be, &w, NULL, x, T, y, false, NULL), SPAR_OK);
+    for (int64_t t = 0; t + few <= T; t += few) {
+        assert_int_equal(be->ops->linear(be, &w, NULL, x + t * s.in, few, alone, false, NULL),
+                         SPAR_OK);
+        assert_memory_equal(alone, y + t * s.out, (size_t)(few * s.out) * sizeof *y);
+    }
+    sp_blocks_free(blocks);
+    free(floats);
+    free(xf);
+    free(x);
+    free(y);
+    free(alone);
+}
+
 static void test_company_bf16(void **state) {
     (void)state;
     bench b = bench_open(SP_COMPUTE_BF16);
     sp_backend *be = b.be[BENCH_TWO];
-    const shape s = {37, 200, 96};
     for (int f = 0; f < N_FORMS && sp_quant_multiplies_bf16(be); f++) {
-        float *floats, *y = array_zero(s.T * s.out), *alone = array_zero(s.out);
-        sp_blocks *blocks = make_blocks(s, forms[f], &floats);
-        const sp_weight w = {.blocks = blocks, .out = s.out, .in = s.in};
-        float *xf = array_random(s.T * s.in, 3, 1);
-        uint16_t *x = operand_of(be, xf, s.T * s.in);
-        assert_int_equal(be->ops->linear(be, &w, NULL, x, s.T, y, false, NULL), SPAR_OK);
-        for (int64_t t = 0; t < s.T; t++) {
-            assert_int_equal(be->ops->linear(be, &w, NULL, x + t * s.in, 1, alone, false, NULL),
-                             SPAR_OK);
-            assert_memory_equal(alone, y + t * s.out, (size_t)s.out * sizeof *y);
+        for (int64_t few = 1; few < 16; few += few == 1 ? 1 : 3) {
+            check_company_bf16(be, forms[f], 16, few);
         }
-        sp_blocks_free(blocks);
-        free(floats);
-        free(xf);
-        free(x);
-        free(y);
-        free(alone);
+        check_company_bf16(be, forms[f], 69, 23);
     }
     bench_close(&b);
 }
