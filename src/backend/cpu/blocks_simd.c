@@ -136,10 +136,14 @@ static void transpose(const float *x, int64_t x_row, int rows, int columns, floa
     }
 }
 
+/* Whether a row sees a key is one comparison of both bounds, without a branch, and the bounds are
+ * held in local pointers: otherwise these loops do not vectorise. */
+
 /* factor [r] = what old sums of row r shrink by now that max [r] is raised. A row that has seen no
  * key has max -inf, and keeps its empty sums. */
 static void raise_max(const sp_scores *p, float *max, float *factor) {
     const int n = p->n_rows;
+    const int32_t *first = p->first, *last = p->last;
     for (int r = 0; r < n; r++) {
         factor[r] = max[r];
     }
@@ -147,7 +151,7 @@ static void raise_max(const sp_scores *p, float *max, float *factor) {
         const float *s = p->s + j * p->s_row;
 #pragma omp simd
         for (int r = 0; r < n; r++) {
-            const float x = j >= p->first[r] && j < p->last[r] ? s[r] : -INFINITY;
+            const float x = (j >= first[r]) & (j < last[r]) ? s[r] : -INFINITY;
             max[r] = x > max[r] ? x : max[r];
         }
     }
@@ -173,15 +177,18 @@ static void rescale(const sp_scores *p, const float *factor, float *sum, float *
 
 static void softmax_step(const sp_scores *p, float *max, float *sum, float *out, int64_t dim) {
     float factor[SP_BLOCK_ROWS];
+    const int n = p->n_rows;
+    const int32_t *first = p->first, *last = p->last;
     raise_max(p, max, factor);
     rescale(p, factor, sum, out, dim);
     for (int j = 0; j < p->n_keys; j++) {
         float *s = p->s + j * p->s_row;
 #pragma omp simd
-        for (int r = 0; r < p->n_rows; r++) {
+        for (int r = 0; r < n; r++) {
             const float e = sp_exp(s[r] - max[r]);
-            s[r] = j >= p->first[r] && j < p->last[r] ? e : 0.0F;
-            sum[r] += s[r];
+            const float seen = (j >= first[r]) & (j < last[r]) ? e : 0.0F;
+            s[r] = seen;
+            sum[r] += seen;
         }
     }
 }
@@ -236,27 +243,16 @@ static void softmax_step_rows(const sp_scores *p, float *max, float *sum, float 
 
 static void softmax_grad_columns(const sp_scores *p, const float *lse, const float *delta,
                                  float *dp) {
+    const int n = p->n_rows;
+    const int32_t *first = p->first, *last = p->last;
     for (int j = 0; j < p->n_keys; j++) {
         float *s = p->s + j * p->s_row, *d = dp + j * p->s_row;
 #pragma omp simd
-        for (int r = 0; r < p->n_rows; r++) {
+        for (int r = 0; r < n; r++) {
             const float e = sp_exp(s[r] - lse[r]);
-            s[r] = j >= p->first[r] && j < p->last[r] ? e : 0.0F;
-            d[r] = s[r] * (d[r] - delta[r]);
-        }
-    }
-}
-
-static void softmax_grad_rows(const sp_scores *p, const float *lse, const float *delta, float *dp) {
-    for (int r = 0; r < p->n_rows; r++) {
-        float *s = p->s + r * p->s_row, *d = dp + r * p->s_row;
-        const int first = p->first[r], last = p->last[r];
-        const float total = lse[r], own = delta[r];
-#pragma omp simd
-        for (int j = 0; j < p->n_keys; j++) {
-            const float e = sp_exp(s[j] - total);
-            s[j] = j >= first && j < last ? e : 0.0F;
-            d[j] = s[j] * (d[j] - own);
+            const float seen = (j >= first[r]) & (j < last[r]) ? e : 0.0F;
+            s[r] = seen;
+            d[r] = seen * (d[r] - delta[r]);
         }
     }
 }
@@ -268,5 +264,4 @@ void SP_SIMD_NAME(sp_simd_fill_blocks)(sp_simd *table) {
     table->softmax_step = softmax_step;
     table->softmax_step_rows = softmax_step_rows;
     table->softmax_grad_columns = softmax_grad_columns;
-    table->softmax_grad_rows = softmax_grad_rows;
 }

@@ -50,7 +50,7 @@ typedef struct sp_pair_grads {
 } sp_pair_grads;
 
 /* Scores of a block of keys and rows of queries. s [n_keys, s_row] has a column a row (transposed:
- * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (the others). Row
+ * softmax_step, softmax_grad_columns), or s [n_rows, s_row] a column a key (softmax_step_rows). Row
  * r sees the keys first[r] .. last[r] - 1, none when first >= last. */
 typedef struct sp_scores {
     float *s;
@@ -138,7 +138,6 @@ typedef struct sp_simd {
      * dp, shaped like s, to the gradient of the scores: p (dp - delta). */
     void (*softmax_grad_columns)(const sp_scores *p, const float *lse, const float *delta,
                                  float *dp);
-    void (*softmax_grad_rows)(const sp_scores *p, const float *lse, const float *delta, float *dp);
 
     /* Attention in bf16, where the CPU multiplies it: all of these, or none (NULL). */
     void (*pair_product)(const sp_pair_block *p);
