@@ -34,7 +34,6 @@ typedef struct sp_pair_space {
     uint32_t *q_rows, *do_rows;       /* [R / 2, D]: pairs of rows */
     float *out;                       /* [D, R]: the output, or the gradient of q */
     float *s, *dp;                    /* [N, R] */
-    uint16_t *k, *v;                  /* [N, D] */
     uint32_t *pairs;                  /* [N / 2, D]: pairs of keys */
     uint16_t *columns;                /* [D, N] */
     uint16_t *p, *ds;                 /* [N, R] */
@@ -85,7 +84,8 @@ typedef struct sp_flash {
     const sp_simd *simd;
     bool pairs;
     sp_flash_plan plan;
-    char *space; /* borrowed from scratch */
+    char *space;           /* borrowed from scratch */
+    sp_attention narrowed; /* sp_pair_pack's */
 } sp_flash;
 
 /* Everything of *out, by the segments. */
@@ -127,17 +127,19 @@ void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows);
 typedef void (*sp_flash_visit)(sp_flash_rows *x, void *context, int g, int32_t key, int n);
 void sp_flash_walk(sp_flash_rows *x, sp_flash_visit visit, void *context);
 
-/* In bf16, forward: start from the rows of q; go on by n keys from element `at` of k and v (those
- * that x->first and x->last say); and copy the sums to x->pair.rows [R, D]. */
+/* Keys and values that the products in bf16 read: those of a cache of bf16, else copies in
+ * SP_SCRATCH_A and _B, which become what f->a describes. */
+spar_status sp_pair_pack(sp_flash *f, const void **k, const void **v, spar_error *err);
+/* In bf16, forward: start from the rows of q; go on by n keys and values (those that x->first and
+ * x->last say); and copy the sums to x->pair.rows [R, D]. */
 void sp_pair_begin(sp_flash_rows *x, const float *q);
-void sp_pair_attend(sp_flash_rows *x, const void *k, const void *v, int64_t at, int n);
+void sp_pair_attend(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, int n);
 void sp_pair_end(sp_flash_rows *x);
-/* Backward: start from the gathered rows q (scaled) and dout [R, D]; add n keys' part to the
- * gradients of q, in x->pair.out, and of k and v, at element `at`; and copy the former to
- * x->pair.rows. */
+/* Backward: start from the rows of q and dout; add n keys' part to the gradients of q, which
+ * sp_pair_end copies, and of those keys and values, rows dk and dv `row` elements apart. */
 void sp_pair_begin_bwd(sp_flash_rows *x, const float *q, const float *dout);
-void sp_pair_attend_bwd(sp_flash_rows *x, const float *k, const float *v, int64_t at, int n,
-                        float *dk, float *dv);
+void sp_pair_attend_bwd(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, int n, float *dk,
+                        float *dv, int64_t row);
 
 /* Entries of the op table. */
 void sp_flash_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,

@@ -107,7 +107,7 @@ static void attend(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
     const forward *f = context;
     const int64_t at = sp_flash_key_at(x, g, key);
     if (x->pairs) {
-        sp_pair_attend(x, f->k, f->v, at, n);
+        sp_pair_attend(x, (const uint16_t *)f->k + at, (const uint16_t *)f->v + at, n);
         return;
     }
     const floats k = widened(x, f->k, at, n, x->space.k), v = widened(x, f->v, at, n, x->space.v);
@@ -186,11 +186,12 @@ void sp_flash_cache_put(sp_backend *be, const float *x, int64_t n, int heads, in
 
 spar_status sp_flash_attention(sp_backend *be, const sp_attention *a, const float *q, const void *k,
                                const void *v, void *out, float *lse, spar_error *err) {
+    spar_status status = SPAR_OK;
     forward f = {.q = q, .k = k, .v = v, .out = out, .lse = lse};
-    const spar_status status = sp_flash_open(&f.shared, be, a, err);
-    if (status == SPAR_OK) {
-        const sp_flash_plan *plan = &f.shared.plan;
-        sp_pool_run(be->pool, plan->n_blocks * a->n_kv_heads * plan->parts, forward_task, &f);
-    }
+    const sp_flash_plan *plan = &f.shared.plan;
+    SPAR_TRY(sp_flash_open(&f.shared, be, a, err));
+    SPAR_TRY(sp_pair_pack(&f.shared, &f.k, &f.v, err));
+    sp_pool_run(be->pool, plan->n_blocks * a->n_kv_heads * plan->parts, forward_task, &f);
+done:
     return status;
 }

@@ -23,10 +23,10 @@ typedef struct trees {
 typedef struct backward {
     sp_flash shared;
     trees trees;
-    int slices, shares; /* of a tree; tasks of a tree and key head: parts * slices */
-    int64_t key_rows;   /* of dk, dv */
-    const float *q, *k, *v, *lse, *dout;
-    const void *out;
+    int slices, shares;        /* of a tree; tasks of a tree and key head: parts * slices */
+    int64_t key_rows, key_row; /* of dk, dv: how many, and their length */
+    const float *q, *lse, *dout;
+    const void *k, *v, *out;
     float *dq, *dk, *dv;
     float *partial; /* [shares - 1, 2, like dk]; borrowed from scratch */
 } backward;
@@ -38,8 +38,7 @@ typedef struct target {
 } target;
 
 static target target_of(const backward *b, int share) {
-    const sp_attention *a = b->shared.a;
-    const int64_t size = b->key_rows * a->n_kv_heads * a->head_dim;
+    const int64_t size = b->key_rows * b->key_row;
     if (share == 0) {
         return (target){b, b->dk, b->dv};
     }
@@ -83,9 +82,9 @@ static void begin(sp_flash_rows *x, const backward *b) {
     memset(w->out, 0, (size_t)x->padded * (size_t)dim * sizeof(float));
 }
 
-/* What n keys from element `at` give the gradients in f32; scores as [keys, rows]. */
-static void visit_floats(sp_flash_rows *x, const target *to, int64_t at, int n) {
-    const backward *b = to->b;
+/* What n keys give the gradients in f32; scores as [keys, rows]. */
+static void visit_floats(sp_flash_rows *x, const float *k, const float *v, int n, float *dk,
+                         float *dv) {
     const sp_flash_space *w = &x->space;
     const int64_t dim = x->a->head_dim, key_row = sp_flash_key_row(x->a);
     sp_row_range rows = sp_flash_seeing(x);
@@ -93,30 +92,34 @@ static void visit_floats(sp_flash_rows *x, const target *to, int64_t at, int n) 
     const int first = rows.first, width = rows.padded;
     sp_block p = {.M = n, .N = width, .K = dim, .a_row = key_row, .a_column = 1};
     p.b_row = SP_BLOCK_ROWS, p.c_row = width;
-    p.a = b->k + at, p.b = w->q_columns + first, p.c = w->s;
+    p.a = k, p.b = w->q_columns + first, p.c = w->s;
     x->simd->block_product(&p);
-    p.a = b->v + at, p.b = w->do_columns + first, p.c = w->dp;
+    p.a = v, p.b = w->do_columns + first, p.c = w->dp;
     x->simd->block_product(&p);
     const sp_scores scores = {w->s, width, width, n, x->first + first, x->last + first};
     x->simd->softmax_grad_columns(&scores, x->lse + first, x->delta + first, w->dp);
     sp_block sum = {.M = n, .N = dim, .K = width, .a_row = width, .a_column = 1, .b_row = dim};
     sum.c_row = key_row, sum.accumulate = true;
-    sum.a = w->s, sum.b = w->dout + first * dim, sum.c = to->dv + at;
+    sum.a = w->s, sum.b = w->dout + first * dim, sum.c = dv;
     x->simd->block_product(&sum);
-    sum.a = w->dp, sum.b = w->q + first * dim, sum.c = to->dk + at;
+    sum.a = w->dp, sum.b = w->q + first * dim, sum.c = dk;
     x->simd->block_product(&sum);
     sum.M = width, sum.K = n, sum.a_row = 1, sum.a_column = width, sum.c_row = dim;
-    sum.b = b->k + at, sum.b_row = key_row, sum.c = w->out + first * dim;
+    sum.b = k, sum.b_row = key_row, sum.c = w->out + first * dim;
     x->simd->block_product(&sum);
 }
 
 static void visit(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
     const target *to = context;
-    const int64_t at = sp_flash_key_at(x, g, key);
+    const backward *b = to->b;
+    const int64_t from = sp_flash_key_at(x, g, key), row = b->key_row;
+    const int64_t at = (x->a->segments[g].kv_start + key) * row + x->kv_head * x->a->head_dim;
     if (x->pairs) {
-        sp_pair_attend_bwd(x, to->b->k, to->b->v, at, n, to->dk, to->dv);
+        sp_pair_attend_bwd(x, (const uint16_t *)b->k + from, (const uint16_t *)b->v + from, n,
+                           to->dk + at, to->dv + at, row);
     } else {
-        visit_floats(x, to, at, n);
+        visit_floats(x, (const float *)b->k + from, (const float *)b->v + from, n, to->dk + at,
+                     to->dv + at);
     }
 }
 
@@ -140,7 +143,7 @@ static void go_through(sp_flash_rows *x, target *to) {
 static void clear_keys(const target *to, int tree, int kv_head) {
     const backward *b = to->b;
     const sp_attention *a = b->shared.a;
-    const int64_t dim = a->head_dim, row = sp_flash_key_row(a);
+    const int64_t dim = a->head_dim, row = b->key_row;
     for (int s = 0; s < a->n_segments; s++) {
         const int64_t at = a->segments[s].kv_start * row + kv_head * dim;
         for (int32_t i = 0; b->trees.of[s] == tree && i < a->segments[s].kv_len; i++) {
@@ -174,7 +177,7 @@ static void join_task(void *context, int task, int worker) {
     const backward *b = context;
     const sp_flash *f = &b->shared;
     const sp_segment *s = &f->a->segments[task];
-    const int64_t row = sp_flash_key_row(f->a), at = s->kv_start * row, n = s->kv_len * row;
+    const int64_t at = s->kv_start * b->key_row, n = s->kv_len * b->key_row;
     for (int share = 1; share < b->shares; share++) {
         const target from = target_of(b, share);
         f->simd->add(from.dk + at, n, b->dk + at);
@@ -238,7 +241,7 @@ static spar_status plan_shares(backward *b, spar_error *err) {
         const int64_t end = a->segments[s].kv_start + a->segments[s].kv_len;
         b->key_rows = end > b->key_rows ? end : b->key_rows;
     }
-    const int64_t size = b->key_rows * sp_flash_key_row(a);
+    const int64_t size = b->key_rows * b->key_row;
     const spar_status status =
         sp_tuned_scratch(b->shared.be, SP_SCRATCH_PARTIAL, (size_t)((b->shares - 1) * 2 * size),
                          sizeof(float), &partial, err);
@@ -253,7 +256,9 @@ spar_status sp_flash_attention_bwd(sp_backend *be, const sp_attention *a, const 
     spar_status status = SPAR_OK;
     backward b = {.q = q, .k = k, .v = v, .lse = lse, .dout = dout, .out = out};
     b.dq = dq, b.dk = dk, b.dv = dv;
+    b.key_row = (int64_t)a->n_kv_heads * a->head_dim;
     SPAR_TRY(sp_flash_open(&b.shared, be, a, err));
+    SPAR_TRY(sp_pair_pack(&b.shared, &b.k, &b.v, err));
     SPAR_TRY(find_trees(&b, err));
     SPAR_TRY(plan_shares(&b, err));
     sp_pool_run(be->pool, b.trees.n * a->n_kv_heads * b.shares, tree_task, &b);

@@ -30,11 +30,27 @@ static int run_length(const sp_attention *a, int s, int32_t limit) {
     return end - s;
 }
 
+/* Tokens of a block such that the short segments from s on fill all blocks alike: tasks of one size
+ * wait for each other least. */
+static int32_t even_limit(const sp_attention *a, int s, int32_t limit) {
+    const int32_t parent = a->segments[s].parent;
+    int64_t tokens = 0;
+    for (int i = s; i < a->n_segments && a->segments[i].parent == parent; i++) {
+        if (a->segments[i].q_len > limit) {
+            break;
+        }
+        tokens += a->segments[i].q_len;
+    }
+    const int64_t blocks = (tokens + limit - 1) / limit;
+    const int32_t even = blocks > 0 ? (int32_t)((tokens + blocks - 1) / blocks) : limit;
+    return even > a->segments[s].q_len ? even : min_int(a->segments[s].q_len, limit);
+}
+
 static int plan_blocks(const sp_attention *a, sp_flash_block *blocks) {
     const int32_t limit = tokens_max(a);
     int n = 0;
     for (int s = 0; s < a->n_segments;) {
-        const int run = run_length(a, s, limit);
+        const int run = run_length(a, s, even_limit(a, s, limit));
         if (run > 0) {
             blocks[n++] = (sp_flash_block){s, run, 0, 0};
             s += run;
@@ -106,8 +122,6 @@ static size_t place_pairs(char *base, int head_dim, sp_pair_space *pair) {
     pair->out = take(&t, rows, sizeof(float));
     pair->s = take(&t, scores, sizeof(float));
     pair->dp = take(&t, scores, sizeof(float));
-    pair->k = take(&t, keys, half);
-    pair->v = take(&t, keys, half);
     pair->pairs = take(&t, keys, half);
     pair->columns = take(&t, keys, half);
     pair->p = take(&t, scores, half);
