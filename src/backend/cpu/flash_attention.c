@@ -103,10 +103,32 @@ static void attend_many(sp_flash_rows *x, floats k, floats v, sp_row_range rows,
     add_values(x, v, &rows, (layout){1, rows.padded}, n);
 }
 
+/* Ask for the first keys and values of the segment after g among those of the rows: in decoding
+ * each segment is short and read once, so that one core would wait for every one of them. */
+static void prefetch_next(const sp_flash_rows *x, const forward *f, int g) {
+    enum { LINE = 64 / sizeof(uint16_t) };
+    int t = 0;
+    while (t < x->tokens && x->segment[t] <= g) {
+        t++;
+    }
+    if (t == 0 || t == x->tokens) {
+        return; /* g is a parent, or the last */
+    }
+    const sp_key_span span = sp_flash_span(x, x->segment[t], t, t + 1);
+    const int n = span.last - span.first;
+    const int64_t at = sp_flash_key_at(x, x->segment[t], span.first);
+    const int64_t end = at + (int64_t)(n < SP_PAIR_KEYS ? n : SP_PAIR_KEYS) * x->a->head_dim;
+    for (int64_t i = at; i < end; i += LINE) {
+        __builtin_prefetch((const uint16_t *)f->k + i, 0, 2);
+        __builtin_prefetch((const uint16_t *)f->v + i, 0, 2);
+    }
+}
+
 static void attend(sp_flash_rows *x, void *context, int g, int32_t key, int n) {
     const forward *f = context;
     const int64_t at = sp_flash_key_at(x, g, key);
     if (x->pairs) {
+        prefetch_next(x, f, g);
         sp_pair_attend(x, (const uint16_t *)f->k + at, (const uint16_t *)f->v + at, n);
         return;
     }
