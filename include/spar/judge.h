@@ -160,6 +160,7 @@ typedef struct spar_judge_options {
     const char *prompt;  /* one of the program's own, or a file (judge/prompt.h); NULL: pairwise */
     int64_t explain;     /* tokens that a language model may write before its verdict */
     spar_step_rules process; /* of the kind "process" */
+    double tau;              /* of the kind "preference"; 0: 0.1 */
 
     /* Of the kind "api". */
     spar_endpoint endpoint;
@@ -189,9 +190,11 @@ typedef struct spar_judgement {
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
  * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
  * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
- * of one output; for "process" one with a head of two or a language model; for "llm" a model that
- * chats, as spar_model_load takes it; for "api" the name of a model at the endpoint, which speaks
- * OpenAI's chat protocol. options NULL: 10 seconds, 1024 MiB, products in the type that is fastest.
+ * of one output; for "preference" one with a general preference model; for "process" one with a
+ * head of two or a language model; for "llm" a model that chats, as spar_model_load takes it; for
+ * "api" the name of a model at the endpoint, which speaks OpenAI's chat protocol; for "ensemble" a
+ * list "2*KIND:MODEL;KIND:MODEL" whose P are averaged by their weights. options NULL: 10 seconds,
+ * 1024 MiB, products in the type that is fastest.
  */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);

@@ -8,6 +8,7 @@ typedef struct judge_values {
     double time_limit;
     int64_t memory_limit, threads, explain;
     spar_step_rules process;
+    double tau;
     int dtype, write;
 } judge_values;
 
@@ -15,9 +16,9 @@ typedef struct judge_values {
 static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
-     "program: and a shell command; pairrm: or reward: and a Hugging Face folder; process: and one "
-     "with a process "
-     "reward model; llm: and a model that chats; api: and the name of a model at --endpoint"},
+     "program: and a shell command; pairrm:, reward:, preference: or process: and a folder with "
+     "such a model; llm: and a model that chats; api: and the name of a model at --endpoint; "
+     "ensemble: and a list WEIGHT*KIND:MODEL;KIND:MODEL"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},
     {"time-limit", 0, SPAR_OPTION_NUMBER, JUDGE(time_limit), "10", 0.01, 86400, NULL, "SECONDS",
@@ -31,6 +32,8 @@ static const spar_option judge_options[] = {
      "tokens that an llm may write before a verdict in brackets"},
     SPAR_ENDPOINT_ROWS(judge_values, endpoint),
     SPAR_STEP_ROWS(judge_values, process),
+    {"tau", 0, SPAR_OPTION_NUMBER, JUDGE(tau), "0.1", 1e-6, 1e6, NULL, "X",
+     "what a general preference model's score is divided by"},
     {"write", 0, SPAR_OPTION_CHOICE, JUDGE(write), "judgements", 0, 0,
      "judgements|best|pairs|step-pairs", "WHAT",
      "judgements, or rows to train on: the best response, the best against the worst, or the two "
@@ -76,6 +79,7 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
                                         .prompt = v->prompt,
                                         .explain = v->explain,
                                         .process = v->process,
+                                        .tau = v->tau,
                                         .endpoint = v->endpoint,
                                         .cache = v->cache};
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));

@@ -10,8 +10,8 @@
 #include "model/fingerprint.h"
 
 static const sp_judge_kind *const kinds[] = {
-    &sp_judge_verifier, &sp_judge_program, &sp_judge_pairrm, &sp_judge_reward,
-    &sp_judge_llm,      &sp_judge_api,     &sp_judge_process};
+    &sp_judge_verifier, &sp_judge_program, &sp_judge_pairrm,     &sp_judge_reward,  &sp_judge_llm,
+    &sp_judge_api,      &sp_judge_process, &sp_judge_preference, &sp_judge_ensemble};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -189,6 +189,7 @@ static spar_status read_item(const spar_judge *judge, const json_t *row, sp_judg
     const char *key = ids ? "responses_ids" : "responses";
     const json_t *responses = json_object_get(row, key);
     *item = (sp_judge_item){.k = json_array_size(responses),
+                            .row = row,
                             .ids = ids,
                             .responses = responses,
                             .prompt = json_object_get(row, ids ? "prompt_ids" : "prompt"),
@@ -216,6 +217,15 @@ static double compare(double a, double b) {
 void sp_judge_compare_scores(spar_judgement *out) {
     for (size_t i = 0; i < out->k * out->k; i++) {
         out->p[i] = compare(out->scores[i / out->k], out->scores[i % out->k]);
+    }
+}
+
+void sp_judge_score_by_wins(spar_judgement *out) {
+    const size_t k = out->k;
+    memset(out->scores, 0, k * sizeof *out->scores);
+    for (size_t cell = 0; cell < k * k; cell++) {
+        const double evened = 0.5 * (out->p[cell] + 1 - out->p[cell % k * k + cell / k]);
+        out->scores[cell / k] += evened / (double)k;
     }
 }
 

@@ -19,6 +19,7 @@ typedef struct sp_judge_item {
     const json_t *responses;
     const json_t *prompt;    /* NULL: none */
     const json_t *reference; /* NULL: none */
+    const json_t *row;       /* as it was given */
 } sp_judge_item;
 
 /* What a kind's judge makes: scores, from which P follows by comparing; or both. */
@@ -49,12 +50,14 @@ void sp_judge_share(spar_judge *judge, sp_rundb *db);
 
 /* P from scores: 1, 1/2 or 0. */
 void sp_judge_compare_scores(spar_judgement *out);
+/* Scores from P: the mean over all responses, itself included, and both orders. */
+void sp_judge_score_by_wins(spar_judgement *out);
 
 /* A prompt as text: a string as it is, of a list of messages the only one's content, or the
  * contents behind their roles ("user: ..."), a blank line between. FORMAT for anything else. */
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);
 
 extern const sp_judge_kind sp_judge_verifier, sp_judge_program, sp_judge_pairrm, sp_judge_reward,
-    sp_judge_llm, sp_judge_api, sp_judge_process;
+    sp_judge_llm, sp_judge_api, sp_judge_process, sp_judge_preference, sp_judge_ensemble;
 
 #endif

@@ -262,6 +262,51 @@ done:
     return status;
 }
 
+/* The id of one of two names; UNSUPPORTED where the vocabulary has neither. */
+static spar_status special_id(const spar_tokenizer *t, const char *a, const char *b, int32_t *out,
+                              spar_error *err) {
+    const int32_t first = spar_tokenizer_id(t, a);
+    *out = first >= 0 ? first : spar_tokenizer_id(t, b);
+    return *out >= 0
+               ? SPAR_OK
+               : spar_fail(err, SPAR_UNSUPPORTED,
+                           "the judge's tokenizer: expected a token %s or %s, found none", a, b);
+}
+
+/* Prompt and response as an encoder reads two texts: [CLS] prompt [SEP] response [SEP], with a
+ * second [SEP] between them for RoBERTa. */
+static spar_status join_texts(const neural *n, id_rows *rows, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t cls, sep;
+    const size_t between = sp_encoder_doubles_separator(n->encoder) ? 2 : 1;
+    SPAR_TRY(special_id(n->tokenizer, "[CLS]", "<s>", &cls, err));
+    SPAR_TRY(special_id(n->tokenizer, "[SEP]", "</s>", &sep, err));
+    for (size_t i = 0; i < rows->k; i++) {
+        sp_token_row *r = &rows->responses[i];
+        const size_t second = 1 + rows->prompt.n + between;
+        void *memory;
+        SPAR_TRY(sp_mem_calloc(&memory, second + r->n + 1, sizeof *r->ids, err));
+        int32_t *ids = memory;
+        ids[0] = cls;
+        if (rows->prompt.n > 0) {
+            memcpy(ids + 1, rows->prompt.ids, rows->prompt.n * sizeof *ids);
+        }
+        for (size_t s = 0; s < between; s++) {
+            ids[1 + rows->prompt.n + s] = sep;
+        }
+        if (r->n > 0) {
+            memcpy(ids + second, r->ids, r->n * sizeof *ids);
+        }
+        ids[second + r->n] = sep;
+        free((void *)(uintptr_t)r->ids);
+        *r = (sp_token_row){.ids = ids,
+                            .n = second + r->n + 1,
+                            .second = sp_encoder_types(n->encoder) > 1 ? second : 0};
+    }
+done:
+    return status;
+}
+
 /* Each response behind the prompt, as one row; a template has put them together already. */
 static spar_status join(id_rows *rows, spar_error *err) {
     for (size_t i = 0; i < rows->k; i++) {
@@ -293,13 +338,8 @@ static spar_status reward_judge(void *context, const sp_judge_item *item, spar_j
     id_rows rows = {0};
     float *scores = NULL;
     void *memory;
-    if (n->encoder && !item->ids) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "responses: expected responses_ids for an encoder, whose special tokens "
-                           "are the model's own"));
-    }
     SPAR_TRY(make_rows(n, item, &rows, err));
-    SPAR_TRY(join(&rows, err));
+    SPAR_TRY(n->encoder && !item->ids ? join_texts(n, &rows, err) : join(&rows, err));
     SPAR_TRY(sp_mem_calloc(&memory, k, sizeof *scores, err));
     scores = memory;
     SPAR_TRY(n->reward ? sp_reward_scores(n->reward, rows.responses, k, scores, err)

@@ -41,10 +41,7 @@ static spar_status judge_pairs(const sp_judge_prompt *prompt, sp_judge_ask ask, 
             out->logits[cell] = isinf(logps[0]) && isinf(logps[1]) ? 0 : clamp(logps[0] - logps[1]);
         }
     }
-    for (size_t cell = 0; cell < k * k; cell++) {
-        const double evened = 0.5 * (out->p[cell] + 1 - out->p[cell % k * k + cell / k]);
-        out->scores[cell / k] += evened / (double)k;
-    }
+    sp_judge_score_by_wins(out);
 done:
     return status;
 }

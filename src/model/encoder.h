@@ -34,7 +34,9 @@ void sp_encoder_free(sp_encoder *encoder);
 int64_t sp_encoder_hidden_size(const sp_encoder *encoder);
 int64_t sp_encoder_labels(const sp_encoder *encoder);  /* outputs of the head; PairRM: its tasks */
 int64_t sp_encoder_context(const sp_encoder *encoder); /* longest row, tokens */
-bool sp_encoder_compares(const sp_encoder *encoder);   /* PairRM: it has no scores of one row */
+int64_t sp_encoder_types(const sp_encoder *encoder);   /* of tokens: 2 tells two texts apart */
+bool sp_encoder_doubles_separator(const sp_encoder *encoder); /* RoBERTa: between two texts */
+bool sp_encoder_compares(const sp_encoder *encoder); /* PairRM: it has no scores of one row */
 
 /* Last hidden states of one row: out [row->n, hidden size]. */
 spar_status sp_encoder_hidden(sp_encoder *encoder, const sp_token_row *row, float *out,

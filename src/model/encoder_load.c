@@ -365,6 +365,14 @@ int64_t sp_encoder_context(const sp_encoder *e) {
     return sp_encoder_config_context(&e->config);
 }
 
+int64_t sp_encoder_types(const sp_encoder *e) {
+    return e->config.types;
+}
+
+bool sp_encoder_doubles_separator(const sp_encoder *e) {
+    return e->config.arch->positions_after_pad;
+}
+
 bool sp_encoder_compares(const sp_encoder *e) {
     return e->config.arch->pair;
 }

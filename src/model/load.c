@@ -328,6 +328,12 @@ static spar_status as_decoder(json_t *root, const char *path, spar_error *err) {
     json_t *classes = json_object_get(root, "architectures");
     const char *name = json_string_value(json_array_get(classes, 0));
     const size_t n = name ? strlen(name) : 0;
+    if (name && strcmp(name, "CustomRewardModel") == 0) { /* of any family: model_type says which */
+        json_object_del(root, "architectures");
+        return json_object_set_new(root, "tie_word_embeddings", json_true()) == 0
+                   ? SPAR_OK
+                   : spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", path);
+    }
     for (size_t i = 0; name && i < sizeof scorers / sizeof scorers[0]; i++) {
         const size_t tail = strlen(scorers[i]);
         if (n > tail && strcmp(name + n - tail, scorers[i]) == 0) {

@@ -1,5 +1,6 @@
 #include "model/reward.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,9 @@ struct sp_reward {
     sp_pass *pass;     /* owned */
     sp_batch batch;
     head_layer first, last; /* first alone, or first, ReLU, last */
+    head_layer prompt;      /* of a general preference model that has one */
     int64_t labels;
+    bool embeds; /* the outputs are an embedding of pairs of coordinates */
 };
 
 static spar_status check_layer(const sp_tensor_entry *e, int64_t in, const char *dir,
@@ -86,14 +89,34 @@ done:
     return status;
 }
 
+static spar_status load_prompt_head(sp_reward *r, const sp_safetensors *file, const char *dir,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = r->model->backend;
+    if (!sp_safetensors_find(file, "prompt_head.weight")) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(read_layer(&r->prompt, file, "prompt_head", r->model->config.hidden, dir, err));
+    if (!r->embeds || 2 * r->prompt.w.out != r->labels) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: tensor prompt_head.weight: expected a row for two of value_head's "
+                           "%lld, found %lld",
+                           dir, (long long)r->labels, (long long)r->prompt.w.out));
+    }
+    SPAR_TRY(be->ops->weight_prepare(be, &r->prompt.w, SP_PREPARE_FORWARD, err));
+done:
+    return status;
+}
+
 static spar_status load_head(sp_reward *r, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_safetensors *file = NULL;
     sp_backend *be = r->model->backend;
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
     const bool two = sp_safetensors_find(file, "score.0.weight") != NULL;
-    SPAR_TRY(
-        read_layer(&r->first, file, two ? "score.0" : "score", r->model->config.hidden, dir, err));
+    const bool value = !two && sp_safetensors_find(file, "value_head.weight") != NULL;
+    const char *stem = two ? "score.0" : value ? "value_head" : "score";
+    SPAR_TRY(read_layer(&r->first, file, stem, r->model->config.hidden, dir, err));
     SPAR_TRY(be->ops->weight_prepare(be, &r->first.w, SP_PREPARE_FORWARD, err));
     r->labels = r->first.w.out;
     if (two) {
@@ -101,6 +124,8 @@ static spar_status load_head(sp_reward *r, const char *dir, spar_error *err) {
         SPAR_TRY(be->ops->weight_prepare(be, &r->last.w, SP_PREPARE_FORWARD, err));
         r->labels = r->last.w.out;
     }
+    r->embeds = value && r->labels % 2 == 0;
+    SPAR_TRY(load_prompt_head(r, file, dir, err));
 done:
     sp_safetensors_free(file);
     return status;
@@ -139,6 +164,7 @@ void sp_reward_free(sp_reward *r) {
     sp_pass_free(r->pass);
     release_layer(r, &r->first);
     release_layer(r, &r->last);
+    release_layer(r, &r->prompt);
     sp_batch_release(&r->batch);
     spar_model_free(r->model);
     free(r);
@@ -150,6 +176,10 @@ spar_model *sp_reward_model(const sp_reward *r) {
 
 int64_t sp_reward_labels(const sp_reward *r) {
     return r->labels;
+}
+
+int64_t sp_reward_planes(const sp_reward *r) {
+    return r->embeds ? r->labels / 2 : 0;
 }
 
 /* The second layer on x [n, M], made nonnegative first; operand [n, M] is its space. */
@@ -239,8 +269,9 @@ done:
     return status;
 }
 
-spar_status sp_reward_scores_at(sp_reward *r, const sp_token_row *row, const int64_t *tokens,
-                                size_t n, float *out, spar_error *err) {
+/* One row through the layers, to be read at n of its tokens. */
+static spar_status run_row(sp_reward *r, const sp_token_row *row, const int64_t *tokens, size_t n,
+                           spar_error *err) {
     spar_status status = SPAR_OK;
     SPAR_TRY(check_row(r, row, err));
     for (size_t i = 0; i < n; i++) {
@@ -252,7 +283,42 @@ spar_status sp_reward_scores_at(sp_reward *r, const sp_token_row *row, const int
     sp_batch_clear(&r->batch);
     SPAR_TRY(sp_batch_add(&r->batch, -1, row->ids, row->n, NULL, err));
     SPAR_TRY(sp_pass_forward(r->pass, &r->batch, NULL, err));
-    SPAR_TRY(apply_head(r, tokens, (int64_t)n, out, err));
+done:
+    return status;
+}
+
+spar_status sp_reward_scores_at(sp_reward *r, const sp_token_row *row, const int64_t *tokens,
+                                size_t n, float *out, spar_error *err) {
+    const spar_status status = run_row(r, row, tokens, n, err);
+    return status == SPAR_OK ? apply_head(r, tokens, (int64_t)n, out, err) : status;
+}
+
+static void softmax(float *x, int64_t n) {
+    float top = x[0];
+    double sum = 0;
+    for (int64_t i = 1; i < n; i++) {
+        top = fmaxf(top, x[i]);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        sum += exp((double)x[i] - (double)top);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = (float)(exp((double)x[i] - (double)top) / sum);
+    }
+}
+
+spar_status sp_reward_plane_weights(sp_reward *r, const sp_token_row *row, int64_t token,
+                                    float *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int64_t n = sp_reward_planes(r);
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = 1;
+    }
+    if (r->prompt.w.data) {
+        SPAR_TRY(run_row(r, row, &token, 1, err));
+        SPAR_TRY(sp_pass_project(r->pass, &r->prompt.w, NULL, &token, 1, out, err));
+        softmax(out, n);
+    }
 done:
     return status;
 }

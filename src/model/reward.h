@@ -4,9 +4,12 @@
  * A folder in the layout of Hugging Face whose class is XForSequenceClassification,
  * XForTokenClassification, XForRewardModel or XForProcessRewardModel, with X any family of arch.c.
  * The head is score.weight [labels, hidden] with an optional score.bias, or two such layers with a
- * ReLU between, score.0 and score.2. A reward of a whole row is read at its last token that is not
- * pad_token_id (transformers' rule); a process reward model is read at the tokens that the caller
- * names. By one row P(i beats j) = sigmoid(reward i - reward j) (Bradley-Terry).
+ * ReLU between, score.0 and score.2. The class CustomRewardModel, of any family, has value_head
+ * instead: of one output, or of 2 n, the embedding of a general preference model (arXiv
+ * 2410.02197), with a prompt_head of n outputs where its n planes have weights. A reward of a whole
+ * row is read at its last token that is not pad_token_id (transformers' rule); a process reward
+ * model is read at the tokens that the caller names. By one row P(i beats j) = sigmoid(reward i -
+ * reward j) (Bradley-Terry).
  */
 #ifndef SP_MODEL_REWARD_H
 #define SP_MODEL_REWARD_H
@@ -26,6 +29,7 @@ void sp_reward_free(sp_reward *reward);
  * means nothing. */
 spar_model *sp_reward_model(const sp_reward *reward);
 int64_t sp_reward_labels(const sp_reward *reward); /* outputs of the head; 1 as a rule */
+int64_t sp_reward_planes(const sp_reward *reward); /* n of a general preference model; else 0 */
 
 /* The head at the last token of each row: out [n, labels]. Rows share passes. INVALID for an empty
  * row or an id outside the vocabulary, LIMIT for a row beyond the context; both name the row. */
@@ -34,5 +38,9 @@ spar_status sp_reward_scores(sp_reward *reward, const sp_token_row *rows, size_t
 /* The head at n given tokens of one row (0 .. row->n - 1): out [n, labels]. */
 spar_status sp_reward_scores_at(sp_reward *reward, const sp_token_row *row, const int64_t *tokens,
                                 size_t n, float *out, spar_error *err);
+/* The weights of a general preference model's planes, read at one token of a row (the prompt's
+ * last): out [planes], which sum to 1; all 1 without a prompt_head. Errors as of scores_at. */
+spar_status sp_reward_plane_weights(sp_reward *reward, const sp_token_row *row, int64_t token,
+                                    float *out, spar_error *err);
 
 #endif

@@ -69,6 +69,7 @@ static spar_status open_judge(sp_run *run, const judge_role *role, spar_judge **
                                   .prompt = reports ? r->report_prompt : r->prompt,
                                   .explain = r->explain,
                                   .process = r->process,
+                                  .tau = r->tau,
                                   .endpoint = r->endpoint,
                                   .stop = ask_stop,
                                   .stop_context = run};

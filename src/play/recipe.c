@@ -43,6 +43,8 @@ static const spar_option judge_options[] = {
     {"explain", 0, SPAR_OPTION_INT, JUDGE(explain), "0", 0, 1 << 20, NULL, "N",
      "tokens that an llm may write before a verdict in brackets"},
     SPAR_STEP_ROWS(sp_recipe_judge, process),
+    {"tau", 0, SPAR_OPTION_NUMBER, JUDGE(tau), "0.1", 1e-6, 1e6, NULL, "X",
+     "what a general preference model's score is divided by"},
     SPAR_ENDPOINT_ROWS(sp_recipe_judge, endpoint),
     {"report-endpoint", 0, SPAR_OPTION_STRING, JUDGE(report_endpoint), NULL, 0, 0, NULL, "URL",
      "another endpoint for the judge that reports"},

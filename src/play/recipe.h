@@ -38,6 +38,7 @@ typedef struct sp_recipe_judge {
     const char *prompt, *report_prompt; /* how either is asked, where it is a language model */
     int64_t explain;
     spar_step_rules process;
+    double tau;
     spar_endpoint endpoint;
     const char *report_endpoint; /* NULL: the same */
     bool same;                   /* they may be one */
