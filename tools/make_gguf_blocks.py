@@ -1,5 +1,5 @@
 """Write tests/golden/gguf_blocks.gguf: seeded numbers in each type that spar reads, as q.TYPE, and
-what the gguf package makes of them, as f.TYPE in f32.
+what the gguf package makes of them, as f.TYPE in f32; the numbers themselves are n.
 
 usage: python make_gguf_blocks.py OUT.gguf        (made with gguf 0.19, numpy 2)
 """
@@ -27,6 +27,7 @@ def main(path):
     scales = np.array([[1e-6], [1.0], [300.0]])
     numbers = (rng.standard_normal((3, 96)) * scales).astype(np.float32)
     writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("n", numbers)
     for kind in TYPES:
         blocks, values = encode(numbers, kind)
         raw = None if kind == Type.F16 else kind

@@ -96,6 +96,14 @@ SPAR_API spar_status spar_model_layers(int *out, const char *path, spar_error *e
  * aside and renamed whole; dir must not exist. */
 SPAR_API spar_status spar_model_save(spar_model *model, const char *dir, spar_error *err);
 
+/* Write the model, an attached adapter merged in, as a GGUF file (path ends in .gguf; must not be a
+ * folder) or as spar_model_save does. type: f32, f16 or bf16, and of a GGUF file also q8_0, q4_0 or
+ * q4_k, for its matrices; where the rows of one are no whole blocks it is f16 (for q4_k: q5_0), and
+ * with q4_k the output projection is q8_0. UNSUPPORTED for a tokenizer that GGUF files cannot
+ * describe. All or nothing. */
+SPAR_API spar_status spar_model_export(spar_model *model, const char *path, const char *type,
+                                       spar_error *err);
+
 /* Write the attached adapter alone, as a folder in PEFT's layout; INVALID where there is none. */
 SPAR_API spar_status spar_model_save_adapter(spar_model *model, const char *dir, spar_error *err);
 

@@ -45,7 +45,7 @@ static spar_status check_entries(const sp_tensor_entry *entries, size_t n, const
                              path, e->name, bytes, type, e->n_bytes);
         }
     }
-    if (!sp_dtype_info_of(j->store)->from_f32) {
+    if (!sp_dtype_info_of(j->store)->from_f32 || !sp_dtype_info_of(j->store)->safetensors) {
         return spar_fail(err, SPAR_UNSUPPORTED,
                          "%s: expected f32, f16 or bf16 as the type to store, found %s", path,
                          sp_dtype_info_of(j->store)->name);

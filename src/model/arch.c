@@ -546,6 +546,12 @@ void sp_rope_table(const sp_config *c, int64_t n_positions, float *cos_table, fl
     }
 }
 
+void sp_rope_factors(const sp_config *c, float *factors) {
+    for (int i = 0; i < c->head_dim / 2; i++) {
+        factors[i] = (float)(pow(c->rope_theta, -2.0 * i / c->head_dim) / inverse_frequency(c, i));
+    }
+}
+
 bool sp_rope_matches_factors(const sp_config *c, const void *factors, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         float factor;

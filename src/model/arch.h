@@ -87,6 +87,8 @@ json_t *sp_config_to_json(const sp_config *config);
 void sp_rope_table(const sp_config *config, int64_t n_positions, float *cos_table,
                    float *sin_table);
 
+/* factors [head_dim/2]: what the plain inverse frequencies are divided by. */
+void sp_rope_factors(const sp_config *config, float *factors);
 /* Whether dividing the plain inverse frequencies by factors [n] gives this scaling. */
 bool sp_rope_matches_factors(const sp_config *config, const void *factors, int64_t n);
 

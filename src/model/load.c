@@ -71,7 +71,8 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params, 
         *s = *whole;
         s->data = at;
         s->dims[0] = p->rows;
-        s->permuted = whole->permuted && (p->role == SP_Q || p->role == SP_K);
+        s->permuted = whole->permuted && (p->role == SP_Q || p->role == SP_K ||
+                                          p->role == SP_Q_BIAS || p->role == SP_K_BIAS);
         at += (size_t)(p->count / type->block_elements) * type->block_bytes;
     }
 done:

@@ -10,6 +10,7 @@
 #include "model/checkpoint.h"
 #include "model/engine.h"
 #include "model/lora.h"
+#include "model/save.h"
 #include "text/tokenizer_parts.h"
 
 static const uint64_t max_shard_bytes = 5000000000U;
@@ -54,30 +55,47 @@ static spar_status make_floats(const spar_model *m, float **out, spar_error *err
     return status;
 }
 
-static spar_status write_weights(const spar_model *m, const char *dir, spar_error *err) {
+spar_status sp_model_values_init(sp_model_values *out, const spar_model *m, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    int64_t at = 0;
+    *out = (sp_model_values){0};
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *out->values, err));
+    out->values = memory;
+    if (m->lora || m->frozen) {
+        SPAR_TRY(make_floats(m, &out->floats, err));
+    }
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        out->values[i] = out->floats ? out->floats + at : m->weights + p->offset;
+        at += p->count;
+    }
+done:
+    if (status != SPAR_OK) {
+        sp_model_values_release(out);
+    }
+    return status;
+}
+
+void sp_model_values_release(sp_model_values *v) {
+    free(v->values);
+    free(v->floats);
+    *v = (sp_model_values){0};
+}
+
+static spar_status write_weights(const spar_model *m, const char *dir, sp_dtype type,
+                                 spar_error *err) {
     static const char *const metadata[] = {"format", "pt", NULL};
     spar_status status = SPAR_OK;
     sp_stored_values stored = {0};
-    const float **values = NULL;
-    float *floats = NULL;
-    void *memory;
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *values, err));
-    values = memory;
-    if (m->lora || m->frozen) {
-        SPAR_TRY(make_floats(m, &floats, err));
-    }
-    int64_t at = 0;
-    for (int i = 0; i < m->params.n; i++) {
-        values[i] = floats ? floats + at : m->weights + m->params.items[i].offset;
-        at += m->params.items[i].count;
-    }
-    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, values, true, err));
-    SPAR_TRY(sp_safetensors_write_sharded(dir, stored.entries, stored.n, metadata, max_shard_bytes,
-                                          err));
+    sp_model_values v = {0};
+    SPAR_TRY(sp_model_values_init(&v, m, err));
+    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, v.values, true, err));
+    SPAR_TRY(sp_safetensors_write_as(dir, stored.entries, stored.n, metadata, max_shard_bytes, type,
+                                     err));
 done:
     sp_stored_values_release(&stored);
-    free(floats);
-    free(values);
+    sp_model_values_release(&v);
     return status;
 }
 
@@ -133,19 +151,36 @@ done:
     return status;
 }
 
+typedef struct model_job {
+    const spar_model *model;
+    sp_dtype type; /* of the weights */
+} model_job;
+
+static json_t *config_json(const model_job *j) {
+    static const char *const names[] = {
+        [SP_F32] = "float32", [SP_F16] = "float16", [SP_BF16] = "bfloat16"};
+    json_t *root = sp_config_to_json(&j->model->config);
+    json_object_set_new(root, "torch_dtype", json_string(names[j->type]));
+    return root;
+}
+
 static spar_status write_model(const void *context, const char *dir, spar_error *err) {
-    const spar_model *m = context;
+    const model_job *j = context;
     spar_status status = SPAR_OK;
-    SPAR_TRY(write_json(sp_config_to_json(&m->config), dir, "config.json", err));
-    SPAR_TRY(write_json(generation_config(&m->config), dir, "generation_config.json", err));
-    SPAR_TRY(write_tokenizer(m, dir, err));
-    SPAR_TRY(write_weights(m, dir, err));
+    SPAR_TRY(write_json(config_json(j), dir, "config.json", err));
+    SPAR_TRY(write_json(generation_config(&j->model->config), dir, "generation_config.json", err));
+    SPAR_TRY(write_tokenizer(j->model, dir, err));
+    SPAR_TRY(write_weights(j->model, dir, j->type, err));
 done:
     return status;
 }
 
+spar_status sp_model_save_as(const spar_model *m, const char *dir, sp_dtype type, spar_error *err) {
+    return sp_dir_write_whole(dir, write_model, &(model_job){m, type}, err);
+}
+
 spar_status spar_model_save(spar_model *m, const char *dir, spar_error *err) {
-    return sp_dir_write_whole(dir, write_model, m, err);
+    return sp_model_save_as(m, dir, SP_F32, err);
 }
 
 spar_status spar_model_save_adapter(spar_model *m, const char *dir, spar_error *err) {

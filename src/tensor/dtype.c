@@ -4,6 +4,7 @@
 
 #include "tensor/codes.h"
 #include "tensor/kquant.h"
+#include "tensor/quantize.h"
 
 float sp_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000U) << 16;
@@ -184,14 +185,14 @@ static const sp_dtype_info table[SP_DTYPES] = {
     [SP_U32] = {"u32", "U32", -1, 1, 4, NULL, NULL},
     [SP_U64] = {"u64", "U64", -1, 1, 8, NULL, NULL},
     [SP_BOOL] = {"bool", "BOOL", -1, 1, 1, NULL, NULL},
-    [SP_Q4_0] = {"Q4_0", NULL, 2, BLOCK, 18, from_q4_0, NULL},
+    [SP_Q4_0] = {"Q4_0", NULL, 2, BLOCK, 18, from_q4_0, sp_q4_0_from_f32},
     [SP_Q4_1] = {"Q4_1", NULL, 3, BLOCK, 20, from_q4_1, NULL},
-    [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0, NULL},
+    [SP_Q5_0] = {"Q5_0", NULL, 6, BLOCK, 22, from_q5_0, sp_q5_0_from_f32},
     [SP_Q5_1] = {"Q5_1", NULL, 7, BLOCK, 24, from_q5_1, NULL},
-    [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0, NULL},
+    [SP_Q8_0] = {"Q8_0", NULL, 8, BLOCK, 34, from_q8_0, sp_q8_0_from_f32},
     [SP_Q2_K] = {"Q2_K", NULL, 10, 256, 84, sp_q2_k_to_f32, NULL},
     [SP_Q3_K] = {"Q3_K", NULL, 11, 256, 110, sp_q3_k_to_f32, NULL},
-    [SP_Q4_K] = {"Q4_K", NULL, 12, 256, 144, sp_q4_k_to_f32, NULL},
+    [SP_Q4_K] = {"Q4_K", NULL, 12, 256, 144, sp_q4_k_to_f32, sp_q4_k_from_f32},
     [SP_Q5_K] = {"Q5_K", NULL, 13, 256, 176, sp_q5_k_to_f32, NULL},
     [SP_Q6_K] = {"Q6_K", NULL, 14, 256, 210, sp_q6_k_to_f32, NULL},
     [SP_IQ4_NL] = {"IQ4_NL", NULL, 20, BLOCK, 18, sp_iq4_nl_to_f32, NULL},

@@ -53,7 +53,8 @@ typedef struct sp_dtype_info {
     /* dst[0..n) = the first n elements at src (n a multiple of block_elements; src may be
      * unaligned); NULL: not a weight type. */
     void (*to_f32)(const void *src, float *dst, int64_t n);
-    /* dst[0..n) in this type, rounded to nearest, ties to even; NULL: f32 is not stored so. */
+    /* dst[0..n) in this type: plain types rounded to nearest, ties to even; n is a multiple of
+     * block_elements. NULL: f32 is not stored so. */
     void (*from_f32)(const float *src, void *dst, int64_t n);
 } sp_dtype_info;
 

@@ -81,6 +81,32 @@ static bool lists(const char *names, const char *name, size_t n) {
     return false;
 }
 
+/* Whether a row splits by these patterns and no others. */
+static bool has_patterns(const sp_pre *pre, const char *const *patterns, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (!pre->patterns[i] || strcmp(pre->patterns[i], patterns[i]) != 0) {
+            return false;
+        }
+    }
+    return pre->patterns[n] == NULL;
+}
+
+const char *sp_pre_gpt2_words(void) {
+    return GPT2;
+}
+
+const char *sp_pre_name(const char *const *patterns, size_t n, bool nfc, bool ignore_merges,
+                        size_t *length) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (has_patterns(&rows[i].pre, patterns, n) && rows[i].pre.nfc == nfc &&
+            rows[i].pre.ignore_merges == ignore_merges) {
+            *length = strcspn(rows[i].names, " ");
+            return rows[i].names;
+        }
+    }
+    return NULL;
+}
+
 const sp_pre *sp_pre_find(const char *name, size_t n) {
     if (n == 0) {
         return sp_pre_find("default", strlen("default"));

@@ -15,4 +15,10 @@ typedef struct sp_pre {
 /* An empty name is "default". NULL: the name is not known. */
 const sp_pre *sp_pre_find(const char *name, size_t n);
 
+/* The name of the pre-tokeniser with these patterns [n] and settings, *length bytes; NULL: none. */
+const char *sp_pre_name(const char *const *patterns, size_t n, bool nfc, bool ignore_merges,
+                        size_t *length);
+/* GPT-2's words, which the step ByteLevel splits by when it is told to. */
+const char *sp_pre_gpt2_words(void);
+
 #endif

@@ -1,5 +1,6 @@
 /* Block types as another implementation writes and reads them (tools/make_gguf_blocks.py,
  * make_gguf_kblocks.py): the same bits. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -35,7 +36,7 @@ static void same_bits(void **state) {
     if (sp_gguf_open(&g, SPAR_SOURCE_DIR "/tests/golden/gguf_blocks.gguf", &err) != SPAR_OK) {
         fail_msg("%s", err.message);
     }
-    assert_int_equal(sp_gguf_tensor_count(g), 14);
+    assert_int_equal(sp_gguf_tensor_count(g), 15);
     check(g, SP_Q4_0, "Q4_0", 3, 96);
     check(g, SP_Q4_1, "Q4_1", 3, 96);
     check(g, SP_Q5_0, "Q5_0", 3, 96);
@@ -67,8 +68,59 @@ static void same_bits_of_super_blocks(void **state) {
     sp_gguf_free(g);
 }
 
+/* The numbers in each type that is written. */
+static void same_blocks(void **state) {
+    (void)state;
+    static const struct {
+        sp_dtype dtype;
+        const char *name;
+    } types[] = {{SP_Q4_0, "q.Q4_0"},
+                 {SP_Q5_0, "q.Q5_0"},
+                 {SP_Q8_0, "q.Q8_0"},
+                 {SP_BF16, "q.BF16"},
+                 {SP_F16, "q.F16"}};
+    sp_gguf *g = NULL;
+    spar_error err;
+    if (sp_gguf_open(&g, SPAR_SOURCE_DIR "/tests/golden/gguf_blocks.gguf", &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    const sp_gguf_tensor *numbers = sp_gguf_find_tensor(g, "n");
+    assert_non_null(numbers);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        char out[2 * MAX_ELEMENTS];
+        const sp_gguf_tensor *want = sp_gguf_find_tensor(g, types[i].name);
+        assert_non_null(want);
+        sp_dtype_info_of(types[i].dtype)->from_f32(numbers->data, out, 3 * 96);
+        assert_memory_equal(out, want->data, want->n_bytes);
+    }
+    sp_gguf_free(g);
+}
+
+/* Q4_K: no element is farther from what it becomes than half a step, and what the 6 bits of the
+ * scales leave open. */
+static void four_bits_of_super_blocks(void **state) {
+    (void)state;
+    enum { N = 512 };
+    float x[N], back[N];
+    uint8_t blocks[2 * 144];
+    for (int i = 0; i < N; i++) {
+        const float wave = sinf((float)(i * i % 97)) + (i % 64 < 32 ? 0.25F : 0.0F);
+        x[i] = i < 256 ? wave * (1.0F + (float)(i / 32) / 8.0F) : 0.0F; /* a block of zeros too */
+    }
+    sp_dtype_info_of(SP_Q4_K)->from_f32(x, blocks, N);
+    sp_dtype_info_of(SP_Q4_K)->to_f32(blocks, back, N);
+    float most = 0.0F;
+    for (int i = 0; i < 256; i++) {
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    }
+    for (int i = 0; i < N; i++) {
+        assert_true(fabsf(x[i] - back[i]) <= (i < 256 ? most * (1.0F / 15 + 2.0F / 63) : 0.0F));
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits),
-                                       cmocka_unit_test(same_bits_of_super_blocks)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_bits), cmocka_unit_test(same_bits_of_super_blocks),
+        cmocka_unit_test(same_blocks), cmocka_unit_test(four_bits_of_super_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -121,7 +121,7 @@ static void stored_types(void **state) {
     assert_memory_equal(out + 1, "\x00\x3c\x00\xc1\x55\x35", 6);
     sp_dtype_info_of(SP_F32)->from_f32(in, out + 1, 3);
     assert_memory_equal(out + 1, in, 12);
-    assert_null(sp_dtype_info_of(SP_Q8_0)->from_f32);
+    assert_null(sp_dtype_info_of(SP_Q6_K)->from_f32);
     assert_null(sp_dtype_info_of(SP_I64)->from_f32);
 }
 

@@ -1,0 +1,266 @@
+/* Writing a model as a GGUF file, or as a Hugging Face folder of another number type. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "io/gguf_write.h"
+#include "model/checkpoint.h"
+#include "model/engine.h"
+#include "model/lora.h"
+#include "model/save.h"
+#include "text/tokenizer_describe.h"
+
+/* ---- metadata ---- */
+
+typedef struct writer {
+    sp_gguf_out *out;
+    const sp_config *config;
+    char key[128];
+} writer;
+
+/* The key ARCH.suffix. */
+static const char *key(writer *w, const char *suffix) {
+    snprintf(w->key, sizeof w->key, "%s.%s", w->config->arch->gguf_name, suffix);
+    return w->key;
+}
+
+static void put_sizes(writer *w) {
+    const sp_config *c = w->config;
+    const struct {
+        const char *suffix;
+        int64_t value;
+    } sizes[] = {{"context_length", c->context},
+                 {"embedding_length", c->hidden},
+                 {"block_count", c->layers},
+                 {"feed_forward_length", c->ffn},
+                 {"attention.head_count", c->heads},
+                 {"attention.head_count_kv", c->kv_heads},
+                 {"attention.key_length", c->head_dim},
+                 {"attention.value_length", c->head_dim},
+                 {"rope.dimension_count", c->head_dim},
+                 {"vocab_size", c->vocab}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        sp_gguf_put_u32(w->out, key(w, sizes[i].suffix), (uint32_t)sizes[i].value);
+    }
+    if (c->sliding_window > 0) {
+        sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
+    }
+    sp_gguf_put_f32(w->out, key(w, "attention.layer_norm_rms_epsilon"), c->norm_eps);
+    sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
+    if (c->rope == SP_ROPE_LINEAR) {
+        sp_gguf_put_string(w->out, key(w, "rope.scaling.type"), "linear", 6);
+        sp_gguf_put_f32(w->out, key(w, "rope.scaling.factor"), (float)c->rope_factor);
+    }
+}
+
+static void put_id(sp_gguf_out *out, const char *name, int64_t id) {
+    if (id >= 0) {
+        sp_gguf_put_u32(out, name, (uint32_t)id);
+    }
+}
+
+static void put_texts(sp_gguf_out *out, const char *name, const sp_bytes *texts, size_t n) {
+    sp_gguf_put_strings(out, name, n);
+    for (size_t i = 0; i < n; i++) {
+        sp_gguf_put_text(out, texts[i].data, texts[i].n);
+    }
+}
+
+static void put_vocab(sp_gguf_out *out, const sp_vocab_spec *spec) {
+    const bool scores = spec->kind == SP_VOCAB_SENTENCEPIECE;
+    sp_gguf_put_string(out, "tokenizer.ggml.model", scores ? "llama" : "gpt2", scores ? 5 : 4);
+    sp_gguf_put_string(out, "tokenizer.ggml.pre", scores ? "default" : spec->pre.data,
+                       scores ? 7 : spec->pre.n);
+    put_texts(out, "tokenizer.ggml.tokens", spec->tokens, spec->n_tokens);
+    sp_gguf_put_i32s(out, "tokenizer.ggml.token_type", spec->types, spec->n_tokens);
+    if (scores) {
+        sp_gguf_put_f32s(out, "tokenizer.ggml.scores", spec->scores, spec->n_tokens);
+        sp_gguf_put_bool(out, "tokenizer.ggml.add_space_prefix", spec->add_space_prefix);
+    } else {
+        put_texts(out, "tokenizer.ggml.merges", spec->merges, spec->n_merges);
+    }
+    put_id(out, "tokenizer.ggml.bos_token_id", spec->bos);
+    put_id(out, "tokenizer.ggml.eos_token_id", spec->eos);
+    put_id(out, "tokenizer.ggml.padding_token_id", spec->pad);
+    put_id(out, "tokenizer.ggml.unknown_token_id", spec->unk);
+    sp_gguf_put_bool(out, "tokenizer.ggml.add_bos_token", spec->add_bos > 0);
+    sp_gguf_put_bool(out, "tokenizer.ggml.add_eos_token", spec->add_eos);
+}
+
+/* The last part of the path. Readers know by the name that Phi-3's tokens take the spaces after
+ * them.
+ */
+static void put_name(sp_gguf_out *out, const spar_model *m) {
+    const char *slash = strrchr(m->path, '/');
+    const char *name = slash && slash[1] ? slash + 1 : m->path;
+    if (strcmp(m->config.arch->model_type, "phi3") == 0) {
+        name = "Phi-3";
+    }
+    sp_gguf_put_string(out, "general.name", name, strlen(name));
+}
+
+static spar_status put_metadata(sp_gguf_out *out, const spar_model *m, spar_error *err) {
+    spar_status status = SPAR_OK;
+    writer w = {.out = out, .config = &m->config};
+    sp_vocab_description d;
+    const char *arch = m->config.arch->gguf_name;
+    sp_gguf_put_string(out, "general.architecture", arch, strlen(arch));
+    put_name(out, m);
+    sp_gguf_put_u32(out, "general.quantization_version", 2);
+    put_sizes(&w);
+    if (!m->tokenizer) {
+        sp_gguf_put_string(out, "tokenizer.ggml.model", "none", 4);
+        put_id(out, "tokenizer.ggml.bos_token_id", m->config.bos);
+        put_id(out, "tokenizer.ggml.eos_token_id", m->config.n_eos ? m->config.eos[0] : -1);
+        put_id(out, "tokenizer.ggml.padding_token_id", m->config.pad);
+        goto done;
+    }
+    SPAR_TRY(sp_tokenizer_describe(&d, m->tokenizer, (size_t)m->config.vocab, err));
+    put_vocab(out, &d.spec);
+    sp_vocab_description_release(&d);
+    if (m->template_source) {
+        sp_gguf_put_string(out, "tokenizer.chat_template", m->template_source,
+                           strlen(m->template_source));
+    }
+done:
+    return status;
+}
+
+/* ---- tensors ---- */
+
+/* What a matrix is stored as: its rows may be no whole blocks, and the head of a model in 4 bits is
+ * kept in 8, for its errors are those of the logits. */
+static sp_dtype type_for(const sp_param *p, sp_dtype wanted, bool head) {
+    static const sp_dtype smaller[][2] = {
+        {SP_Q4_K, SP_Q5_0}, {SP_Q5_0, SP_F16}, {SP_Q4_0, SP_F16}, {SP_Q8_0, SP_F16}};
+    sp_dtype type = p->cols == 0 ? SP_F32 : wanted == SP_Q4_K && head ? SP_Q8_0 : wanted;
+    for (size_t i = 0; i < sizeof smaller / sizeof smaller[0]; i++) {
+        if (type == smaller[i][0] && p->cols % sp_dtype_info_of(type)->block_elements != 0) {
+            type = smaller[i][1];
+        }
+    }
+    return type;
+}
+
+/* Rows of q and k from the checkpoint's order (2, half) of a head to pairs side by side. */
+static void permute_rows(const float *from, float *to, int64_t rows, int64_t cols, int head_dim) {
+    const int half = head_dim / 2;
+    const int64_t width = cols ? cols : 1;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t head = r / head_dim, within = r % head_dim;
+        const int64_t at = head * head_dim + within % half * 2 + within / half;
+        memcpy(to + at * width, from + r * width, (size_t)width * sizeof *to);
+    }
+}
+
+/* Values of the parameters as a GGUF file has them, q and k permuted where its family does so. */
+static void order_rows(const spar_model *m, const float **values, float *floats) {
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        const bool moved =
+            p->role == SP_Q || p->role == SP_K || p->role == SP_Q_BIAS || p->role == SP_K_BIAS;
+        if (m->config.arch->gguf_permuted && moved) {
+            permute_rows(values[i], floats, p->rows, p->cols, m->config.head_dim);
+            values[i] = floats;
+            floats += p->count;
+        }
+    }
+}
+
+static int64_t count_permuted(const spar_model *m) {
+    int64_t n = 1;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_role role = m->params.items[i].role;
+        n += role == SP_Q || role == SP_K || role == SP_Q_BIAS || role == SP_K_BIAS
+                 ? m->params.items[i].count
+                 : 0;
+    }
+    return n;
+}
+
+/* llama3 scaling is a tensor of what the plain inverse frequencies are divided by. */
+static spar_status rope_factors(const sp_config *c, float **out, spar_error *err) {
+    void *memory;
+    spar_status status = sp_mem_calloc(&memory, (size_t)c->head_dim / 2, sizeof **out, err);
+    if (status == SPAR_OK) {
+        *out = memory;
+        sp_rope_factors(c, *out);
+    }
+    return status;
+}
+
+static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, sp_dtype type,
+                           const float *factors, sp_gguf_source *out) {
+    size_t n = 0;
+    if (factors) {
+        out[n++] = (sp_gguf_source){.name = "rope_freqs.weight",
+                                    .dtype = SP_F32,
+                                    .n_dims = 1,
+                                    .dims = {m->config.head_dim / 2},
+                                    .data = factors};
+    }
+    for (size_t i = 0; i < stored->n; i++) {
+        const sp_stored *s = &stored->list[i];
+        const sp_param *p = &m->params.items[s->parts[0]];
+        const bool head = p->role == SP_HEAD || (p->role == SP_EMBED && m->config.tied);
+        out[n++] = (sp_gguf_source){.name = s->gguf_name,
+                                    .dtype = type_for(p, type, head),
+                                    .n_dims = s->cols ? 2 : 1,
+                                    .dims = {s->rows, s->cols},
+                                    .data = stored->entries[i].data};
+    }
+    return n;
+}
+
+static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype type,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_gguf_out out = SP_GGUF_OUT_INIT;
+    sp_model_values v = {0};
+    sp_stored_values stored = {0};
+    float *permuted = NULL, *factors = NULL;
+    sp_gguf_source *sources = NULL;
+    void *memory;
+    SPAR_TRY(put_metadata(&out, m, err));
+    SPAR_TRY(sp_model_values_init(&v, m, err));
+    SPAR_TRY(sp_mem_aligned(&memory, (size_t)count_permuted(m), sizeof *permuted, err));
+    permuted = memory;
+    order_rows(m, v.values, permuted);
+    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, v.values, false, err));
+    if (m->config.rope == SP_ROPE_LLAMA3) {
+        SPAR_TRY(rope_factors(&m->config, &factors, err));
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, stored.n + 1, sizeof *sources, err));
+    sources = memory;
+    const size_t n = list_tensors(m, &stored, type, factors, sources);
+    SPAR_TRY(sp_gguf_write(path, &out, sources, n, err));
+done:
+    free(sources);
+    free(factors);
+    free(permuted);
+    sp_stored_values_release(&stored);
+    sp_model_values_release(&v);
+    sp_gguf_out_release(&out);
+    return status;
+}
+
+spar_status spar_model_export(spar_model *m, const char *path, const char *type_name,
+                              spar_error *err) {
+    static const struct {
+        const char *name;
+        sp_dtype type;
+        bool folder; /* of safetensors too */
+    } types[] = {{"f32", SP_F32, true},    {"f16", SP_F16, true},    {"bf16", SP_BF16, true},
+                 {"q8_0", SP_Q8_0, false}, {"q4_0", SP_Q4_0, false}, {"q4_k", SP_Q4_K, false}};
+    const size_t n = strlen(path);
+    const bool gguf = n > 5 && strcmp(path + n - 5, ".gguf") == 0;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(types[i].name, type_name) == 0 && (gguf || types[i].folder)) {
+            return gguf ? export_gguf(m, path, types[i].type, err)
+                        : sp_model_save_as(m, path, types[i].type, err);
+        }
+    }
+    return spar_fail(err, SPAR_INVALID, "type of a %s: expected %s, found %s",
+                     gguf ? "GGUF file" : "folder",
+                     gguf ? "f32, f16, bf16, q8_0, q4_0 or q4_k" : "f32, f16 or bf16", type_name);
+}

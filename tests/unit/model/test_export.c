@@ -1,0 +1,276 @@
+/* Export: GGUF files and folders of other number types, and back. Tensors of F32 and of values that
+ * BF16 holds come back to the bit, the tokenizer gives the same ids, and quantised tensors are
+ * those of their rounding. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/jsonx.h"
+#include "io/safetensors.h"
+#include "model/engine.h"
+#include "model/model_create.h"
+#include "quickstart_model.h"
+#include "support.h"
+
+static const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+static char root_folder[TEST_PATH_MAX];
+
+static void check(spar_status status, const spar_error *err) {
+    if (status != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+}
+
+static const char *in_folder(const char *name) {
+    static char path[4][TEST_PATH_MAX + 32];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", root_folder, name);
+    return path[turn];
+}
+
+static int setup(void **state) {
+    (void)state;
+    test_temp_dir(root_folder);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    return sp_dir_remove(root_folder, NULL) == SPAR_OK ? 0 : -1;
+}
+
+/* A model whose weights are small multiples of 1/64, which bf16 and f16 hold. */
+static spar_model *make_model(const char *type, const char *more, int hidden) {
+    char text[1024];
+    json_t *json;
+    spar_error err;
+    sp_config config;
+    spar_model *m;
+    const int n = snprintf(text, sizeof text,
+                           "{\"model_type\": \"%s\", \"vocab_size\": 40, \"hidden_size\": %d, "
+                           "\"intermediate_size\": 96, \"num_hidden_layers\": 5, "
+                           "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+                           "\"max_position_embeddings\": 64, \"eos_token_id\": 2%s}",
+                           type, hidden, more);
+    check(sp_json_parse(&json, text, (size_t)n, "config", &err), &err);
+    check(sp_config_from_json(&config, json, "config", &err), &err);
+    json_decref(json);
+    check(sp_model_create(&m, &config, "random", &options, NULL, &err), &err);
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        for (int64_t k = 0; k < p->count; k++) {
+            m->weights[p->offset + k] = (float)((k * 37 + i * 11) % 127 - 63) / 64.0F;
+        }
+    }
+    return m;
+}
+
+/* The same parameters by name, of the same bits. */
+static void same_weights(const spar_model *a, const spar_model *b) {
+    assert_int_equal(a->params.n, b->params.n);
+    for (int i = 0; i < a->params.n; i++) {
+        const sp_param *p = &a->params.items[i], *q = &b->params.items[i];
+        assert_string_equal(p->name, q->name);
+        assert_int_equal(p->count, q->count);
+        if (memcmp(a->weights + p->offset, b->weights + q->offset,
+                   (size_t)p->count * sizeof *a->weights) != 0) {
+            fail_msg("%s differs", p->name);
+        }
+    }
+}
+
+static spar_model *load(const char *path) {
+    spar_error err;
+    spar_model *m;
+    check(spar_model_load(&m, path, &options, &err), &err);
+    return m;
+}
+
+/* HF -> GGUF -> HF, in each type that holds the values. */
+static void test_round_trips(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more;
+    } models[] = {{"llama", ", \"attention_bias\": true, \"mlp_bias\": true"},
+                  {"llama", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"rope_type\": "
+                            "\"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+                            "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}"},
+                  {"qwen2", ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}"},
+                  {"qwen3", ", \"head_dim\": 32"},
+                  {"phi3", ", \"sliding_window\": 16"},
+                  {"smollm3", ""}};
+    static const char *const types[] = {"f32", "bf16", "f16"};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        for (size_t k = 0; k < 3; k++) {
+            spar_error err;
+            spar_model *m = make_model(models[i].type, models[i].more, 64);
+            check(spar_model_export(m, in_folder("m.gguf"), types[k], &err), &err);
+            spar_model *g = load(in_folder("m.gguf"));
+            same_weights(m, g);
+            assert_ptr_equal(m->config.arch, g->config.arch);
+            assert_int_equal(m->config.rope, g->config.rope);
+            assert_memory_equal(m->config.window, g->config.window, sizeof m->config.window);
+            assert_memory_equal(m->config.no_rope, g->config.no_rope, sizeof m->config.no_rope);
+            check(spar_model_export(g, in_folder("hf"), types[k], &err), &err);
+            spar_model *h = load(in_folder("hf"));
+            same_weights(m, h);
+            spar_model_free(m);
+            spar_model_free(g);
+            spar_model_free(h);
+            check(sp_dir_remove(in_folder("hf"), &err), &err);
+        }
+    }
+}
+
+/* A folder's tensors are of the type that was asked for. */
+static void test_folder_type(void **state) {
+    (void)state;
+    spar_error err;
+    sp_safetensors *file;
+    json_t *config;
+    spar_model *m = make_model("llama", "", 64);
+    check(spar_model_export(m, in_folder("hf16"), "bf16", &err), &err);
+    check(sp_safetensors_open(&file, in_folder("hf16"), &err), &err);
+    for (size_t i = 0; i < sp_safetensors_count(file); i++) {
+        assert_int_equal(sp_safetensors_at(file, i)->dtype, SP_BF16);
+    }
+    check(sp_json_load(&config, in_folder("hf16/config.json"), &err), &err);
+    assert_string_equal(json_string_value(json_object_get(config, "torch_dtype")), "bfloat16");
+    json_decref(config);
+    sp_safetensors_free(file);
+    spar_model_free(m);
+}
+
+static sp_dtype type_of(const sp_gguf *g, const char *name) {
+    const sp_gguf_tensor *t = sp_gguf_find_tensor(g, name);
+    assert_non_null(t);
+    return t->dtype;
+}
+
+/* Blocks where the rows are whole blocks, the fall-back where they are not, floats for vectors. */
+static void test_fall_backs(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        int hidden;
+        sp_dtype gate, down, head; /* gate has `hidden` columns, down 96 */
+    } cases[] = {{"q8_0", 64, SP_Q8_0, SP_Q8_0, SP_Q8_0},  {"q4_0", 64, SP_Q4_0, SP_Q4_0, SP_Q4_0},
+                 {"q4_k", 256, SP_Q4_K, SP_Q5_0, SP_Q8_0}, {"q4_k", 64, SP_Q5_0, SP_Q5_0, SP_Q8_0},
+                 {"q8_0", 40, SP_F16, SP_Q8_0, SP_F16},    {"q4_k", 40, SP_F16, SP_Q5_0, SP_F16}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        sp_gguf *g;
+        spar_model *m = make_model("llama", "", cases[i].hidden);
+        check(spar_model_export(m, in_folder("q.gguf"), cases[i].type, &err), &err);
+        check(sp_gguf_open(&g, in_folder("q.gguf"), &err), &err);
+        assert_int_equal(type_of(g, "blk.1.ffn_gate.weight"), cases[i].gate);
+        assert_int_equal(type_of(g, "blk.1.ffn_down.weight"), cases[i].down);
+        assert_int_equal(type_of(g, "output.weight"), cases[i].head);
+        assert_int_equal(type_of(g, "blk.1.ffn_norm.weight"), SP_F32);
+        sp_gguf_free(g);
+        spar_model_free(load(in_folder("q.gguf")));
+        spar_model_free(m);
+    }
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m = make_model("llama", "", 64);
+    assert_int_equal(spar_model_export(m, in_folder("x"), "q8_0", &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "bf16"));
+    assert_int_equal(spar_model_export(m, in_folder("x.gguf"), "q3", &err), SPAR_INVALID);
+    check(spar_tokenizer_load(&m->tokenizer, test_shared("tokenizers/t5-small"), &err), &err);
+    assert_int_equal(spar_model_export(m, in_folder("x.gguf"), "f32", &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "Unigram"));
+    assert_false(sp_file_exists(in_folder("x.gguf")));
+    spar_model_free(m);
+}
+
+/* ---- tokenizers ---- */
+
+static void same_ids(const spar_tokenizer *a, const spar_tokenizer *b, const json_t *rows) {
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *text = json_object_get(json_array_get(rows, i), "text");
+        spar_error err;
+        int32_t *x, *y;
+        size_t n, k;
+        const char *s = json_string_value(text);
+        check(spar_tokenizer_encode(a, s, json_string_length(text), 0, &x, &n, &err), &err);
+        check(spar_tokenizer_encode(b, s, json_string_length(text), 0, &y, &k, &err), &err);
+        if (n != k || memcmp(x, y, n * sizeof *x) != 0) {
+            fail_msg("other ids: %.100s", s);
+        }
+        free(x);
+        free(y);
+    }
+}
+
+/* A small model with each tokenizer: what comes back from the GGUF file gives the same ids. */
+static void test_tokenizers(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "smollm2", "qwen3", "llama3_1", "phi-3-mini", "llama2/tokenizer.model", "gpt2/vocab.json"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        spar_error err;
+        char path[TEST_PATH_MAX];
+        const bool phi =
+            strstr(names[i], "phi-3") != NULL; /* whose files have a rule of their own */
+        spar_model *m = make_model(phi ? "phi3" : "llama", "", 64);
+        spar_tokenizer *t;
+        snprintf(path, sizeof path, "%s/%s", test_shared("tokenizers"), names[i]);
+        check(spar_tokenizer_load(&t, path, &err), &err);
+        sp_config config = m->config;
+        config.vocab = spar_tokenizer_vocab_size(t) + 3; /* padded, as many models are */
+        spar_model_free(m);
+        check(sp_model_create(&m, &config, "vocabulary", &options, NULL, &err), &err);
+        m->tokenizer = t;
+        check(spar_model_export(m, in_folder("t.gguf"), "f32", &err), &err);
+        spar_model *g = load(in_folder("t.gguf"));
+        snprintf(path, sizeof path, "%s/tokenizers/smollm2.json", test_shared("golden"));
+        json_t *rows = json_load_file(path, JSON_ALLOW_NUL, NULL);
+        assert_true(json_array_size(rows) > 100);
+        same_ids(t, g->tokenizer, rows);
+        json_decref(rows);
+        spar_model_free(m);
+        spar_model_free(g);
+    }
+}
+
+/* GGUF -> GGUF of the quick-start model: its Q4_1 weights as f32 are the same floats. */
+static void test_quickstart(void **state) {
+    (void)state;
+    const char *path = quickstart_model();
+    spar_error err;
+    if (!path) {
+        print_message("skipped: the quick-start model is not in the cache (tools/fetch_model)\n");
+        skip();
+    }
+    spar_model *m = load(path);
+    check(spar_model_export(m, in_folder("s.gguf"), "f32", &err), &err);
+    spar_model *g = load(in_folder("s.gguf"));
+    same_weights(m, g);
+    assert_string_equal(m->template_source, g->template_source);
+    assert_int_equal(spar_tokenizer_bos(m->tokenizer), spar_tokenizer_bos(g->tokenizer));
+    assert_int_equal(spar_tokenizer_eos(m->tokenizer), spar_tokenizer_eos(g->tokenizer));
+    spar_model_free(m);
+    spar_model_free(g);
+}
+
+int main(void) {
+    if (!test_shared("golden/tokenizers") || !test_shared("tokenizers")) {
+        TEST_SKIP("the shared folder with tokenizers and golden/tokenizers is missing");
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_folder_type),
+        cmocka_unit_test(test_fall_backs),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenizers),  cmocka_unit_test(test_quickstart),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
