@@ -15,22 +15,15 @@
 #include "io/safetensors.h"
 #include "model/checkpoint.h"
 #include "model/engine.h"
+#include "model/llama2c.h"
 #include "model/lora.h"
 #include "model/model_create.h"
+#include "model/source.h"
 #include "model/vocab_gguf.h"
 #include "tensor/dtype.h"
+#include "text/tokenizer_parts.h"
 
-/* Where one parameter comes from. */
-typedef struct source {
-    const void *data; /* borrowed from the map */
-    sp_dtype dtype;
-    int n_dims;
-    int64_t dims[4];
-    bool permuted; /* rows are stored for interleaved rotary pairs */
-    float shift;   /* added to the values of a gain */
-} source;
-
-static spar_status check_shape(const sp_stored *p, const source *s, const char *path,
+static spar_status check_shape(const sp_stored *p, const sp_source *s, const char *path,
                                const char *name, spar_error *err) {
     bool matrix = p->cols > 0;
     bool ok = matrix ? s->n_dims == 2 && s->dims[0] == p->rows && s->dims[1] == p->cols
@@ -53,9 +46,9 @@ static spar_status check_shape(const sp_stored *p, const source *s, const char *
 }
 
 /* Cut a tensor into the parameters that it holds: each a run of its rows. */
-static spar_status take_parts(const sp_stored *stored, const sp_params *params, const source *whole,
-                              const char *path, const char *name, source *sources,
-                              spar_error *err) {
+static spar_status take_parts(const sp_stored *stored, const sp_params *params,
+                              const sp_source *whole, const char *path, const char *name,
+                              sp_source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_dtype_info *type = sp_dtype_info_of(whole->dtype);
     const char *at = whole->data;
@@ -67,7 +60,7 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params, 
     SPAR_TRY(check_shape(stored, whole, path, name, err));
     for (int i = 0; i < stored->n_parts; i++) {
         const sp_param *p = &params->items[stored->parts[i]];
-        source *s = &sources[stored->parts[i]];
+        sp_source *s = &sources[stored->parts[i]];
         *s = *whole;
         s->data = at;
         s->dims[0] = p->rows;
@@ -89,7 +82,7 @@ enum { FILL_TASK = 1 << 19 }; /* weights of a task */
 
 typedef struct fill_context {
     spar_model *model;
-    const source *sources;
+    const sp_source *sources;
     fill_rows *tasks; /* owned */
     int n_tasks;
     atomic_bool no_memory;
@@ -97,20 +90,20 @@ typedef struct fill_context {
 
 /* Where row `row` of the checkpoint is in the file. GGUF files of the llama family store the rows
  * of q and k head by head as (half, 2) where the checkpoint has (2, half). */
-static int64_t stored_row(const source *s, int head_dim, int64_t row) {
+static int64_t stored_row(const sp_source *s, int head_dim, int64_t row) {
     const int half = head_dim / 2;
     const int64_t head = row / head_dim, within = row % head_dim;
     return s->permuted ? head * head_dim + (within % half) * 2 + within / half : row;
 }
 
-static const char *row_bytes(const source *s, const sp_param *p, int64_t row) {
+static const char *row_bytes(const sp_source *s, const sp_param *p, int64_t row) {
     const sp_dtype_info *type = sp_dtype_info_of(s->dtype);
     const int64_t blocks = (p->cols ? p->cols : 1) / type->block_elements;
     return (const char *)s->data + (size_t)(row * blocks) * type->block_bytes;
 }
 
 /* A row into blocks: as it is where the file has that form, else rounded from its floats. */
-static void fill_blocks(sp_blocks *b, const source *s, int64_t row, const char *from,
+static void fill_blocks(sp_blocks *b, const sp_source *s, int64_t row, const char *from,
                         float *floats) {
     const sp_dtype_info *type = sp_dtype_info_of(s->dtype);
     sp_affine_form form;
@@ -134,7 +127,7 @@ static void fill_task(void *context, int task, int worker) {
     fill_context *f = context;
     const fill_rows *rows = &f->tasks[task];
     const sp_param *p = &f->model->params.items[rows->param];
-    const source *s = &f->sources[rows->param];
+    const sp_source *s = &f->sources[rows->param];
     sp_blocks *blocks = f->model->matrices[rows->param].blocks;
     const int64_t cols = p->cols ? p->cols : 1;
     float *floats = blocks ? malloc((size_t)cols * sizeof *floats) : NULL;
@@ -187,7 +180,7 @@ static spar_status make_fill_tasks(fill_context *f, spar_error *err) {
     return SPAR_OK;
 }
 
-static spar_status fill(spar_model *m, const source *sources, spar_error *err) {
+static spar_status fill(spar_model *m, const sp_source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
     fill_context f = {.model = m, .sources = sources};
     atomic_init(&f.no_memory, false);
@@ -202,7 +195,7 @@ done:
 }
 
 /* The form in which a parameter is kept: bits 0 for floats. */
-static sp_affine_form form_of(const sp_param *p, const source *s, spar_weights weights) {
+static sp_affine_form form_of(const sp_param *p, const sp_source *s, spar_weights weights) {
     static const sp_affine_form floats = {0}, q8_0 = {8, false}, q4_1 = {4, true};
     const bool blocks = p->cols > 0 && sp_blocks_fit(p->cols);
     const bool packed = sp_dtype_info_of(s->dtype)->block_elements > 1;
@@ -218,8 +211,8 @@ static sp_affine_form form_of(const sp_param *p, const source *s, spar_weights w
 
 /* Create the model and fill its weights from the sources, by parameter index. */
 static spar_status build(spar_model **out, const sp_config *config, const sp_params *params,
-                         const char *path, const source *sources, const spar_model_options *options,
-                         spar_error *err) {
+                         const char *path, const sp_source *sources,
+                         const spar_model_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = NULL;
     sp_affine_form *forms = NULL;
@@ -246,8 +239,8 @@ done:
 }
 
 static spar_status find_safetensors(const sp_params *params, const sp_stored *list, int n,
-                                    const sp_safetensors *file, const char *path, source *sources,
-                                    spar_error *err) {
+                                    const sp_safetensors *file, const char *path,
+                                    sp_source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
     for (int i = 0; i < n; i++) {
         const char *name = list[i].name;
@@ -260,10 +253,10 @@ static spar_status find_safetensors(const sp_params *params, const sp_stored *li
             SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, name));
             goto done;
         }
-        source whole = {.data = entry->data,
-                        .dtype = entry->dtype,
-                        .n_dims = entry->n_dims,
-                        .shift = list[i].shift};
+        sp_source whole = {.data = entry->data,
+                           .dtype = entry->dtype,
+                           .n_dims = entry->n_dims,
+                           .shift = list[i].shift};
         for (int d = 0; d < entry->n_dims && d < 4; d++) {
             whole.dims[d] = entry->dims[d];
         }
@@ -275,7 +268,7 @@ done:
 
 static spar_status find_gguf(const sp_params *params, const sp_stored *list, int n,
                              const sp_config *config, const sp_gguf *gguf, const char *path,
-                             source *sources, spar_error *err) {
+                             sp_source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
     for (int i = 0; i < n; i++) {
         const char *name = list[i].gguf_name;
@@ -284,10 +277,10 @@ static spar_status find_gguf(const sp_params *params, const sp_stored *list, int
             SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, name));
             goto done;
         }
-        source whole = {.data = t->data,
-                        .dtype = t->dtype,
-                        .n_dims = t->n_dims,
-                        .permuted = config->arch->gguf_permuted};
+        sp_source whole = {.data = t->data,
+                           .dtype = t->dtype,
+                           .n_dims = t->n_dims,
+                           .permuted = config->arch->gguf_permuted};
         memcpy(whole.dims, t->dims, sizeof whole.dims);
         SPAR_TRY(take_parts(&list[i], params, &whole, path, name, sources, err));
     }
@@ -376,32 +369,58 @@ static void cut_layers(sp_config *config, int layers) {
     }
 }
 
+/* Files of PyTorch are programs that run when they are read. */
+static spar_status refuse_pickle(const char *path, spar_error *err) {
+    return spar_fail(err, SPAR_UNSUPPORTED,
+                     "%s: PyTorch's pickled weights are not read, since they can run code: convert "
+                     "them with transformers, by from_pretrained and save_pretrained",
+                     path);
+}
+
+/* A folder that has pickled weights and no others. */
+static spar_status check_pickle(const char *dir, spar_error *err) {
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        free(path);
+        path = NULL;
+        SPAR_TRY(sp_path_join(&path, dir, names[i], err));
+        if (sp_file_exists(path)) {
+            status = i < 2 ? SPAR_OK : refuse_pickle(path, err);
+            goto done;
+        }
+    }
+done:
+    free(path);
+    return status;
+}
+
 static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
                                const spar_model_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_config config;
     sp_params params = {0};
     sp_safetensors *file = NULL;
-    source *sources = NULL;
+    sp_source *sources = NULL;
     sp_stored *stored = NULL;
     int n_stored = 0;
-    char *tokenizer = NULL;
     void *memory;
     SPAR_TRY(read_config(&config, dir, scorer, err));
     cut_layers(&config, options->layers);
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
+    SPAR_TRY(check_pickle(dir, err));
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
     SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, err));
     SPAR_TRY(find_safetensors(&params, stored, n_stored, file, dir, sources, err));
     SPAR_TRY(build(out, &config, &params, dir, sources, options, err));
-    SPAR_TRY(sp_path_join(&tokenizer, dir, "tokenizer.json", err));
-    if (sp_file_exists(tokenizer)) {
+    if (sp_tokenizer_in(dir)) {
         SPAR_TRY(spar_tokenizer_load(&(*out)->tokenizer, dir, err));
     }
 done:
-    free(tokenizer);
     free(sources);
     free(stored);
     sp_safetensors_free(file);
@@ -415,7 +434,7 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     sp_config config;
     sp_params params = {0};
     sp_gguf *gguf = NULL;
-    source *sources = NULL;
+    sp_source *sources = NULL;
     sp_stored *stored = NULL;
     int n_stored = 0;
     void *memory;
@@ -434,6 +453,48 @@ done:
     free(stored);
     sp_params_release(&params);
     sp_gguf_free(gguf);
+    return status;
+}
+
+/* A checkpoint of llama2.c, which has no tokenizer. */
+static spar_status load_llama2c(spar_model **out, const char *path,
+                                const spar_model_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_config config;
+    sp_params params = {0};
+    sp_map file = {0};
+    sp_source *sources = NULL;
+    void *memory;
+    SPAR_TRY(sp_map_open(&file, path, err));
+    SPAR_TRY(sp_llama2c_config(&config, &file, path, err));
+    SPAR_TRY(sp_params_create(&params, &config, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
+    sources = memory;
+    sp_llama2c_sources(&params, &config, &file, sources);
+    SPAR_TRY(build(out, &config, &params, path, sources, options, err));
+done:
+    free(sources);
+    sp_params_release(&params);
+    sp_map_close(&file);
+    return status;
+}
+
+/* A file is told by what it begins with: PyTorch's are zip archives, and a GGUF says so. */
+static spar_status load_file(spar_model **out, const char *path, const spar_model_options *options,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_map file = {0};
+    const size_t n = strlen(path);
+    SPAR_TRY(sp_map_open(&file, path, err));
+    if (file.size >= 4 && memcmp(file.data, "PK\3\4", 4) == 0) {
+        SPAR_TRY(refuse_pickle(path, err));
+    }
+    const bool gguf = file.size >= 4 && memcmp(file.data, "GGUF", 4) == 0;
+    SPAR_TRY(!gguf && n > 4 && strcmp(path + n - 4, ".bin") == 0
+                 ? load_llama2c(out, path, options, err)
+                 : load_gguf(out, path, options, err));
+done:
+    sp_map_close(&file);
     return status;
 }
 
@@ -502,7 +563,7 @@ static spar_status load(spar_model **out, const char *path, bool scorer,
                            path));
     }
     SPAR_TRY(sp_file_is_dir(path) ? load_folder(&m, path, scorer, options, err)
-                                  : load_gguf(&m, path, options, err));
+                                  : load_file(&m, path, options, err));
     SPAR_TRY(load_template(m, options, err));
     if (options->adapter) {
         SPAR_TRY(sp_lora_load(m, options->adapter, err));

@@ -157,6 +157,13 @@ done:
     return status;
 }
 
+bool sp_tokenizer_in(const char *dir) {
+    char *path = NULL;
+    const bool found = find_file(dir, &path, NULL) == SPAR_OK && sp_file_exists(path);
+    free(path);
+    return found;
+}
+
 static bool has_name(const char *path, const char *name) {
     const char *slash = strrchr(path, '/');
     return strcmp(slash ? slash + 1 : path, name) == 0;

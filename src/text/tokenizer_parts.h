@@ -53,6 +53,9 @@ struct spar_tokenizer {
 spar_status sp_tokenizer_from_json(spar_tokenizer **out, json_t *root, const char *where,
                                    spar_error *err);
 
+/* Whether a folder has a file that spar_tokenizer_load reads. */
+bool sp_tokenizer_in(const char *dir);
+
 /* Take over the ids that the post-processor (may be NULL or null) puts around a text. */
 spar_status sp_tokenizer_read_processor(spar_tokenizer *tokenizer, const json_t *processor,
                                         const char *where, spar_error *err);

@@ -1,0 +1,17 @@
+/* Where the parameters of a model come from: places in a mapped file, by parameter index. */
+#ifndef SP_MODEL_SOURCE_H
+#define SP_MODEL_SOURCE_H
+
+#include "model/params.h"
+#include "tensor/dtype.h"
+
+typedef struct sp_source {
+    const void *data; /* borrowed from the map */
+    sp_dtype dtype;
+    int n_dims;
+    int64_t dims[4];
+    bool permuted; /* rows are stored for interleaved rotary pairs */
+    float shift;   /* added to the values of a gain */
+} sp_source;
+
+#endif
