@@ -136,8 +136,11 @@ static void transpose(const float *x, int64_t x_row, int rows, int columns, floa
     }
 }
 
-/* Whether a row sees a key is one comparison of both bounds, without a branch, and the bounds are
- * held in local pointers: otherwise these loops do not vectorise. */
+/* Without a branch, which would keep the loops below from vectorising; for the same reason they
+ * read the bounds through local pointers. */
+static inline __attribute__((always_inline)) bool sees(int key, int32_t first, int32_t last) {
+    return (key >= first) & (key < last);
+}
 
 /* factor [r] = what old sums of row r shrink by now that max [r] is raised. A row that has seen no
  * key has max -inf, and keeps its empty sums. */
@@ -151,7 +154,7 @@ static void raise_max(const sp_scores *p, float *max, float *factor) {
         const float *s = p->s + j * p->s_row;
 #pragma omp simd
         for (int r = 0; r < n; r++) {
-            const float x = (j >= first[r]) & (j < last[r]) ? s[r] : -INFINITY;
+            const float x = sees(j, first[r], last[r]) ? s[r] : -INFINITY;
             max[r] = x > max[r] ? x : max[r];
         }
     }
@@ -186,7 +189,7 @@ static void softmax_step(const sp_scores *p, float *max, float *sum, float *out,
 #pragma omp simd
         for (int r = 0; r < n; r++) {
             const float e = sp_exp(s[r] - max[r]);
-            const float seen = (j >= first[r]) & (j < last[r]) ? e : 0.0F;
+            const float seen = sees(j, first[r], last[r]) ? e : 0.0F;
             s[r] = seen;
             sum[r] += seen;
         }
@@ -250,7 +253,7 @@ static void softmax_grad_columns(const sp_scores *p, const float *lse, const flo
 #pragma omp simd
         for (int r = 0; r < n; r++) {
             const float e = sp_exp(s[r] - lse[r]);
-            const float seen = (j >= first[r]) & (j < last[r]) ? e : 0.0F;
+            const float seen = sees(j, first[r], last[r]) ? e : 0.0F;
             s[r] = seen;
             d[r] = seen * (d[r] - delta[r]);
         }

@@ -21,6 +21,12 @@ static sp_isa cap(void) {
 }
 
 #if defined(__x86_64__)
+/* clang's __builtin_cpu_supports does not know this one. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 /* The registers of tiles are large, so Linux saves them only for processes that asked. */
 static bool may_use_tiles(void) {
 #if defined(__linux__) && defined(SYS_arch_prctl)
@@ -37,8 +43,8 @@ static bool may_use_tiles(void) {
 static sp_isa detect(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("f16c") || !__builtin_cpu_supports("bmi2")) {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c() ||
+        !__builtin_cpu_supports("bmi2")) {
         return SP_ISA_BASE;
     }
     const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
