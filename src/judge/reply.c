@@ -70,7 +70,7 @@ static bool read_logprobs(const sp_judge_prompt *p, const json_t *entry, size_t 
         }
         const int v = verdict_of(p, text + inside);
         if (v < p->n_verdicts) {
-            add_share(&logps[v], exp(json_number_value(logp)));
+            add_share(&logps[v], exp(fmin(json_number_value(logp), 0)));
             any = true;
         }
     }

@@ -72,6 +72,11 @@ static void verdicts_are_read(void **state) {
                                    "-1.3862943611198906") ", " ALT("[[C", "-3")) ", " TOP("]]",
                                                                                           "") "]}}",
         true, 0.25, 0.5, 0);
+    /* a log-prob above 0 is none: it counts as certain */
+    verdict_is("pairwise",
+               "{\"message\": {\"content\": \"[[B]]\"}, \"logprobs\": {\"content\": [" TOP(
+                   "[[", "") ", " TOP("B", ALT("B", "1e308")) "]}}",
+               true, 0, 1, 0);
     /* 1 is not 10, and two spellings of one verdict add up */
     verdict_is(
         "single",
@@ -203,13 +208,16 @@ static void waiting_is_bounded(void **state) {
     assert_int_equal(o.status, SPAR_IO);
     assert_non_null(strstr(o.err.message, "HTTP status 500 (3 attempts"));
     assert_int_equal(count_seen("5"), 3);
+    spar_judgement_release(&o.j);
     o = judge_at("55555555", 5, 100, 1.2); /* by time: 0.5 seconds, and then no whole one */
     assert_int_equal(o.status, SPAR_IO);
     assert_int_equal(count_seen("5"), 2);
+    spar_judgement_release(&o.j);
     o = judge_at("9", 5, 100, 60); /* longer than it may wait */
     assert_int_equal(o.status, SPAR_IO);
     assert_non_null(strstr(o.err.message, "HTTP status 429 (1 attempts"));
     assert_int_equal(count_seen("9"), 1);
+    spar_judgement_release(&o.j);
 }
 
 /* What was answered is never asked again, by another judge after a failure. */
@@ -220,6 +228,7 @@ static void replies_are_kept(void **state) {
     outcome o = judge_port(port, 5, 2, 60);
     assert_int_equal(o.status, SPAR_INVALID);
     assert_int_equal(count_seen("o"), 2);
+    spar_judgement_release(&o.j);
     o = judge_port(port, 5, 2, 60);
     check(o.status, &o.err);
     assert_int_equal(o.j.requests, 2);
