@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "backend/cpu/chain.h"
+
 enum {
     TASK_PANELS = 4, /* of a task: 64 outputs */
     TASK_ROWS = 64,
@@ -168,6 +170,9 @@ static void bf16_task(void *context, int task, int worker) {
 /* The rows behind the last whole tile, as a tile with rows of zeros. */
 static void copy_last(sp_bf16_product *p, uint16_t *to) {
     const int64_t rest = p->rows % SP_BF16_TILE, in = p->w->in;
+    if (rest == 0) {
+        return;
+    }
     memcpy(to, p->x + (p->rows - rest) * in, (size_t)(rest * in) * sizeof *to);
     memset(to + rest * in, 0, (size_t)((SP_BF16_TILE - rest) * in) * sizeof *to);
     p->last = to;
@@ -188,15 +193,50 @@ static spar_status bf16_inputs(sp_backend *be, bf16_product *p, spar_error *err)
         return status;
     }
     float *to = space;
-    if (p->part.rows % SP_BF16_TILE != 0) {
-        copy_last(&p->part, (uint16_t *)(void *)(to + n_sums));
-    }
+    copy_last(&p->part, (uint16_t *)(void *)(to + n_sums));
     if (sums) {
         memset(to, 0, (size_t)n_sums * sizeof *to);
         p->simd->block_sums(p->part.x, p->part.rows, in, to);
         p->part.sums = to;
     }
     return SPAR_OK;
+}
+
+/* A step of a chain: a block of rows meets all panels. */
+typedef struct rows_job {
+    const sp_simd *simd;
+    const sp_blocks *w;
+    const float *bias;
+    bool accumulate;
+} rows_job;
+
+static int multiply_rows(const void *job, const sp_rows *r) {
+    const rows_job *j = job;
+    sp_bf16_product p = {.w = j->w,
+                         .rows = r->n,
+                         .x = (const uint16_t *)(const void *)r->at[0],
+                         .bias = j->bias,
+                         .y = (float *)(void *)r->at[1],
+                         .accumulate = j->accumulate,
+                         .space = r->space};
+    copy_last(&p, p.space + j->w->in * SP_PANEL * SP_BF16_PANELS);
+    for (; p.panel < j->w->panels; p.panel += SP_BF16_PANELS) {
+        p.panels = (int)min64(SP_BF16_PANELS, j->w->panels - p.panel);
+        j->simd->blocks_product_bf16(&p);
+    }
+    return 0;
+}
+
+static void multiply_later(sp_backend *be, const sp_bf16_product *p) {
+    const rows_job j = {simd_of(be), p->w, p->bias, p->accumulate};
+    sp_step step;
+    sp_step_init(&step, multiply_rows, &j, sizeof j);
+    step.arrays[0].at = p->x;
+    step.arrays[0].row = (size_t)p->w->in * sizeof(uint16_t);
+    step.arrays[1].at = p->y;
+    step.arrays[1].row = (size_t)p->w->out * sizeof(float);
+    step.space = (size_t)(p->w->in * (SP_PANEL * SP_BF16_PANELS + SP_BF16_TILE)) * sizeof(uint16_t);
+    sp_step_run(be, &step, p->rows, p->rows);
 }
 
 spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
@@ -212,6 +252,10 @@ spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float
                                                        : simd->blocks_product_bf16,
         .space = w->in * SP_PANEL * SP_BF16_PANELS};
     if (T == 0) {
+        return SPAR_OK;
+    }
+    if (sp_chain_deferred(be)) {
+        multiply_later(be, &p.part);
         return SPAR_OK;
     }
     SPAR_TRY(bf16_inputs(be, &p, err));

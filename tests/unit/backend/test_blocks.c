@@ -2,6 +2,7 @@
  * against the floats that the blocks stand for; bits for any thread count and any company. */
 #include "compare.h"
 
+#include "backend/cpu/chain.h"
 #include "backend/cpu/quant.h"
 
 typedef struct shape {
@@ -233,6 +234,37 @@ static void test_company_bf16(void **state) {
     bench_close(&b);
 }
 
+/* A product that a chain puts off reads what the steps before it leave. */
+static void test_chain(void **state) {
+    (void)state;
+    bench b = bench_open(SP_COMPUTE_BF16);
+    sp_backend *be = b.be[BENCH_TWO];
+    const shape s = {SP_CHAIN_LEAST + 45, 72, 64};
+    for (int f = 0; f < N_FORMS; f++) {
+        float *floats, *want = array_random(s.T * s.out, 6, 1),
+                       *got = array_random(s.T * s.out, 6, 1);
+        sp_blocks *blocks = make_blocks(s, forms[f], &floats);
+        const sp_weight w = {.blocks = blocks, .out = s.out, .in = s.in};
+        float *xf = array_random(s.T * s.in, 3, 1), *bias = array_random(s.out, 2, 1);
+        uint16_t *x = operand_of(be, xf, s.T * s.in);
+        assert_int_equal(be->ops->linear(be, &w, bias, x, s.T, want, true, NULL), SPAR_OK);
+        memset(x, 0, (size_t)(s.T * s.in) * sizeof *x);
+        assert_int_equal(be->ops->chain_begin(be, s.T, 0, true, NULL), SPAR_OK);
+        be->ops->to_operand(be, xf, s.T * s.in, 1, x);
+        assert_int_equal(be->ops->linear(be, &w, bias, x, s.T, got, true, NULL), SPAR_OK);
+        assert_int_equal(be->ops->chain_end(be, NULL), SPAR_OK);
+        assert_close("in a chain", got, want, s.T * s.out, 2e-6);
+        sp_blocks_free(blocks);
+        free(floats);
+        free(xf);
+        free(bias);
+        free(x);
+        free(want);
+        free(got);
+    }
+    bench_close(&b);
+}
+
 /* Whole numbers: what one row gives does not depend on the rows beside it. */
 static void test_company(void **state) {
     (void)state;
@@ -299,7 +331,7 @@ int main(void) {
         cmocka_unit_test(test_f32),          cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_primitives),   cmocka_unit_test(test_company),
         cmocka_unit_test(test_extremes),     cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_company_bf16),
+        cmocka_unit_test(test_company_bf16), cmocka_unit_test(test_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
