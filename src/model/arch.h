@@ -51,7 +51,12 @@ typedef struct sp_arch {
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
 
-typedef enum sp_rope_type { SP_ROPE_DEFAULT, SP_ROPE_LINEAR, SP_ROPE_LLAMA3 } sp_rope_type;
+typedef enum sp_rope_type {
+    SP_ROPE_DEFAULT,
+    SP_ROPE_LINEAR,
+    SP_ROPE_LLAMA3,
+    SP_ROPE_YARN
+} sp_rope_type;
 
 enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 8 };
 enum { SP_NO_ROPE_INTERVAL = 4 }; /* where layers without rotation are not listed */
@@ -68,8 +73,11 @@ typedef struct sp_config {
     bool no_rope[SP_MAX_LAYERS]; /* by layer: queries and keys are not rotated */
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
-    int64_t rope_original; /* original_max_position_embeddings of llama3 */
-    int32_t bos, pad;      /* -1: not given */
+    int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */
+    double rope_fast, rope_slow; /* yarn: beta_fast, beta_slow */
+    bool rope_exact;             /* yarn: "truncate" is false */
+    double rope_attention;       /* yarn: cos and sin are multiplied by this */
+    int32_t bos, pad;            /* -1: not given */
     int n_eos;
     int32_t eos[SP_MAX_EOS]; /* every id that ends a turn */
 } sp_config;

@@ -102,6 +102,11 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
 static spar_status put_metadata(sp_gguf_out *out, const spar_model *m, spar_error *err) {
     spar_status status = SPAR_OK;
     writer w = {.out = out, .config = &m->config};
+    if (m->config.rope == SP_ROPE_YARN) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: export: YaRN's rope scaling is not written to GGUF files",
+                           m->path));
+    }
     sp_vocab_description d;
     const char *arch = m->config.arch->gguf_name;
     sp_gguf_put_string(out, "general.architecture", arch, strlen(arch));

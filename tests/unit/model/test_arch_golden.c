@@ -258,6 +258,61 @@ static void test_unknown_keys(void **state) {
     json_decref(json);
 }
 
+/* YaRN's rotary tables against the inverse frequencies and attention factors of transformers, with
+ * 16 dimensions a head. */
+static void test_yarn(void **state) {
+    (void)state;
+    static const struct {
+        const char *more;
+        double frequencies[8], attention;
+    } cases[] = {
+        {"\"max_position_embeddings\": 131072, \"rope_theta\": 1000000, \"rope_scaling\": "
+         "{\"type\": "
+         "\"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32768}",
+         {1, 0.177827939, 0.0316227786, 0.00421755994, 0.000500000024, 4.44569851e-05,
+          7.90569356e-06, 1.40585337e-06},
+         1.13862944},
+        {"\"max_position_embeddings\": 2048, \"rope_parameters\": {\"rope_type\": \"yarn\", "
+         "\"rope_theta\": 10000, \"factor\": 8, \"original_max_position_embeddings\": 256, "
+         "\"beta_fast\": 16, \"beta_slow\": 2, \"attention_factor\": 1.25}",
+         {1, 0.223994657, 0.0416666642, 0.00395284733, 0.00124999997, 0.000395284733,
+          0.000125000006, 3.95284733e-05},
+         1.25},
+        {"\"max_position_embeddings\": 2048, \"rope_parameters\": {\"rope_type\": \"yarn\", "
+         "\"rope_theta\": 10000, \"factor\": 8, \"original_max_position_embeddings\": 256, "
+         "\"mscale\": 1.0, \"mscale_all_dim\": 0.5, \"truncate\": false}",
+         {1, 0.243596405, 0.0479650758, 0.00597613677, 0.00124999997, 0.000395284733,
+          0.000125000006, 3.95284733e-05},
+         1.09417999},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[1024];
+        float cosines[16], sines[16];
+        spar_error err;
+        json_t *json;
+        sp_config config, again;
+        const int n =
+            snprintf(text, sizeof text,
+                     "{\"model_type\": \"llama\", \"head_dim\": 16, " SIZES ", %s}", cases[i].more);
+        check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
+        check(sp_config_from_json(&config, json, "config.json", &err), &err);
+        json_decref(json);
+        json = sp_config_to_json(&config); /* what is written reads as the same */
+        check(sp_config_from_json(&again, json, "config.json", &err), &err);
+        json_decref(json);
+        sp_rope_table(&again, 2, cosines, sines);
+        for (int k = 0; k < 8; k++) {
+            const double f = cases[i].frequencies[k], a = cases[i].attention;
+            assert_true(fabs((double)cosines[k] - a) <= 1e-7 * a); /* position 0 */
+            assert_true(fabs((double)cosines[8 + k] - a * cos(f)) <= 2e-7);
+            assert_true(fabs((double)sines[8 + k] - a * sin(f)) <= 2e-7 + 1e-6 * f);
+        }
+    }
+    refused_config("{\"model_type\": \"llama\", " SIZES
+                   ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}",
+                   "dynamic");
+}
+
 int main(void) {
     if (!test_shared("golden")) {
         TEST_SKIP("the shared folder with golden/arch is missing");
@@ -265,7 +320,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),    cmocka_unit_test(test_tuned),
         cmocka_unit_test(test_saved),        cmocka_unit_test(test_fused_adapter),
-        cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_yarn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
