@@ -401,6 +401,7 @@ spar_status sp_iterations_run(sp_run *run, const sp_arm *arm, sp_best *best, int
     }
     SPAR_TRY(sp_roster_dismiss(run, &l.roster, &l.start, best, err));
     if (l.iteration < arm->iterations) {
+        SPAR_TRY(sp_run_put_value(run, l.stage, "ended_early", (double)failures, err));
         sp_run_log(run, "%s: ends after %lld of %lld iterations: the last %lld did not help",
                    arm->name, (long long)l.iteration, (long long)arm->iterations,
                    (long long)failures);

@@ -401,6 +401,22 @@ static void conclusion(const table *t, const json_t *report, const char *key, co
                        : "not told apart: the 95 % interval holds zero");
 }
 
+/* Arms that ended early, and after what. */
+static void write_early_ends(const table *t, const json_t *stages) {
+    size_t i;
+    json_t *s;
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *failures = json_object_get(json_object_get(s, "metrics"), "ended_early");
+        char name[96];
+        if (failures) {
+            stage_name(s, name, sizeof name);
+            fprintf(t->out,
+                    "%sThe arm ended after %s: the last %.0f candidates were thrown away.\n",
+                    t->markdown ? "- " : "", name, json_number_value(failures));
+        }
+    }
+}
+
 void spar_report_write(const json_t *report, spar_report_format format, FILE *out) {
     const char *score = json_string_value(json_object_get(report, "score"));
     table t = {out, format == SPAR_REPORT_MARKDOWN, score && strcmp(score, "pass rate") == 0};
@@ -418,6 +434,7 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     fputc('\n', out);
     conclusion(&t, report, "kept_minus_warmup", "the warm-up");
     conclusion(&t, report, "kept_minus_base", "the base");
+    write_early_ends(&t, stages);
     if (any(stages, "method_minus_control")) {
         section(&t, "Against controls with as many trained sequences");
         write_controls(&t, stages);

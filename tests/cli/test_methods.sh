@@ -77,6 +77,8 @@ recipe dpo "iterations:5 control:labelled"
 sed -i 's/gate_margin: .*/gate_margin: 1/' "$dir/recipe.yaml"
 run 0 play "$dir/recipe.yaml" -m "$model" --run "$dir/patient" --controls --dtype f32 --threads 1
 grep -q "arm: ends after 2 of 5 iterations" "$dir/patient/log.txt" || fail "expected an early end"
+run 0 report "$dir/patient"
+has "The arm ended after arm, iteration 2: the last 2 candidates were thrown away."
 run 0 report "$dir/patient" --json
 [ "$(grep -c '"kind": "control"' "$dir/out")" -eq 2 ] || fail "expected two iterations of the control"
 
