@@ -9,7 +9,7 @@
 #include "base/mem.h"
 
 /* Blocks come in multiples of this, so that a few threads are busy to the end. */
-enum { EVEN = 2, ROW_ALIGN = 16 };
+enum { EVEN = 2, ROW_ALIGN = 32 };
 
 static sp_chain *chain_of(const sp_backend *be) {
     return &((sp_tuned *)be->state)->chain;
@@ -87,6 +87,7 @@ static spar_status chain_begin(sp_backend *be, int64_t T, size_t local_row, bool
     c->local = local;
     c->local_used = 0;
     c->n_steps = c->n_after = c->n_frozen = c->n_partials = 0;
+    ((sp_tuned *)be->state)->dw.n = 0;
     c->status = SPAR_OK;
     atomic_store(&c->code, 0);
     c->open = c->deferred = true;

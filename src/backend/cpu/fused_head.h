@@ -7,8 +7,10 @@
 #include "backend/cpu/tuned.h"
 
 enum {
-    SP_HEAD_CHUNK = 512, /* of the vocabulary, at most */
-    SP_HEAD_ROWS = 128,  /* of h; the last ones are padded to SP_PACKED_PAD for primitives */
+    SP_HEAD_CHUNK = 512,  /* of the vocabulary, at most */
+    SP_HEAD_ROWS = 128,   /* of h; the last ones are padded to SP_PACKED_PAD for primitives */
+    SP_HEAD_DEPTH = 1024, /* rows of h in one product for dw by primitives; the last padded */
+    SP_HEAD_OFF = 32,     /* zero rows behind them: columns crowd no cache set */
     /* Apart from a power of two, which would crowd a few sets of the cache. */
     SP_HEAD_STRIDE = SP_HEAD_CHUNK + 16
 };
@@ -54,7 +56,11 @@ struct sp_head {
     const sp_packed *packed;
     const char *operand_h; /* h as given */
     char *last_h;          /* its last block, padded */
-    char *operands;        /* [workers, 2, SP_HEAD_ROWS, SP_HEAD_CHUNK] */
+    char *operands;        /* [workers, SP_HEAD_ROWS, SP_HEAD_CHUNK]: gradients of logits */
+    char *columns;         /* [workers, SP_HEAD_CHUNK, SP_HEAD_DEPTH]: the same by columns */
+    char *h_packed;        /* h as B of dw's products, SP_HEAD_DEPTH rows after another */
+    bool pairs;            /* in layout blocks; else as it is */
+    size_t h_packed_bytes; /* of SP_HEAD_DEPTH rows */
     /* By whether the rows are the last ones, and the chunk is. */
     const sp_dnn_kernel *make_logits[2][2], *make_dh[2][2], *make_dw[2][2];
 };

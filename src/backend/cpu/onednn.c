@@ -440,6 +440,16 @@ bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part) {
            (!last || whole->shape.N % n != 0);
 }
 
+bool sp_dnn_has_pairs(const sp_dnn_kernel *kernel) {
+    enum { K = 32, N = 64, PAIR = 2 };
+    const blocking b = blocking_of(ARG(kernel->b));
+    const int64_t blocks = (kernel->shape.K + K - 1) / K;
+    const bool pairs = b.known && b.n == 3 && b.dims[0] == 0 && b.sizes[0] == K / PAIR &&
+                       b.dims[1] == 1 && b.sizes[1] == N && b.dims[2] == 0 && b.sizes[2] == PAIR;
+    return pairs && kernel->shape.type == SP_DNN_BF16 && b.strides[0] == K * N &&
+           b.strides[1] == blocks * K * N;
+}
+
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel) {
     const char *name = NULL;
     dnnl_primitive_desc_query(kernel->desc, dnnl_query_impl_info_str, 0, (void *)&name);

@@ -58,6 +58,9 @@ size_t sp_dnn_packed_bytes(const sp_dnn_kernel *kernel);
 /* Whether the packed B of `part` (N a part of whole's N, K the same) is a contiguous piece of the
  * packed B of `whole`, so that pieces packed one after another make the whole. */
 bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part);
+/* Whether the packed B is bf16 in layout blocks of 32 k by 64 n (simd.h), those of a column of
+ * blocks one after another: B's block (k, n) is number n/64 * ceil(K/32) + k/32. */
+bool sp_dnn_has_pairs(const sp_dnn_kernel *kernel);
 /* The library's name of the implementation: one with "ref" in it is no gain. */
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel);
 

@@ -9,10 +9,7 @@
 
 enum {
     TILE_ALIGN = 64, /* what the library's layouts cut N by */
-    FEW_OUTPUTS = 1024,
-    DW_TILE = 256,  /* outputs of a product for dw */
-    DW_DEPTH = 512, /* tokens of a product for dw; the last ones are padded to DW_PAD */
-    DW_PAD = 64
+    FEW_OUTPUTS = 1024
 };
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -104,6 +101,29 @@ static const float *tile_floats(const packing *p, int side, int64_t tile, int wo
     return from;
 }
 
+/* The layout that our own kernels fill: rounded and in place in one pass. */
+static int pack_pairs(const packing *p, int side, int64_t tile, const float *from, char *to) {
+    const sp_packed_side *s = &p->packed->sides[side];
+    const sp_simd *simd = &((const sp_tuned *)p->be->state)->simd;
+    const int64_t length = tile_length(s, tile), in = p->w->in;
+    const int64_t K = s->by_k ? length : s->K, N = s->by_k ? s->N : length;
+    const int64_t k_step = side == SP_SIDE_FORWARD ? 1 : in,
+                  n_step = side == SP_SIDE_FORWARD ? in : 1;
+    uint16_t *at = (uint16_t *)(void *)to;
+    for (int64_t n = 0; n < N; n += SP_LAYOUT_N) {
+        for (int64_t k = 0; k < K; k += SP_LAYOUT_K, at += SP_LAYOUT_K * SP_LAYOUT_N) {
+            const int rows = (int)min64(SP_LAYOUT_K, K - k),
+                      columns = (int)min64(SP_LAYOUT_N, N - n);
+            if (side == SP_SIDE_FORWARD) {
+                simd->pack_columns_f32(from + k * k_step + n * n_step, in, rows, columns, at);
+            } else {
+                simd->pack_rows_f32(from + k * k_step + n * n_step, in, rows, columns, at);
+            }
+        }
+    }
+    return 0;
+}
+
 static void pack_task(void *context, int task, int worker) {
     packing *p = context;
     const int64_t first = p->wanted[0] ? p->packed->sides[0].tiles : 0;
@@ -112,9 +132,12 @@ static void pack_task(void *context, int task, int worker) {
     const int64_t tile = side == SP_SIDE_FORWARD ? task : task - first;
     int64_t k_step, n_step;
     const float *from = tile_floats(p, side, tile, worker, &k_step, &n_step);
+    const sp_dnn_kernel *kernel = p->kernels[side][tile == s->tiles - 1];
+    char *to = s->data + (size_t)tile * s->tile_bytes;
     sp_onednn_single();
-    const int code = sp_dnn_pack(p->dnn, p->kernels[side][tile == s->tiles - 1], worker, from,
-                                 k_step, n_step, s->data + (size_t)tile * s->tile_bytes);
+    const int code = p->w->data != NULL && sp_dnn_has_pairs(kernel)
+                         ? pack_pairs(p, side, tile, from, to)
+                         : sp_dnn_pack(p->dnn, kernel, worker, from, k_step, n_step, to);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -496,115 +519,6 @@ spar_status sp_packed_multiply(sp_backend *be, const sp_packed_product *of, spar
     } else {
         SPAR_TRY(multiply_now(&p, err));
     }
-done:
-    return status;
-}
-
-/* ---- dw += dy^T x ---- */
-
-/* Blocks of columns, so that a line of x is read once. */
-void sp_packed_transpose(const void *x, int64_t x_row, int64_t rows, int64_t columns, size_t size,
-                         int64_t rows_padded, void *y) {
-    enum { BLOCK = 32 };
-    memset(y, 0, (size_t)(columns * rows_padded) * size);
-    for (int64_t c0 = 0; c0 < columns; c0 += BLOCK) {
-        const int64_t end = min64(columns, c0 + BLOCK);
-        for (int64_t r = 0; r < rows; r++) {
-            for (int64_t c = c0; c < end; c++) {
-                if (size == sizeof(float)) {
-                    ((float *)y)[c * rows_padded + r] = ((const float *)x)[r * x_row + c];
-                } else {
-                    ((uint16_t *)y)[c * rows_padded + r] = ((const uint16_t *)x)[r * x_row + c];
-                }
-            }
-        }
-    }
-}
-
-typedef struct gradient {
-    sp_backend *be;
-    int64_t out, in, T, tile;
-    const char *dy, *x;
-    char *last_x; /* the last rows of x, padded */
-    float *dw;
-    size_t size, space_bytes;
-    const sp_dnn_kernel *kernels[2][2]; /* by whether the tile, and the tokens, are the last */
-    char *space;
-    atomic_int status;
-} gradient;
-
-static int64_t depth_at(const gradient *g, int64_t t0) {
-    return min64(DW_DEPTH, g->T - t0);
-}
-
-/* A tile of outputs over all tokens. */
-static void gradient_task(void *context, int task, int worker) {
-    gradient *g = context;
-    const int64_t o0 = task * g->tile, n = min64(g->tile, g->out - o0);
-    char *space = g->space + (size_t)worker * g->space_bytes;
-    sp_onednn_single();
-    for (int64_t t0 = 0; t0 < g->T; t0 += DW_DEPTH) {
-        const int64_t depth = depth_at(g, t0), padded = round_up(depth, DW_PAD);
-        const bool last = t0 + depth == g->T;
-        sp_packed_transpose(g->dy + (size_t)(t0 * g->out + o0) * g->size, g->out, depth, n, g->size,
-                            padded, space);
-        const char *b = last ? g->last_x : g->x + (size_t)(t0 * g->in) * g->size;
-        const int code = sp_dnn_run(dnn_of(g->be), g->kernels[n != g->tile][last], worker, space, b,
-                                    g->dw + o0 * g->in);
-        if (code != 0) {
-            atomic_store(&g->status, code);
-        }
-    }
-}
-
-static spar_status gradient_kernels(gradient *g, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const int64_t last_tokens = g->T - (g->T - 1) / DW_DEPTH * DW_DEPTH;
-    for (int i = 0; i < 4; i++) {
-        const int last_tile_of = i & 1, last = i >> 1;
-        const int64_t n = last_tile_of ? g->out - (g->out - 1) / g->tile * g->tile : g->tile;
-        const int64_t k = last ? round_up(last_tokens, DW_PAD) : DW_DEPTH;
-        const sp_dnn_shape shape = {
-            .type = sp_packed_type(g->be), .M = n, .N = g->in, .K = k, .accumulate = true};
-        SPAR_TRY(sp_dnn_get(dnn_of(g->be), &shape, &g->kernels[last_tile_of][last], err));
-    }
-done:
-    return status;
-}
-
-static spar_status gradient_space(gradient *g, spar_error *err) {
-    spar_status status = SPAR_OK;
-    void *space = NULL, *last_x = NULL;
-    g->space_bytes = (size_t)(g->tile * DW_DEPTH) * g->size;
-    SPAR_TRY(sp_tuned_scratch(g->be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(g->be->pool),
-                              g->space_bytes, &space, err));
-    SPAR_TRY(
-        sp_tuned_scratch(g->be, SP_SCRATCH_B, (size_t)(DW_DEPTH * g->in), g->size, &last_x, err));
-    g->space = space;
-    g->last_x = last_x;
-    const int64_t t0 = (g->T - 1) / DW_DEPTH * DW_DEPTH, n = g->T - t0;
-    const size_t row = (size_t)g->in * g->size;
-    memcpy(g->last_x, g->x + (size_t)t0 * row, (size_t)n * row);
-    memset(g->last_x + (size_t)n * row, 0, (size_t)(round_up(n, DW_PAD) - n) * row);
-done:
-    return status;
-}
-
-spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                                const void *x, int64_t T, float *dw, spar_error *err) {
-    spar_status status = SPAR_OK;
-    gradient g = {.be = be, .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw};
-    if (T == 0) {
-        return SPAR_OK;
-    }
-    g.size = be->operand_size;
-    g.tile = even_tile(out, DW_TILE);
-    atomic_init(&g.status, 0);
-    sp_dnn_trim(dnn_of(be));
-    SPAR_TRY(gradient_kernels(&g, err));
-    SPAR_TRY(gradient_space(&g, err));
-    sp_pool_run(be->pool, (int)ceil_div(out, g.tile), gradient_task, &g);
-    SPAR_TRY(sp_onednn_check(atomic_load(&g.status), "linear_dw", err));
 done:
     return status;
 }

@@ -37,11 +37,6 @@ int64_t sp_packed_rows(int64_t rows);
 
 sp_dnn_type sp_packed_type(const sp_backend *be);
 
-/* Element (r, c) of y [columns, rows_padded] = element (c, r) of x [rows, x_row] (operands of
- * `size` bytes), zero for the padding rows. */
-void sp_packed_transpose(const void *x, int64_t x_row, int64_t rows, int64_t columns, size_t size,
-                         int64_t rows_padded, void *y);
-
 /* The packed copies that a product wants (SP_PREPARE_*): those of w, or of its blocks, made in the
  * backend's scratch until the next product with other blocks (in a chain, until its end) and
  * described in *space, which must outlive *out. INTERNAL when w was not prepared. */
@@ -64,6 +59,8 @@ typedef struct sp_packed_product {
 } sp_packed_product;
 spar_status sp_packed_multiply(sp_backend *be, const sp_packed_product *p, spar_error *err);
 
+/* dw [out,in] += dy^T x. In a chain the operands are taken as the rows are made, and the products
+ * of all weights follow together when the rows are done. */
 spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
                                 const void *x, int64_t T, float *dw, spar_error *err);
 

@@ -11,10 +11,8 @@ static const char *h_rows(const sp_head *x, const sp_head_cell *at) {
                          : x->operand_h + (size_t)(at->r0 * x->w.in) * x->be->operand_size;
 }
 
-/* Operand buffer `which` (0, 1) of the cell's worker. */
-static char *operands(const sp_head *x, const sp_head_cell *at, int which) {
-    const size_t bytes = SP_HEAD_ROWS * SP_HEAD_CHUNK * x->be->operand_size;
-    return x->operands + ((size_t)at->worker * 2 + (size_t)which) * bytes;
+static char *operands(const sp_head *x, const sp_head_cell *at) {
+    return x->operands + (size_t)at->worker * SP_HEAD_ROWS * SP_HEAD_CHUNK * x->be->operand_size;
 }
 
 static void run(sp_head *x, const sp_dnn_kernel *kernel, const sp_head_cell *at, const void *a,
@@ -40,7 +38,7 @@ static void logits(sp_head *x, const sp_head_cell *at) {
 static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
     const sp_packed_side *w = &x->packed->sides[SP_SIDE_BACKWARD];
     const int64_t rows = sp_packed_rows(at->rows);
-    char *grad = operands(x, at, 0);
+    char *grad = operands(x, at);
     memset(at->logits + at->rows * at->stride, 0,
            (size_t)((rows - at->rows) * at->stride) * sizeof(float));
     if (x->be->compute == SP_COMPUTE_BF16) {
@@ -52,13 +50,109 @@ static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
         w->data + (size_t)tile_of(x, at) * w->tile_bytes, partial + at->r0 * x->w.in);
 }
 
-/* After add_dh, whose operand it takes. */
+/* Rows of the product for dw that begins at row first, padded. */
+static int64_t depth_at(const sp_head *x, int64_t first) {
+    const int64_t rows = x->R - first < SP_HEAD_DEPTH ? x->R - first : SP_HEAD_DEPTH;
+    return (rows + SP_HEAD_ROWS - 1) / SP_HEAD_ROWS * SP_HEAD_ROWS + SP_HEAD_OFF;
+}
+
+/* The operand of add_dh by columns, until SP_HEAD_DEPTH rows are there for one product. */
 static void add_dw(sp_head *x, const sp_head_cell *at) {
-    const int64_t rows = sp_packed_rows(at->rows);
-    char *columns = operands(x, at, 1);
-    sp_packed_transpose(operands(x, at, 0), at->n, rows, at->n, x->be->operand_size, rows, columns);
-    run(x, x->make_dw[at->last_rows][at->last_chunk], at, columns, h_rows(x, at),
-        x->dw + at->v0 * x->w.in);
+    const size_t size = x->be->operand_size;
+    const int64_t first = at->r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH, depth = depth_at(x, first);
+    char *columns =
+        x->columns + (size_t)at->worker * SP_HEAD_CHUNK * (SP_HEAD_DEPTH + SP_HEAD_OFF) * size;
+    char *to = columns + (size_t)(at->r0 - first) * size;
+    const void *grad = operands(x, at);
+    if (size == sizeof(uint16_t)) {
+        x->simd->transpose_bf16(grad, at->n, at->rows, at->n, (uint16_t *)(void *)to, depth);
+    } else {
+        x->simd->transpose(grad, at->n, (int)at->rows, (int)at->n, 1.0F, (float *)(void *)to,
+                           depth);
+    }
+    if (at->last_rows || (at->r0 + SP_HEAD_ROWS) % SP_HEAD_DEPTH == 0) {
+        const int64_t there = at->r0 + at->rows - first;
+        for (int64_t v = 0; v < at->n; v++) {
+            memset(columns + (size_t)(v * depth + there) * size, 0, (size_t)(depth - there) * size);
+        }
+        const bool last = first + SP_HEAD_DEPTH >= x->R;
+        run(x, x->make_dw[last][at->last_chunk], at, columns,
+            x->h_packed + (size_t)(first / SP_HEAD_DEPTH) * x->h_packed_bytes,
+            x->dw + at->v0 * x->w.in);
+    }
+}
+
+static spar_status dw_kernels(sp_head *x, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dnn *dnn = dnn_of(x);
+    const int64_t last_first = (x->R - 1) / SP_HEAD_DEPTH * SP_HEAD_DEPTH;
+    for (int i = 0; i < 4; i++) {
+        const int r = i & 1, c = i >> 1;
+        sp_dnn_shape shape = {.type = sp_packed_type(x->be),
+                              .M = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk,
+                              .N = x->w.in,
+                              .K = r ? depth_at(x, last_first) : SP_HEAD_DEPTH + SP_HEAD_OFF,
+                              .packed = x->be->compute == SP_COMPUTE_BF16,
+                              .accumulate = true};
+        SPAR_TRY(sp_dnn_get(dnn, &shape, &x->make_dw[r][c], err));
+        x->pairs = sp_dnn_has_pairs(x->make_dw[r][c]);
+        if (shape.packed && !x->pairs) {
+            shape.packed = false;
+            SPAR_TRY(sp_dnn_get(dnn, &shape, &x->make_dw[r][c], err));
+        }
+    }
+done:
+    return status;
+}
+
+/* SP_HEAD_ROWS rows of h into h_packed, zeros behind the last. */
+static void pack_h(void *context, int task, int worker) {
+    (void)worker;
+    const sp_head *x = context;
+    const size_t size = x->be->operand_size, row = (size_t)x->w.in * size;
+    const int64_t r0 = (int64_t)task * SP_HEAD_ROWS;
+    const int64_t first = r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH, depth = depth_at(x, first);
+    const int64_t left = x->R - r0, rows = left < SP_HEAD_ROWS ? left : SP_HEAD_ROWS;
+    char *to = x->h_packed + (size_t)(first / SP_HEAD_DEPTH) * x->h_packed_bytes;
+    const char *from = x->operand_h + (size_t)r0 * row;
+    /* The last block of a product also clears the padding behind it. */
+    const bool ends = r0 + SP_HEAD_ROWS - first + SP_HEAD_OFF == depth;
+    const int64_t end = SP_HEAD_ROWS + (ends ? SP_HEAD_OFF : 0);
+    if (!x->pairs) {
+        memcpy(to + (size_t)(r0 - first) * row, from, (size_t)rows * row);
+        memset(to + (size_t)(r0 - first + rows) * row, 0, (size_t)(end - rows) * row);
+        return;
+    }
+    for (int64_t k = 0; k < end; k += SP_LAYOUT_K) {
+        for (int64_t n = 0; n < x->w.in; n += SP_LAYOUT_N) {
+            const int64_t block =
+                n / SP_LAYOUT_N * (depth / SP_LAYOUT_K) + (r0 - first + k) / SP_LAYOUT_K;
+            const int64_t there = k < rows ? rows - k : 0, across = x->w.in - n;
+            x->simd->pack_rows_bf16((const uint16_t *)(const void *)from + k * x->w.in + n, x->w.in,
+                                    (int)(there < SP_LAYOUT_K ? there : SP_LAYOUT_K),
+                                    (int)(across < SP_LAYOUT_N ? across : SP_LAYOUT_N),
+                                    (uint16_t *)(void *)to + block * SP_LAYOUT_K * SP_LAYOUT_N);
+        }
+    }
+}
+
+static spar_status dw_init(sp_head *x, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t size = x->be->operand_size;
+    const int64_t in = (x->w.in + SP_LAYOUT_N - 1) / SP_LAYOUT_N * SP_LAYOUT_N;
+    void *columns = NULL, *packed = NULL;
+    SPAR_TRY(dw_kernels(x, err));
+    x->h_packed_bytes = (size_t)(in * (SP_HEAD_DEPTH + SP_HEAD_OFF)) * size;
+    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_DW, (size_t)sp_pool_threads(x->be->pool),
+                              SP_HEAD_CHUNK * (SP_HEAD_DEPTH + SP_HEAD_OFF) * size, &columns, err));
+    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_DW + 1,
+                              (size_t)((x->R + SP_HEAD_DEPTH - 1) / SP_HEAD_DEPTH),
+                              x->h_packed_bytes, &packed, err));
+    x->columns = columns;
+    x->h_packed = packed;
+    sp_pool_run(x->be->pool, (int)x->row_blocks, pack_h, x);
+done:
+    return status;
 }
 
 static spar_status get_kernels(sp_head *x, bool backward, spar_error *err) {
@@ -72,13 +166,9 @@ static spar_status get_kernels(sp_head *x, bool backward, spar_error *err) {
         const int64_t n = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk;
         const sp_dnn_shape make_logits = {type, rows, n, H, true, false};
         const sp_dnn_shape make_dh = {type, rows, H, n, true, true};
-        const sp_dnn_shape make_dw = {type, n, H, rows, false, true};
         SPAR_TRY(sp_dnn_get(dnn, &make_logits, &x->make_logits[r][c], err));
         if (backward) {
             SPAR_TRY(sp_dnn_get(dnn, &make_dh, &x->make_dh[r][c], err));
-        }
-        if (backward && x->dw != NULL) {
-            SPAR_TRY(sp_dnn_get(dnn, &make_dw, &x->make_dw[r][c], err));
         }
     }
 done:
@@ -113,9 +203,12 @@ spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_e
     sp_dnn_trim(dnn_of(x));
     SPAR_TRY(get_kernels(x, backward, err));
     SPAR_TRY(pad_last_rows(x, err));
-    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_B, (size_t)sp_pool_threads(x->be->pool) * 2,
+    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_B, (size_t)sp_pool_threads(x->be->pool),
                               SP_HEAD_ROWS * SP_HEAD_CHUNK * x->be->operand_size, &memory, err));
     x->operands = memory;
+    if (backward && x->dw != NULL) {
+        SPAR_TRY(dw_init(x, err));
+    }
 done:
     return status;
 }

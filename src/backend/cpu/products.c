@@ -367,7 +367,7 @@ static spar_status multiply(sp_backend *be, product *p, const char *what, spar_e
 
 spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bias, const void *x,
                             int64_t T, float *y, bool accumulate, spar_error *err) {
-    if (frozen_blocks(w) != NULL && sp_quant_multiplies_bf16(be)) {
+    if (frozen_blocks(w) != NULL && sp_quant_multiplies_bf16(be) && !sp_chain_deferred(be)) {
         return sp_quant_linear_bf16(be, w, bias, x, T, y, accumulate, err);
     }
     if (has_primitives(be)) {
@@ -459,25 +459,34 @@ typedef struct weight_gradient {
 } weight_gradient;
 
 static spar_status weight_gradient_now(sp_backend *be, const void *job, spar_error *err) {
-    spar_status status = SPAR_OK;
+    const weight_gradient *g = job;
+    return sgemm_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err);
+}
+
+static spar_status bias_gradient_now(sp_backend *be, const void *job, spar_error *err) {
     const weight_gradient *g = job;
     const float *values = NULL;
-    if (has_primitives(be)) {
-        SPAR_TRY(sp_packed_linear_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err));
-    } else {
-        SPAR_TRY(sgemm_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err));
-    }
-    if (g->dbias != NULL) {
-        SPAR_TRY(sp_tuned_operand_f32(be, g->dy, g->T * g->out, SP_SCRATCH_A, &values, err));
+    const spar_status status =
+        sp_tuned_operand_f32(be, g->dy, g->T * g->out, SP_SCRATCH_A, &values, err);
+    if (status == SPAR_OK) {
         add_column_sums(values, g->T, g->out, g->dbias);
     }
-done:
     return status;
 }
 
 spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
                                const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+    spar_status status = SPAR_OK;
     const weight_gradient g = {
         .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw, .dbias = dbias};
-    return sp_chain_after(be, weight_gradient_now, &g, sizeof g, err);
+    if (has_primitives(be)) {
+        SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, err));
+    } else {
+        SPAR_TRY(sp_chain_after(be, weight_gradient_now, &g, sizeof g, err));
+    }
+    if (dbias != NULL) {
+        SPAR_TRY(sp_chain_after(be, bias_gradient_now, &g, sizeof g, err));
+    }
+done:
+    return status;
 }

@@ -16,6 +16,8 @@
 /* Rows of queries in one block, at most. */
 enum { SP_BLOCK_ROWS = 64 };
 
+enum { SP_LAYOUT_K = 32, SP_LAYOUT_N = 64 };
+
 /* C [M,N] (= or +=) A B, small: A is read by element A[m a_row + k a_column], B and C by rows. */
 typedef struct sp_block {
     int64_t M, N, K;
@@ -107,6 +109,16 @@ typedef struct sp_simd {
     void (*round_bf16)(const float *x, int64_t n, float *y); /* values of bf16; y may be x */
     void (*add)(const float *x, int64_t n, float *y);        /* y += x */
     void (*exp)(const float *x, int64_t n, float *y); /* the exponential that all kernels use */
+
+    /* Layout blocks of bf16: SP_LAYOUT_K x SP_LAYOUT_N values, (k, n) at k/2 (2 N) + 2 n + k%2,
+     * zero beyond `rows` k and `columns` n; rounded from floats (subnormal ones may become zero).
+     * (k, n) is x[k x_row + n], or for columns x[n x_row + k]. */
+    void (*pack_rows_f32)(const float *x, int64_t x_row, int rows, int columns, uint16_t *to);
+    void (*pack_rows_bf16)(const uint16_t *x, int64_t x_row, int rows, int columns, uint16_t *to);
+    void (*pack_columns_f32)(const float *x, int64_t x_row, int rows, int columns, uint16_t *to);
+    /* y[c y_row + r] = x[r x_row + c]. */
+    void (*transpose_bf16)(const uint16_t *x, int64_t x_row, int64_t rows, int64_t columns,
+                           uint16_t *y, int64_t y_row);
 
     /* As the ops of the same name, on n rows. */
     void (*rmsnorm)(const float *x, const float *g, int64_t n, int64_t dim, float eps, void *y,

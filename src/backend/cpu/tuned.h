@@ -32,16 +32,34 @@ enum {
     SP_SCRATCH_TREES,
     SP_SCRATCH_STATS,
     SP_SCRATCH_LOCAL,
+    SP_SCRATCH_DW, /* the first of several */
+    SP_SCRATCH_DW_LAST = SP_SCRATCH_DW + 2 * 16 - 1,
     SP_SCRATCH_FROZEN, /* the first of several */
     SP_SCRATCH_FROZEN_COUNT = 24,
     SP_SCRATCH_COUNT = SP_SCRATCH_FROZEN + SP_SCRATCH_FROZEN_COUNT
 };
+
+/* Weight gradients whose operands are being made, two arrays of scratch each; packed_dw.c. */
+enum { SP_DW_MAX = 16 };
+typedef struct sp_dw {
+    int64_t out, in, depth, tile, tiles;
+    const void *x;
+    char *columns, *b;               /* borrowed from scratch */
+    float *dw;                       /* borrowed */
+    const sp_dnn_kernel *kernels[2]; /* of a full tile, of the last */
+} sp_dw;
+typedef struct sp_dw_list {
+    sp_dw items[SP_DW_MAX];
+    int n;
+    bool pending; /* run_products is put off */
+} sp_dw_list;
 
 typedef struct sp_tuned {
     sp_isa isa;
     sp_dnn *dnn; /* owned; NULL: products by dnnl_sgemm on f32 copies */
     sp_simd simd;
     sp_chain chain;
+    sp_dw_list dw;
     sp_scratch scratch[SP_SCRATCH_COUNT];
 } sp_tuned;
 

@@ -1,9 +1,11 @@
 /* A chain of row-wise ops against the same ops run one by one, and against the reference. */
 #include "compare.h"
 
-enum { H = 70, F = 131 };
+/* Blocks want inputs in multiples of 32; the other weights have odd sizes. */
+enum { H = 96, F = 131 };
 
 typedef struct arrays {
+    sp_blocks *blocks; /* that the first weight is rounded to */
     float *w1, *w2, *g, *x, *dy, *cos_table, *sin_table;
     int32_t *positions;
 } arrays;
@@ -11,6 +13,22 @@ typedef struct arrays {
 typedef struct results {
     float *y, *dw, *dg; /* [T,H], [F,H], [H] */
 } results;
+
+/* Weights of 8 bits; w becomes what they stand for. */
+static sp_blocks *make_blocks(float *w) {
+    const sp_affine_form form = {.bits = 8};
+    sp_blocks *blocks = NULL;
+    assert_int_equal(sp_blocks_create(&blocks, F, H, form, NULL), SPAR_OK);
+    for (int64_t row = 0; row < F; row++) {
+        for (int64_t b = 0; b < H / SP_AFFINE_BLOCK; b++) {
+            sp_affine one;
+            sp_affine_round(w + row * H + b * SP_AFFINE_BLOCK, form, &one);
+            sp_blocks_put(blocks, row, b, &one);
+        }
+        sp_blocks_row(blocks, row, w + row * H);
+    }
+    return blocks;
+}
 
 static arrays make_arrays(int64_t T) {
     arrays a = {.w1 = array_random(F * H, 1, 1),
@@ -20,6 +38,7 @@ static arrays make_arrays(int64_t T) {
                 .dy = array_random(T * F, 5, 1),
                 .cos_table = array_random(T * H / 2, 6, 1),
                 .sin_table = array_random(T * H / 2, 7, 1)};
+    a.blocks = make_blocks(a.w1);
     a.positions = array_bytes((size_t)T * sizeof *a.positions);
     for (int64_t t = 0; t < T; t++) {
         a.positions[t] = (int32_t)(T - 1 - t);
@@ -28,6 +47,7 @@ static arrays make_arrays(int64_t T) {
 }
 
 static void free_arrays(arrays *a) {
+    sp_blocks_free(a->blocks);
     free(a->w1);
     free(a->w2);
     free(a->g);
@@ -39,10 +59,12 @@ static void free_arrays(arrays *a) {
 }
 
 /* Norm, up with its gradient, activation, down on top of x, rotation, backward of the norm. */
-static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_off) {
+static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_off, bool frozen) {
     const sp_ops *ops = be->ops;
     const size_t size = be->operand_size;
-    sp_weight up = {.data = a->w1, .out = F, .in = H}, down = {.data = a->w2, .out = H, .in = F};
+    sp_weight up = {
+        .data = frozen ? NULL : a->w1, .blocks = frozen ? a->blocks : NULL, .out = F, .in = H};
+    sp_weight down = {.data = a->w2, .out = H, .in = F};
     results r = {.y = array_bytes((size_t)(T * H) * sizeof(float)),
                  .dw = array_bytes(F * H * sizeof(float)),
                  .dg = array_bytes(H * sizeof(float))};
@@ -90,18 +112,18 @@ static void check_results(const char *what, const results *got, const results *w
     assert_close(what, got->dg, want->dg, H, bound);
 }
 
-static void check_chains(bench *b, double bound) {
+static void check_chains(bench *b, double bound, bool frozen) {
     static const int64_t sizes[] = {1, 7, 255, 256, 257, 300, 513};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         const int64_t T = sizes[i];
         arrays a = make_arrays(T);
-        results want = run_chain(b->be[BENCH_REFERENCE], &a, T, true);
-        results first = run_chain(b->be[BENCH_ONE], &a, T, true);
-        results at_once = run_chain(b->be[BENCH_ONE], &a, T, false);
+        results want = run_chain(b->be[BENCH_REFERENCE], &a, T, true, frozen);
+        results first = run_chain(b->be[BENCH_ONE], &a, T, true, frozen);
+        results at_once = run_chain(b->be[BENCH_ONE], &a, T, false, frozen);
         check_results("chain", &first, &want, T, bound);
         check_results("at once", &at_once, &want, T, bound);
         for (int k = BENCH_TWO; k < BENCH_COUNT; k++) {
-            results other = run_chain(b->be[k], &a, T, true);
+            results other = run_chain(b->be[k], &a, T, true, frozen);
             assert_same("y", other.y, first.y, (size_t)(T * H) * sizeof(float));
             assert_same("dw", other.dw, first.dw, F * H * sizeof(float));
             assert_same("dg", other.dg, first.dg, H * sizeof(float));
@@ -117,14 +139,16 @@ static void check_chains(bench *b, double bound) {
 static void test_f32(void **state) {
     (void)state;
     bench b = bench_open(SP_COMPUTE_F32);
-    check_chains(&b, 1e-5);
+    check_chains(&b, 1e-5, false);
+    check_chains(&b, 1e-5, true);
     bench_close(&b);
 }
 
 static void test_primitives(void **state) {
     (void)state;
     bench b = bench_open_primitives();
-    check_chains(&b, 1e-5);
+    check_chains(&b, 1e-5, false);
+    check_chains(&b, 1e-5, true);
     bench_close(&b);
 }
 
@@ -132,7 +156,8 @@ static void test_primitives(void **state) {
 static void test_bf16(void **state) {
     (void)state;
     bench b = bench_open(SP_COMPUTE_BF16);
-    check_chains(&b, 1e-2);
+    check_chains(&b, 1e-2, false);
+    check_chains(&b, 1e-2, true);
     bench_close(&b);
 }
 
