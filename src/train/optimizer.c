@@ -9,6 +9,15 @@
 
 enum { RANGE = 1 << 16 }; /* elements a task: 256 KiB of each array */
 
+/* Loops compiled for wider vectors too, of which the loader picks one. Their results are the same
+ * bits: no multiply-adds are fused and sums have lanes of their own. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) &&                 \
+    !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define WIDE
+#endif
+
 /* ---- the kinds: one vectorised loop each ---- */
 
 /* The bits of x rounded to bf16, ties to even. */
@@ -46,7 +55,8 @@ static void adamw_prepare(const double *params, int64_t step, double lr, double 
  * w -= lr wd w + lr/(1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
  * Decay and step are summed before the one subtraction: w * (1 - lr wd) alone would round to w at
  * the small rates of preference training. */
-static void adamw_update(const sp_optimizer_span *span, const float *c, sp_optimizer_stats *stats) {
+WIDE static void adamw_update(const sp_optimizer_span *span, const float *c,
+                              sp_optimizer_stats *stats) {
     float *restrict w = span->weights, *restrict m = span->state[0], *restrict v = span->state[1];
     const float *restrict grads = span->grads;
     const float scale = c[A_SCALE], step = c[A_STEP], decay = span->decay ? c[A_DECAY] : 0.0f,
@@ -89,8 +99,8 @@ static void rmsprop_prepare(const double *params, int64_t step, double lr, doubl
 }
 
 /* v = a v + (1 - a) g^2; w -= lr g / (sqrt(v) + eps), g including the L2 term. */
-static void rmsprop_update(const sp_optimizer_span *span, const float *c,
-                           sp_optimizer_stats *stats) {
+WIDE static void rmsprop_update(const sp_optimizer_span *span, const float *c,
+                                sp_optimizer_stats *stats) {
     float *restrict w = span->weights, *restrict v = span->state[0];
     const float *restrict grads = span->grads;
     const float scale = c[R_SCALE], lr = c[R_LR], decay = span->decay ? c[R_DECAY] : 0.0f,
@@ -379,7 +389,7 @@ typedef struct norm_job {
 } norm_job;
 
 /* Eight running sums written out, so that the order is that of the source at any vector width. */
-static double square_sum(const float *x, int64_t n) {
+WIDE static double square_sum(const float *x, int64_t n) {
     double lanes[NORM_LANES] = {0};
     int64_t whole = n - n % NORM_LANES;
     for (int64_t i = 0; i < whole; i += NORM_LANES) {
@@ -394,6 +404,11 @@ static double square_sum(const float *x, int64_t n) {
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
            ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
+
+typedef struct clear_job {
+    float *grads;
+    int64_t n;
+} clear_job;
 
 static void norm_part(void *context, int task, int worker) {
     (void)worker;
@@ -413,6 +428,18 @@ double sp_grad_norm(const float *grads, int64_t n, sp_pool *pool) {
         sum += job.sums[i];
     }
     return sqrt(sum);
+}
+
+static void clear_part(void *context, int task, int worker) {
+    (void)worker;
+    const clear_job *job = context;
+    int64_t begin = (int64_t)task * RANGE;
+    memset(job->grads + begin, 0, (size_t)min_i64(RANGE, job->n - begin) * sizeof(float));
+}
+
+void sp_grad_clear(float *grads, int64_t n, sp_pool *pool) {
+    clear_job job = {grads, n};
+    run(pool, range_count(n), clear_part, &job);
 }
 
 double sp_grad_clip(double norm, double max_norm) {

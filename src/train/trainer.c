@@ -442,7 +442,7 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, const pl
                              sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
     memset(stats, 0, sizeof *stats);
-    memset(t->grads, 0, (size_t)t->trainable.total * sizeof *t->grads);
+    sp_grad_clear(t->grads, t->trainable.total, t->model->pool);
     for (size_t at = 0; at < p->n;) {
         const sp_example *e = examples + at;
         size_t take = next_micro_batch(t, e, p->n - at, p->which);
