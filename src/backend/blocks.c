@@ -38,7 +38,9 @@ done:
 
 void sp_blocks_free(sp_blocks *b) {
     if (b) {
-        free(b->data);
+        if (!b->moved) {
+            free(b->data);
+        }
         free(b);
     }
 }

@@ -33,7 +33,8 @@ typedef struct sp_blocks {
     int64_t panels, n_blocks; /* n_blocks = in / 32 */
     size_t block_bytes;       /* of all 16 outputs */
     size_t numbers;           /* where in a block the numbers begin */
-    uint8_t *data;            /* owned */
+    uint8_t *data;            /* owned, or where a backend moved it */
+    bool moved;               /* data belongs to the backend that it was prepared for */
 } sp_blocks;
 
 /* Whether a matrix with so many inputs can be kept as blocks. */

@@ -37,6 +37,10 @@ sp_dnn_type sp_packed_type(const sp_backend *be) {
     return be->compute == SP_COMPUTE_BF16 ? SP_DNN_BF16 : SP_DNN_F32;
 }
 
+static sp_tuned *tuned_of(const sp_backend *be) {
+    return be->state;
+}
+
 static sp_dnn *dnn_of(const sp_backend *be) {
     return ((const sp_tuned *)be->state)->dnn;
 }
@@ -237,7 +241,7 @@ spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error
         sp_packed_side *s = &p.packed->sides[side];
         void *memory = NULL;
         if (p.wanted[side] && s->data == NULL) {
-            SPAR_TRY(sp_mem_aligned(&memory, side_bytes(s), 1, err));
+            SPAR_TRY(sp_slabs_take(&tuned_of(be)->weights, side_bytes(s), &memory, err));
             s->data = memory;
         }
     }
@@ -302,10 +306,12 @@ done:
     return status;
 }
 
-void sp_packed_release(sp_weight *w) {
+void sp_packed_release(sp_backend *be, sp_weight *w) {
     sp_packed *p = w->packed;
     for (int side = 0; p != NULL && side < SP_SIDES; side++) {
-        free(p->sides[side].data);
+        if (p->sides[side].data != NULL) {
+            sp_slabs_give_back(&tuned_of(be)->weights);
+        }
     }
     free(p);
     w->packed = NULL;

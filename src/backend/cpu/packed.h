@@ -22,7 +22,7 @@ typedef struct sp_packed_side {
     size_t tile_bytes;         /* from one tile to the next */
     bool by_k;
     bool whole; /* the tiles together are also the packed B of all N */
-    char *data; /* owned; or NULL */
+    char *data; /* in the backend's slabs, or in scratch; or NULL */
 } sp_packed_side;
 
 enum { SP_SIDE_FORWARD, SP_SIDE_BACKWARD, SP_SIDES }; /* W^T [in, out]; W [out, in] */
@@ -45,7 +45,7 @@ spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packe
 
 /* Contracts as the entries of the row. */
 spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err);
-void sp_packed_release(sp_weight *w);
+void sp_packed_release(sp_backend *be, sp_weight *w);
 
 /* y [T, N] (= or +=) x [T, K] B + bias, B one direction of w. */
 typedef struct sp_packed_product {

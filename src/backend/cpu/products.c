@@ -249,7 +249,28 @@ static bool has_primitives(const sp_backend *be) {
     return ((const sp_tuned *)be->state)->dnn != NULL;
 }
 
+/* Blocks are read in place, so they move to the slabs themselves. */
+static spar_status move_blocks(sp_backend *be, sp_blocks *b, spar_error *err) {
+    void *memory = NULL;
+    const size_t bytes = (size_t)(b->panels * b->n_blocks) * b->block_bytes;
+    const spar_status status =
+        sp_slabs_take(&((sp_tuned *)be->state)->weights, bytes, &memory, err);
+    if (status == SPAR_OK) {
+        memcpy(memory, b->data, bytes);
+        free(b->data);
+        b->data = memory;
+        b->moved = true;
+    }
+    return status;
+}
+
 spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
+    if (w->blocks != NULL && !w->blocks->moved) {
+        const spar_status status = move_blocks(be, w->blocks, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+    }
     if (w->data == NULL) {
         return SPAR_OK;
     }
@@ -272,7 +293,7 @@ spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar
 
 void sp_tuned_weight_release(sp_backend *be, sp_weight *w) {
     if (has_primitives(be)) {
-        sp_packed_release(w);
+        sp_packed_release(be, w);
     }
     free(w->packed);
     w->packed = NULL;

@@ -174,6 +174,7 @@ void sp_tuned_free(sp_backend *be) {
         free(t->scratch[i].data);
     }
     sp_chain_release(&t->chain);
+    sp_slabs_release(&t->weights);
     sp_dnn_free(t->dnn);
     free(t);
 }

@@ -11,6 +11,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/simd.h"
+#include "backend/cpu/slabs.h"
 
 enum { SP_DESCRIPTION_MAX = 96 };
 
@@ -58,6 +59,7 @@ typedef struct sp_tuned {
     sp_isa isa;
     sp_dnn *dnn; /* owned; NULL: products by dnnl_sgemm on f32 copies */
     sp_simd simd;
+    sp_slabs weights; /* packed copies, and blocks that were moved here */
     sp_chain chain;
     sp_dw_list dw;
     sp_scratch scratch[SP_SCRATCH_COUNT];
