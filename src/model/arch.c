@@ -75,7 +75,7 @@ static const char read_keys[] =
 static const char harmless_keys[] =
     " transformers_version torch_dtype dtype use_cache initializer_range attention_dropout "
     "hidden_dropout embd_pdrop resid_pdrop attn_pdrop classifier_dropout pretraining_tp "
-    "original_max_position_embeddings _name_or_path _attn_implementation auto_map tokenizer_class "
+    "original_max_position_embeddings auto_map tokenizer_class mlp_dropout dropout finetuning_task "
     "id2label label2id num_labels problem_type task_specific_params return_dict output_attentions "
     "output_hidden_states torchscript is_llama_config rope_interleaved transformers.js_config "
     "unsloth_version unsloth_fixed unsloth_training_date gradient_checkpointing "
@@ -84,7 +84,7 @@ static const char harmless_keys[] =
     "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
     "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
     "num_return_sequences use_bfloat16 max_new_tokens sep_token_id cls_token_id mask_token_id "
-    "unk_token_id neftune_noise_alpha _sliding_window_pattern ";
+    "unk_token_id neftune_noise_alpha ";
 
 /* Factors, which 1 leaves as they are. */
 static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
@@ -128,7 +128,8 @@ static spar_status check_keys(const json_t *object, const char *known, const cha
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        if (!(known && lists_key(known, key)) && !lists_key(harmless_keys, key) &&
+        /* With an underscore: where a configuration came from, and other notes of the writer's. */
+        if (key[0] != '_' && !(known && lists_key(known, key)) && !lists_key(harmless_keys, key) &&
             !is_neutral(value, lists_key(factor_keys, key))) {
             return spar_fail(err, SPAR_UNSUPPORTED,
                              "%s: %s%.80s is set, which may change the model's mathematics and is "

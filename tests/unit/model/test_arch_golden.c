@@ -252,7 +252,8 @@ static void test_unknown_keys(void **state) {
     refused_config("{\"model_type\": \"mamba\", " SIZES "}", "smollm3");
     static const char neutral[] =
         "{\"model_type\": \"llama\", " SIZES
-        ", \"wormhole_depth\": null, \"logits_scaling\": 1, \"use_cache\": true}";
+        ", \"wormhole_depth\": null, \"logits_scaling\": 1, \"use_cache\": true, "
+        "\"_model_name_or_path\": \"some/where\"}";
     check(sp_json_parse(&json, neutral, strlen(neutral), "config.json", &err), &err);
     check(sp_config_from_json(&config, json, "config.json", &err), &err);
     json_decref(json);
