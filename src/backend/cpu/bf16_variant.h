@@ -12,7 +12,7 @@
 static inline void sp_bf16_put(const sp_bf16_product *p, int64_t row, int panel, __m512 sums,
                                bool accumulate, const float *bias) {
     const int64_t out0 = (p->panel + panel) * SP_PANEL, n = p->w->out - out0;
-    const __mmask16 valid = n < SP_PANEL ? (__mmask16)((1U << n) - 1) : (__mmask16)0xFFFF;
+    const __mmask16 valid = (__mmask16)(n < SP_PANEL ? (1U << n) - 1 : 0xFFFFU);
     float *y = p->y + row * p->w->out + out0;
     if (accumulate) {
         sums = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, y), sums);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/reference.h"
+#include "backend/cpu/sizes.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
@@ -15,18 +16,10 @@ static sp_chain *chain_of(const sp_backend *be) {
     return &((sp_tuned *)be->state)->chain;
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* By T alone. */
 static int64_t block_rows(int64_t T) {
-    const int64_t blocks = ceil_div(ceil_div(T, SP_CHAIN_ROWS), EVEN) * EVEN;
-    return ceil_div(ceil_div(T, blocks), ROW_ALIGN) * ROW_ALIGN;
+    const int64_t blocks = sp_ceil_div(sp_ceil_div(T, SP_CHAIN_ROWS), EVEN) * EVEN;
+    return sp_ceil_div(sp_ceil_div(T, blocks), ROW_ALIGN) * ROW_ALIGN;
 }
 
 void sp_chain_release(sp_chain *c) {
@@ -48,7 +41,7 @@ void sp_chain_fail(sp_backend *be) {
 
 int64_t sp_chain_block(const sp_backend *be, int64_t *last) {
     const sp_chain *c = chain_of(be);
-    *last = c->T - (ceil_div(c->T, c->block) - 1) * c->block;
+    *last = c->T - (sp_ceil_div(c->T, c->block) - 1) * c->block;
     return c->block;
 }
 
@@ -72,11 +65,9 @@ static spar_status chain_begin(sp_backend *be, int64_t T, size_t local_row, bool
     spar_status status = SPAR_OK;
     sp_chain *c = chain_of(be);
     void *local = NULL;
-    c->open = c->deferred = false; /* whatever an error left */
+    c->deferred = false; /* whatever an error left */
     if (!put_off || T < SP_CHAIN_LEAST || !sp_tuned_can_defer(be)) {
-        SPAR_TRY(sp_reference_chain_begin(be, T, local_row, put_off, err));
-        c->open = true;
-        goto done;
+        return sp_reference_chain_begin(be, T, local_row, put_off, err);
     }
     SPAR_TRY(make_lists(c, err));
     c->T = T;
@@ -90,14 +81,13 @@ static spar_status chain_begin(sp_backend *be, int64_t T, size_t local_row, bool
     ((sp_tuned *)be->state)->dw.n = 0;
     c->status = SPAR_OK;
     atomic_store(&c->code, 0);
-    c->open = c->deferred = true;
+    c->deferred = true;
 done:
     return status;
 }
 
 static void *chain_local(sp_backend *be, size_t row) {
     sp_chain *c = chain_of(be);
-    assert(c->open);
     if (!c->deferred) {
         return sp_reference_chain_local(be, row);
     }
@@ -138,7 +128,7 @@ static void block_task(void *context, int task, int worker) {
     const int64_t row0 = task * c->block;
     for (int i = 0; i < c->n_steps; i++) {
         const sp_step *s = &c->steps[i];
-        sp_rows rows = {.row0 = row0, .n = min64(c->block, c->T - row0), .worker = worker};
+        sp_rows rows = {.row0 = row0, .n = sp_min64(c->block, c->T - row0), .worker = worker};
         rows.space = b->space + (size_t)worker * b->space_bytes;
         for (int k = 0; k < SP_CHAIN_ARRAYS && s->arrays[k].at != NULL; k++) {
             rows.at[k] = resolve(c, s->arrays[k].at, s->arrays[k].row, rows.row0, worker);
@@ -162,7 +152,7 @@ static spar_status run_steps(sp_backend *be, spar_error *err) {
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
                               b.space_bytes, &space, err));
     b.space = space;
-    sp_pool_run(be->pool, (int)ceil_div(c->T, c->block), block_task, &b);
+    sp_pool_run(be->pool, (int)sp_ceil_div(c->T, c->block), block_task, &b);
     c->n_steps = 0;
     SPAR_TRY(sp_onednn_check(atomic_load(&c->code), "a chain of operations", err));
 done:
@@ -191,7 +181,7 @@ static spar_status chain_end(sp_backend *be, spar_error *err) {
         SPAR_TRY(run_after(be, err));
     }
 done:
-    c->open = c->deferred = false;
+    c->deferred = false;
     return status;
 }
 
@@ -218,7 +208,7 @@ static void step_task(void *context, int task, int worker) {
     const step_job *j = context;
     const sp_step *s = j->step;
     sp_rows rows = {.row0 = task * j->chunk, .worker = worker};
-    rows.n = min64(j->chunk, j->rows - rows.row0);
+    rows.n = sp_min64(j->chunk, j->rows - rows.row0);
     for (int k = 0; k < SP_CHAIN_ARRAYS && s->arrays[k].at != NULL; k++) {
         rows.at[k] = (char *)(uintptr_t)s->arrays[k].at + (size_t)rows.row0 * s->arrays[k].row;
     }
@@ -229,7 +219,7 @@ void sp_step_run(sp_backend *be, const sp_step *s, int64_t rows, int64_t chunk) 
     sp_chain *c = chain_of(be);
     if (!c->deferred) {
         step_job j = {.step = s, .rows = rows, .chunk = chunk};
-        sp_pool_run(be->pool, (int)ceil_div(rows, chunk), step_task, &j);
+        sp_pool_run(be->pool, (int)sp_ceil_div(rows, chunk), step_task, &j);
         return;
     }
     assert(rows == c->T);
@@ -250,7 +240,10 @@ spar_status sp_chain_after(sp_backend *be, sp_after_fn run, const void *job, siz
     if (c->n_after == SP_CHAIN_STEPS) {
         return spar_fail(err, SPAR_INTERNAL, "a chain has more than %d tasks", SP_CHAIN_STEPS);
     }
-    c->after[c->n_after].run = run;
-    memcpy(c->after[c->n_after++].job, job, size);
+    sp_after *a = &c->after[c->n_after++];
+    a->run = run;
+    if (size > 0) {
+        memcpy(a->job, job, size);
+    }
     return SPAR_OK;
 }

@@ -49,7 +49,7 @@ typedef struct sp_after {
 } sp_after;
 
 typedef struct sp_chain {
-    bool open, deferred;
+    bool deferred;
     int64_t T, block; /* rows in all, of a block */
     sp_step *steps;   /* owned, [SP_CHAIN_STEPS] */
     sp_after *after;  /* owned, [SP_CHAIN_STEPS] */
@@ -82,7 +82,7 @@ void sp_step_init(sp_step *s, sp_step_fn run, const void *job, size_t size);
 /* Run the step over `rows` rows: put off, in a chain (rows is its T); or now, cut into tasks of
  * `chunk` rows. What fails in a step that was put off comes from chain_end. */
 void sp_step_run(sp_backend *be, const sp_step *s, int64_t rows, int64_t chunk);
-/* Do job when the rows are done: at chain_end, or now outside a chain. */
+/* Do job (NULL where size is 0) when the rows are done: at chain_end, or now outside a chain. */
 spar_status sp_chain_after(sp_backend *be, sp_after_fn run, const void *job, size_t size,
                            spar_error *err);
 

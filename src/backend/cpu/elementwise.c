@@ -4,6 +4,7 @@
 
 #include "backend/cpu/columns.h"
 #include "backend/cpu/dropout.h"
+#include "backend/cpu/sizes.h"
 #include "backend/cpu/tuned.h"
 
 /* Chunks are cut by these sizes alone, so that sums over chunks have a fixed order. */
@@ -15,10 +16,6 @@ enum {
 
 static const sp_simd *simd_of(const sp_backend *be) {
     return &((const sp_tuned *)be->state)->simd;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
 }
 
 static int tasks_of(int64_t n, int64_t chunk) {
@@ -320,7 +317,7 @@ typedef struct job {
 static void embed_task(void *context, int task, int worker) {
     (void)worker;
     const job *j = context;
-    const int64_t end = min64(j->n, (task + 1) * j->chunk);
+    const int64_t end = sp_min64(j->n, (task + 1) * j->chunk);
     for (int64_t t = task * j->chunk; t < end; t++) {
         const int64_t row = j->ids != NULL ? j->ids[t] : j->rows[t];
         memcpy(j->f + t * j->dim, j->x + row * j->dim, (size_t)j->dim * sizeof(float));
@@ -349,7 +346,7 @@ static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t 
 static void scatter_task(void *context, int task, int worker) {
     (void)worker;
     const job *j = context;
-    const int64_t at = (int64_t)task * COLUMNS, n = min64(COLUMNS, j->dim - at);
+    const int64_t at = (int64_t)task * COLUMNS, n = sp_min64(COLUMNS, j->dim - at);
     for (int64_t t = 0; t < j->n; t++) {
         const int64_t row = j->ids != NULL ? j->ids[t] : j->rows[t];
         j->simd->add(j->dy + t * j->dim + at, n, j->f + row * j->dim + at);
@@ -380,7 +377,7 @@ typedef struct dropout_job {
 static void dropout_task(void *context, int task, int worker) {
     (void)worker;
     const dropout_job *j = context;
-    const int64_t begin = (int64_t)task * CHUNK, end = min64(j->n, begin + CHUNK);
+    const int64_t begin = (int64_t)task * CHUNK, end = sp_min64(j->n, begin + CHUNK);
     if (j->y != NULL) {
         sp_dropout_range(j->be, j->x, begin, end, j->d, j->y);
     } else {
@@ -402,7 +399,7 @@ static void scale_columns_task(void *context, int task, int worker) {
     (void)worker;
     const job *j = context;
     const int64_t at = task * j->chunk;
-    sp_columns_scale(j->x, j->g, j->up, at, min64(j->n, at + j->chunk), j->dim, j->f,
+    sp_columns_scale(j->x, j->g, j->up, at, sp_min64(j->n, at + j->chunk), j->dim, j->f,
                      j->accumulate);
 }
 
@@ -426,8 +423,8 @@ static void scale_columns_bwd_task(void *context, int task, int worker) {
     (void)worker;
     const columns_job *j = context;
     const int64_t at = (int64_t)task * COLUMNS;
-    sp_columns_scale_bwd(j->be, j->x, j->g, j->dy, j->T, j->n, at, min64(j->n, at + COLUMNS), j->dg,
-                         j->dx);
+    sp_columns_scale_bwd(j->be, j->x, j->g, j->dy, j->T, j->n, at, sp_min64(j->n, at + COLUMNS),
+                         j->dg, j->dx);
 }
 
 static void scale_columns_bwd(sp_backend *be, const float *x, const float *g, const void *dy,

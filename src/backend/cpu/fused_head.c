@@ -5,6 +5,7 @@
 
 #include "backend/cpu/fused_head.h"
 #include "backend/cpu/quant.h"
+#include "backend/cpu/sizes.h"
 
 enum {
     GROUPS_MIN = 8, /* partial sums of dh, each of a fixed run of chunks */
@@ -12,14 +13,10 @@ enum {
     PARTIAL_BYTES = 32 << 20 /* what all partial sums may take before GROUPS_MIN is kept */
 };
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static sp_head_cell cell_at(const sp_head *x, int64_t chunk, int64_t row_block, int worker) {
     sp_head_cell at = {.r0 = row_block * SP_HEAD_ROWS, .v0 = chunk * x->chunk, .worker = worker};
-    at.rows = min64(SP_HEAD_ROWS, x->R - at.r0);
-    at.n = min64(x->chunk, x->w.out - at.v0);
+    at.rows = sp_min64(SP_HEAD_ROWS, x->R - at.r0);
+    at.n = sp_min64(x->chunk, x->w.out - at.v0);
     at.stride = x->operand_h == NULL ? SP_HEAD_STRIDE : at.n;
     at.logits = x->logits + (int64_t)worker * SP_HEAD_ROWS * SP_HEAD_STRIDE;
     at.last_rows = row_block == x->row_blocks - 1;
@@ -121,7 +118,7 @@ static void stats_task(void *context, int task, int worker) {
 static void join_task(void *context, int task, int worker) {
     (void)worker;
     const sp_head *x = context;
-    const int64_t end = min64(x->R, (task + 1) * (int64_t)SP_HEAD_ROWS);
+    const int64_t end = sp_min64(x->R, (task + 1) * (int64_t)SP_HEAD_ROWS);
     for (int64_t r = task * (int64_t)SP_HEAD_ROWS; r < end; r++) {
         float max = -INFINITY;
         for (int64_t k = 0; k < x->chunks; k++) {
@@ -251,7 +248,7 @@ static void sum_task(void *context, int task, int worker) {
     (void)worker;
     const sp_head *x = context;
     const int64_t at = (int64_t)task * SP_HEAD_ROWS * x->w.in;
-    const int64_t n = min64(SP_HEAD_ROWS, x->R - (int64_t)task * SP_HEAD_ROWS) * x->w.in;
+    const int64_t n = sp_min64(SP_HEAD_ROWS, x->R - (int64_t)task * SP_HEAD_ROWS) * x->w.in;
     memcpy(x->dh + at, x->partial + at, (size_t)n * sizeof(float));
     for (int64_t group = 1; group < x->groups; group++) {
         x->simd->add(x->partial + group * x->partial_rows * x->w.in + at, n, x->dh + at);
@@ -261,8 +258,8 @@ static void sum_task(void *context, int task, int worker) {
 /* As many as there are chunks, within the limits. */
 static int64_t count_groups(const sp_head *x) {
     const int64_t room = PARTIAL_BYTES / (int64_t)sizeof(float) / (x->R * x->w.in);
-    const int64_t wanted = room < GROUPS_MIN ? GROUPS_MIN : min64(room, GROUPS_MAX);
-    return min64(wanted, x->chunks);
+    const int64_t wanted = room < GROUPS_MIN ? GROUPS_MIN : sp_min64(room, GROUPS_MAX);
+    return sp_min64(wanted, x->chunks);
 }
 
 spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,

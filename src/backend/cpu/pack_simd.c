@@ -140,6 +140,17 @@ static void turn(const uint16_t *x, int64_t x_row, uint16_t *y, int64_t y_row) {
 enum { TURN_ROWS = 32, TURN_COLUMNS = 16 };
 #endif
 
+/* Any number of rows k and columns n of x, by element. */
+static void edges_f32(const float *x, int64_t k_step, int64_t n_step, int rows, int columns,
+                      uint16_t *to) {
+    memset(to, 0, K * N * sizeof *to);
+    for (int64_t k = 0; k < rows; k++) {
+        for (int64_t n = 0; n < columns; n++) {
+            to[place(k, n)] = sp_bf16_from_f32(x[k * k_step + n * n_step]);
+        }
+    }
+}
+
 static void pack_rows_f32(const float *x, int64_t x_row, int rows, int columns, uint16_t *to) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
     if (rows == K && columns == N) {
@@ -148,12 +159,7 @@ static void pack_rows_f32(const float *x, int64_t x_row, int rows, int columns, 
         return;
     }
 #endif
-    memset(to, 0, K * N * sizeof *to);
-    for (int64_t k = 0; k < rows; k++) {
-        for (int64_t n = 0; n < columns; n++) {
-            to[place(k, n)] = sp_bf16_from_f32(x[k * x_row + n]);
-        }
-    }
+    edges_f32(x, x_row, 1, rows, columns, to);
 }
 
 static void pack_rows_bf16(const uint16_t *x, int64_t x_row, int rows, int columns, uint16_t *to) {
@@ -180,12 +186,7 @@ static void pack_columns_f32(const float *x, int64_t x_row, int rows, int column
         return;
     }
 #endif
-    memset(to, 0, K * N * sizeof *to);
-    for (int64_t k = 0; k < rows; k++) {
-        for (int64_t n = 0; n < columns; n++) {
-            to[place(k, n)] = sp_bf16_from_f32(x[n * x_row + k]);
-        }
-    }
+    edges_f32(x, 1, x_row, rows, columns, to);
 }
 
 static void transpose_bf16(const uint16_t *x, int64_t x_row, int64_t rows, int64_t columns,

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/chain.h"
 #include "backend/cpu/quant.h"
+#include "backend/cpu/sizes.h"
 #include "base/mem.h"
 
 enum {
@@ -12,25 +13,13 @@ enum {
     FEW_OUTPUTS = 1024
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t round_up(int64_t a, int64_t b) {
-    return ceil_div(a, b) * b;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* n in pieces of at most `most`, about equal. */
 static int64_t even_tile(int64_t n, int64_t most) {
-    return min64(most, round_up(ceil_div(n, ceil_div(n, most)), TILE_ALIGN));
+    return sp_min64(most, sp_round_up(sp_ceil_div(n, sp_ceil_div(n, most)), TILE_ALIGN));
 }
 
 int64_t sp_packed_rows(int64_t rows) {
-    return rows < SP_PACKED_PAD ? rows : round_up(rows, SP_PACKED_PAD);
+    return rows < SP_PACKED_PAD ? rows : sp_round_up(rows, SP_PACKED_PAD);
 }
 
 sp_dnn_type sp_packed_type(const sp_backend *be) {
@@ -49,7 +38,7 @@ static sp_dnn *dnn_of(const sp_backend *be) {
 
 /* N or K of tile `tile`. */
 static int64_t tile_length(const sp_packed_side *s, int64_t tile) {
-    return min64(s->tile, (s->by_k ? s->K : s->N) - tile * s->tile);
+    return sp_min64(s->tile, (s->by_k ? s->K : s->N) - tile * s->tile);
 }
 
 /* The product of a tile, or of the whole. */
@@ -105,27 +94,24 @@ static const float *tile_floats(const packing *p, int side, int64_t tile, int wo
     return from;
 }
 
-/* The layout that our own kernels fill: rounded and in place in one pass. */
-static int pack_pairs(const packing *p, int side, int64_t tile, const float *from, char *to) {
+/* The layout that our own kernels fill: rounded and in place in one pass. One of the steps is 1. */
+static void pack_pairs(const packing *p, int side, int64_t tile, const float *from, int64_t k_step,
+                       int64_t n_step, char *to) {
     const sp_packed_side *s = &p->packed->sides[side];
     const sp_simd *simd = &((const sp_tuned *)p->be->state)->simd;
-    const int64_t length = tile_length(s, tile), in = p->w->in;
-    const int64_t K = s->by_k ? length : s->K, N = s->by_k ? s->N : length;
-    const int64_t k_step = side == SP_SIDE_FORWARD ? 1 : in,
-                  n_step = side == SP_SIDE_FORWARD ? in : 1;
+    const sp_dnn_shape shape = shape_of(p->be, s, SP_PACKED_ROWS, tile);
     uint16_t *at = (uint16_t *)(void *)to;
-    for (int64_t n = 0; n < N; n += SP_LAYOUT_N) {
-        for (int64_t k = 0; k < K; k += SP_LAYOUT_K, at += SP_LAYOUT_K * SP_LAYOUT_N) {
-            const int rows = (int)min64(SP_LAYOUT_K, K - k),
-                      columns = (int)min64(SP_LAYOUT_N, N - n);
+    for (int64_t n = 0; n < shape.N; n += SP_LAYOUT_N) {
+        for (int64_t k = 0; k < shape.K; k += SP_LAYOUT_K, at += SP_LAYOUT_K * SP_LAYOUT_N) {
+            const int rows = (int)sp_min64(SP_LAYOUT_K, shape.K - k);
+            const int columns = (int)sp_min64(SP_LAYOUT_N, shape.N - n);
             if (side == SP_SIDE_FORWARD) {
-                simd->pack_columns_f32(from + k * k_step + n * n_step, in, rows, columns, at);
+                simd->pack_columns_f32(from + k + n * n_step, n_step, rows, columns, at);
             } else {
-                simd->pack_rows_f32(from + k * k_step + n * n_step, in, rows, columns, at);
+                simd->pack_rows_f32(from + k * k_step + n, k_step, rows, columns, at);
             }
         }
     }
-    return 0;
 }
 
 static void pack_task(void *context, int task, int worker) {
@@ -138,10 +124,12 @@ static void pack_task(void *context, int task, int worker) {
     const float *from = tile_floats(p, side, tile, worker, &k_step, &n_step);
     const sp_dnn_kernel *kernel = p->kernels[side][tile == s->tiles - 1];
     char *to = s->data + (size_t)tile * s->tile_bytes;
+    if (p->w->data != NULL && sp_dnn_has_pairs(kernel)) {
+        pack_pairs(p, side, tile, from, k_step, n_step, to);
+        return;
+    }
     sp_onednn_single();
-    const int code = p->w->data != NULL && sp_dnn_has_pairs(kernel)
-                         ? pack_pairs(p, side, tile, from, to)
-                         : sp_dnn_pack(p->dnn, kernel, worker, from, k_step, n_step, to);
+    const int code = sp_dnn_pack(p->dnn, kernel, worker, from, k_step, n_step, to);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -171,8 +159,9 @@ done:
 /* Few outputs come in two tiles at least, so that two threads share a product over few rows; the
  * head's two sides are cut alike. */
 static int64_t side_tile(int64_t length, bool head) {
-    const int64_t most = length <= FEW_OUTPUTS && !head ? ceil_div(length, 2) : SP_PACKED_TILE;
-    return even_tile(length, min64(most < 1 ? 1 : round_up(most, TILE_ALIGN), SP_PACKED_TILE));
+    const int64_t most = length <= FEW_OUTPUTS && !head ? sp_ceil_div(length, 2) : SP_PACKED_TILE;
+    return even_tile(length,
+                     sp_min64(most < 1 ? 1 : sp_round_up(most, TILE_ALIGN), SP_PACKED_TILE));
 }
 
 static spar_status side_init(packing *p, int side, bool head, spar_error *err) {
@@ -188,7 +177,7 @@ static spar_status side_init(packing *p, int side, bool head, spar_error *err) {
                           .data = s->data};
     const int64_t length = by_k ? s->K : s->N;
     s->tile = side_tile(length, head);
-    s->tiles = ceil_div(length, s->tile);
+    s->tiles = sp_ceil_div(length, s->tile);
     SPAR_TRY(check_whole(p, s, err));
 kernels:
     for (int last = 0; last < 2; last++) {
@@ -340,11 +329,11 @@ typedef struct product {
 } product;
 
 static int64_t row_blocks(const product *p) {
-    return ceil_div(p->of->T, SP_PACKED_ROWS);
+    return sp_ceil_div(p->of->T, SP_PACKED_ROWS);
 }
 
 static int64_t rows_at(const product *p, int64_t block) {
-    return min64(SP_PACKED_ROWS, p->of->T - block * SP_PACKED_ROWS);
+    return sp_min64(SP_PACKED_ROWS, p->of->T - block * SP_PACKED_ROWS);
 }
 
 /* c [rows, n] into n columns of y [., y_row], from column n0 on; with c's own bias added. */
@@ -404,7 +393,7 @@ done:
 /* A worker's space: operands of one product, then a result in f32. */
 static spar_status tile_space(product *p, spar_error *err) {
     void *space = NULL;
-    p->operand_bytes = (size_t)round_up(SP_PACKED_ROWS * p->b->K * (int64_t)p->size, 64);
+    p->operand_bytes = (size_t)sp_round_up(SP_PACKED_ROWS * p->b->K * (int64_t)p->size, 64);
     p->space_bytes = p->operand_bytes + SP_PACKED_ROWS * (size_t)p->b->tile * sizeof(float);
     const spar_status status =
         sp_tuned_scratch(p->be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(p->be->pool),
@@ -436,7 +425,7 @@ typedef struct rows_job {
 } rows_job;
 
 static size_t rows_operands(const rows_job *j, int64_t rows) {
-    return (size_t)round_up(rows * j->K * (int64_t)j->be->operand_size, 64);
+    return (size_t)sp_round_up(rows * j->K * (int64_t)j->be->operand_size, 64);
 }
 
 static int multiply_rows(const void *job, const sp_rows *r) {
@@ -453,7 +442,7 @@ static int multiply_rows(const void *job, const sp_rows *r) {
     }
     sp_onednn_single();
     for (int64_t n0 = 0; n0 < j->N && code == 0; n0 += j->tile) {
-        const int64_t n = min64(j->tile, j->N - n0);
+        const int64_t n = sp_min64(j->tile, j->N - n0);
         code = sp_dnn_run(dnn_of(j->be), j->kernels[r->n == j->last][n0 + n == j->N], r->worker, a,
                           j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
         if (!in_place) {

@@ -59,6 +59,25 @@ typedef struct sp_packed_product {
 } sp_packed_product;
 spar_status sp_packed_multiply(sp_backend *be, const sp_packed_product *p, spar_error *err);
 
+/* Weight gradients: dw [out, in] += dy^T x is a product over `depth` rows, padded with zeros, of
+ * dy's columns and of x as B [depth, in]: in layout blocks (simd.h), or as it is. */
+typedef struct sp_packed_b {
+    int64_t in, depth; /* depth: a multiple of SP_LAYOUT_K */
+    bool pairs;        /* set with the kernel */
+    char *data;        /* borrowed; sp_packed_b_elements operands */
+} sp_packed_b;
+size_t sp_packed_b_elements(const sp_packed_b *b);
+/* The kernel for `out` outputs; sets b->pairs. */
+spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b,
+                                const sp_dnn_kernel **kernel, spar_error *err);
+/* Rows row0 .. of B from x [rows, in], and zeros behind them up to row0 + end. With pairs, row0 is
+ * a multiple of SP_LAYOUT_K. */
+void sp_packed_put_b(const sp_backend *be, const sp_packed_b *b, const void *x, int64_t row0,
+                     int64_t rows, int64_t end);
+/* y[c y_row + r] = x[r columns + c], operands, and zeros for rows <= r < end. */
+void sp_packed_columns(const sp_backend *be, const void *x, int64_t rows, int64_t columns,
+                       int64_t end, int64_t y_row, char *y);
+
 /* dw [out,in] += dy^T x. In a chain the operands are taken as the rows are made, and the products
  * of all weights follow together when the rows are done. */
 spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,

@@ -2,10 +2,10 @@
  * some rows at a time (in a chain, of the rows that have just been made and are still in the
  * cache), and the products of all weights run together afterwards, each tile of outputs over all
  * tokens. */
-#include <assert.h>
 #include <string.h>
 
 #include "backend/cpu/packed.h"
+#include "backend/cpu/sizes.h"
 
 enum {
     /* Tokens are padded with zeros to a multiple of DEPTH_PAD, so that few kernels serve all, and
@@ -16,119 +16,106 @@ enum {
     GATHER_ROWS = 64 /* of a task that makes operands outside a chain */
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t round_up(int64_t a, int64_t b) {
-    return ceil_div(a, b) * b;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static sp_tuned *tuned_of(const sp_backend *be) {
     return be->state;
 }
 
 /* ---- operands ---- */
 
-/* What gather_rows makes: dy^T [out, depth], and x as B [depth, in], packed, or as it is where
- * pairs is false. */
-typedef struct gathering {
-    const sp_backend *be;
-    int64_t out, in, T, depth;
-    bool pairs, with_x;
-    char *columns, *b;
-} gathering;
-
-static void transpose(const gathering *g, const char *dy, int64_t row0, int64_t n) {
-    const size_t size = g->be->operand_size;
-    char *to = g->columns + (size_t)row0 * size;
+void sp_packed_columns(const sp_backend *be, const void *x, int64_t rows, int64_t columns,
+                       int64_t end, int64_t y_row, char *y) {
+    const sp_simd *simd = &tuned_of(be)->simd;
+    const size_t size = be->operand_size;
     if (size == sizeof(uint16_t)) {
-        tuned_of(g->be)->simd.transpose_bf16((const uint16_t *)(const void *)dy, g->out, n, g->out,
-                                             (uint16_t *)(void *)to, g->depth);
+        simd->transpose_bf16(x, columns, rows, columns, (uint16_t *)(void *)y, y_row);
     } else {
-        tuned_of(g->be)->simd.transpose((const float *)(const void *)dy, g->out, (int)n,
-                                        (int)g->out, 1.0F, (float *)(void *)to, g->depth);
+        simd->transpose(x, columns, (int)rows, (int)columns, 1.0F, (float *)(void *)y, y_row);
+    }
+    for (int64_t c = 0; rows < end && c < columns; c++) {
+        memset(y + (size_t)(c * y_row + rows) * size, 0, (size_t)(end - rows) * size);
     }
 }
 
-/* Rows row0 .. (row0 a multiple of 32) of x into their layout blocks. */
-static void pack_x(const gathering *g, const char *x, int64_t row0, int64_t n) {
-    const int64_t down = g->depth / SP_LAYOUT_K;
-    for (int64_t k = 0; k < n; k += SP_LAYOUT_K) {
-        for (int64_t c = 0; c < g->in; c += SP_LAYOUT_N) {
-            const int64_t block = c / SP_LAYOUT_N * down + (row0 + k) / SP_LAYOUT_K;
-            tuned_of(g->be)->simd.pack_rows_bf16(
-                (const uint16_t *)(const void *)x + k * g->in + c, g->in,
-                (int)min64(SP_LAYOUT_K, n - k), (int)min64(SP_LAYOUT_N, g->in - c),
-                (uint16_t *)(void *)g->b + block * SP_LAYOUT_K * SP_LAYOUT_N);
+/* As layout blocks: row0 and end are multiples of SP_LAYOUT_K. */
+static void put_pairs(const sp_backend *be, const sp_packed_b *b, const uint16_t *x, int64_t row0,
+                      int64_t rows, int64_t end) {
+    for (int64_t k = 0; k < end; k += SP_LAYOUT_K) {
+        const int64_t there = k < rows ? sp_min64(SP_LAYOUT_K, rows - k) : 0;
+        for (int64_t n = 0; n < b->in; n += SP_LAYOUT_N) {
+            const int64_t block =
+                n / SP_LAYOUT_N * (b->depth / SP_LAYOUT_K) + (row0 + k) / SP_LAYOUT_K;
+            tuned_of(be)->simd.pack_rows_bf16(there > 0 ? x + k * b->in + n : x, b->in, (int)there,
+                                              (int)sp_min64(SP_LAYOUT_N, b->in - n),
+                                              (uint16_t *)(void *)b->data +
+                                                  block * SP_LAYOUT_K * SP_LAYOUT_N);
         }
     }
 }
 
-/* The padding tokens behind the last one. */
-static void clear_padding(const gathering *g) {
-    const size_t size = g->be->operand_size;
-    const int64_t from = g->pairs ? round_up(g->T, SP_LAYOUT_K) : g->T;
-    for (int64_t o = 0; o < g->out; o++) {
-        memset(g->columns + (size_t)(o * g->depth + g->T) * size, 0,
-               (size_t)(g->depth - g->T) * size);
-    }
-    if (!g->with_x) {
+void sp_packed_put_b(const sp_backend *be, const sp_packed_b *b, const void *x, int64_t row0,
+                     int64_t rows, int64_t end) {
+    const size_t row = (size_t)b->in * be->operand_size;
+    if (b->pairs) {
+        put_pairs(be, b, x, row0, rows, sp_round_up(end, SP_LAYOUT_K));
         return;
     }
-    if (!g->pairs) {
-        memset(g->b + (size_t)(from * g->in) * size, 0, (size_t)((g->depth - from) * g->in) * size);
-        return;
-    }
-    const int64_t down = g->depth / SP_LAYOUT_K, block = SP_LAYOUT_K * SP_LAYOUT_N;
-    for (int64_t c = 0; c < ceil_div(g->in, SP_LAYOUT_N); c++) {
-        const int64_t first = from / SP_LAYOUT_K;
-        memset(g->b + (size_t)((c * down + first) * block) * size, 0,
-               (size_t)((down - first) * block) * size);
-    }
+    memcpy(b->data + (size_t)row0 * row, x, (size_t)rows * row);
+    memset(b->data + (size_t)(row0 + rows) * row, 0, (size_t)(end - rows) * row);
 }
+
+size_t sp_packed_b_elements(const sp_packed_b *b) {
+    return (size_t)(sp_round_up(b->in, SP_LAYOUT_N) * b->depth);
+}
+
+spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b,
+                                const sp_dnn_kernel **kernel, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dnn *dnn = tuned_of(be)->dnn;
+    sp_dnn_shape shape = {.type = sp_packed_type(be),
+                          .M = out,
+                          .N = b->in,
+                          .K = b->depth,
+                          .packed = sp_packed_type(be) == SP_DNN_BF16,
+                          .accumulate = true};
+    SPAR_TRY(sp_dnn_get(dnn, &shape, kernel, err));
+    b->pairs = sp_dnn_has_pairs(*kernel);
+    if (shape.packed && !b->pairs) {
+        shape.packed = false;
+        SPAR_TRY(sp_dnn_get(dnn, &shape, kernel, err));
+    }
+done:
+    return status;
+}
+
+/* A step: rows of dy and x as the product wants them. */
+typedef struct gathering {
+    const sp_backend *be;
+    int64_t out, T;
+    bool with_x;
+    char *columns; /* dy^T [out, depth] */
+    sp_packed_b b;
+} gathering;
 
 static int gather_rows(const void *job, const sp_rows *r) {
     const gathering *g = job;
-    transpose(g, r->at[0], r->row0, r->n);
-    if (g->with_x && g->pairs) {
-        pack_x(g, r->at[1], r->row0, r->n);
-    } else if (g->with_x) {
-        const size_t row = (size_t)g->in * g->be->operand_size;
-        memcpy(g->b + (size_t)r->row0 * row, r->at[1], (size_t)r->n * row);
-    }
-    if (r->row0 + r->n == g->T) {
-        clear_padding(g);
+    const int64_t end = r->row0 + r->n == g->T ? g->b.depth - r->row0 : r->n;
+    sp_packed_columns(g->be, r->at[0], r->n, g->out, end, g->b.depth,
+                      g->columns + (size_t)r->row0 * g->be->operand_size);
+    if (g->with_x) {
+        sp_packed_put_b(g->be, &g->b, r->at[1], r->row0, r->n, end);
     }
     return 0;
 }
 
 /* ---- products ---- */
 
-static spar_status product_kernels(sp_dw *d, sp_backend *be, bool *pairs, spar_error *err) {
+static spar_status product_kernels(sp_dw *d, sp_backend *be, sp_packed_b *b, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_dnn *dnn = tuned_of(be)->dnn;
-    d->tile = min64(TILE, d->out);
-    d->tiles = ceil_div(d->out, d->tile);
+    d->tile = sp_min64(TILE, d->out);
+    d->tiles = sp_ceil_div(d->out, d->tile);
     for (int last = 0; last < 2; last++) {
         const int64_t n = last ? d->out - (d->tiles - 1) * d->tile : d->tile;
-        const sp_dnn_shape shape = {.type = sp_packed_type(be),
-                                    .M = n,
-                                    .N = d->in,
-                                    .K = d->depth,
-                                    .packed = sp_packed_type(be) == SP_DNN_BF16,
-                                    .accumulate = true};
-        sp_dnn_shape plain = shape;
-        plain.packed = false;
-        SPAR_TRY(sp_dnn_get(dnn, &shape, &d->kernels[last], err));
-        *pairs = sp_dnn_has_pairs(d->kernels[last]);
-        if (!*pairs && shape.packed) {
-            SPAR_TRY(sp_dnn_get(dnn, &plain, &d->kernels[last], err));
-        }
+        SPAR_TRY(sp_packed_dw_kernel(be, n, b, &d->kernels[last], err));
     }
 done:
     return status;
@@ -180,20 +167,19 @@ static spar_status operand_space(sp_backend *be, sp_dw *d, gathering *g, const s
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     const int slot = SP_SCRATCH_DW + 2 * tuned_of(be)->dw.n;
-    const int64_t b = g->pairs ? round_up(d->in, SP_LAYOUT_N) : d->in;
-    void *columns = NULL, *packed = NULL;
+    void *memory = NULL;
     SPAR_TRY(
-        sp_tuned_scratch(be, slot, (size_t)(d->out * d->depth), be->operand_size, &columns, err));
-    d->columns = columns;
-    d->b = same != NULL ? same->b : NULL;
-    if (same == NULL) {
-        SPAR_TRY(
-            sp_tuned_scratch(be, slot + 1, (size_t)(b * d->depth), be->operand_size, &packed, err));
-        d->b = packed;
-    }
-    g->columns = d->columns;
-    g->b = d->b;
+        sp_tuned_scratch(be, slot, (size_t)(d->out * d->depth), be->operand_size, &memory, err));
+    d->columns = g->columns = memory;
     g->with_x = same == NULL;
+    if (g->with_x) {
+        SPAR_TRY(sp_tuned_scratch(be, slot + 1, sp_packed_b_elements(&g->b), be->operand_size,
+                                  &memory, err));
+        d->b = memory;
+    } else {
+        d->b = same->b;
+    }
+    g->b.data = d->b;
 done:
     return status;
 }
@@ -202,25 +188,23 @@ spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const v
                                 const void *x, int64_t T, float *dw, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dw_list *list = &tuned_of(be)->dw;
-    const int64_t depth = round_up(T, DEPTH_PAD) + DEPTH_OFF;
+    const int64_t depth = sp_round_up(T, DEPTH_PAD) + DEPTH_OFF;
     if (T == 0) {
         return SPAR_OK;
     }
     if (!sp_chain_deferred(be)) {
         sp_dnn_trim(tuned_of(be)->dnn);
         list->n = 0;
-    } else if (list->n == 0 || !list->pending) {
-        list->n = 0;
+    } else if (list->n == 0) {
         SPAR_TRY(sp_chain_after(be, run_products, NULL, 0, err));
     }
-    list->pending = sp_chain_deferred(be);
     if (list->n == SP_DW_MAX) {
         return spar_fail(err, SPAR_INTERNAL, "a chain has more than %d weights", SP_DW_MAX);
     }
     sp_dw *d = &list->items[list->n];
     *d = (sp_dw){.out = out, .in = in, .depth = depth, .x = x, .dw = dw};
-    gathering g = {.be = be, .out = out, .in = in, .T = T, .depth = depth};
-    SPAR_TRY(product_kernels(d, be, &g.pairs, err));
+    gathering g = {.be = be, .out = out, .T = T, .b = {.in = in, .depth = depth}};
+    SPAR_TRY(product_kernels(d, be, &g.b, err));
     SPAR_TRY(operand_space(be, d, &g, same_x(list, x, in), err));
     list->n++;
     sp_step step;

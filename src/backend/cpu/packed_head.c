@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "backend/cpu/fused_head.h"
+#include "backend/cpu/sizes.h"
 
 static sp_dnn *dnn_of(const sp_head *x) {
     return ((const sp_tuned *)x->be->state)->dnn;
@@ -50,103 +51,73 @@ static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
         w->data + (size_t)tile_of(x, at) * w->tile_bytes, partial + at->r0 * x->w.in);
 }
 
-/* Rows of the product for dw that begins at row first, padded. */
-static int64_t depth_at(const sp_head *x, int64_t first) {
-    const int64_t rows = x->R - first < SP_HEAD_DEPTH ? x->R - first : SP_HEAD_DEPTH;
-    return (rows + SP_HEAD_ROWS - 1) / SP_HEAD_ROWS * SP_HEAD_ROWS + SP_HEAD_OFF;
+/* B of the product for dw that begins at row `first`. */
+static sp_packed_b b_at(const sp_head *x, int64_t first) {
+    const int64_t rows = sp_min64(SP_HEAD_DEPTH, x->R - first);
+    return (sp_packed_b){.in = x->w.in,
+                         .depth = sp_round_up(rows, SP_HEAD_ROWS) + SP_HEAD_OFF,
+                         .pairs = x->pairs,
+                         .data = x->h_packed + (size_t)(first / SP_HEAD_DEPTH) * x->h_packed_bytes};
+}
+
+/* Rows from r0 on that a block of a product fills: those behind its last ones with zeros. */
+static int64_t end_at(const sp_head *x, int64_t r0, int64_t rows, const sp_packed_b *b) {
+    const bool last = r0 + rows == x->R || (r0 + rows) % SP_HEAD_DEPTH == 0;
+    return last ? b->depth - r0 % SP_HEAD_DEPTH : rows;
 }
 
 /* The operand of add_dh by columns, until SP_HEAD_DEPTH rows are there for one product. */
 static void add_dw(sp_head *x, const sp_head_cell *at) {
     const size_t size = x->be->operand_size;
-    const int64_t first = at->r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH, depth = depth_at(x, first);
+    const int64_t first = at->r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH;
+    const sp_packed_b b = b_at(x, first);
+    const int64_t end = end_at(x, at->r0, at->rows, &b);
     char *columns =
         x->columns + (size_t)at->worker * SP_HEAD_CHUNK * (SP_HEAD_DEPTH + SP_HEAD_OFF) * size;
-    char *to = columns + (size_t)(at->r0 - first) * size;
-    const void *grad = operands(x, at);
-    if (size == sizeof(uint16_t)) {
-        x->simd->transpose_bf16(grad, at->n, at->rows, at->n, (uint16_t *)(void *)to, depth);
-    } else {
-        x->simd->transpose(grad, at->n, (int)at->rows, (int)at->n, 1.0F, (float *)(void *)to,
-                           depth);
-    }
-    if (at->last_rows || (at->r0 + SP_HEAD_ROWS) % SP_HEAD_DEPTH == 0) {
-        const int64_t there = at->r0 + at->rows - first;
-        for (int64_t v = 0; v < at->n; v++) {
-            memset(columns + (size_t)(v * depth + there) * size, 0, (size_t)(depth - there) * size);
-        }
-        const bool last = first + SP_HEAD_DEPTH >= x->R;
-        run(x, x->make_dw[last][at->last_chunk], at, columns,
-            x->h_packed + (size_t)(first / SP_HEAD_DEPTH) * x->h_packed_bytes,
+    sp_packed_columns(x->be, operands(x, at), at->rows, at->n, end, b.depth,
+                      columns + (size_t)(at->r0 - first) * size);
+    if (at->r0 - first + end == b.depth) {
+        run(x, x->make_dw[first + SP_HEAD_DEPTH >= x->R][at->last_chunk], at, columns, b.data,
             x->dw + at->v0 * x->w.in);
     }
 }
 
 static spar_status dw_kernels(sp_head *x, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_dnn *dnn = dnn_of(x);
     const int64_t last_first = (x->R - 1) / SP_HEAD_DEPTH * SP_HEAD_DEPTH;
     for (int i = 0; i < 4; i++) {
         const int r = i & 1, c = i >> 1;
-        sp_dnn_shape shape = {.type = sp_packed_type(x->be),
-                              .M = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk,
-                              .N = x->w.in,
-                              .K = r ? depth_at(x, last_first) : SP_HEAD_DEPTH + SP_HEAD_OFF,
-                              .packed = x->be->compute == SP_COMPUTE_BF16,
-                              .accumulate = true};
-        SPAR_TRY(sp_dnn_get(dnn, &shape, &x->make_dw[r][c], err));
-        x->pairs = sp_dnn_has_pairs(x->make_dw[r][c]);
-        if (shape.packed && !x->pairs) {
-            shape.packed = false;
-            SPAR_TRY(sp_dnn_get(dnn, &shape, &x->make_dw[r][c], err));
-        }
+        const int64_t n = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk;
+        sp_packed_b b = {.in = x->w.in, .depth = SP_HEAD_DEPTH + SP_HEAD_OFF};
+        b.depth = r ? b_at(x, last_first).depth : b.depth;
+        SPAR_TRY(sp_packed_dw_kernel(x->be, n, &b, &x->make_dw[r][c], err));
+        x->pairs = b.pairs;
     }
 done:
     return status;
 }
 
-/* SP_HEAD_ROWS rows of h into h_packed, zeros behind the last. */
+/* SP_HEAD_ROWS rows of h into h_packed. */
 static void pack_h(void *context, int task, int worker) {
     (void)worker;
     const sp_head *x = context;
-    const size_t size = x->be->operand_size, row = (size_t)x->w.in * size;
-    const int64_t r0 = (int64_t)task * SP_HEAD_ROWS;
-    const int64_t first = r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH, depth = depth_at(x, first);
-    const int64_t left = x->R - r0, rows = left < SP_HEAD_ROWS ? left : SP_HEAD_ROWS;
-    char *to = x->h_packed + (size_t)(first / SP_HEAD_DEPTH) * x->h_packed_bytes;
-    const char *from = x->operand_h + (size_t)r0 * row;
-    /* The last block of a product also clears the padding behind it. */
-    const bool ends = r0 + SP_HEAD_ROWS - first + SP_HEAD_OFF == depth;
-    const int64_t end = SP_HEAD_ROWS + (ends ? SP_HEAD_OFF : 0);
-    if (!x->pairs) {
-        memcpy(to + (size_t)(r0 - first) * row, from, (size_t)rows * row);
-        memset(to + (size_t)(r0 - first + rows) * row, 0, (size_t)(end - rows) * row);
-        return;
-    }
-    for (int64_t k = 0; k < end; k += SP_LAYOUT_K) {
-        for (int64_t n = 0; n < x->w.in; n += SP_LAYOUT_N) {
-            const int64_t block =
-                n / SP_LAYOUT_N * (depth / SP_LAYOUT_K) + (r0 - first + k) / SP_LAYOUT_K;
-            const int64_t there = k < rows ? rows - k : 0, across = x->w.in - n;
-            x->simd->pack_rows_bf16((const uint16_t *)(const void *)from + k * x->w.in + n, x->w.in,
-                                    (int)(there < SP_LAYOUT_K ? there : SP_LAYOUT_K),
-                                    (int)(across < SP_LAYOUT_N ? across : SP_LAYOUT_N),
-                                    (uint16_t *)(void *)to + block * SP_LAYOUT_K * SP_LAYOUT_N);
-        }
-    }
+    const int64_t r0 = (int64_t)task * SP_HEAD_ROWS, rows = sp_min64(SP_HEAD_ROWS, x->R - r0);
+    const int64_t first = r0 / SP_HEAD_DEPTH * SP_HEAD_DEPTH;
+    const sp_packed_b b = b_at(x, first);
+    sp_packed_put_b(x->be, &b, x->operand_h + (size_t)(r0 * x->w.in) * x->be->operand_size,
+                    r0 - first, rows, end_at(x, r0, rows, &b));
 }
 
 static spar_status dw_init(sp_head *x, spar_error *err) {
     spar_status status = SPAR_OK;
     const size_t size = x->be->operand_size;
-    const int64_t in = (x->w.in + SP_LAYOUT_N - 1) / SP_LAYOUT_N * SP_LAYOUT_N;
+    const sp_packed_b largest = {.in = x->w.in, .depth = SP_HEAD_DEPTH + SP_HEAD_OFF};
     void *columns = NULL, *packed = NULL;
     SPAR_TRY(dw_kernels(x, err));
-    x->h_packed_bytes = (size_t)(in * (SP_HEAD_DEPTH + SP_HEAD_OFF)) * size;
+    x->h_packed_bytes = sp_packed_b_elements(&largest) * size;
     SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_DW, (size_t)sp_pool_threads(x->be->pool),
                               SP_HEAD_CHUNK * (SP_HEAD_DEPTH + SP_HEAD_OFF) * size, &columns, err));
-    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_DW + 1,
-                              (size_t)((x->R + SP_HEAD_DEPTH - 1) / SP_HEAD_DEPTH),
+    SPAR_TRY(sp_tuned_scratch(x->be, SP_SCRATCH_DW + 1, (size_t)sp_ceil_div(x->R, SP_HEAD_DEPTH),
                               x->h_packed_bytes, &packed, err));
     x->columns = columns;
     x->h_packed = packed;

@@ -5,6 +5,7 @@
 #include "backend/cpu/chain.h"
 #include "backend/cpu/packed.h"
 #include "backend/cpu/quant.h"
+#include "backend/cpu/sizes.h"
 #include "backend/cpu/tuned.h"
 #include "base/mem.h"
 
@@ -31,21 +32,15 @@ typedef struct product {
     atomic_int status;
 } product;
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static void put_bias(const product *p, const sp_sgemm *t, int64_t n0) {
+/* bias [N] goes in first, and the product on top. */
+static void put_bias(sp_sgemm *t, const float *bias) {
     for (int64_t m = 0; m < t->M; m++) {
         for (int64_t n = 0; n < t->N; n++) {
             float *to = &t->c[m * t->ldc + n];
-            *to = (p->g.accumulate ? *to : 0.0F) + p->bias[n0 + n];
+            *to = (t->accumulate ? *to : 0.0F) + bias[n];
         }
     }
+    t->accumulate = true;
 }
 
 /* Copy x [K, n] with rows row apart to to [K, n]; the copy's leading dimension. */
@@ -117,16 +112,15 @@ static void product_tile(void *context, int task, int worker) {
     product *p = context;
     const int64_t m0 = task / p->tiles_n * p->tile_m, n0 = task % p->tiles_n * p->tile_n;
     sp_sgemm t = p->g;
-    t.M = min64(p->tile_m, p->g.M - m0);
-    t.N = min64(p->tile_n, p->g.N - n0);
+    t.M = sp_min64(p->tile_m, p->g.M - m0);
+    t.N = sp_min64(p->tile_n, p->g.N - n0);
     t.a += p->g.transpose_a ? m0 : m0 * t.lda;
     if (p->blocks == NULL) {
         t.b += p->g.transpose_b ? n0 * t.ldb : n0;
     }
     t.c += m0 * t.ldc + n0;
     if (p->bias != NULL) {
-        put_bias(p, &t, n0);
-        t.accumulate = true;
+        put_bias(&t, p->bias + n0);
     }
     sp_onednn_single();
     const int code = run_tile(p, &t, n0, p->space + (size_t)worker * p->space_floats);
@@ -136,7 +130,7 @@ static void product_tile(void *context, int task, int worker) {
 }
 
 static int64_t tiles_of(const product *p) {
-    return ceil_div(p->g.M, p->tile_m) * ceil_div(p->g.N, p->tile_n);
+    return sp_ceil_div(p->g.M, p->tile_m) * sp_ceil_div(p->g.N, p->tile_n);
 }
 
 /* Fewer tiles than a few a thread leave threads waiting: cut N finer, then M. */
@@ -163,7 +157,7 @@ static void plan_product(product *p) {
     if (!p->copy_a && !p->copy_b) {
         cut_finer(p);
     }
-    p->tiles_n = ceil_div(g->N, p->tile_n);
+    p->tiles_n = sp_ceil_div(g->N, p->tile_n);
     p->space_floats = 0;
     if (p->blocks != NULL) {
         const int64_t outputs = g->transpose_b ? p->tile_n : g->K;
@@ -189,7 +183,7 @@ static spar_status run_product(sp_backend *be, product *p, const char *what, spa
     p->be = be;
     p->space = space;
     atomic_init(&p->status, 0);
-    sp_pool_run(be->pool, (int)(ceil_div(p->g.M, p->tile_m) * p->tiles_n), product_tile, p);
+    sp_pool_run(be->pool, (int)(sp_ceil_div(p->g.M, p->tile_m) * p->tiles_n), product_tile, p);
     SPAR_TRY(sp_onednn_check(atomic_load(&p->status), what, err));
 done:
     return status;
@@ -206,19 +200,19 @@ static void widen_chunk(void *context, int task, int worker) {
     (void)worker;
     const conversion *c = context;
     const int64_t at = (int64_t)task * CONVERT;
-    c->simd->from_bf16((const uint16_t *)c->from + at, min64(c->n - at, CONVERT), c->to + at);
+    c->simd->from_bf16((const uint16_t *)c->from + at, sp_min64(c->n - at, CONVERT), c->to + at);
 }
 
 static void round_chunk(void *context, int task, int worker) {
     (void)worker;
     const conversion *c = context;
     const int64_t at = (int64_t)task * CONVERT;
-    c->simd->round_bf16((const float *)c->from + at, min64(c->n - at, CONVERT), c->to + at);
+    c->simd->round_bf16((const float *)c->from + at, sp_min64(c->n - at, CONVERT), c->to + at);
 }
 
 static void convert(sp_backend *be, sp_pool_fn chunk, const void *from, float *to, int64_t n) {
     conversion c = {&((const sp_tuned *)be->state)->simd, from, to, n};
-    sp_pool_run(be->pool, (int)ceil_div(n, CONVERT), chunk, &c);
+    sp_pool_run(be->pool, (int)sp_ceil_div(n, CONVERT), chunk, &c);
 }
 
 spar_status sp_tuned_operand_f32(sp_backend *be, const void *x, int64_t n, int slot,
@@ -317,12 +311,7 @@ static int sgemm_rows(const void *job, const sp_rows *r) {
     g.a = (const float *)(const void *)r->at[0];
     g.c = (float *)(void *)r->at[1];
     if (j->bias != NULL) {
-        for (int64_t m = 0; m < g.M; m++) {
-            for (int64_t n = 0; n < g.N; n++) {
-                g.c[m * g.ldc + n] = (g.accumulate ? g.c[m * g.ldc + n] : 0.0F) + j->bias[n];
-            }
-        }
-        g.accumulate = true;
+        put_bias(&g, j->bias);
     }
     sp_onednn_single();
     return sp_onednn_sgemm(&g);
@@ -342,7 +331,7 @@ static void expand_task(void *context, int task, int worker) {
     const expansion *x = context;
     const int64_t in0 = (int64_t)task * EXPAND_INPUTS;
     sp_quant_tile(x->be, x->blocks, 0, x->blocks->out, in0,
-                  min64(EXPAND_INPUTS, x->blocks->in - in0), x->to + in0 * x->stride);
+                  sp_min64(EXPAND_INPUTS, x->blocks->in - in0), x->to + in0 * x->stride);
 }
 
 /* Blocks that stand for the weight become floats for the length of the chain. */
@@ -354,7 +343,7 @@ static spar_status expand_whole(sp_backend *be, const sp_blocks *blocks, sp_sgem
         be, sp_chain_frozen_slot(be), (size_t)(blocks->in * x.stride), sizeof(float), &memory, err);
     if (status == SPAR_OK) {
         x.to = memory;
-        sp_pool_run(be->pool, (int)ceil_div(blocks->in, EXPAND_INPUTS), expand_task, &x);
+        sp_pool_run(be->pool, (int)sp_ceil_div(blocks->in, EXPAND_INPUTS), expand_task, &x);
         g->b = x.to;
         g->ldb = x.stride;
         g->transpose_b = !g->transpose_b;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "backend/cpu/sizes.h"
+
 #include "backend/cpu/chain.h"
 
 enum {
@@ -9,14 +11,6 @@ enum {
     TASK_ROWS = 64,
     ALONE = 1 << 13 /* numbers that one thread rounds faster than several are woken */
 };
-
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
 
 static const sp_simd *simd_of(const sp_backend *be) {
     return &((const sp_tuned *)be->state)->simd;
@@ -63,7 +57,7 @@ static void quantize_task(void *context, int task, int worker) {
 
 static void put_panel(const product *p, const float *tile, int64_t row0, int64_t rows,
                       int64_t panel) {
-    const int64_t out0 = panel * SP_PANEL, n = min64(SP_PANEL, p->w->out - out0);
+    const int64_t out0 = panel * SP_PANEL, n = sp_min64(SP_PANEL, p->w->out - out0);
     for (int64_t r = 0; r < rows; r++, tile += SP_PANEL) {
         float *y = p->y + (row0 + r) * p->w->out + out0;
         for (int64_t o = 0; o < n; o++) {
@@ -76,9 +70,9 @@ static void put_panel(const product *p, const float *tile, int64_t row0, int64_t
 static void product_task(void *context, int task, int worker) {
     (void)worker;
     const product *p = context;
-    const int64_t row0 = task / p->panel_tasks * TASK_ROWS, rows = min64(TASK_ROWS, p->T - row0);
+    const int64_t row0 = task / p->panel_tasks * TASK_ROWS, rows = sp_min64(TASK_ROWS, p->T - row0);
     const int64_t first = task % p->panel_tasks * TASK_PANELS;
-    const int64_t last = min64(first + TASK_PANELS, p->w->panels);
+    const int64_t last = sp_min64(first + TASK_PANELS, p->w->panels);
     float tile[TASK_ROWS * SP_PANEL];
     for (int64_t panel = first; panel < last; panel++) {
         const sp_blocks_product part = {.w = p->w,
@@ -132,8 +126,8 @@ spar_status sp_tuned_linear_whole(sp_backend *be, const sp_weight *w, const floa
     SPAR_TRY(sp_tuned_operand_f32(be, x, T * w->in, SP_SCRATCH_A, &p.x, err));
     SPAR_TRY(product_space(be, &p, terms, err));
     quantize_rows(be, &p);
-    p.panel_tasks = ceil_div(p.w->panels, TASK_PANELS);
-    sp_pool_run(be->pool, (int)(ceil_div(T, TASK_ROWS) * p.panel_tasks), product_task, &p);
+    p.panel_tasks = sp_ceil_div(p.w->panels, TASK_PANELS);
+    sp_pool_run(be->pool, (int)(sp_ceil_div(T, TASK_ROWS) * p.panel_tasks), product_task, &p);
 done:
     return status;
 }
@@ -162,7 +156,7 @@ static void bf16_task(void *context, int task, int worker) {
     const bf16_product *p = context;
     sp_bf16_product part = p->part;
     part.panel = (int64_t)task * SP_BF16_PANELS;
-    part.panels = (int)min64(SP_BF16_PANELS, part.w->panels - part.panel);
+    part.panels = (int)sp_min64(SP_BF16_PANELS, part.w->panels - part.panel);
     part.space = p->spaces + worker * p->space;
     p->run(&part);
 }
@@ -202,43 +196,6 @@ static spar_status bf16_inputs(sp_backend *be, bf16_product *p, spar_error *err)
     return SPAR_OK;
 }
 
-/* A step of a chain: a block of rows meets all panels. */
-typedef struct rows_job {
-    const sp_simd *simd;
-    const sp_blocks *w;
-    const float *bias;
-    bool accumulate;
-} rows_job;
-
-static int multiply_rows(const void *job, const sp_rows *r) {
-    const rows_job *j = job;
-    sp_bf16_product p = {.w = j->w,
-                         .rows = r->n,
-                         .x = (const uint16_t *)(const void *)r->at[0],
-                         .bias = j->bias,
-                         .y = (float *)(void *)r->at[1],
-                         .accumulate = j->accumulate,
-                         .space = r->space};
-    copy_last(&p, p.space + j->w->in * SP_PANEL * SP_BF16_PANELS);
-    for (; p.panel < j->w->panels; p.panel += SP_BF16_PANELS) {
-        p.panels = (int)min64(SP_BF16_PANELS, j->w->panels - p.panel);
-        j->simd->blocks_product_bf16(&p);
-    }
-    return 0;
-}
-
-static void multiply_later(sp_backend *be, const sp_bf16_product *p) {
-    const rows_job j = {simd_of(be), p->w, p->bias, p->accumulate};
-    sp_step step;
-    sp_step_init(&step, multiply_rows, &j, sizeof j);
-    step.arrays[0].at = p->x;
-    step.arrays[0].row = (size_t)p->w->in * sizeof(uint16_t);
-    step.arrays[1].at = p->y;
-    step.arrays[1].row = (size_t)p->w->out * sizeof(float);
-    step.space = (size_t)(p->w->in * (SP_PANEL * SP_BF16_PANELS + SP_BF16_TILE)) * sizeof(uint16_t);
-    sp_step_run(be, &step, p->rows, p->rows);
-}
-
 spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float *bias,
                                  const uint16_t *x, int64_t T, float *y, bool accumulate,
                                  spar_error *err) {
@@ -254,16 +211,12 @@ spar_status sp_quant_linear_bf16(sp_backend *be, const sp_weight *w, const float
     if (T == 0) {
         return SPAR_OK;
     }
-    if (sp_chain_deferred(be)) {
-        multiply_later(be, &p.part);
-        return SPAR_OK;
-    }
     SPAR_TRY(bf16_inputs(be, &p, err));
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS,
                               (size_t)sp_pool_threads(be->pool) * (size_t)p.space, sizeof(uint16_t),
                               &spaces, err));
     p.spaces = spaces;
-    sp_pool_run(be->pool, (int)ceil_div(w->blocks->panels, SP_BF16_PANELS), bf16_task, &p);
+    sp_pool_run(be->pool, (int)sp_ceil_div(w->blocks->panels, SP_BF16_PANELS), bf16_task, &p);
 done:
     return status;
 }

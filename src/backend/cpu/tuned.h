@@ -52,7 +52,6 @@ typedef struct sp_dw {
 typedef struct sp_dw_list {
     sp_dw items[SP_DW_MAX];
     int n;
-    bool pending; /* run_products is put off */
 } sp_dw_list;
 
 typedef struct sp_tuned {
