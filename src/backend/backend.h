@@ -29,6 +29,10 @@
 
 typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
+/* The activation of a feed-forward: x sigmoid(x); x Phi(x), Phi the normal distribution function;
+ * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
+typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH } sp_act;
+
 /* A weight matrix W [out, in] as the matrix products want it: the f32 master, or a frozen matrix as
  * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
  * to the backend: copies of data in the library's layout, renewed by weight_prepare. */
@@ -59,6 +63,7 @@ typedef struct sp_attention {
     int n_heads, n_kv_heads, head_dim; /* n_heads is a multiple of n_kv_heads */
     int window;                        /* 0: none */
     float scale;                       /* of the scores, 1/sqrt(D) as a rule */
+    float cap;                         /* > 0: scores s become cap tanh(s / cap) */
     int n_segments;
     const sp_segment *segments; /* borrowed */
     /* > 0: keys and values are those of a cache, [n_kv_heads, cache_rows, D] each and of type bf16
@@ -66,6 +71,11 @@ typedef struct sp_attention {
     int64_t cache_rows;
     bool cache_bf16;
 } sp_attention;
+
+/* What becomes of a logit z: scale z, and with cap > 0 then cap tanh(scale z / cap). */
+typedef struct sp_logit_form {
+    float scale, cap;
+} sp_logit_form;
 
 /* Dropout (of an adapter's input): element i is dropped when the word of (seed, stream, i) falls
  * into share p, and divided by 1 - p otherwise: the same mask wherever it is asked for. */
@@ -82,9 +92,9 @@ typedef struct sp_ops {
     /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
      * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
      * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
-     * copy, rmsnorm*, rope, swiglu*, each over n elements or rows that T divides; and linear_dw,
-     * which runs after the rows, in the order of the calls. Their arrays must stay what they are
-     * until the end, which reports the errors. local_row: bytes a row of all arrays that
+     * copy, add_scaled, rmsnorm*, rope, glu*, each over n elements or rows that T divides; and
+     * linear_dw, which runs after the rows, in the order of the calls. Their arrays must stay what
+     * they are until the end, which reports the errors. local_row: bytes a row of all arrays that
      * chain_local will be asked for. put_off false: all run at once, and any op may be called.
      * chain_end without a chain does nothing. */
     spar_status (*chain_begin)(sp_backend *be, int64_t T, size_t local_row, bool put_off,
@@ -118,12 +128,15 @@ typedef struct sp_ops {
     void (*to_operand)(sp_backend *be, const float *x, int64_t n, float factor, void *y);
     /* y [n] = x [n]; they do not overlap. */
     void (*copy)(sp_backend *be, const float *x, int64_t n, float *y);
+    /* y [n] += x [n] factor; they do not overlap. */
+    void (*add_scaled)(sp_backend *be, const float *x, int64_t n, float factor, float *y);
 
-    /* x [T,H] = row ids[t] of the table [V,H]; ids already checked. */
-    void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x);
-    /* dtable [ids[t],:] += dx [t,:], in the order of t. */
+    /* x [T,H] = row ids[t] of the table [V,H], times factor; ids already checked. */
+    void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,
+                  float factor, float *x);
+    /* dtable [ids[t],:] += factor dx [t,:], in the order of t. */
     void (*embed_dw)(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
-                     float *dtable);
+                     float factor, float *dtable);
 
     /* rows x [n,dim]: rstd[n] = 1/sqrt(mean x^2 + eps); operand y = x rstd g (g [dim]). */
     void (*rmsnorm)(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
@@ -159,25 +172,29 @@ typedef struct sp_ops {
                                  const float *dout, float *dq, float *dk, float *dv,
                                  spar_error *err);
 
-    /* operand y [n] = silu(gate) * up. With kept_gate and kept_up (both or neither NULL), gate and
+    /* operand y [n] = act(gate) * up. With kept_gate and kept_up (both or neither NULL), gate and
      * up are also stored there as operands, for the backward. */
-    void (*swiglu)(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
-                   void *kept_gate, void *kept_up);
+    void (*glu)(sp_backend *be, sp_act act, const float *gate, const float *up, int64_t n, void *y,
+                void *kept_gate, void *kept_up);
     /* The same y from what was kept: operand gate, up. */
-    void (*swiglu_kept)(sp_backend *be, const void *gate, const void *up, int64_t n, void *y);
+    void (*glu_kept)(sp_backend *be, sp_act act, const void *gate, const void *up, int64_t n,
+                     void *y);
     /* operand dgate, dup [n] from operand gate, up and f32 dy. */
-    void (*swiglu_bwd)(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
-                       void *dgate, void *dup);
+    void (*glu_bwd)(sp_backend *be, sp_act act, const void *gate, const void *up, const float *dy,
+                    int64_t n, void *dgate, void *dup);
 
-    /* logp[r] = log softmax(W h_r)[target[r]], lse[r] the log-sum-exp of the logits of row r;
-     * h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist whole. */
-    spar_status (*head_logp)(sp_backend *be, const sp_weight *w, const void *h,
-                             const int32_t *target, int64_t R, float *logp, float *lse,
-                             spar_error *err);
+    /* logp[r] = log softmax(f(W h_r))[target[r]], lse[r] the log-sum-exp of the logits of row r, f
+     * what form says; h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist
+     * whole. */
+    spar_status (*head_logp)(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                             const void *h, const int32_t *target, int64_t R, float *logp,
+                             float *lse, spar_error *err);
     /* With c[r] = d loss / d logp[r]: dh [R,H] f32 =, dw [V,H] += (skipped when NULL). */
-    spar_status (*head_logp_bwd)(sp_backend *be, const sp_weight *w, const void *h,
-                                 const int32_t *target, const float *lse, const float *c, int64_t R,
-                                 float *dh, float *dw, spar_error *err);
+    spar_status (*head_logp_bwd)(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                                 const void *h, const int32_t *target, const float *lse,
+                                 const float *c, int64_t R, float *dh, float *dw, spar_error *err);
+    /* x [n] = what form makes of them, in place. */
+    void (*form_logits)(sp_backend *be, const sp_logit_form *form, int64_t n, float *x);
 
     /* y [n_rows,H] = x [rows[i],:]; and dx [rows[i],:] += dy [i,:] in the
      * order of i (rows may repeat: a prompt's last row predicts the first token of every response).

@@ -478,7 +478,7 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts 
                  c->norm, pass->rstd);
     SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
     SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
-    ops->swiglu(m->backend, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
+    ops->glu(m->backend, SP_SILU, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
     if (!x_next) {
         goto done;
     }
@@ -527,7 +527,7 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     int layers = m->config.layers;
     SPAR_TRY(check_batch(m, batch, err));
     SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
-    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
+    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T, 1,
                            pass->layers[0].x);
     /* A chain runs from one attention to the next. */
     SPAR_TRY(chain_begin(pass, T, err));
@@ -590,10 +590,11 @@ spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar
     if (m->terms > 0) {
         return logits_logp(pass, batch, logp, err);
     }
+    const sp_logit_form form = {1, 0};
     norm_rows(pass, batch->score_rows, (int64_t)batch->n_scored);
-    return m->backend->ops->head_logp(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
-                                      batch->targets, (int64_t)batch->n_scored, logp,
-                                      pass->head_lse, err);
+    return m->backend->ops->head_logp(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form,
+                                      pass->rows_norm, batch->targets, (int64_t)batch->n_scored,
+                                      logp, pass->head_lse, err);
 }
 
 spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, float *logits,
@@ -720,11 +721,12 @@ static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, la
     const sp_ops *ops = m->backend->ops;
     const sizes s = sizes_of(&m->config);
     float *wide = pass->chain.wide[0], *dnorm = pass->chain.dnorm;
-    ops->swiglu_kept(m->backend, a->gate, a->up, T * s.F, pass->hidden);
+    ops->glu_kept(m->backend, SP_SILU, a->gate, a->up, T * s.F, pass->hidden);
     ops->to_operand(m->backend, pass->dx, T * s.H, 1, pass->dy[SP_DOWN]);
     SPAR_TRY(linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T, wide, false,
                              grads, err));
-    ops->swiglu_bwd(m->backend, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE], pass->dy[SP_UP]);
+    ops->glu_bwd(m->backend, SP_SILU, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE],
+                 pass->dy[SP_UP]);
     ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
                  pass->norm_mlp, pass->rstd);
     SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, dnorm, false,
@@ -819,7 +821,8 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     int64_t T = (int64_t)batch->n_tokens;
     int64_t R = (int64_t)batch->n_scored;
     int64_t H = m->config.hidden;
-    SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), pass->rows_norm,
+    const sp_logit_form form = {1, 0};
+    SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form, pass->rows_norm,
                                 batch->targets, pass->head_lse, c, R, pass->drows,
                                 grad_at(pass, grads, SP_HEAD, 0), err));
     norm_grad(pass, SP_FINAL_NORM, 0, pass->rows_x, pass->rows_rstd, pass->drows, R, H, pass->drows,
@@ -830,7 +833,7 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     float *dembed = grad_at(pass, grads, SP_EMBED, 0);
     if (dembed) {
         mask_padding(m, batch, pass->dx);
-        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx, dembed);
+        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx, 1, dembed);
     }
 done:
     return status;

@@ -248,14 +248,15 @@ static void softmax_grad_columns(const sp_scores *p, const float *lse, const flo
                                  float *dp) {
     const int n = p->n_rows;
     const int32_t *first = p->first, *last = p->last;
+    const float inverse = p->cap > 0 ? 1.0F / p->cap : 0.0F;
     for (int j = 0; j < p->n_keys; j++) {
         float *s = p->s + j * p->s_row, *d = dp + j * p->s_row;
 #pragma omp simd
         for (int r = 0; r < n; r++) {
-            const float e = sp_exp(s[r] - lse[r]);
+            const float e = sp_exp(s[r] - lse[r]), t = s[r] * inverse;
             const float seen = sees(j, first[r], last[r]) ? e : 0.0F;
             s[r] = seen;
-            d[r] = seen * (d[r] - delta[r]);
+            d[r] = seen * (1.0F - t * t) * (d[r] - delta[r]);
         }
     }
 }

@@ -37,6 +37,7 @@ typedef struct row_job {
     int64_t width, dim, chunk;
     float eps, sign, factor;
     int n_heads, head_dim;
+    sp_act act;
     bool bf16, accumulate;
 } row_job;
 
@@ -58,9 +59,19 @@ static bool is_bf16(const sp_backend *be) {
     return be->compute == SP_COMPUTE_BF16;
 }
 
+static row_job flat_job(const sp_backend *be, int64_t n) {
+    return (row_job){.simd = simd_of(be), .width = n / rows_in(be, n), .bf16 = is_bf16(be)};
+}
+
 static void flat_step(sp_backend *be, sp_step *s, sp_step_fn run, float factor, int64_t n) {
-    const row_job j = {
-        .simd = simd_of(be), .width = n / rows_in(be, n), .factor = factor, .bf16 = is_bf16(be)};
+    row_job j = flat_job(be, n);
+    j.factor = factor;
+    sp_step_init(s, run, &j, sizeof j);
+}
+
+static void glu_step(sp_backend *be, sp_step *s, sp_step_fn run, sp_act act, int64_t n) {
+    row_job j = flat_job(be, n);
+    j.act = act;
     sp_step_init(s, run, &j, sizeof j);
 }
 
@@ -111,20 +122,37 @@ static void copy(sp_backend *be, const float *x, int64_t n, float *y) {
     run_flat(be, &s, n);
 }
 
-static int swiglu_rows(const void *job, const sp_rows *r) {
+static int add_scaled_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
-    j->simd->swiglu(floats(r, 0), floats(r, 1), r->n * j->width, r->at[2], r->at[3], r->at[4],
-                    j->bf16);
+    j->simd->add_scaled(floats(r, 0), r->n * j->width, j->factor, floats(r, 1));
     return 0;
 }
 
-static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
-                   void *kept_gate, void *kept_up) {
+static void add_scaled(sp_backend *be, const float *x, int64_t n, float factor, float *y) {
     sp_step s;
     if (n == 0) {
         return;
     }
-    flat_step(be, &s, swiglu_rows, 1, n);
+    flat_step(be, &s, add_scaled_rows, factor, n);
+    add_array(&s, x, flat_row(be, n, sizeof *x));
+    add_array(&s, y, flat_row(be, n, sizeof *y));
+    run_flat(be, &s, n);
+}
+
+static int glu_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->glu(j->act, floats(r, 0), floats(r, 1), r->n * j->width, r->at[2], r->at[3], r->at[4],
+                 j->bf16);
+    return 0;
+}
+
+static void glu(sp_backend *be, sp_act act, const float *gate, const float *up, int64_t n, void *y,
+                void *kept_gate, void *kept_up) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    glu_step(be, &s, glu_rows, act, n);
     add_array(&s, gate, flat_row(be, n, sizeof *gate));
     add_array(&s, up, flat_row(be, n, sizeof *up));
     add_array(&s, y, flat_row(be, n, be->operand_size));
@@ -135,38 +163,39 @@ static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n
     run_flat(be, &s, n);
 }
 
-static int swiglu_kept_rows(const void *job, const sp_rows *r) {
+static int glu_kept_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
-    j->simd->swiglu_kept(r->at[0], r->at[1], r->n * j->width, r->at[2], j->bf16);
+    j->simd->glu_kept(j->act, r->at[0], r->at[1], r->n * j->width, r->at[2], j->bf16);
     return 0;
 }
 
-static void swiglu_kept(sp_backend *be, const void *gate, const void *up, int64_t n, void *y) {
+static void glu_kept(sp_backend *be, sp_act act, const void *gate, const void *up, int64_t n,
+                     void *y) {
     sp_step s;
     if (n == 0) {
         return;
     }
-    flat_step(be, &s, swiglu_kept_rows, 1, n);
+    glu_step(be, &s, glu_kept_rows, act, n);
     add_array(&s, gate, flat_row(be, n, be->operand_size));
     add_array(&s, up, flat_row(be, n, be->operand_size));
     add_array(&s, y, flat_row(be, n, be->operand_size));
     run_flat(be, &s, n);
 }
 
-static int swiglu_bwd_rows(const void *job, const sp_rows *r) {
+static int glu_bwd_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
-    j->simd->swiglu_bwd(r->at[0], r->at[1], floats(r, 2), r->n * j->width, r->at[3], r->at[4],
-                        j->bf16);
+    j->simd->glu_bwd(j->act, r->at[0], r->at[1], floats(r, 2), r->n * j->width, r->at[3], r->at[4],
+                     j->bf16);
     return 0;
 }
 
-static void swiglu_bwd(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
-                       void *dgate, void *dup) {
+static void glu_bwd(sp_backend *be, sp_act act, const void *gate, const void *up, const float *dy,
+                    int64_t n, void *dgate, void *dup) {
     sp_step s;
     if (n == 0) {
         return;
     }
-    flat_step(be, &s, swiglu_bwd_rows, 1, n);
+    glu_step(be, &s, glu_bwd_rows, act, n);
     add_array(&s, gate, flat_row(be, n, be->operand_size));
     add_array(&s, up, flat_row(be, n, be->operand_size));
     add_array(&s, dy, flat_row(be, n, sizeof *dy));
@@ -310,7 +339,7 @@ typedef struct job {
     const int32_t *ids;
     const int64_t *rows;
     int64_t n, dim, chunk;
-    float *f;
+    float *f, factor;
     bool accumulate;
 } job;
 
@@ -320,13 +349,21 @@ static void embed_task(void *context, int task, int worker) {
     const int64_t end = sp_min64(j->n, (task + 1) * j->chunk);
     for (int64_t t = task * j->chunk; t < end; t++) {
         const int64_t row = j->ids != NULL ? j->ids[t] : j->rows[t];
-        memcpy(j->f + t * j->dim, j->x + row * j->dim, (size_t)j->dim * sizeof(float));
+        j->simd->scale(j->x + row * j->dim, j->dim, j->factor, j->f + t * j->dim, false);
     }
 }
 
-static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x) {
+static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,
+                  float factor, float *x) {
     const int64_t H = table->in;
-    job j = {.x = table->data, .ids = ids, .n = T, .dim = H, .chunk = rows_of(H), .f = x};
+    job j = {.simd = simd_of(be),
+             .x = table->data,
+             .ids = ids,
+             .n = T,
+             .dim = H,
+             .chunk = rows_of(H),
+             .f = x,
+             .factor = factor};
     if (table->data != NULL) {
         sp_pool_run(be->pool, tasks_of(T, j.chunk), embed_task, &j);
         return;
@@ -334,11 +371,19 @@ static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, in
     for (int64_t t = 0; t < T; t++) {
         sp_blocks_row(table->blocks, ids[t], x + t * H);
     }
+    j.simd->scale(x, T * H, factor, x, false);
 }
 
 static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
                    float *y) {
-    job j = {.x = x, .rows = rows, .n = n_rows, .dim = H, .chunk = rows_of(H), .f = y};
+    job j = {.simd = simd_of(be),
+             .x = x,
+             .rows = rows,
+             .n = n_rows,
+             .dim = H,
+             .chunk = rows_of(H),
+             .f = y,
+             .factor = 1};
     sp_pool_run(be->pool, tasks_of(n_rows, j.chunk), embed_task, &j);
 }
 
@@ -349,20 +394,41 @@ static void scatter_task(void *context, int task, int worker) {
     const int64_t at = (int64_t)task * COLUMNS, n = sp_min64(COLUMNS, j->dim - at);
     for (int64_t t = 0; t < j->n; t++) {
         const int64_t row = j->ids != NULL ? j->ids[t] : j->rows[t];
-        j->simd->add(j->dy + t * j->dim + at, n, j->f + row * j->dim + at);
+        j->simd->add_scaled(j->dy + t * j->dim + at, n, j->factor, j->f + row * j->dim + at);
     }
 }
 
 static void embed_dw(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
-                     float *dtable) {
+                     float factor, float *dtable) {
     job j = {.simd = simd_of(be), .ids = ids, .n = T, .dim = H, .dy = dx, .f = dtable};
+    j.factor = factor;
     sp_pool_run(be->pool, tasks_of(H, COLUMNS), scatter_task, &j);
 }
 
 static void scatter_add(sp_backend *be, const float *dy, const int64_t *rows, int64_t n_rows,
                         int64_t H, float *dx) {
     job j = {.simd = simd_of(be), .rows = rows, .n = n_rows, .dim = H, .dy = dy, .f = dx};
+    j.factor = 1;
     sp_pool_run(be->pool, tasks_of(H, COLUMNS), scatter_task, &j);
+}
+
+typedef struct form_job {
+    const sp_simd *simd;
+    const sp_logit_form *form;
+    int64_t n;
+    float *x;
+} form_job;
+
+static void form_task(void *context, int task, int worker) {
+    (void)worker;
+    const form_job *j = context;
+    const int64_t at = (int64_t)task * CHUNK;
+    j->simd->form_logits(j->form, sp_min64(CHUNK, j->n - at), j->x + at);
+}
+
+static void form_logits(sp_backend *be, const sp_logit_form *form, int64_t n, float *x) {
+    form_job j = {.simd = simd_of(be), .form = form, .n = n, .x = x};
+    sp_pool_run(be->pool, tasks_of(n, CHUNK), form_task, &j);
 }
 
 typedef struct dropout_job {
@@ -440,7 +506,9 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->dropout_add = dropout_add;
     ops->to_operand = to_operand;
     ops->copy = copy;
+    ops->add_scaled = add_scaled;
     ops->embed = embed;
+    ops->form_logits = form_logits;
     ops->embed_dw = embed_dw;
     ops->gather = gather;
     ops->scatter_add = scatter_add;
@@ -448,7 +516,7 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->rmsnorm_f32 = rmsnorm_f32;
     ops->rmsnorm_bwd = rmsnorm_bwd;
     ops->rope = rope;
-    ops->swiglu = swiglu;
-    ops->swiglu_kept = swiglu_kept;
-    ops->swiglu_bwd = swiglu_bwd;
+    ops->glu = glu;
+    ops->glu_kept = glu_kept;
+    ops->glu_bwd = glu_bwd;
 }

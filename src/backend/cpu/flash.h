@@ -98,6 +98,8 @@ void sp_flash_rows_fill(sp_flash_rows *x, const sp_flash_block *block);
 
 /* Copy the rows' heads of q (shaped like the attention's q), times factor, to to [R, D]. */
 void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float *to);
+/* With a cap, scores [n, s_row] become cap tanh(score / cap): the first `width` of each row. */
+void sp_flash_cap(const sp_flash_rows *x, float *s, int n, int64_t s_row, int width);
 /* Where the head of row r lies in arrays like q. */
 int64_t sp_flash_row_at(const sp_flash_rows *x, int row);
 /* Where key `key` of segment g lies in arrays like k, and how far its successor lies from it. */

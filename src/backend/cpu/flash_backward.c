@@ -94,9 +94,10 @@ static void visit_floats(sp_flash_rows *x, const float *k, const float *v, int n
     p.b_row = SP_BLOCK_ROWS, p.c_row = width;
     p.a = k, p.b = w->q_columns + first, p.c = w->s;
     x->simd->block_product(&p);
+    sp_flash_cap(x, w->s, n, width, width);
     p.a = v, p.b = w->do_columns + first, p.c = w->dp;
     x->simd->block_product(&p);
-    const sp_scores scores = {w->s, width, width, n, x->first + first, x->last + first};
+    const sp_scores scores = {w->s, width, width, n, x->first + first, x->last + first, x->a->cap};
     x->simd->softmax_grad_columns(&scores, x->lse + first, x->delta + first, w->dp);
     sp_block sum = {.M = n, .N = dim, .K = width, .a_row = width, .a_column = 1, .b_row = dim};
     sum.c_row = key_row, sum.accumulate = true;

@@ -96,7 +96,8 @@ void sp_pair_attend(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, int 
     const sp_pair_block scores = {n,    width, dim,  k, dim, w->q_columns + first, SP_BLOCK_ROWS,
                                   w->s, width, false};
     x->simd->pair_product(&scores);
-    const sp_scores s = {w->s, width, width, n, x->first + first, x->last + first};
+    sp_flash_cap(x, w->s, n, width, width);
+    const sp_scores s = {w->s, width, width, n, x->first + first, x->last + first, x->a->cap};
     x->simd->softmax_step_pairs(&s, x->max + first, x->sum + first, w->out + first, SP_BLOCK_ROWS,
                                 dim, w->p_pairs);
     take_columns(x, v, n);
@@ -131,9 +132,10 @@ void sp_pair_attend_bwd(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, 
         .M = n, .N = width, .K = dim, .a_row = dim, .b_row = SP_BLOCK_ROWS, .c_row = width};
     p.a = k, p.b = w->q_columns, p.c = w->s;
     x->simd->pair_product(&p);
+    sp_flash_cap(x, w->s, n, width, width);
     p.a = v, p.b = w->do_columns, p.c = w->dp;
     x->simd->pair_product(&p);
-    const sp_scores s = {w->s, width, width, n, x->first, x->last};
+    const sp_scores s = {w->s, width, width, n, x->first, x->last, x->a->cap};
     const sp_pair_grads grads = {w->p, w->ds, w->p_pairs};
     x->simd->softmax_grad_pairs(&s, x->lse, x->delta, w->dp, &grads);
     sp_pair_block sum = {.M = n, .N = dim, .K = width, .a_row = width, .b_row = dim, .c_row = row};

@@ -227,6 +227,13 @@ void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float
     memset(to + x->n_rows * dim, 0, (size_t)((x->padded - x->n_rows) * dim) * sizeof *to);
 }
 
+void sp_flash_cap(const sp_flash_rows *x, float *s, int n, int64_t s_row, int width) {
+    const sp_logit_form form = {1, x->a->cap};
+    for (int i = 0; form.cap > 0 && i < n; i++) {
+        x->simd->form_logits(&form, width, s + i * s_row);
+    }
+}
+
 /* Keys of segment g that token t sees, counted from the segment's start. */
 static sp_key_span token_span(const sp_flash_rows *x, int g, int t) {
     const sp_segment *own = &x->a->segments[x->segment[t]], *s = &x->a->segments[g];

@@ -18,7 +18,7 @@ static sp_head_cell cell_at(const sp_head *x, int64_t chunk, int64_t row_block, 
     at.rows = sp_min64(SP_HEAD_ROWS, x->R - at.r0);
     at.n = sp_min64(x->chunk, x->w.out - at.v0);
     at.stride = x->operand_h == NULL ? SP_HEAD_STRIDE : at.n;
-    at.logits = x->logits + (int64_t)worker * SP_HEAD_ROWS * SP_HEAD_STRIDE;
+    at.logits = x->logits + (int64_t)worker * (SP_HEAD_ROWS + 1) * SP_HEAD_STRIDE;
     at.last_rows = row_block == x->row_blocks - 1;
     at.last_chunk = chunk == x->chunks - 1;
     return at;
@@ -100,11 +100,23 @@ static bool has_target(const sp_head *x, const sp_head_cell *at, int64_t r) {
     return x->target[r] >= at->v0 && x->target[r] < at->v0 + at->n;
 }
 
+static bool is_formed(const sp_head *x) {
+    return x->form.scale != 1 || x->form.cap > 0;
+}
+
+/* The logits of a cell, as they count. */
+static void make_logits(sp_head *x, const sp_head_cell *at) {
+    x->products->logits(x, at);
+    for (int64_t i = 0; is_formed(x) && i < at->rows; i++) {
+        x->simd->form_logits(&x->form, at->n, at->logits + i * at->stride);
+    }
+}
+
 static void stats_task(void *context, int task, int worker) {
     sp_head *x = context;
     const int64_t chunk = task / x->row_blocks;
     const sp_head_cell at = cell_at(x, chunk, task % x->row_blocks, worker);
-    x->products->logits(x, &at);
+    make_logits(x, &at);
     for (int64_t i = 0; i < at.rows; i++) {
         const int64_t r = at.r0 + i, to = chunk * x->R + r;
         x->simd->logits_stats(at.logits + i * at.stride, at.n, &x->max[to], &x->sum[to]);
@@ -183,17 +195,17 @@ static spar_status head_init(sp_head *x, sp_backend *be, const sp_weight *w, con
         SPAR_TRY(sgemm_init(x, h, err));
     }
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
-                              SP_HEAD_ROWS * SP_HEAD_STRIDE * sizeof(float), &logits, err));
+                              (SP_HEAD_ROWS + 1) * SP_HEAD_STRIDE * sizeof(float), &logits, err));
     x->logits = logits;
 done:
     return status;
 }
 
-spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const void *h,
-                               const int32_t *target, int64_t R, float *logp, float *lse,
-                               spar_error *err) {
+spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                               const void *h, const int32_t *target, int64_t R, float *logp,
+                               float *lse, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_head x = {.target = target, .R = R, .logp = logp, .lse = lse};
+    sp_head x = {.form = *form, .target = target, .R = R, .logp = logp, .lse = lse};
     void *stats = NULL;
     if (R == 0) {
         return SPAR_OK;
@@ -210,14 +222,21 @@ done:
     return status;
 }
 
-/* d logp / d logit_j = [j = target] - p_j, times c. */
+/* d logp / d logit_j = [j = target] - p_j, times c and the derivative of the logits' form. */
 static void make_gradient(sp_head *x, const sp_head_cell *at) {
+    float *kept = at->logits + (int64_t)SP_HEAD_ROWS * SP_HEAD_STRIDE;
     for (int64_t i = 0; i < at->rows; i++) {
         const int64_t r = at->r0 + i;
         float *row = at->logits + i * at->stride;
+        if (is_formed(x)) {
+            memcpy(kept, row, (size_t)at->n * sizeof *kept);
+        }
         x->simd->logits_grad(row, at->n, x->lse_in[r], x->c[r]);
         if (has_target(x, at, r)) {
             row[x->target[r] - at->v0] += x->c[r];
+        }
+        if (is_formed(x)) {
+            x->simd->form_logits_bwd(&x->form, kept, at->n, row);
         }
         if (x->be->compute == SP_COMPUTE_BF16) {
             x->simd->round_bf16(row, at->n, row);
@@ -234,7 +253,7 @@ static void gradient_task(void *context, int task, int worker) {
     for (int64_t chunk = first; chunk < last; chunk++) {
         for (int64_t block = 0; block < x->row_blocks; block++) {
             const sp_head_cell at = cell_at(x, chunk, block, worker);
-            x->products->logits(x, &at);
+            make_logits(x, &at);
             make_gradient(x, &at);
             x->products->add_dh(x, &at, partial);
             if (x->dw != NULL) {
@@ -262,11 +281,13 @@ static int64_t count_groups(const sp_head *x) {
     return sp_min64(wanted, x->chunks);
 }
 
-spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,
-                                   const int32_t *target, const float *lse, const float *c,
-                                   int64_t R, float *dh, float *dw, spar_error *err) {
+spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                                   const void *h, const int32_t *target, const float *lse,
+                                   const float *c, int64_t R, float *dh, float *dw,
+                                   spar_error *err) {
     spar_status status = SPAR_OK;
     sp_head x = {.target = target, .lse_in = lse, .c = c, .R = R, .dh = dh, .dw = dw};
+    x.form = *form;
     void *partial = NULL;
     if (R == 0) {
         return SPAR_OK;

@@ -37,7 +37,8 @@ struct sp_head {
     sp_backend *be;
     const sp_simd *simd;
     const sp_head_products *products;
-    sp_weight w;             /* sizes, and the packed copies */
+    sp_weight w; /* sizes, and the packed copies */
+    sp_logit_form form;
     const float *values, *h; /* sgemm: W and h in f32; values NULL: W is blocks */
     float *tiles;            /* [workers, H, SP_HEAD_CHUNK]: a worker's chunk of the blocks */
     int64_t *tile_at;        /* [workers]: where that chunk begins; -1: none */
@@ -48,7 +49,7 @@ struct sp_head {
     float *max, *sum;     /* [chunks, R] */
     float *logp, *lse, *dw, *dh;
     float *partial; /* [groups, partial_rows, H] */
-    float *logits;  /* [workers, SP_HEAD_ROWS, SP_HEAD_STRIDE] */
+    float *logits;  /* [workers, SP_HEAD_ROWS + 1, SP_HEAD_STRIDE]: the last is one row's copy */
     atomic_int status;
 
     /* primitives only */

@@ -386,7 +386,8 @@ static void softmax_step_pairs(const sp_scores *p, float *max, float *sum, float
 static void softmax_grad_pairs(const sp_scores *p, const float *lse, const float *delta,
                                const float *dp, const sp_pair_grads *to) {
     const int padded = (p->n_keys + 31) / 32 * 32;
-    const __m512 scale = _mm512_set1_ps(log2_e);
+    const __m512 scale = _mm512_set1_ps(log2_e), one = _mm512_set1_ps(1.0F);
+    const __m512 inverse = _mm512_set1_ps(p->cap > 0 ? 1.0F / p->cap : 0.0F);
     for (int r = 0; r < p->n_rows; r += LANES) {
         const sight x = sight_of(p, r);
         const __m512 base = _mm512_mul_ps(_mm512_loadu_ps(lse + r), _mm512_set1_ps(-log2_e));
@@ -397,9 +398,11 @@ static void softmax_grad_pairs(const sp_scores *p, const float *lse, const float
             for (int i = 0; i < 2 && j + 1 >= x.begin && j < x.end; i++) {
                 const __m512 s = _mm512_loadu_ps(p->s + at + i * p->s_row);
                 const __mmask16 on = sees(&x, j + i);
+                const __m512 t = _mm512_mul_ps(s, inverse);
                 e[i] = exp_two(_mm512_fmadd_ps(s, scale, base), on);
                 d[i] = _mm512_maskz_mul_ps(
-                    on, e[i], _mm512_sub_ps(_mm512_loadu_ps(dp + at + i * p->s_row), own));
+                    on, _mm512_mul_ps(e[i], _mm512_fnmadd_ps(t, t, one)),
+                    _mm512_sub_ps(_mm512_loadu_ps(dp + at + i * p->s_row), own));
             }
             for (int i = 0; i < 2; i++) {
                 _mm256_storeu_si256((__m256i *)(to->p + at + i * p->s_row),

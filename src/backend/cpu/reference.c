@@ -163,7 +163,15 @@ static void copy(sp_backend *be, const float *x, int64_t n, float *y) {
     memcpy(y, x, (size_t)n * sizeof *y);
 }
 
-static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T, float *x) {
+static void add_scaled(sp_backend *be, const float *x, int64_t n, float factor, float *y) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] += x[i] * factor;
+    }
+}
+
+static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,
+                  float factor, float *x) {
     const int64_t H = table->in;
     (void)be;
     for (int64_t t = 0; t < T; t++) {
@@ -172,15 +180,18 @@ static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, in
         } else {
             sp_blocks_row(table->blocks, ids[t], x + t * H);
         }
+        for (int64_t i = 0; i < H; i++) {
+            x[t * H + i] *= factor;
+        }
     }
 }
 
 static void embed_dw(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
-                     float *dtable) {
+                     float factor, float *dtable) {
     (void)be;
     for (int64_t t = 0; t < T; t++) {
         for (int64_t i = 0; i < H; i++) {
-            dtable[ids[t] * H + i] += dx[t * H + i];
+            dtable[ids[t] * H + i] += factor * dx[t * H + i];
         }
     }
 }
@@ -264,11 +275,27 @@ static double sigmoid(double x) {
     return 1.0 / (1.0 + exp(-x));
 }
 
-static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n, void *y,
-                   void *kept_gate, void *kept_up) {
+/* An activation is act(x) = x w(x); its derivative is w + x w'. */
+typedef struct gate_share {
+    double w, slope; /* w'(x) */
+} gate_share;
+
+static gate_share share_of(sp_act act, double x) {
+    static const double pi = 3.14159265358979323846;
+    if (act == SP_GELU) {
+        return (gate_share){0.5 * erfc(-x / sqrt(2.0)), exp(-0.5 * x * x) / sqrt(2.0 * pi)};
+    }
+    const double c = 2.0 * sqrt(2.0 / pi), bend = 0.044715;
+    const bool plain = act == SP_SILU;
+    const double s = sigmoid(plain ? x : c * (x + bend * x * x * x));
+    return (gate_share){s, s * (1.0 - s) * (plain ? 1.0 : c * (1.0 + 3.0 * bend * x * x))};
+}
+
+static void glu(sp_backend *be, sp_act act, const float *gate, const float *up, int64_t n, void *y,
+                void *kept_gate, void *kept_up) {
     for (int64_t i = 0; i < n; i++) {
         const double g = (double)gate[i];
-        sp_operand_store(be, y, i, (float)(g * sigmoid(g) * (double)up[i]));
+        sp_operand_store(be, y, i, (float)(g * share_of(act, g).w * (double)up[i]));
         if (kept_gate != NULL) {
             sp_operand_store(be, kept_gate, i, gate[i]);
             sp_operand_store(be, kept_up, i, up[i]);
@@ -276,21 +303,23 @@ static void swiglu(sp_backend *be, const float *gate, const float *up, int64_t n
     }
 }
 
-static void swiglu_kept(sp_backend *be, const void *gate, const void *up, int64_t n, void *y) {
+static void glu_kept(sp_backend *be, sp_act act, const void *gate, const void *up, int64_t n,
+                     void *y) {
     for (int64_t i = 0; i < n; i++) {
         const double g = (double)sp_operand_load(be, gate, i);
-        sp_operand_store(be, y, i, (float)(g * sigmoid(g) * (double)sp_operand_load(be, up, i)));
+        const double u = (double)sp_operand_load(be, up, i);
+        sp_operand_store(be, y, i, (float)(g * share_of(act, g).w * u));
     }
 }
 
-/* d silu(g) / dg = s (1 + g (1 - s)), s = sigmoid(g). */
-static void swiglu_bwd(sp_backend *be, const void *gate, const void *up, const float *dy, int64_t n,
-                       void *dgate, void *dup) {
+static void glu_bwd(sp_backend *be, sp_act act, const void *gate, const void *up, const float *dy,
+                    int64_t n, void *dgate, void *dup) {
     for (int64_t i = 0; i < n; i++) {
-        const double g = (double)sp_operand_load(be, gate, i), s = sigmoid(g), d = (double)dy[i];
+        const double g = (double)sp_operand_load(be, gate, i), d = (double)dy[i];
         const double u = (double)sp_operand_load(be, up, i);
-        sp_operand_store(be, dgate, i, (float)(d * u * s * (1.0 + g * (1.0 - s))));
-        sp_operand_store(be, dup, i, (float)(d * g * s));
+        const gate_share s = share_of(act, g);
+        sp_operand_store(be, dgate, i, (float)(d * u * (s.w + g * s.slope)));
+        sp_operand_store(be, dup, i, (float)(d * g * s.w));
     }
 }
 
@@ -353,6 +382,7 @@ static const sp_ops reference_ops = {
     .linear_dw = linear_dw,
     .to_operand = to_operand,
     .copy = copy,
+    .add_scaled = add_scaled,
     .embed = embed,
     .embed_dw = embed_dw,
     .rmsnorm = rmsnorm,
@@ -362,11 +392,12 @@ static const sp_ops reference_ops = {
     .attention = sp_reference_attention,
     .cache_put = sp_reference_cache_put,
     .attention_bwd = sp_reference_attention_bwd,
-    .swiglu = swiglu,
-    .swiglu_kept = swiglu_kept,
-    .swiglu_bwd = swiglu_bwd,
+    .glu = glu,
+    .glu_kept = glu_kept,
+    .glu_bwd = glu_bwd,
     .head_logp = sp_reference_head_logp,
     .head_logp_bwd = sp_reference_head_logp_bwd,
+    .form_logits = sp_reference_form_logits,
     .gather = gather,
     .scatter_add = scatter_add,
     .dropout = dropout,

@@ -25,10 +25,12 @@ spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, co
                                        const float *k, const float *v, const void *out,
                                        const float *lse, const float *dout, float *dq, float *dk,
                                        float *dv, spar_error *err);
-spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const void *h,
-                                   const int32_t *target, int64_t R, float *logp, float *lse,
-                                   spar_error *err);
-spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,
+spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                                   const void *h, const int32_t *target, int64_t R, float *logp,
+                                   float *lse, spar_error *err);
+void sp_reference_form_logits(sp_backend *be, const sp_logit_form *form, int64_t n, float *x);
+spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w,
+                                       const sp_logit_form *form, const void *h,
                                        const int32_t *target, const float *lse, const float *c,
                                        int64_t R, float *dh, float *dw, spar_error *err);
 

@@ -67,7 +67,8 @@ static double score(const query *x, const float *q, const void *k, int64_t row) 
     for (int d = 0; d < x->a->head_dim; d++) {
         sum += (double)from[d] * element(x->a, k, at + d);
     }
-    return (double)x->a->scale * sum;
+    const double s = (double)x->a->scale * sum, cap = (double)x->a->cap;
+    return cap > 0 ? cap * tanh(s / cap) : s;
 }
 
 /* Log-sum-exp of the visible scores; every query sees at least itself. */
@@ -141,7 +142,8 @@ typedef struct backward {
     float *dq, *dk, *dv;
 } backward;
 
-/* With P = softmax(S) and O = P V: dP = dO V^T, dS = P (dP - dO . O), dV += P^T dO. */
+/* With P = softmax(S) and O = P V: dP = dO V^T, dS = P (dP - dO . O), dV += P^T dO; a cap's
+ * derivative is 1 - (S / cap)^2. */
 static void query_backward(const backward *b, const query *x) {
     const sp_attention *a = x->a;
     const int64_t at = query_at(x);
@@ -154,9 +156,10 @@ static void query_backward(const backward *b, const query *x) {
         const key_range keys = visible(x, g);
         for (int64_t row = keys.first; row <= keys.last; row++) {
             const int64_t to = key_at(x, row);
-            const double p = exp(score(x, b->q, b->k, row) - total);
+            const double s = score(x, b->q, b->k, row), p = exp(s - total);
+            const double t = a->cap > 0 ? s / (double)a->cap : 0;
             const double dp = dot(b->dout + at, b->v + to, a->head_dim);
-            const double ds = p * (dp - own) * (double)a->scale;
+            const double ds = p * (dp - own) * (1 - t * t) * (double)a->scale;
             for (int d = 0; d < a->head_dim; d++) {
                 b->dq[at + d] += (float)(ds * (double)b->k[to + d]);
                 b->dk[to + d] += (float)(ds * (double)b->q[at + d]);

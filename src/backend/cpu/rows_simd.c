@@ -61,6 +61,13 @@ static void add(const float *x, int64_t n, float *y) {
     }
 }
 
+static void add_scaled(const float *x, int64_t n, float factor, float *y) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        y[i] += x[i] * factor;
+    }
+}
+
 static void exp_array(const float *x, int64_t n, float *y) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -160,66 +167,124 @@ INLINE float sigmoid(float x) {
     return 1.0F / (1.0F + sp_exp(-x));
 }
 
-INLINE void swiglu_as(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
-                      void *kept_up, bool bf16) {
+/* e^(-x^2 / 2) */
+INLINE float bell(float x) {
+    return sp_exp(-0.5F * x * x);
+}
+
+/* The normal distribution function with an error below 2^-23: by erf(z)/z in z^2 up to z = 1, z =
+ * |x| / sqrt 2, and by erfc(z) e^(z^2) / t in t = 1 / (1 + z / 2) beyond, both interpolated at the
+ * Chebyshev nodes (the latter up to z = 4.2, where Phi is 0 or 1 in f32's steps of 1). */
+INLINE float normal(float x) {
+    const float z = fabsf(x) * 0x1.6a09e6p-1F, q = z * z, t = 1.0F / (1.0F + 0.5F * z);
+    float near = 7.875874871e-5F;
+    near = near * q - 8.016864303e-4F;
+    near = near * q + 5.189087242e-3F;
+    near = near * q - 2.685421147e-2F;
+    near = near * q + 1.128359437e-1F;
+    near = near * q - 3.761262596e-1F;
+    near = near * q + 1.128379107F;
+    float tail = -1.043035462e-1F;
+    tail = tail * t + 9.287603199e-2F;
+    tail = tail * t + 2.208380550e-1F;
+    tail = tail * t + 2.187067717e-1F;
+    tail = tail * t + 2.889817655e-1F;
+    tail = tail * t + 2.814738154e-1F;
+    tail = 0.5F * tail * t * bell(x); /* of both sides alike */
+    const float far = x < 0 ? tail : 1.0F - tail;
+    const float middle = 0.5F + 0.5F * near * x * 0x1.6a09e6p-1F;
+    return z < 1.0F ? middle : far;
+}
+
+/* An activation is act(x) = x w(x), its derivative w + x w'; act is a constant where these are
+ * inlined. */
+INLINE float share(sp_act act, float x) {
+    if (act == SP_GELU) {
+        return normal(x);
+    }
+    return sigmoid(act == SP_SILU ? x : 1.595769122F * (x + 0.044715F * x * x * x));
+}
+
+/* w' where w is known. */
+INLINE float share_slope(sp_act act, float x, float w) {
+    if (act == SP_GELU) {
+        return 0.3989422804F * bell(x);
+    }
+    return w * (1.0F - w) * (act == SP_SILU ? 1.0F : 1.595769122F * (1.0F + 0.134145F * x * x));
+}
+
+/* One loop for each activation and type of operands. */
+#define FOR_EACH_ACTIVATION(call)                                                                  \
+    switch (act) {                                                                                 \
+    case SP_SILU:                                                                                  \
+        call(SP_SILU);                                                                             \
+        break;                                                                                     \
+    case SP_GELU:                                                                                  \
+        call(SP_GELU);                                                                             \
+        break;                                                                                     \
+    case SP_GELU_TANH:                                                                             \
+        call(SP_GELU_TANH);                                                                        \
+        break;                                                                                     \
+    }
+
+INLINE void glu_as(sp_act act, const float *gate, const float *up, int64_t n, void *y,
+                   void *kept_gate, void *kept_up, bool bf16) {
     if (kept_gate == NULL) {
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
-            put(y, i, gate[i] * sigmoid(gate[i]) * up[i], bf16);
+            put(y, i, gate[i] * share(act, gate[i]) * up[i], bf16);
         }
         return;
     }
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        put(y, i, gate[i] * sigmoid(gate[i]) * up[i], bf16);
+        put(y, i, gate[i] * share(act, gate[i]) * up[i], bf16);
         put(kept_gate, i, gate[i], bf16);
         put(kept_up, i, up[i], bf16);
     }
 }
 
-static void swiglu(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
-                   void *kept_up, bool bf16) {
-    if (bf16) {
-        swiglu_as(gate, up, n, y, kept_gate, kept_up, true);
-    } else {
-        swiglu_as(gate, up, n, y, kept_gate, kept_up, false);
-    }
+static void glu(sp_act act, const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
+                void *kept_up, bool bf16){
+#define CALL(a)                                                                                    \
+    bf16 ? glu_as(a, gate, up, n, y, kept_gate, kept_up, true)                                     \
+         : glu_as(a, gate, up, n, y, kept_gate, kept_up, false)
+    FOR_EACH_ACTIVATION(CALL)
+#undef CALL
 }
 
-INLINE void swiglu_kept_as(const void *gate, const void *up, int64_t n, void *y, bool bf16) {
+INLINE
+    void glu_kept_as(sp_act act, const void *gate, const void *up, int64_t n, void *y, bool bf16) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         const float g = get(gate, i, bf16);
-        put(y, i, g * sigmoid(g) * get(up, i, bf16), bf16);
+        put(y, i, g * share(act, g) * get(up, i, bf16), bf16);
     }
 }
 
-static void swiglu_kept(const void *gate, const void *up, int64_t n, void *y, bool bf16) {
-    if (bf16) {
-        swiglu_kept_as(gate, up, n, y, true);
-    } else {
-        swiglu_kept_as(gate, up, n, y, false);
-    }
+static void glu_kept(sp_act act, const void *gate, const void *up, int64_t n, void *y, bool bf16){
+#define CALL(a) bf16 ? glu_kept_as(a, gate, up, n, y, true) : glu_kept_as(a, gate, up, n, y, false)
+    FOR_EACH_ACTIVATION(CALL)
+#undef CALL
 }
 
-/* d silu(g) / dg = s (1 + g (1 - s)), s = sigmoid(g). */
-INLINE void swiglu_bwd_as(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
-                          void *dup, bool bf16) {
+INLINE void glu_bwd_as(sp_act act, const void *gate, const void *up, const float *dy, int64_t n,
+                       void *dgate, void *dup, bool bf16) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const float g = get(gate, i, bf16), u = get(up, i, bf16), s = sigmoid(g), d = dy[i];
-        put(dgate, i, d * u * s * (1.0F + g * (1.0F - s)), bf16);
-        put(dup, i, d * g * s, bf16);
+        const float g = get(gate, i, bf16), u = get(up, i, bf16), w = share(act, g), d = dy[i];
+        put(dgate, i, d * u * (w + g * share_slope(act, g, w)), bf16);
+        put(dup, i, d * g * w, bf16);
     }
 }
 
-static void swiglu_bwd(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
-                       void *dup, bool bf16) {
-    if (bf16) {
-        swiglu_bwd_as(gate, up, dy, n, dgate, dup, true);
-    } else {
-        swiglu_bwd_as(gate, up, dy, n, dgate, dup, false);
-    }
+static void glu_bwd(sp_act act, const void *gate, const void *up, const float *dy, int64_t n,
+                    void *dgate, void *dup, bool bf16) {
+#define CALL(a)                                                                                    \
+    bf16 ? glu_bwd_as(a, gate, up, dy, n, dgate, dup, true)                                        \
+         : glu_bwd_as(a, gate, up, dy, n, dgate, dup, false)
+    FOR_EACH_ACTIVATION(CALL)
+#undef CALL
 }
 
 /* Lanes apart, since not every compiler turns a plain maximum into vectors. */
@@ -272,21 +337,45 @@ static void logits_grad(float *x, int64_t n, float lse, float c) {
     }
 }
 
+static void form_logits(const sp_logit_form *form, int64_t n, float *x) {
+    const float cap = form->cap, scale_in = form->scale / (cap > 0 ? cap : 1);
+    if (cap > 0) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            x[i] = cap * sp_tanh(x[i] * scale_in);
+        }
+    } else {
+        scale(x, n, scale_in, x, false);
+    }
+}
+
+static void form_logits_bwd(const sp_logit_form *form, const float *y, int64_t n, float *x) {
+    const float inverse = form->cap > 0 ? 1 / form->cap : 0;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float t = y[i] * inverse;
+        x[i] *= form->scale * (1 - t * t);
+    }
+}
+
 void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->to_bf16 = to_bf16;
     table->scale = scale;
     table->from_bf16 = from_bf16;
     table->round_bf16 = round_bf16;
     table->add = add;
+    table->add_scaled = add_scaled;
     table->exp = exp_array;
     table->dot = dot;
     table->rmsnorm = rmsnorm;
     table->rmsnorm_bwd = rmsnorm_bwd;
     table->rope = rope;
-    table->swiglu = swiglu;
-    table->swiglu_kept = swiglu_kept;
-    table->swiglu_bwd = swiglu_bwd;
+    table->glu = glu;
+    table->glu_kept = glu_kept;
+    table->glu_bwd = glu_bwd;
     table->exp_sum = exp_sum;
     table->logits_stats = logits_stats;
     table->logits_grad = logits_grad;
+    table->form_logits = form_logits;
+    table->form_logits_bwd = form_logits_bwd;
 }

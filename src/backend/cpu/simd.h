@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "backend/blocks.h"
 #include "backend/cpu/cpu.h"
 
@@ -59,6 +60,7 @@ typedef struct sp_scores {
     int64_t s_row;
     int n_rows, n_keys;
     const int32_t *first, *last;
+    float cap; /* of the gradients: the scores are cap tanh(...) where it is > 0 */
 } sp_scores;
 
 /* A second term of whole numbers counts 1/254 of the first: it holds the rest of -1/2..1/2. */
@@ -104,10 +106,12 @@ typedef struct sp_bf16_product {
 
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
-    void (*scale)(const float *x, int64_t n, float factor, void *y, bool bf16); /* operand y */
+    /* operand y, which may be x where it is f32 */
+    void (*scale)(const float *x, int64_t n, float factor, void *y, bool bf16);
     void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
     void (*round_bf16)(const float *x, int64_t n, float *y); /* values of bf16; y may be x */
     void (*add)(const float *x, int64_t n, float *y);        /* y += x */
+    void (*add_scaled)(const float *x, int64_t n, float factor, float *y); /* y += x factor */
     void (*exp)(const float *x, int64_t n, float *y); /* the exponential that all kernels use */
 
     /* Layout blocks of bf16: SP_LAYOUT_K x SP_LAYOUT_N values, (k, n) at k/2 (2 N) + 2 n + k%2,
@@ -127,11 +131,11 @@ typedef struct sp_simd {
                         int64_t n, int64_t dim, float *dx, bool accumulate, float *dg);
     void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
                  const float *sin_table, const int32_t *positions, float sign);
-    void (*swiglu)(const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
-                   void *kept_up, bool bf16);
-    void (*swiglu_kept)(const void *gate, const void *up, int64_t n, void *y, bool bf16);
-    void (*swiglu_bwd)(const void *gate, const void *up, const float *dy, int64_t n, void *dgate,
-                       void *dup, bool bf16);
+    void (*glu)(sp_act act, const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
+                void *kept_up, bool bf16);
+    void (*glu_kept)(sp_act act, const void *gate, const void *up, int64_t n, void *y, bool bf16);
+    void (*glu_bwd)(sp_act act, const void *gate, const void *up, const float *dy, int64_t n,
+                    void *dgate, void *dup, bool bf16);
 
     void (*block_product)(const sp_block *p);
     /* C [M,N] = A B^T with contiguous rows of K elements (a_column 1, b_row apart): for the few
@@ -147,7 +151,8 @@ typedef struct sp_simd {
     /* The same for scores as [rows, keys]: for few rows. */
     void (*softmax_step_rows)(const sp_scores *p, float *max, float *sum, float *out, int64_t dim);
     /* Scores to probabilities with the known log-sum-exp of each row (0 where not visible), and
-     * dp, shaped like s, to the gradient of the scores: p (dp - delta). */
+     * dp, shaped like s, to the gradient of the scores, before their cap: p (dp - delta), times
+     * 1 - (s / cap)^2 with a cap. */
     void (*softmax_grad_columns)(const sp_scores *p, const float *lse, const float *delta,
                                  float *dp);
 
@@ -175,6 +180,9 @@ typedef struct sp_simd {
     /* In place, x = -c exp(x - lse): the gradient of c log p[target] with respect to the logits,
      * all but the target's own +c. */
     void (*logits_grad)(float *x, int64_t n, float lse, float c);
+    /* As form_logits, and x [n] *= the derivative where y [n] is what it made. */
+    void (*form_logits)(const sp_logit_form *form, int64_t n, float *x);
+    void (*form_logits_bwd)(const sp_logit_form *form, const float *y, int64_t n, float *x);
 
     /* x [n], n a multiple of 32, as whole numbers: one row of *to. */
     void (*quantize)(const float *x, int64_t n, const sp_whole *to);

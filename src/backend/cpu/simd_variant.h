@@ -64,4 +64,17 @@ static inline __attribute__((always_inline)) float sp_exp(float x) {
     return x < -87.33F ? 0.0F : p * scale;
 }
 
+/* tanh x with a relative error below 2^-21: x p(x^2) up to |x| = 0.6245, p of degree 4 interpolated
+ * at the Chebyshev nodes (there 1 - 2 / (e^2x + 1) would cancel). */
+static inline __attribute__((always_inline)) float sp_tanh(float x) {
+    const float size = x < 0 ? -x : x, q = x * x;
+    float p = 1.505188551e-2F;
+    p = p * q - 5.182176828e-2F;
+    p = p * q + 1.330450326e-1F;
+    p = p * q - 3.333195150e-1F;
+    p = p * q * x + x;
+    const float far = 1.0F - 2.0F / (sp_exp(2.0F * size) + 1.0F);
+    return size < 0.6245F ? p : x < 0 ? -far : far;
+}
+
 #endif

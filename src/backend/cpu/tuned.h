@@ -96,11 +96,12 @@ spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *d
                                float *dx, bool accumulate, spar_error *err);
 spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
                                const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
-spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const void *h,
-                               const int32_t *target, int64_t R, float *logp, float *lse,
-                               spar_error *err);
-spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const void *h,
-                                   const int32_t *target, const float *lse, const float *c,
-                                   int64_t R, float *dh, float *dw, spar_error *err);
+spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                               const void *h, const int32_t *target, int64_t R, float *logp,
+                               float *lse, spar_error *err);
+spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
+                                   const void *h, const int32_t *target, const float *lse,
+                                   const float *c, int64_t R, float *dh, float *dw,
+                                   spar_error *err);
 
 #endif

@@ -14,23 +14,29 @@ typedef struct forest {
 typedef struct recipe {
     int n_heads, n_kv_heads, head_dim, window, n_segments, longest;
     bool decode; /* fewer queries than keys */
+    float cap;
 } recipe;
 
 static const recipe training[] = {
-    {1, 1, 2, 0, 1, 7, false},   {3, 1, 64, 0, 4, 80, false},  {4, 2, 20, 0, 12, 33, false},
-    {9, 3, 64, 0, 2, 80, false}, {6, 2, 16, 13, 6, 80, false}, {2, 2, 128, 2, 3, 65, false},
-    {130, 2, 8, 0, 3, 9, false}, {7, 1, 8, 0, 20, 3, false},   {2, 1, 24, 70, 3, 140, false},
+    {1, 1, 2, 0, 1, 7, false, 0},     {3, 1, 64, 0, 4, 80, false, 0},
+    {4, 2, 20, 0, 12, 33, false, 0},  {9, 3, 64, 0, 2, 80, false, 0},
+    {6, 2, 16, 13, 6, 80, false, 0},  {2, 2, 128, 2, 3, 65, false, 0},
+    {130, 2, 8, 0, 3, 9, false, 0},   {7, 1, 8, 0, 20, 3, false, 0},
+    {2, 1, 24, 70, 3, 140, false, 0}, {4, 2, 24, 9, 6, 80, false, 2},
 };
 /* Head sizes for which bf16 has kernels of its own, and more keys than a block of theirs holds. */
 static const recipe wide[] = {
-    {3, 1, 32, 0, 3, 300, false}, {9, 3, 64, 40, 6, 90, false}, {2, 2, 96, 0, 4, 65, false},
-    {4, 1, 128, 0, 3, 40, false}, {70, 1, 32, 0, 4, 9, false},  {1, 1, 256, 7, 2, 20, false},
-    {4, 4, 32, 0, 20, 3, false},
+    {3, 1, 32, 0, 3, 300, false, 0}, {9, 3, 64, 40, 6, 90, false, 0},
+    {2, 2, 96, 0, 4, 65, false, 0},  {4, 1, 128, 0, 3, 40, false, 0},
+    {70, 1, 32, 0, 4, 9, false, 0},  {1, 1, 256, 7, 2, 20, false, 0},
+    {4, 4, 32, 0, 20, 3, false, 0},  {4, 2, 64, 30, 5, 90, false, 1.5F},
 };
 static const recipe decoding[] = {
-    {9, 3, 64, 0, 20, 80, true}, {3, 1, 32, 20, 10, 60, true}, {14, 2, 16, 0, 9, 70, true},
-    {2, 2, 65, 0, 7, 129, true}, {70, 1, 4, 5, 6, 20, true},   {3, 1, 32, 0, 6, 300, true},
-    {4, 2, 96, 33, 9, 50, true}, {40, 1, 32, 0, 9, 40, true},
+    {9, 3, 64, 0, 20, 80, true, 0},    {3, 1, 32, 20, 10, 60, true, 0},
+    {14, 2, 16, 0, 9, 70, true, 0},    {2, 2, 65, 0, 7, 129, true, 0},
+    {70, 1, 4, 5, 6, 20, true, 0},     {3, 1, 32, 0, 6, 300, true, 0},
+    {4, 2, 96, 33, 9, 50, true, 0},    {40, 1, 32, 0, 9, 40, true, 0},
+    {4, 2, 32, 30, 9, 80, true, 1.5F}, {9, 1, 20, 0, 9, 80, true, 2},
 };
 enum {
     N_TRAINING = sizeof training / sizeof training[0],
@@ -48,6 +54,7 @@ static void plant(forest *f, recipe r, uint64_t seed) {
                           .head_dim = r.head_dim,
                           .window = r.window,
                           .scale = ldexpf(1, -(int)lrintf(log2f((float)r.head_dim) / 2)),
+                          .cap = r.cap,
                           .n_segments = r.n_segments,
                           .segments = f->segments};
     for (int s = 0; s < r.n_segments; s++) {
@@ -242,7 +249,7 @@ static void test_lengths(void **state) {
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         bench b = bench_open(SP_COMPUTE_BF16);
         const int32_t n = lengths[i];
-        forest f = {.a = {1, 1, 32, 0, 0.25F, 1, f.segments, 0, false}, .queries = n, .keys = n};
+        forest f = {.a = {1, 1, 32, 0, 0.25F, 0, 1, f.segments, 0, false}, .queries = n, .keys = n};
         f.segments[0] = (sp_segment){0, 0, n, n, -1, 0};
         input x = make_input(&f);
         result want = run(b.be[BENCH_REFERENCE], &f, &x, IN_ROWS, true, NULL);
@@ -259,7 +266,7 @@ static void test_lengths(void **state) {
 static void test_slices(void **state) {
     (void)state;
     for (sp_compute compute = SP_COMPUTE_F32; compute <= SP_COMPUTE_BF16; compute++) {
-        compare(compute, &(recipe){5, 1, 32, 0, 2, 260, false}, 1, IN_ROWS, true);
+        compare(compute, &(recipe){5, 1, 32, 0, 2, 260, false, 0}, 1, IN_ROWS, true);
     }
 }
 
@@ -274,9 +281,11 @@ static void test_levels(void **state) {
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
         assert_int_equal(setenv("SPAR_MAX_ISA", levels[i], 1), 0);
         compare(SP_COMPUTE_F32, training, 3, IN_ROWS, true);
+        compare(SP_COMPUTE_F32, training + N_TRAINING - 1, 1, IN_ROWS, true);
         compare(SP_COMPUTE_F32, decoding + 1, 2, IN_CACHE, false);
         compare(SP_COMPUTE_BF16, wide + 1, N_WIDE - 1, IN_ROWS, true);
         compare(SP_COMPUTE_BF16, decoding, 2, IN_BF16_CACHE, false);
+        compare(SP_COMPUTE_BF16, decoding + N_DECODING - 2, 2, IN_BF16_CACHE, false);
     }
     assert_int_equal(old == NULL ? unsetenv("SPAR_MAX_ISA") : setenv("SPAR_MAX_ISA", keep, 1), 0);
 }
@@ -287,7 +296,7 @@ static void test_alone(void **state) {
     bench b = bench_open(SP_COMPUTE_F32);
     sp_segment both[] = {{0, 0, 40, 40, -1, 0}, {40, 40, 30, 30, 0, 40}, {70, 70, 50, 50, 0, 40}};
     sp_segment one[] = {{0, 0, 40, 40, -1, 0}, {40, 70, 50, 50, 0, 40}};
-    sp_attention a = {4, 2, 16, 0, 0.25F, 3, both, 0, false}, c = a;
+    sp_attention a = {4, 2, 16, 0, 0.25F, 0, 3, both, 0, false}, c = a;
     c.n_segments = 2, c.segments = one;
     float *q = array_random(120L * 64, 1, 1), *k = array_random(120L * 32, 2, 1);
     float *v = array_random(120L * 32, 3, 1), *x = array_zero(120L * 64), *y = array_zero(90L * 64);
@@ -333,10 +342,9 @@ static void check_slope(sp_backend *be, const forest *f, const input *x, float *
     }
 }
 
-static void test_differences(void **state) {
-    (void)state;
+static void check_differences(float cap) {
     bench b = bench_open(SP_COMPUTE_F32);
-    const recipe r = {4, 2, 6, 5, 4, 6, false};
+    const recipe r = {4, 2, 6, 5, 4, 6, false, cap};
     forest f;
     plant(&f, r, 77);
     input x = make_input(&f);
@@ -357,6 +365,12 @@ static void test_differences(void **state) {
     free(out);
     input_free(&x);
     bench_close(&b);
+}
+
+static void test_differences(void **state) {
+    (void)state;
+    check_differences(0);
+    check_differences(1.5F);
 }
 
 int main(void) {

@@ -82,8 +82,9 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     float *dnorm = ops->chain_local(be, (size_t)H * sizeof(float));
     ops->rmsnorm(be, a->x, a->g, T, H, 1e-5F, norm, rstd);
     assert_int_equal(ops->linear(be, &up, NULL, norm, T, wide, false, NULL), SPAR_OK);
-    ops->swiglu(be, wide, wide, T * F, hidden, NULL, NULL);
+    ops->glu(be, SP_GELU_TANH, wide, wide, T * F, hidden, NULL, NULL);
     ops->copy(be, a->x, T * H, r.y);
+    ops->add_scaled(be, a->dy, T * H, 0.5F, r.y);
     assert_int_equal(ops->linear(be, &down, a->g, hidden, T, r.y, true, NULL), SPAR_OK);
     ops->rope(be, r.y, T, 1, H, a->cos_table, a->sin_table, a->positions, 1);
     ops->to_operand(be, a->dy, T * F, 0.5F, dy);

@@ -14,11 +14,16 @@ typedef struct problem {
     shape s;
     float *w, *h, *c;
     int32_t *target;
+    sp_logit_form form;
 } problem;
 
 static problem make_problem(shape s) {
-    problem p = {s, array_random(s.V * s.H, 1, 1), array_random(s.R * s.H, 2, 1),
-                 array_random(s.R, 3, 1), array_bytes((size_t)s.R * sizeof(int32_t))};
+    problem p = {s,
+                 array_random(s.V * s.H, 1, 1),
+                 array_random(s.R * s.H, 2, 1),
+                 array_random(s.R, 3, 1),
+                 array_bytes((size_t)s.R * sizeof(int32_t)),
+                 {1, 0}};
     for (int64_t r = 0; r < s.R; r++) {
         p.target[r] = (int32_t)(r * 7919 % s.V);
     }
@@ -47,11 +52,14 @@ static result run(sp_backend *be, const problem *p) {
     assert_int_equal(be->ops->weight_prepare(
                          be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD | SP_PREPARE_HEAD, NULL),
                      SPAR_OK);
-    assert_int_equal(be->ops->head_logp(be, &w, h, p->target, s.R, x.logp, x.lse, NULL), SPAR_OK);
+    assert_int_equal(be->ops->head_logp(be, &w, &p->form, h, p->target, s.R, x.logp, x.lse, NULL),
+                     SPAR_OK);
     assert_int_equal(
-        be->ops->head_logp_bwd(be, &w, h, p->target, x.lse, p->c, s.R, x.dh, x.dw, NULL), SPAR_OK);
+        be->ops->head_logp_bwd(be, &w, &p->form, h, p->target, x.lse, p->c, s.R, x.dh, x.dw, NULL),
+        SPAR_OK);
     assert_int_equal(
-        be->ops->head_logp_bwd(be, &w, h, p->target, x.lse, p->c, s.R, x.dh2, NULL, NULL), SPAR_OK);
+        be->ops->head_logp_bwd(be, &w, &p->form, h, p->target, x.lse, p->c, s.R, x.dh2, NULL, NULL),
+        SPAR_OK);
     be->ops->weight_release(be, &w);
     free(h);
     return x;
@@ -65,10 +73,11 @@ static void result_free(result *x) {
     free(x->dh2);
 }
 
-static void compare(bench b) {
+static void compare(bench b, sp_logit_form form) {
     for (int i = 0; i < N_SHAPES; i++) {
         const shape s = shapes[i];
         problem p = make_problem(s);
+        p.form = form;
         result want = run(b.be[BENCH_REFERENCE], &p), one = run(b.be[BENCH_ONE], &p);
         /* A gradient on the edge between two bf16 values may round either way. */
         const double tolerance = b.be[0]->compute == SP_COMPUTE_BF16 ? 4e-3 : 2e-5;
@@ -92,19 +101,25 @@ static void compare(bench b) {
     bench_close(&b);
 }
 
+static const sp_logit_form plain = {1, 0}, scaled = {0.25F, 0}, capped = {1.5F, 2};
+
 static void test_f32(void **state) {
     (void)state;
-    compare(bench_open(SP_COMPUTE_F32));
+    compare(bench_open(SP_COMPUTE_F32), plain);
+    compare(bench_open(SP_COMPUTE_F32), scaled);
+    compare(bench_open(SP_COMPUTE_F32), capped);
 }
 
 static void test_bf16(void **state) {
     (void)state;
-    compare(bench_open(SP_COMPUTE_BF16));
+    compare(bench_open(SP_COMPUTE_BF16), plain);
+    compare(bench_open(SP_COMPUTE_BF16), capped);
 }
 
 static void test_primitives(void **state) {
     (void)state;
-    compare(bench_open_primitives());
+    compare(bench_open_primitives(), plain);
+    compare(bench_open_primitives(), capped);
 }
 
 /* Log-softmax from whole logits, in double. */
@@ -115,6 +130,8 @@ static double naive_logp(const problem *p, int64_t r) {
         for (int64_t i = 0; i < p->s.H; i++) {
             logits[j] += (double)p->h[r * p->s.H + i] * (double)p->w[j * p->s.H + i];
         }
+        const double y = (double)p->form.scale * logits[j], cap = (double)p->form.cap;
+        logits[j] = cap > 0 ? cap * tanh(y / cap) : y;
         max = fmax(max, logits[j]);
     }
     for (int64_t j = 0; j < p->s.V; j++) {
@@ -144,10 +161,10 @@ static void check_slope(const problem *p, float *at, double got) {
     }
 }
 
-static void test_naive(void **state) {
-    (void)state;
+static void check_naive(sp_logit_form form) {
     bench b = bench_open(SP_COMPUTE_F32);
     problem p = make_problem((shape){9, 31, 5});
+    p.form = form;
     for (int i = BENCH_REFERENCE; i <= BENCH_ONE; i++) {
         result x = run(b.be[i], &p);
         float *start = array_random(31 * 5, 6, 1); /* what dw was added to */
@@ -167,6 +184,13 @@ static void test_naive(void **state) {
     bench_close(&b);
 }
 
+static void test_naive(void **state) {
+    (void)state;
+    check_naive(plain);
+    check_naive(scaled);
+    check_naive(capped);
+}
+
 /* Logits of hundreds neither overflow nor lose the small probabilities' logarithms. */
 static void test_extreme(void **state) {
     (void)state;
@@ -178,7 +202,8 @@ static void test_extreme(void **state) {
         float logp[2], lse[2];
         sp_backend *be = b.be[i];
         assert_int_equal(be->ops->weight_prepare(be, &weight, SP_PREPARE_FORWARD, NULL), SPAR_OK);
-        assert_int_equal(be->ops->head_logp(be, &weight, h, target, 2, logp, lse, NULL), SPAR_OK);
+        assert_int_equal(be->ops->head_logp(be, &weight, &plain, h, target, 2, logp, lse, NULL),
+                         SPAR_OK);
         assert_true(logp[0] == -600.0F && logp[1] == 0.0F && lse[0] == 300.0F);
         be->ops->weight_release(be, &weight);
     }

@@ -92,7 +92,9 @@ static outcome run_norm_bwd(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
-static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+static sp_act activation; /* of the runs below */
+
+static outcome run_glu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     const int64_t N = n * dim;
     void *kept_gate = array_bytes((size_t)N * be->operand_size);
     void *kept_up = array_bytes((size_t)N * be->operand_size);
@@ -103,13 +105,13 @@ static outcome run_swiglu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     void *dgate = array_bytes((size_t)N * be->operand_size);
     void *dup = array_bytes((size_t)N * be->operand_size);
     void *gate16 = operand_of(be, gate, N), *up16 = operand_of(be, up, N);
-    be->ops->swiglu(be, gate, up, N, y, flag ? kept_gate : NULL, flag ? kept_up : NULL);
+    be->ops->glu(be, activation, gate, up, N, y, flag ? kept_gate : NULL, flag ? kept_up : NULL);
     if (flag) { /* what is kept is what was given, as operands */
         assert_memory_equal(kept_gate, gate16, (size_t)N * be->operand_size);
         assert_memory_equal(kept_up, up16, (size_t)N * be->operand_size);
     }
-    be->ops->swiglu_bwd(be, gate16, up16, dy, N, dgate, dup);
-    be->ops->swiglu_kept(be, gate16, up16, N, kept_up);
+    be->ops->glu_bwd(be, activation, gate16, up16, dy, N, dgate, dup);
+    be->ops->glu_kept(be, activation, gate16, up16, N, kept_up);
     outcome o = {.na = N, .nb = N, .nc = N};
     o.a = values_and_free(be, flag ? kept_up : y, N); /* made again */
     free(flag ? y : kept_up);
@@ -215,8 +217,8 @@ static outcome run_moves(sp_backend *be, int64_t n, int64_t dim, bool flag) {
                  n * dim,
                  TABLE * dim};
     const sp_weight embedding = {.data = table, .out = TABLE, .in = dim};
-    be->ops->embed(be, &embedding, ids, n, o.a);
-    be->ops->embed_dw(be, ids, n, dim, dx, o.b);
+    be->ops->embed(be, &embedding, ids, n, flag ? 1.0F : 2.5F, o.a);
+    be->ops->embed_dw(be, ids, n, dim, dx, flag ? 1.0F : 2.5F, o.b);
     be->ops->gather(be, table, rows, n, dim, o.c);
     be->ops->scatter_add(be, dx, rows, n, dim, o.d);
     free(table);
@@ -257,9 +259,60 @@ static void test_norm(void **state) {
     compare(run_norm_bwd, "rmsnorm_bwd", 10);
 }
 
-static void test_swiglu(void **state) {
+static void test_glu(void **state) {
     (void)state;
-    compare(run_swiglu, "swiglu", 1);
+    static const char *const names[] = {"swiglu", "geglu", "geglu by tanh"};
+    for (int i = 0; i < 3; i++) {
+        activation = (sp_act)i;
+        compare(run_glu, names[i], 1);
+    }
+    activation = SP_SILU;
+}
+
+static outcome run_add_scaled(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    float *x = array_random(n * dim, 1, 1);
+    outcome o = {.a = array_random(n * dim, 2, 1), .na = n * dim};
+    be->ops->add_scaled(be, x, n * dim, flag ? 1.0F : 0.22F, o.a);
+    free(x);
+    return o;
+}
+
+/* Large logits come to the cap, and small ones stay what they are. */
+static outcome run_form(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    const sp_logit_form form = {flag ? 1.0F : 0.125F, flag ? 3.0F : 0.0F};
+    outcome o = {.a = array_random(n * dim, 1, 8), .na = n * dim};
+    o.a[0] = 1e-4F;
+    o.a[n * dim / 2] = flag ? -300.0F : 1.0F;
+    be->ops->form_logits(be, &form, n * dim, o.a);
+    return o;
+}
+
+static void test_scaled(void **state) {
+    (void)state;
+    compare(run_add_scaled, "add_scaled", 1);
+    compare(run_form, "form_logits", 1);
+}
+
+/* Against the library's, near 0 too, where the gain is not to cancel. */
+static void test_caps(void **state) {
+    (void)state;
+    sp_simd simd;
+    sp_simd_choose(sp_cpu_isa(), &simd);
+    enum { N = 4001 };
+    float *x = array_zero(N), *y = array_zero(N);
+    const sp_logit_form form = {1, 1};
+    for (int i = 0; i < N; i++) {
+        x[i] = y[i] = (float)(5e-3 * (i - N / 2) + 1e-6);
+    }
+    simd.form_logits(&form, N, y);
+    for (int i = 0; i < N; i++) {
+        const double want = tanh((double)x[i]);
+        if (!(fabs((double)y[i] - want) <= fabs(want) * 0x1p-21)) {
+            fail_msg("tanh(%.9g): got %.9g, want %.9g", (double)x[i], (double)y[i], want);
+        }
+    }
+    free(x);
+    free(y);
 }
 
 static void test_dropout(void **state) {
@@ -318,10 +371,10 @@ static double norm_loss(sp_backend *be, const float *x, const float *weight, int
     return sum;
 }
 
-static double swiglu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+static double glu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
     float y[16];
     double sum = 0;
-    be->ops->swiglu(be, x, x + n / 2, n / 2, y, NULL, NULL);
+    be->ops->glu(be, activation, x, x + n / 2, n / 2, y, NULL, NULL);
     for (int64_t i = 0; i < n / 2; i++) {
         sum += (double)y[i] * (double)weight[i];
     }
@@ -356,8 +409,12 @@ static void test_differences(void **state) {
         be->ops->rmsnorm_f32(be, x, g, 1, 32, 1e-5F, y, rstd);
         be->ops->rmsnorm_bwd(be, x, g, rstd, w, 1, 32, dx, false, NULL);
         check_slopes(b.be[BENCH_REFERENCE], norm_loss, x, w, 32, dx);
-        be->ops->swiglu_bwd(be, x, x + 16, w, 16, dx, dx + 16);
-        check_slopes(b.be[BENCH_REFERENCE], swiglu_loss, x, w, 32, dx);
+        for (int act = SP_SILU; act <= SP_GELU_TANH; act++) {
+            activation = (sp_act)act;
+            be->ops->glu_bwd(be, activation, x, x + 16, w, 16, dx, dx + 16);
+            check_slopes(b.be[BENCH_REFERENCE], glu_loss, x, w, 32, dx);
+        }
+        activation = SP_SILU;
     }
     free(x);
     free(w);
@@ -419,18 +476,20 @@ static void test_cap(void **state) {
     assert_false(sp_cpu_has_bf16());
     test_exp(state);
     compare(run_norm, "rmsnorm", 1);
-    compare(run_swiglu, "swiglu", 1);
+    test_glu(state);
+    test_caps(state);
     assert_int_equal(old == NULL ? unsetenv("SPAR_MAX_ISA") : setenv("SPAR_MAX_ISA", keep, 1), 0);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp),         cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_norm),        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_norm),        cmocka_unit_test(test_glu),
         cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
         cmocka_unit_test(test_dropout),     cmocka_unit_test(test_dropout_share),
         cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
         cmocka_unit_test(test_differences), cmocka_unit_test(test_cap),
-        cmocka_unit_test(test_columns)};
+        cmocka_unit_test(test_columns),     cmocka_unit_test(test_scaled),
+        cmocka_unit_test(test_caps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
