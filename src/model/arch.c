@@ -1,6 +1,7 @@
 #include "model/arch.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/jsonx.h"
@@ -11,6 +12,32 @@ static const sp_fusion phi3_fusions[] = {
     {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3},
     {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2},
     {.name = NULL}};
+
+#define PLACE(field) offsetof(sp_config, field)
+
+static const sp_number_key gemma2_numbers[] = {
+    {"attn_logit_softcapping", "attn_logit_softcapping", PLACE(attention_cap), false},
+    {"final_logit_softcapping", "final_logit_softcapping", PLACE(logit_cap), false},
+    {"query_pre_attn_scalar", NULL, PLACE(query_scalar), true},
+    {.key = NULL}};
+
+static const sp_number_key gemma3_numbers[] = {
+    {"final_logit_softcapping", "final_logit_softcapping", PLACE(logit_cap), false},
+    {"query_pre_attn_scalar", NULL, PLACE(query_scalar), true},
+    {"rope_local_base_freq", "rope.freq_base_swa", PLACE(rope_local_theta), false},
+    {.key = NULL}};
+
+/* llama.cpp divides Granite's logits by what it calls their scale. */
+static const sp_number_key granite_numbers[] = {
+    {"embedding_multiplier", "embedding_scale", PLACE(embed_scale), false},
+    {"residual_multiplier", "residual_scale", PLACE(residual_scale), false},
+    {"attention_multiplier", "attention.scale", PLACE(attention_scale), false},
+    {"logits_scaling", "logit_scale", PLACE(logit_divisor), false},
+    {.key = NULL}};
+
+/* With norms on both sides, what others call the feed-forward's norm is the one after attention. */
+static const sp_rename both_norms[] = {
+    {SP_MLP_NORM, "pre_feedforward_layernorm.weight", "ffn_norm.weight"}, {.name = NULL}};
 
 static const sp_arch architectures[] = {
     {.model_type = "llama",
@@ -35,7 +62,7 @@ static const sp_arch architectures[] = {
      .class_name = "Qwen3ForCausalLM",
      .gguf_name = "qwen3",
      .bias = SP_BIAS_CONFIG,
-     .qk_norm = true,
+     .qk_norm = SP_QK_HEADS,
      .window = SP_WINDOW_FLAG,
      .gguf_is_default = true},
     {.model_type = "phi3",
@@ -54,6 +81,81 @@ static const sp_arch architectures[] = {
      .own_keys = "no_rope_layers no_rope_layer_interval",
      .gguf_permuted = true,
      .gguf_is_default = true},
+    {.model_type = "gemma",
+     .class_name = "GemmaForCausalLM",
+     .gguf_name = "gemma",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .act = SP_GELU_TANH,
+     .gelu_by_tanh = true,
+     .embed_by_width = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 256, \"bos_token_id\": 2, "
+                 "\"eos_token_id\": 1, \"pad_token_id\": 0, \"max_position_embeddings\": 8192}",
+     .own_keys = "hidden_activation",
+     .gguf_is_default = true},
+    {.model_type = "gemma2",
+     .class_name = "Gemma2ForCausalLM",
+     .gguf_name = "gemma2",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .norms = SP_NORMS_BOTH,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 2,
+     .act = SP_GELU_TANH,
+     .act_key = "hidden_activation",
+     .embed_by_width = true,
+     .gguf_wide_layers = 46,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 256, \"bos_token_id\": 2, "
+                 "\"eos_token_id\": 1, \"pad_token_id\": 0, \"max_position_embeddings\": 8192, "
+                 "\"sliding_window\": 4096, \"query_pre_attn_scalar\": 256, "
+                 "\"attn_logit_softcapping\": 50, \"final_logit_softcapping\": 30}",
+     .numbers = gemma2_numbers,
+     .renames = both_norms,
+     .gguf_is_default = true},
+    {.model_type = "gemma3_text",
+     .class_name = "Gemma3ForCausalLM",
+     .gguf_name = "gemma3",
+     .outer_type = "gemma3",
+     .outer_class = "Gemma3ForConditionalGeneration",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .norms = SP_NORMS_BOTH,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 6,
+     .act = SP_GELU_TANH,
+     .act_key = "hidden_activation",
+     .embed_by_width = true,
+     .rope_local = true,
+     .gguf_wide_layers = 62,
+     .defaults = "{\"vocab_size\": 262208, \"hidden_size\": 2304, \"intermediate_size\": 9216, "
+                 "\"num_hidden_layers\": 26, \"num_attention_heads\": 8, "
+                 "\"num_key_value_heads\": 4, \"head_dim\": 256, \"tie_word_embeddings\": true, "
+                 "\"bos_token_id\": 2, \"eos_token_id\": 1, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 131072, \"sliding_window\": 4096, "
+                 "\"query_pre_attn_scalar\": 256, \"rope_theta\": 1000000, "
+                 "\"rope_local_base_freq\": 10000}",
+     .numbers = gemma3_numbers,
+     .renames = both_norms,
+     .gguf_is_default = true},
+    {.model_type = "olmo2",
+     .class_name = "Olmo2ForCausalLM",
+     .gguf_name = "olmo2",
+     .bias = SP_BIAS_CONFIG,
+     .norms = SP_NORMS_AFTER,
+     .qk_norm = SP_QK_ROWS,
+     .defaults = "{\"pad_token_id\": 1, \"rms_norm_eps\": 1e-5}",
+     .gguf_is_default = true},
+    {.model_type = "granite",
+     .class_name = "GraniteForCausalLM",
+     .gguf_name = "granite",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = true,
+     .defaults = "{\"embedding_multiplier\": 1, \"residual_multiplier\": 1, "
+                 "\"attention_multiplier\": 1, \"logits_scaling\": 1}",
+     .numbers = granite_numbers,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
 };
 
 const sp_arch *sp_arch_at(int i) {
@@ -65,9 +167,9 @@ const sp_arch *sp_arch_at(int i) {
 static const char read_keys[] =
     " architectures model_type vocab_size hidden_size intermediate_size num_hidden_layers "
     "num_attention_heads num_key_value_heads head_dim max_position_embeddings rms_norm_eps "
-    "hidden_act "
     "tie_word_embeddings attention_bias mlp_bias rope_theta rope_scaling rope_parameters "
-    "sliding_window use_sliding_window max_window_layers layer_types bos_token_id eos_token_id "
+    "sliding_window sliding_window_pattern use_sliding_window max_window_layers layer_types "
+    "bos_token_id eos_token_id "
     "pad_token_id ";
 
 /* Keys that change nothing that is computed here: the numbers' type, training's random start and
@@ -84,7 +186,7 @@ static const char harmless_keys[] =
     "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
     "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
     "num_return_sequences use_bfloat16 max_new_tokens sep_token_id cls_token_id mask_token_id "
-    "unk_token_id neftune_noise_alpha ";
+    "unk_token_id neftune_noise_alpha cache_implementation hidden_act ";
 
 /* Factors, which 1 leaves as they are. */
 static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
@@ -140,12 +242,20 @@ static spar_status check_keys(const json_t *object, const char *known, const cha
     return SPAR_OK;
 }
 
+static const char *act_key(const sp_arch *arch) {
+    return arch->act_key ? arch->act_key : "hidden_act";
+}
+
 /* All keys of config.json: those of every family, and the row's own. */
 static spar_status check_config_keys(const json_t *config, const sp_arch *arch, const char *where,
                                      spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
+    sp_str_printf(&known, "%s ", act_key(arch));
+    for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
+        sp_str_printf(&known, "%s ", k->key);
+    }
     SPAR_TRY(sp_str_status(&known, err));
     SPAR_TRY(check_keys(config, sp_str_get(&known), "", where, err));
 done:
@@ -176,11 +286,13 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
     const char *class_name = json_string_value(json_array_get(classes, 0));
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
-        if (strcmp(type, arch->model_type) == 0) {
-            if (class_name && strcmp(class_name, arch->class_name) != 0) {
+        const bool outer = arch->outer_type && strcmp(type, arch->outer_type) == 0;
+        if (outer || strcmp(type, arch->model_type) == 0) {
+            const char *expected = outer ? arch->outer_class : arch->class_name;
+            if (class_name && strcmp(class_name, expected) != 0) {
                 SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                                    "%s: architectures: expected %s for model_type %s, found %s",
-                                   where, arch->class_name, type, class_name));
+                                   where, expected, type, class_name));
             }
             *out = arch;
             goto done;
@@ -304,13 +416,46 @@ done:
     return status;
 }
 
+/* transformers 5: the settings of the layers with a window, beside those of the others. */
+static spar_status read_local_rope(sp_config *c, const json_t *local, const char *where,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *type;
+    if (!local || json_is_null(local)) {
+        goto done;
+    }
+    SPAR_TRY(sp_json_get_string_or(local, "rope_type", "default", &type, where, err));
+    if (strcmp(type, "default") != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: rope_parameters.sliding_attention: expected rope_type default, "
+                           "found %s",
+                           where, type));
+    }
+    SPAR_TRY(check_keys(local, " rope_type rope_theta ", "rope_parameters.sliding_attention.",
+                        where, err));
+    SPAR_TRY(sp_json_get_number_or(local, "rope_theta", c->rope_local_theta, &c->rope_local_theta,
+                                   where, err));
+    if (!(c->rope_local_theta > 0 && isfinite(c->rope_local_theta))) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: rope_parameters.sliding_attention.rope_theta: expected a positive "
+                           "number, found %g",
+                           where, c->rope_local_theta));
+    }
+done:
+    return status;
+}
+
 /* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
 static spar_status read_rope(sp_config *c, const json_t *config, const char *where,
                              spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *scaling = json_object_get(config, "rope_parameters");
-    const json_t *theta_home = scaling;
     double partial;
+    if (c->arch->rope_local && json_object_get(scaling, "full_attention")) {
+        SPAR_TRY(read_local_rope(c, json_object_get(scaling, "sliding_attention"), where, err));
+        scaling = json_object_get(scaling, "full_attention");
+    }
+    const json_t *theta_home = scaling;
     if (!json_is_object(scaling)) {
         scaling = json_object_get(config, "rope_scaling");
         theta_home = config;
@@ -384,7 +529,7 @@ static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t 
 static spar_status read_window(sp_config *c, const json_t *config, const char *where,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    int64_t window, first = 0;
+    int64_t window, pattern, first = 0;
     bool use = true;
     SPAR_TRY(sp_json_get_int_or(config, "sliding_window", 0, INT32_MAX, 0, &window, where, err));
     if (c->arch->window == SP_WINDOW_FLAG) {
@@ -401,8 +546,11 @@ static spar_status read_window(sp_config *c, const json_t *config, const char *w
         SPAR_TRY(layer_type_window(c, types, window, where, err));
         goto done;
     }
+    SPAR_TRY(sp_json_get_int_or(config, "sliding_window_pattern", 1, SP_MAX_LAYERS,
+                                c->arch->pattern, &pattern, where, err));
+    const bool some = c->arch->window == SP_WINDOW_PATTERN;
     for (int64_t i = first; window > 0 && i < c->layers; i++) {
-        c->window[i] = (int)window;
+        c->window[i] = some && (i + 1) % pattern == 0 ? 0 : (int)window;
     }
 done:
     return status;
@@ -487,23 +635,125 @@ static int read_ids(const json_t *value, int32_t *ids, int max) {
     return n;
 }
 
-spar_status sp_config_from_json(sp_config *out, const json_t *config, const char *where,
+static const struct {
+    const char *name;
+    sp_act act;
+} activations[] = {{"silu", SP_SILU},
+                   {"swish", SP_SILU},
+                   {"gelu", SP_GELU},
+                   {"gelu_pytorch_tanh", SP_GELU_TANH},
+                   {"gelu_new", SP_GELU_TANH}};
+enum { ACTIVATIONS = sizeof activations / sizeof activations[0] };
+
+static const char *activation_name(sp_act act) {
+    int i = 0;
+    while (i + 1 < ACTIVATIONS && activations[i].act != act) {
+        i++;
+    }
+    return activations[i].name;
+}
+
+static spar_status read_activation(sp_config *c, const json_t *config, const char *where,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *name;
+    SPAR_TRY(sp_json_get_string_or(config, act_key(c->arch), activation_name(c->arch->act), &name,
+                                   where, err));
+    for (int i = 0; i < ACTIVATIONS; i++) {
+        if (strcmp(activations[i].name, name) == 0) {
+            c->act = activations[i].act;
+            c->act = c->act == SP_GELU && c->arch->gelu_by_tanh ? SP_GELU_TANH : c->act;
+            goto done;
+        }
+    }
+    SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                       "%s: %s: expected silu, gelu or gelu_pytorch_tanh, found %s", where,
+                       act_key(c->arch), name));
+done:
+    return status;
+}
+
+double *sp_config_number(sp_config *c, const sp_number_key *key) {
+    return (double *)(void *)((char *)c + key->place);
+}
+
+static spar_status read_numbers(sp_config *c, const json_t *config, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
+        const json_t *value = json_object_get(config, k->key);
+        double *number = sp_config_number(c, k);
+        if (!value || json_is_null(value)) {
+            continue;
+        }
+        SPAR_TRY(sp_json_get_number_or(config, k->key, 0, number, where, err));
+        if (!(*number > 0 && isfinite(*number))) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: %s: expected a positive number, found %g",
+                               where, k->key, *number));
+        }
+    }
+    if (c->arch->embed_by_width) {
+        c->embed_scale = sqrt((double)c->hidden);
+    }
+done:
+    return status;
+}
+
+spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err) {
+    *out = NULL;
+    return sp_json_parse(out, arch->defaults ? arch->defaults : "{}",
+                         arch->defaults ? strlen(arch->defaults) : 2, arch->model_type, err);
+}
+
+/* The part of the configuration that is the family's, with what it leaves out; of an outer one,
+ * which has images besides, the text's. *out is a new reference. */
+static spar_status complete(const sp_arch *arch, const json_t *config, const char *where,
+                            json_t **out, spar_error *err) {
+    static const char *const shared[] = {"bos_token_id", "eos_token_id", "pad_token_id",
+                                         "tie_word_embeddings"};
+    spar_status status = SPAR_OK;
+    json_t *defaults = NULL, *whole = NULL;
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+    const json_t *text = json_object_get(config, "text_config");
+    const bool outer = arch->outer_type && type && strcmp(type, arch->outer_type) == 0;
+    if (outer && !json_is_object(text)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: text_config: expected an object, found %s", where,
+                           sp_json_type_name(text)));
+    }
+    SPAR_TRY(sp_arch_defaults(arch, &defaults, err));
+    whole = json_copy((json_t *)(uintptr_t)(outer ? text : config));
+    for (size_t i = 0; outer && whole && i < sizeof shared / sizeof shared[0]; i++) {
+        json_t *value = json_object_get(config, shared[i]);
+        if (value && !json_object_get(whole, shared[i])) {
+            json_object_set(whole, shared[i], value);
+        }
+    }
+    if (!whole || json_object_update_missing(whole, defaults) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where));
+    }
+    *out = whole;
+    whole = NULL;
+done:
+    json_decref(defaults);
+    json_decref(whole);
+    return status;
+}
+
+spar_status sp_config_from_json(sp_config *out, const json_t *given, const char *where,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
     sp_config *c = out;
+    json_t *config = NULL;
     memset(c, 0, sizeof *c);
-    if (!json_is_object(config)) {
+    if (!json_is_object(given)) {
         return spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", where,
-                         sp_json_type_name(config));
+                         sp_json_type_name(given));
     }
-    SPAR_TRY(find_arch(config, &c->arch, where, err));
+    SPAR_TRY(find_arch(given, &c->arch, where, err));
+    SPAR_TRY(complete(c->arch, given, where, &config, err));
     SPAR_TRY(read_sizes(c, config, where, err));
-    const char *activation;
-    SPAR_TRY(sp_json_get_string_or(config, "hidden_act", "silu", &activation, where, err));
-    if (strcmp(activation, "silu") != 0 && strcmp(activation, "swish") != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: hidden_act: expected silu, found %s", where,
-                           activation));
-    }
+    SPAR_TRY(read_activation(c, config, where, err));
+    SPAR_TRY(read_numbers(c, config, where, err));
     SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(read_rope(c, config, where, err));
@@ -517,6 +767,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *config, const char
     read_ids(json_object_get(config, "pad_token_id"), &c->pad, 1);
     c->n_eos = read_ids(json_object_get(config, "eos_token_id"), c->eos, SP_MAX_EOS);
 done:
+    json_decref(config);
     return status;
 }
 
@@ -550,6 +801,12 @@ static json_t *rope_json(const sp_config *c) {
     return json_null();
 }
 
+static json_t *number_json(const sp_config *c, const sp_number_key *k) {
+    const double value = *(const double *)(const void *)((const char *)c + k->place);
+    const bool whole = k->whole && value == floor(value);
+    return value == 0 ? json_null() : whole ? json_integer((json_int_t)value) : json_real(value);
+}
+
 static json_t *id_json(int32_t id) {
     return id < 0 ? json_null() : json_integer(id);
 }
@@ -562,8 +819,8 @@ json_t *sp_config_to_json(const sp_config *c) {
         (json_int_t)c->ffn, "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
         "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
         (json_int_t)c->context, "rms_norm_eps", (double)c->norm_eps, "tie_word_embeddings",
-        c->tied ? 1 : 0, "hidden_act", "silu", "rope_theta", c->rope_theta, "rope_scaling",
-        rope_json(c), "torch_dtype", "float32");
+        c->tied ? 1 : 0, act_key(c->arch), activation_name(c->act), "rope_theta", c->rope_theta,
+        "rope_scaling", rope_json(c), "torch_dtype", "float32");
     if (!root) {
         return NULL;
     }
@@ -584,6 +841,17 @@ json_t *sp_config_to_json(const sp_config *c) {
         }
         json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
         json_object_set_new(root, "max_window_layers", json_integer(first));
+    }
+    if (c->arch->window == SP_WINDOW_PATTERN) {
+        json_t *list = json_array();
+        for (int i = 0; i < c->layers; i++) {
+            json_array_append_new(
+                list, json_string(c->window[i] ? "sliding_attention" : "full_attention"));
+        }
+        json_object_set_new(root, "layer_types", list);
+    }
+    for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
+        json_object_set_new(root, k->key, number_json(c, k));
     }
     if (c->arch->rope_by_layer) {
         json_t *list = json_array();
@@ -643,12 +911,23 @@ static double inverse_frequency(const sp_config *c, int i) {
     return f;
 }
 
-void sp_rope_table(const sp_config *c, int64_t n_positions, float *cos_table, float *sin_table) {
+double sp_config_attention_scale(const sp_config *c) {
+    const double scalar = c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim;
+    return c->attention_scale > 0 ? c->attention_scale : 1.0 / sqrt(scalar);
+}
+
+bool sp_rope_is_local(const sp_config *c, int layer) {
+    return c->rope_local_theta > 0 && c->window[layer] > 0;
+}
+
+void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *cos_table,
+                   float *sin_table) {
     int half = c->head_dim / 2;
-    const double stretch = c->rope == SP_ROPE_YARN ? c->rope_attention : 1.0;
+    const double stretch = !local && c->rope == SP_ROPE_YARN ? c->rope_attention : 1.0;
     for (int i = 0; i < half; i++) {
         /* The reference keeps inverse frequencies in f32 and multiplies there. */
-        float f = (float)inverse_frequency(c, i);
+        float f = (float)(local ? pow(c->rope_local_theta, -2.0 * i / c->head_dim)
+                                : inverse_frequency(c, i));
         for (int64_t p = 0; p < n_positions; p++) {
             double angle = (double)((float)p * f);
             cos_table[p * half + i] = (float)(stretch * cos(angle));

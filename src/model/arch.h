@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "io/gguf.h"
 #include "spar/status.h"
 
@@ -23,9 +24,38 @@ typedef enum sp_bias_rule {
 
 typedef enum sp_window_rule {
     SP_WINDOW_NONE,
-    SP_WINDOW_ALL, /* sliding_window applies to every layer when it is not null (Mistral) */
-    SP_WINDOW_FLAG /* only with use_sliding_window, on layers from max_window_layers on (Qwen) */
+    SP_WINDOW_ALL,    /* sliding_window applies to every layer when it is not null (Mistral) */
+    SP_WINDOW_FLAG,   /* only with use_sliding_window, on layers from max_window_layers on (Qwen) */
+    SP_WINDOW_PATTERN /* on all but every n-th layer (Gemma 2) */
 } sp_window_rule;
+
+/* Where the norms of a layer's halves are: before their inputs, or after their outputs, before
+ * these join the residual stream. */
+typedef enum sp_norm_place {
+    SP_NORMS_BEFORE,
+    SP_NORMS_AFTER, /* OLMo 2 */
+    SP_NORMS_BOTH   /* Gemma 2 */
+} sp_norm_place;
+
+typedef enum sp_qk_norm {
+    SP_QK_PLAIN,
+    SP_QK_HEADS, /* an RMS norm of every query and key head */
+    SP_QK_ROWS   /* of a row's queries, and of its keys (OLMo 2) */
+} sp_qk_norm;
+
+/* A key whose number is part of the mathematics. place: of a double in sp_config, 0 where the key
+ * is null. */
+typedef struct sp_number_key {
+    const char *key, *gguf_suffix; /* key NULL ends a list; gguf_suffix NULL: files have none */
+    size_t place;
+    bool whole; /* written without a fraction */
+} sp_number_key;
+
+/* A parameter that the family calls by other names than most do. */
+typedef struct sp_rename {
+    int role;                     /* sp_role */
+    const char *name, *gguf_name; /* name NULL ends a list */
+} sp_rename;
 
 /* A tensor of a layer that holds the rows of several parameters, one after another. */
 typedef struct sp_fusion {
@@ -39,8 +69,22 @@ typedef struct sp_arch {
     const char *gguf_name;  /* general.architecture */
     sp_bias_rule bias;
     bool mlp_bias; /* config key mlp_bias is honoured */
-    bool qk_norm;  /* RMS norm on every query and key head */
+    sp_qk_norm qk_norm;
+    sp_norm_place norms;
     sp_window_rule window;
+    int pattern;          /* SP_WINDOW_PATTERN: every so many-th layer sees all */
+    sp_act act;           /* of the feed-forward, where the configuration names none */
+    const char *act_key;  /* config key; NULL: hidden_act */
+    bool gelu_by_tanh;    /* "gelu" means the tanh form (Gemma's first files) */
+    bool embed_by_width;  /* embeddings are multiplied by the root of hidden_size */
+    bool rope_local;      /* layers with a window have a base of their own */
+    int gguf_wide_layers; /* GGUF's readers take hidden/heads for query_pre_attn_scalar in the
+                           * model of so many layers, head_dim in others */
+    const char *defaults; /* what keys that are left out mean, as JSON; NULL: as for most */
+    const sp_number_key *numbers; /* NULL: none */
+    const sp_rename *renames;     /* NULL: none */
+    const char *outer_type;       /* model_type of what has this family's in its text_config */
+    const char *outer_class;
     const sp_fusion *fusions; /* NULL: none */
     float norm_shift;         /* the gain of a norm is the checkpoint's value plus this */
     bool rope_by_layer;       /* config keys no_rope_layers, no_rope_layer_interval are honoured */
@@ -68,9 +112,17 @@ typedef struct sp_config {
     int64_t context; /* max_position_embeddings */
     float norm_eps;
     bool tied, attention_bias, output_bias, mlp_bias;
-    int window[SP_MAX_LAYERS];   /* by layer; 0: full attention */
-    int sliding_window;          /* as configured; 0: none */
-    bool no_rope[SP_MAX_LAYERS]; /* by layer: queries and keys are not rotated */
+    sp_act act;
+    double embed_scale;                /* multiplies embeddings; 0, here and below: not given */
+    double residual_scale;             /* multiplies what a half of a layer adds */
+    double query_scalar;               /* scores are divided by its root, in place of head_dim's */
+    double attention_scale;            /* multiplies scores, in place of that */
+    double attention_cap, logit_cap;   /* caps, by tanh */
+    double logit_scale, logit_divisor; /* of the logits, before their cap */
+    double rope_local_theta;           /* of layers with a window */
+    int window[SP_MAX_LAYERS];         /* by layer; 0: full attention */
+    int sliding_window;                /* as configured; 0: none */
+    bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */
@@ -91,9 +143,21 @@ void sp_config_add_eos(sp_config *config, int64_t id);
 /* config.json for this model, in the form that transformers 4 and 5 both read. New reference. */
 json_t *sp_config_to_json(const sp_config *config);
 
-/* cos and sin [n_positions, head_dim/2] of the rotary angles, in double then rounded. */
-void sp_rope_table(const sp_config *config, int64_t n_positions, float *cos_table,
+/* Where a number of the family is in the configuration. */
+double *sp_config_number(sp_config *config, const sp_number_key *key);
+/* What configurations of the family mean by leaving keys out. *out is a new reference. */
+spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err);
+/* What GGUF's readers take for query_scalar, which files do not have. */
+double sp_config_gguf_scalar(const sp_config *config);
+/* What query-key products are multiplied by. */
+double sp_config_attention_scale(const sp_config *config);
+
+/* cos and sin [n_positions, head_dim/2] of the rotary angles, in double then rounded; local: of the
+ * layers with a window, where they have a base of their own. */
+void sp_rope_table(const sp_config *config, bool local, int64_t n_positions, float *cos_table,
                    float *sin_table);
+/* Whether the layer is one of those. */
+bool sp_rope_is_local(const sp_config *config, int layer);
 
 /* factors [head_dim/2]: what the plain inverse frequencies are divided by. */
 void sp_rope_factors(const sp_config *config, float *factors);

@@ -169,17 +169,57 @@ done:
 static spar_status read_layers(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     int64_t window = 0;
-    if (c->arch->window == SP_WINDOW_ALL) {
+    int64_t pattern = c->arch->pattern;
+    const bool some = c->arch->window == SP_WINDOW_PATTERN;
+    if (some || c->arch->window == SP_WINDOW_ALL) {
         char key[128];
         snprintf(key, sizeof key, "%s.attention.sliding_window", c->arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, INT32_MAX, 0, &window, err));
+        SPAR_TRY(get_size(g, c->arch, "attention.sliding_window_pattern", SP_MAX_LAYERS,
+                          pattern > 0 ? pattern : 1, &pattern, err));
     }
     c->sliding_window = (int)window;
     for (int i = 0; i < c->layers; i++) {
-        c->window[i] = (int)window;
+        c->window[i] = some && (i + 1) % pattern == 0 ? 0 : (int)window;
         c->no_rope[i] = c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0;
     }
 done:
+    return status;
+}
+
+double sp_config_gguf_scalar(const sp_config *c) {
+    const bool wide = c->layers == c->arch->gguf_wide_layers;
+    return wide ? (double)(c->hidden / c->heads) : (double)c->head_dim;
+}
+
+/* The family's numbers, from the file where it has them. */
+static spar_status read_numbers(sp_config *c, const sp_gguf *g, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *defaults = NULL;
+    SPAR_TRY(sp_arch_defaults(c->arch, &defaults, err));
+    for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
+        double *number = sp_config_number(c, k);
+        *number = json_number_value(json_object_get(defaults, k->key));
+        if (k->gguf_suffix) {
+            SPAR_TRY(get_number(g, c->arch, k->gguf_suffix, *number, number, err));
+        }
+        if (!(*number >= 0 && isfinite(*number))) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                               "%s: metadata %s.%s: expected a number >= 0, "
+                               "found %g",
+                               sp_gguf_path(g), c->arch->gguf_name,
+                               k->gguf_suffix ? k->gguf_suffix : k->key, *number));
+        }
+    }
+    if (c->arch->gguf_wide_layers > 0) {
+        c->query_scalar = sp_config_gguf_scalar(c);
+    }
+    if (c->arch->embed_by_width) {
+        c->embed_scale = sqrt((double)c->hidden);
+    }
+    c->act = c->arch->act;
+done:
+    json_decref(defaults);
     return status;
 }
 
@@ -190,6 +230,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     memset(c, 0, sizeof *c);
     SPAR_TRY(find_arch(g, &c->arch, where, err));
     SPAR_TRY(read_sizes(c, g, err));
+    SPAR_TRY(read_numbers(c, g, err));
     SPAR_TRY(read_rope(c, g, where, err));
     SPAR_TRY(read_layers(c, g, err));
     c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;

@@ -24,6 +24,8 @@ static bool is_norm(sp_role role) {
     case SP_MLP_NORM:
     case SP_Q_NORM:
     case SP_K_NORM:
+    case SP_ATTN_POST:
+    case SP_MLP_POST:
     case SP_FINAL_NORM:
         return true;
     default:

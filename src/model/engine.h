@@ -25,7 +25,8 @@ struct spar_model {
     bool frozen;         /* some matrices are blocks alone */
     sp_pool *pool;
     sp_backend *backend;
-    float *cos_table, *sin_table; /* owned, [rope_positions, head_dim/2] */
+    float *cos_table[2], *sin_table[2]; /* owned, [rope_positions, head_dim/2]; [1]: of the layers
+                                         * with a base of their own, where there are any */
     int64_t rope_positions;
     spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
     spar_template *chat_template; /* owned, with its source; NULL where there is none */

@@ -47,6 +47,12 @@ static void put_sizes(writer *w) {
     }
     sp_gguf_put_f32(w->out, key(w, "attention.layer_norm_rms_epsilon"), c->norm_eps);
     sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
+    for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
+        const double value = *sp_config_number((sp_config *)(uintptr_t)c, k);
+        if (k->gguf_suffix && value > 0) {
+            sp_gguf_put_f32(w->out, key(w, k->gguf_suffix), (float)value);
+        }
+    }
     if (c->rope == SP_ROPE_LINEAR) {
         sp_gguf_put_string(w->out, key(w, "rope.scaling.type"), "linear", 6);
         sp_gguf_put_f32(w->out, key(w, "rope.scaling.factor"), (float)c->rope_factor);
@@ -99,14 +105,52 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
     sp_gguf_put_string(out, "general.name", name, strlen(name));
 }
 
+/* The setting that a GGUF file of the family cannot say, since readers know it by the family; NULL
+ * where there is none. */
+static const char *unsaid(const sp_config *c, const json_t *defaults) {
+    if (c->rope == SP_ROPE_YARN) {
+        return "YaRN's rope scaling";
+    }
+    if (c->act != c->arch->act) {
+        return "a feed-forward's activation that is not the family's";
+    }
+    if (c->arch->gguf_wide_layers > 0 && c->query_scalar != sp_config_gguf_scalar(c)) {
+        return "a query_pre_attn_scalar that is not the size of a head";
+    }
+    for (int i = 0; c->arch->window == SP_WINDOW_PATTERN && i < c->layers; i++) {
+        if ((c->window[i] > 0) != (c->sliding_window > 0 && (i + 1) % c->arch->pattern != 0)) {
+            return "a pattern of windows that is not the family's";
+        }
+    }
+    for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
+        const bool none = *sp_config_number((sp_config *)(uintptr_t)c, k) == 0;
+        if (none && json_object_get(defaults, k->key)) {
+            return k->key;
+        }
+    }
+    return NULL;
+}
+
+static spar_status check_said(const spar_model *m, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *defaults = NULL;
+    SPAR_TRY(sp_arch_defaults(m->config.arch, &defaults, err));
+    const char *what = unsaid(&m->config, defaults);
+    if (what) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: export: %s cannot be written to GGUF files "
+                           "of %s",
+                           m->path, what, m->config.arch->gguf_name));
+    }
+done:
+    json_decref(defaults);
+    return status;
+}
+
 static spar_status put_metadata(sp_gguf_out *out, const spar_model *m, spar_error *err) {
     spar_status status = SPAR_OK;
     writer w = {.out = out, .config = &m->config};
-    if (m->config.rope == SP_ROPE_YARN) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: export: YaRN's rope scaling is not written to GGUF files",
-                           m->path));
-    }
+    SPAR_TRY(check_said(m, err));
     sp_vocab_description d;
     const char *arch = m->config.arch->gguf_name;
     sp_gguf_put_string(out, "general.architecture", arch, strlen(arch));

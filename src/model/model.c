@@ -15,12 +15,28 @@ static sp_compute choose_compute(spar_dtype dtype) {
     return dtype == SPAR_DTYPE_BF16 ? SP_COMPUTE_BF16 : SP_COMPUTE_F32;
 }
 
+static spar_status make_rope(spar_model *m, bool local, int64_t positions, size_t cells,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *cosines = NULL, *sines = NULL;
+    SPAR_TRY(sp_mem_aligned(&cosines, cells, sizeof(float), err));
+    SPAR_TRY(sp_mem_aligned(&sines, cells, sizeof(float), err));
+    sp_rope_table(&m->config, local, positions, cosines, sines);
+    free(m->cos_table[local]);
+    free(m->sin_table[local]);
+    m->cos_table[local] = cosines;
+    m->sin_table[local] = sines;
+    cosines = sines = NULL;
+done:
+    free(cosines);
+    free(sines);
+    return status;
+}
+
 /* The rotary tables grow with the sequences that are met: a context of a million positions costs
  * nothing until it is used. */
 spar_status sp_model_reserve_positions(spar_model *m, int64_t n, spar_error *err) {
     spar_status status = SPAR_OK;
-    void *cosines = NULL;
-    void *sines = NULL;
     if (n > m->config.context) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT,
                            "%s: a sequence of %lld tokens is longer than the model's context of "
@@ -35,18 +51,11 @@ spar_status sp_model_reserve_positions(spar_model *m, int64_t n, spar_error *err
         positions *= 2;
     }
     size_t cells = (size_t)positions * (size_t)m->config.head_dim / 2;
-    SPAR_TRY(sp_mem_aligned(&cosines, cells, sizeof(float), err));
-    SPAR_TRY(sp_mem_aligned(&sines, cells, sizeof(float), err));
-    sp_rope_table(&m->config, positions, cosines, sines);
-    free(m->cos_table);
-    free(m->sin_table);
-    m->cos_table = cosines;
-    m->sin_table = sines;
+    for (int local = 0; local <= (m->config.rope_local_theta > 0); local++) {
+        SPAR_TRY(make_rope(m, local != 0, positions, cells, err));
+    }
     m->rope_positions = positions;
-    cosines = sines = NULL;
 done:
-    free(cosines);
-    free(sines);
     return status;
 }
 
@@ -143,8 +152,10 @@ void spar_model_free(spar_model *m) {
     sp_pool_free(m->pool);
     sp_params_release(&m->params);
     free(m->weights);
-    free(m->cos_table);
-    free(m->sin_table);
+    for (int local = 0; local < 2; local++) {
+        free(m->cos_table[local]);
+        free(m->sin_table[local]);
+    }
     spar_tokenizer_free(m->tokenizer);
     spar_template_free(m->chat_template);
     free(m->template_source);

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 /* Rows and columns of a role as named sizes, so that the table below is the model's shape. */
-typedef enum size_name { NONE, VOCAB, HIDDEN, FFN, Q_ROWS, KV_ROWS, HEAD_DIM } size_name;
+typedef enum size_name { NONE, VOCAB, HIDDEN, FFN, Q_ROWS, KV_ROWS, Q_NORM, K_NORM } size_name;
 
 static const struct {
     const char *name, *gguf_name;
@@ -24,8 +24,10 @@ static const struct {
     [SP_K_BIAS] = {"self_attn.k_proj.bias", "attn_k.bias", KV_ROWS, NONE, true},
     [SP_V_BIAS] = {"self_attn.v_proj.bias", "attn_v.bias", KV_ROWS, NONE, true},
     [SP_O_BIAS] = {"self_attn.o_proj.bias", "attn_output.bias", HIDDEN, NONE, true},
-    [SP_Q_NORM] = {"self_attn.q_norm.weight", "attn_q_norm.weight", HEAD_DIM, NONE, true},
-    [SP_K_NORM] = {"self_attn.k_norm.weight", "attn_k_norm.weight", HEAD_DIM, NONE, true},
+    [SP_Q_NORM] = {"self_attn.q_norm.weight", "attn_q_norm.weight", Q_NORM, NONE, true},
+    [SP_K_NORM] = {"self_attn.k_norm.weight", "attn_k_norm.weight", K_NORM, NONE, true},
+    [SP_ATTN_POST] = {"post_attention_layernorm.weight", "post_attention_norm.weight", HIDDEN, NONE,
+                      true},
     [SP_MLP_NORM] = {"post_attention_layernorm.weight", "ffn_norm.weight", HIDDEN, NONE, true},
     [SP_GATE] = {"mlp.gate_proj.weight", "ffn_gate.weight", FFN, HIDDEN, true},
     [SP_UP] = {"mlp.up_proj.weight", "ffn_up.weight", FFN, HIDDEN, true},
@@ -33,6 +35,8 @@ static const struct {
     [SP_GATE_BIAS] = {"mlp.gate_proj.bias", "ffn_gate.bias", FFN, NONE, true},
     [SP_UP_BIAS] = {"mlp.up_proj.bias", "ffn_up.bias", FFN, NONE, true},
     [SP_DOWN_BIAS] = {"mlp.down_proj.bias", "ffn_down.bias", HIDDEN, NONE, true},
+    [SP_MLP_POST] = {"post_feedforward_layernorm.weight", "post_ffw_norm.weight", HIDDEN, NONE,
+                     true},
     [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
     [SP_HEAD] = {"lm_head.weight", "output.weight", VOCAB, HIDDEN, false},
 };
@@ -49,8 +53,10 @@ static int64_t size_of(const sp_config *c, size_name name) {
         return (int64_t)c->heads * c->head_dim;
     case KV_ROWS:
         return (int64_t)c->kv_heads * c->head_dim;
-    case HEAD_DIM:
-        return c->head_dim;
+    case Q_NORM:
+        return (int64_t)c->head_dim * (c->arch->qk_norm == SP_QK_ROWS ? c->heads : 1);
+    case K_NORM:
+        return (int64_t)c->head_dim * (c->arch->qk_norm == SP_QK_ROWS ? c->kv_heads : 1);
     case NONE:
         break;
     }
@@ -67,7 +73,13 @@ static bool has_role(const sp_config *c, sp_role role) {
         return c->output_bias;
     case SP_Q_NORM:
     case SP_K_NORM:
-        return c->arch->qk_norm;
+        return c->arch->qk_norm != SP_QK_PLAIN;
+    case SP_ATTN_NORM:
+    case SP_MLP_NORM:
+        return c->arch->norms != SP_NORMS_AFTER;
+    case SP_ATTN_POST:
+    case SP_MLP_POST:
+        return c->arch->norms != SP_NORMS_BEFORE;
     case SP_GATE_BIAS:
     case SP_UP_BIAS:
     case SP_DOWN_BIAS:
@@ -77,6 +89,16 @@ static bool has_role(const sp_config *c, sp_role role) {
     default:
         return true;
     }
+}
+
+/* The family's own names of a role, or NULL. */
+static const sp_rename *rename_of(const sp_arch *arch, sp_role role) {
+    for (const sp_rename *r = arch->renames; r && r->name; r++) {
+        if (r->role == (int)role) {
+            return r;
+        }
+    }
+    return NULL;
 }
 
 /* Every parameter starts on a 64-byte line. */
@@ -90,13 +112,15 @@ static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer)
         return;
     }
     sp_param *item = &p->items[p->n];
+    const sp_rename *own = rename_of(c->arch, role);
+    const char *name = own ? own->name : role_rows[role].name;
+    const char *gguf_name = own ? own->gguf_name : role_rows[role].gguf_name;
     if (role_rows[role].in_layer) {
-        snprintf(item->name, sizeof item->name, "model.layers.%d.%s", layer, role_rows[role].name);
-        snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer,
-                 role_rows[role].gguf_name);
+        snprintf(item->name, sizeof item->name, "model.layers.%d.%s", layer, name);
+        snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer, gguf_name);
     } else {
-        snprintf(item->name, sizeof item->name, "%s", role_rows[role].name);
-        snprintf(item->gguf_name, sizeof item->gguf_name, "%s", role_rows[role].gguf_name);
+        snprintf(item->name, sizeof item->name, "%s", name);
+        snprintf(item->gguf_name, sizeof item->gguf_name, "%s", gguf_name);
     }
     item->role = role;
     item->layer = role_rows[role].in_layer ? layer : -1;

@@ -26,6 +26,7 @@ typedef enum sp_role {
     SP_O_BIAS,
     SP_Q_NORM,
     SP_K_NORM,
+    SP_ATTN_POST, /* norm of attention's output */
     SP_MLP_NORM,
     SP_GATE,
     SP_UP,
@@ -33,6 +34,7 @@ typedef enum sp_role {
     SP_GATE_BIAS,
     SP_UP_BIAS,
     SP_DOWN_BIAS,
+    SP_MLP_POST, /* norm of the feed-forward's output */
     SP_FINAL_NORM,
     SP_HEAD,
     SP_ROLES

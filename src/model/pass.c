@@ -11,14 +11,22 @@
 /* What one layer leaves for its backward. x is the residual stream at the layer's entry and x_mid
  * between attention and feed-forward; norms and the activation are cheap and recomputed. */
 typedef struct layer_acts {
-    float *x, *x_mid;       /* [T,H] */
-    float *q_raw, *k_raw;   /* [T,Hq], [T,Hk] before the head norms; NULL without them */
-    float *q, *k, *v;       /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
-    void *att;              /* operand [T,Hq] */
-    float *lse;             /* [T,heads] */
-    void *gate, *up;        /* operand [T,F] */
-    float *rstd_q, *rstd_k; /* [T*heads], [T*kv_heads] */
+    float *x, *x_mid;            /* [T,H] */
+    float *q_raw, *k_raw;        /* [T,Hq], [T,Hk] before the head norms; NULL without them */
+    float *q, *k, *v;            /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
+    void *att;                   /* operand [T,Hq] */
+    float *lse;                  /* [T,heads] */
+    void *gate, *up;             /* operand [T,F] */
+    float *rstd_q, *rstd_k;      /* [T*heads], [T*kv_heads] */
+    float *out[2], *rstd_out[2]; /* [T,H], [T]: what a half's output norm saw; NULL without one */
 } layer_acts;
+
+/* The two halves of a layer: roles of what gives their output, and of its norm. */
+enum { ATTENTION, FEED_FORWARD };
+static const struct half {
+    sp_role linear, bias, norm;
+} halves[] = {[ATTENTION] = {SP_O, SP_O_BIAS, SP_ATTN_POST},
+              [FEED_FORWARD] = {SP_DOWN, SP_DOWN_BIAS, SP_MLP_POST}};
 
 /* Arrays that live within a chain of row-wise operations. */
 typedef struct chain_arrays {
@@ -99,9 +107,11 @@ static sizes sizes_of(const sp_config *c) {
                    .layers = c->layers};
 }
 
-static void place_layer(placer *p, layer_acts *a, const sizes *s, bool qk_norm, bool train,
-                        float *x, int64_t T, size_t operand) {
-    a->x = x ? x : place_f32(p, T * s->H);
+static void place_layer(placer *p, layer_acts *a, const sizes *s, const sp_arch *arch, bool train,
+                        int64_t T, size_t operand) {
+    const bool qk_norm = arch->qk_norm != SP_QK_PLAIN;
+    const bool out_norm = arch->norms != SP_NORMS_BEFORE;
+    a->x = place_f32(p, T * s->H);
     a->x_mid = train ? place_f32(p, T * s->H) : a->x;
     a->q = place_f32(p, T * s->Hq);
     a->k = place_f32(p, T * s->Hk);
@@ -110,6 +120,10 @@ static void place_layer(placer *p, layer_acts *a, const sizes *s, bool qk_norm, 
     a->k_raw = qk_norm && train ? place_f32(p, T * s->Hk) : a->k;
     a->rstd_q = qk_norm ? place_f32(p, T * s->heads) : NULL;
     a->rstd_k = qk_norm ? place_f32(p, T * s->kv_heads) : NULL;
+    for (int half = ATTENTION; half <= FEED_FORWARD; half++) {
+        a->out[half] = out_norm && train ? place_f32(p, T * s->H) : NULL;
+        a->rstd_out[half] = out_norm ? place_f32(p, T) : NULL;
+    }
     a->att = place(p, T * s->Hq, operand);
     a->lse = place_f32(p, T * s->heads);
     a->gate = place(p, train ? T * s->F : 0, operand);
@@ -161,7 +175,6 @@ static void place_backward(sp_pass *pass, const spar_model *m, placer *p, const 
 static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t T, int64_t R) {
     sizes s = sizes_of(&m->config);
     size_t operand = m->backend->operand_size;
-    bool qk_norm = m->config.arch->qk_norm;
     placer p = {base, 0};
     int n = pass->train ? s.layers : 1;
     for (int l = 0; l < n; l++) {
@@ -169,7 +182,7 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
             pass->layers[l] = pass->layers[0];
             pass->layers[l].x = place_f32(&p, T * s.H);
         } else {
-            place_layer(&p, &pass->layers[l], &s, qk_norm, pass->train, NULL, T, operand);
+            place_layer(&p, &pass->layers[l], &s, m->config.arch, pass->train, T, operand);
         }
     }
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
@@ -261,7 +274,8 @@ static sp_attention attention_of(const spar_model *m, int layer, const sp_batch 
                           .n_kv_heads = c->kv_heads,
                           .head_dim = c->head_dim,
                           .window = c->window[layer],
-                          .scale = 1.0F / __builtin_sqrtf((float)c->head_dim),
+                          .scale = (float)sp_config_attention_scale(c),
+                          .cap = (float)c->attention_cap,
                           .n_segments = (int)batch->n_segments,
                           .segments = batch->segments};
 }
@@ -379,10 +393,10 @@ static void rotate(const spar_model *m, int layer, const sp_batch *batch, float 
     if (c->no_rope[layer]) {
         return;
     }
-    ops->rope(m->backend, q, T, c->heads, c->head_dim, m->cos_table, m->sin_table, batch->positions,
-              sign);
-    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, m->cos_table, m->sin_table,
-              batch->positions, sign);
+    const bool local = sp_rope_is_local(c, layer);
+    const float *cosines = m->cos_table[local], *sines = m->sin_table[local];
+    ops->rope(m->backend, q, T, c->heads, c->head_dim, cosines, sines, batch->positions, sign);
+    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, cosines, sines, batch->positions, sign);
 }
 
 /* Open a chain over T rows. Dropout, magnitudes and products in whole numbers are not row-wise
@@ -420,25 +434,79 @@ static void drop_chain(sp_pass *pass, spar_status status) {
     }
 }
 
+/* How many norms of queries or keys T rows have, in vectors of *dim. */
+static int64_t qk_norms(const sp_config *c, int64_t T, int heads, int64_t *dim) {
+    const bool rows = c->arch->qk_norm == SP_QK_ROWS;
+    *dim = (int64_t)c->head_dim * (rows ? heads : 1);
+    return rows ? T : T * heads;
+}
+
+static void norm_qk(const spar_model *m, sp_role role, int layer, int64_t T, int heads,
+                    const float *x, float *y, float *rstd) {
+    int64_t dim;
+    const int64_t n = qk_norms(&m->config, T, heads, &dim);
+    m->backend->ops->rmsnorm_f32(m->backend, x, vector(m, role, layer), n, dim, m->config.norm_eps,
+                                 y, rstd);
+}
+
+/* Row-wise: what a half of a layer takes in, as the operand y: x [T,H], normed where the family
+ * norms there. */
+static void take_in(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T, void *y) {
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const float *gain = vector(m, role, layer);
+    if (gain) {
+        ops->rmsnorm(m->backend, x, gain, T, m->config.hidden, m->config.norm_eps, y, pass->rstd);
+    } else {
+        ops->to_operand(m->backend, x, T * m->config.hidden, 1, y);
+    }
+}
+
+static float factor_or_one(double factor) {
+    return factor > 0 ? (float)factor : 1.0F;
+}
+
+/* Row-wise: to [T,H] += multiplier norm(x W^T + bias) by the half's output layer, with the norm and
+ * the multiplier that the family has; to NULL: only what the backward needs. */
+static spar_status put_out(sp_pass *pass, int half, int layer, const void *x, int64_t T,
+                           layer_acts *a, float *to, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const struct half *h = &halves[half];
+    const float *gain = vector(m, h->norm, layer);
+    const float factor = factor_or_one(m->config.residual_scale);
+    float *sum = pass->chain.dnorm, *out = gain && a->out[half] ? a->out[half] : sum;
+    if (!gain && (!to || factor == 1.0F)) {
+        return to ? linear(pass, h->linear, h->bias, layer, x, T, to, true, err) : SPAR_OK;
+    }
+    SPAR_TRY(linear(pass, h->linear, h->bias, layer, x, T, out, false, err));
+    if (gain) {
+        ops->rmsnorm_f32(m->backend, out, gain, T, m->config.hidden, m->config.norm_eps, sum,
+                         a->rstd_out[half]);
+    }
+    if (to) {
+        ops->add_scaled(m->backend, sum, T * m->config.hidden, factor, to);
+    }
+done:
+    return status;
+}
+
 /* Row-wise: queries, keys and values of a layer from its input, rotated. */
 static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, layer_acts *a,
                                spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_config *c = &m->config;
-    const sp_ops *ops = m->backend->ops;
     const void *x = pass->chain.norm;
     int64_t T = (int64_t)batch->n_tokens;
-    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, c->hidden, c->norm_eps,
-                 pass->chain.norm, pass->rstd);
+    take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->chain.norm);
     SPAR_TRY(linear(pass, SP_Q, SP_Q_BIAS, layer, x, T, a->q_raw, false, err));
     SPAR_TRY(linear(pass, SP_K, SP_K_BIAS, layer, x, T, a->k_raw, false, err));
     SPAR_TRY(linear(pass, SP_V, SP_V_BIAS, layer, x, T, a->v, false, err));
-    if (c->arch->qk_norm) {
-        ops->rmsnorm_f32(m->backend, a->q_raw, vector(m, SP_Q_NORM, layer), T * c->heads,
-                         c->head_dim, c->norm_eps, a->q, a->rstd_q);
-        ops->rmsnorm_f32(m->backend, a->k_raw, vector(m, SP_K_NORM, layer), T * c->kv_heads,
-                         c->head_dim, c->norm_eps, a->k, a->rstd_k);
+    if (c->arch->qk_norm != SP_QK_PLAIN) {
+        norm_qk(m, SP_Q_NORM, layer, T, c->heads, a->q_raw, a->q, a->rstd_q);
+        norm_qk(m, SP_K_NORM, layer, T, c->kv_heads, a->k_raw, a->k, a->rstd_k);
     }
     rotate(m, layer, batch, a->q, a->k, 1.0F);
 done:
@@ -473,19 +541,15 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts 
     if (a->x_mid != a->x) {
         ops->copy(m->backend, a->x, T * s.H, a->x_mid);
     }
-    SPAR_TRY(linear(pass, SP_O, SP_O_BIAS, layer, a->att, T, a->x_mid, true, err));
-    ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
-                 c->norm, pass->rstd);
+    SPAR_TRY(put_out(pass, ATTENTION, layer, a->att, T, a, a->x_mid, err));
+    take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, c->norm);
     SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
     SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
-    ops->glu(m->backend, SP_SILU, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
-    if (!x_next) {
-        goto done;
-    }
-    if (x_next != a->x_mid) {
+    ops->glu(m->backend, m->config.act, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
+    if (x_next && x_next != a->x_mid) {
         ops->copy(m->backend, a->x_mid, T * s.H, x_next);
     }
-    SPAR_TRY(linear(pass, SP_DOWN, SP_DOWN_BIAS, layer, c->hidden, T, x_next, true, err));
+    SPAR_TRY(put_out(pass, FEED_FORWARD, layer, c->hidden, T, a, x_next, err));
 done:
     return status;
 }
@@ -527,8 +591,8 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     int layers = m->config.layers;
     SPAR_TRY(check_batch(m, batch, err));
     SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
-    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T, 1,
-                           pass->layers[0].x);
+    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
+                           factor_or_one(m->config.embed_scale), pass->layers[0].x);
     /* A chain runs from one attention to the next. */
     SPAR_TRY(chain_begin(pass, T, err));
     SPAR_TRY(project_qkv(pass, 0, batch, &pass->layers[0], err));
@@ -548,6 +612,12 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
 done:
     drop_chain(pass, status);
     return status;
+}
+
+static sp_logit_form form_of(const spar_model *m) {
+    const sp_config *c = &m->config;
+    return (sp_logit_form){.scale = factor_or_one(c->logit_scale) / factor_or_one(c->logit_divisor),
+                           .cap = (float)c->logit_cap};
 }
 
 /* Final norm of the given rows of x_out into rows_norm. */
@@ -590,7 +660,7 @@ spar_status sp_pass_logp(sp_pass *pass, const sp_batch *batch, float *logp, spar
     if (m->terms > 0) {
         return logits_logp(pass, batch, logp, err);
     }
-    const sp_logit_form form = {1, 0};
+    const sp_logit_form form = form_of(m);
     norm_rows(pass, batch->score_rows, (int64_t)batch->n_scored);
     return m->backend->ops->head_logp(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form,
                                       pass->rows_norm, batch->targets, (int64_t)batch->n_scored,
@@ -602,11 +672,16 @@ spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, f
     /* rows_x holds as many rows as were scored; logits are asked for in batches of that size. */
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
+    const sp_logit_form form = form_of(m);
     for (int64_t at = 0; at < n_rows; at += pass->R) {
         int64_t n = n_rows - at < pass->R ? n_rows - at : pass->R;
         norm_rows(pass, rows + at, n);
         SPAR_TRY(linear(pass, SP_HEAD, SP_ROLES, 0, pass->rows_norm, n,
                         logits + at * m->config.vocab, false, err));
+        if (form.scale != 1.0F || form.cap > 0) {
+            m->backend->ops->form_logits(m->backend, &form, n * m->config.vocab,
+                                         logits + at * m->config.vocab);
+        }
     }
 done:
     return status;
@@ -712,6 +787,34 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
                                  accumulate, grad_at(pass, grads, role, layer));
 }
 
+/* Row-wise: dy of the half's output layer, from dx. */
+static void put_out_backward(sp_pass *pass, int half, int layer, int64_t T, const layer_acts *a,
+                             float *grads) {
+    spar_model *m = pass->model;
+    const struct half *h = &halves[half];
+    const float *dout = pass->dx;
+    if (a->out[half]) {
+        norm_grad(pass, h->norm, layer, a->out[half], a->rstd_out[half], pass->dx, T,
+                  m->config.hidden, pass->chain.dnorm, false, grads);
+        dout = pass->chain.dnorm;
+    }
+    m->backend->ops->to_operand(m->backend, dout, T * m->config.hidden,
+                                factor_or_one(m->config.residual_scale), pass->dy[h->linear]);
+}
+
+/* Where the gradient of a half's input goes: through its norm, or at once to dx. */
+static float *taken_grad(const sp_pass *pass, sp_role norm, int layer) {
+    return vector(pass->model, norm, layer) ? pass->chain.dnorm : pass->dx;
+}
+
+static void take_in_backward(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T,
+                             float *grads) {
+    if (vector(pass->model, role, layer)) {
+        norm_grad(pass, role, layer, x, pass->rstd, pass->chain.dnorm, T,
+                  pass->model->config.hidden, pass->dx, true, grads);
+    }
+}
+
 /* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid, and dout that of
  * attention's output. */
 static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a,
@@ -720,21 +823,21 @@ static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, la
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
     const sizes s = sizes_of(&m->config);
-    float *wide = pass->chain.wide[0], *dnorm = pass->chain.dnorm;
-    ops->glu_kept(m->backend, SP_SILU, a->gate, a->up, T * s.F, pass->hidden);
-    ops->to_operand(m->backend, pass->dx, T * s.H, 1, pass->dy[SP_DOWN]);
+    float *wide = pass->chain.wide[0], *taken = taken_grad(pass, SP_MLP_NORM, layer);
+    const bool joins = taken == pass->dx;
+    ops->glu_kept(m->backend, m->config.act, a->gate, a->up, T * s.F, pass->hidden);
+    put_out_backward(pass, FEED_FORWARD, layer, T, a, grads);
     SPAR_TRY(linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T, wide, false,
                              grads, err));
-    ops->glu_bwd(m->backend, SP_SILU, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE],
+    ops->glu_bwd(m->backend, m->config.act, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE],
                  pass->dy[SP_UP]);
-    ops->rmsnorm(m->backend, a->x_mid, vector(m, SP_MLP_NORM, layer), T, s.H, m->config.norm_eps,
-                 pass->norm_mlp, pass->rstd);
-    SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, dnorm, false,
+    take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, pass->norm_mlp);
+    SPAR_TRY(linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, taken, joins,
                              grads, err));
-    SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, dnorm, true, grads,
+    SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, taken, true, grads,
                              err));
-    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, dnorm, T, s.H, pass->dx, true, grads);
-    ops->to_operand(m->backend, pass->dx, T * s.H, 1, pass->dy[SP_O]);
+    take_in_backward(pass, SP_MLP_NORM, layer, a->x_mid, T, grads);
+    put_out_backward(pass, ATTENTION, layer, T, a, grads);
     SPAR_TRY(
         linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false, grads, err));
 done:
@@ -750,26 +853,29 @@ static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch,
     const sp_ops *ops = m->backend->ops;
     const sizes s = sizes_of(c);
     const int64_t T = (int64_t)batch->n_tokens;
-    float *dnorm = pass->chain.dnorm;
+    float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
+    const bool joins = taken == pass->dx;
     rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
-    if (c->arch->qk_norm) {
-        norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, T * c->heads, c->head_dim,
-                  pass->dq, false, grads);
-        norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, pass->dk, T * c->kv_heads,
-                  c->head_dim, pass->dk, false, grads);
+    if (c->arch->qk_norm != SP_QK_PLAIN) {
+        int64_t dim;
+        int64_t n = qk_norms(c, T, c->heads, &dim);
+        norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, n, dim, pass->dq, false,
+                  grads);
+        n = qk_norms(c, T, c->kv_heads, &dim);
+        norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, pass->dk, n, dim, pass->dk, false,
+                  grads);
     }
-    ops->rmsnorm(m->backend, a->x, vector(m, SP_ATTN_NORM, layer), T, s.H, c->norm_eps,
-                 pass->norm_attn, pass->rstd);
+    take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->norm_attn);
     ops->to_operand(m->backend, pass->dq, T * s.Hq, 1, pass->dy[SP_Q]);
     ops->to_operand(m->backend, pass->dk, T * s.Hk, 1, pass->dy[SP_K]);
     ops->to_operand(m->backend, pass->dv, T * s.Hk, 1, pass->dy[SP_V]);
-    SPAR_TRY(linear_backward(pass, SP_Q, SP_Q_BIAS, layer, pass->norm_attn, T, dnorm, false, grads,
+    SPAR_TRY(linear_backward(pass, SP_Q, SP_Q_BIAS, layer, pass->norm_attn, T, taken, joins, grads,
                              err));
     SPAR_TRY(
-        linear_backward(pass, SP_K, SP_K_BIAS, layer, pass->norm_attn, T, dnorm, true, grads, err));
+        linear_backward(pass, SP_K, SP_K_BIAS, layer, pass->norm_attn, T, taken, true, grads, err));
     SPAR_TRY(
-        linear_backward(pass, SP_V, SP_V_BIAS, layer, pass->norm_attn, T, dnorm, true, grads, err));
-    norm_grad(pass, SP_ATTN_NORM, layer, a->x, pass->rstd, dnorm, T, s.H, pass->dx, true, grads);
+        linear_backward(pass, SP_V, SP_V_BIAS, layer, pass->norm_attn, T, taken, true, grads, err));
+    take_in_backward(pass, SP_ATTN_NORM, layer, a->x, T, grads);
 done:
     return status;
 }
@@ -821,7 +927,7 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     int64_t T = (int64_t)batch->n_tokens;
     int64_t R = (int64_t)batch->n_scored;
     int64_t H = m->config.hidden;
-    const sp_logit_form form = {1, 0};
+    const sp_logit_form form = form_of(m);
     SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form, pass->rows_norm,
                                 batch->targets, pass->head_lse, c, R, pass->drows,
                                 grad_at(pass, grads, SP_HEAD, 0), err));
@@ -833,7 +939,8 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     float *dembed = grad_at(pass, grads, SP_EMBED, 0);
     if (dembed) {
         mask_padding(m, batch, pass->dx);
-        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx, 1, dembed);
+        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx, factor_or_one(m->config.embed_scale),
+                      dembed);
     }
 done:
     return status;

@@ -15,7 +15,8 @@
 
 enum { MAX_PROMPTS = 8, MAX_TOKENS = 256 };
 
-static const char *const families[] = {"llama", "llama3-rope", "qwen2", "qwen3", "mistral-window"};
+static const char *const families[] = {"llama", "llama3-rope", "qwen2",  "qwen3", "mistral-window",
+                                       "gemma", "gemma2",      "gemma3", "olmo2"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

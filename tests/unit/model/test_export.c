@@ -92,6 +92,39 @@ static spar_model *load(const char *path) {
     return m;
 }
 
+/* What the families' own keys say; files have these numbers in f32. */
+static void same_numbers(sp_config *a, sp_config *b) {
+    for (const sp_number_key *k = a->arch->numbers; k && k->key; k++) {
+        assert_true((float)*sp_config_number(a, k) == (float)*sp_config_number(b, k));
+    }
+    assert_true(a->embed_scale == b->embed_scale && a->act == b->act);
+}
+
+static void refuse_export(const char *type, const char *more, const char *word) {
+    spar_error err;
+    spar_model *m = make_model(type, more, 64);
+    assert_int_equal(spar_model_export(m, in_folder("no.gguf"), "f32", &err), SPAR_UNSUPPORTED);
+    if (!strstr(err.message, word)) {
+        fail_msg("expected %s in: %s", word, err.message);
+    }
+    spar_model_free(m);
+}
+
+/* Settings that readers of the files know by the family are not written where they are others. */
+static void test_unsaid(void **state) {
+    (void)state;
+    refuse_export("gemma2", ", \"head_dim\": 24", "query_pre_attn_scalar");
+    refuse_export("gemma2",
+                  ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                  "\"final_logit_softcapping\": null",
+                  "final_logit_softcapping");
+    refuse_export("gemma3_text",
+                  ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                  "\"sliding_window_pattern\": 2",
+                  "pattern of windows");
+    refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
+}
+
 /* HF -> GGUF -> HF, in each type that holds the values. */
 static void test_round_trips(void **state) {
     (void)state;
@@ -104,7 +137,16 @@ static void test_round_trips(void **state) {
                   {"qwen2", ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}"},
                   {"qwen3", ", \"head_dim\": 32"},
                   {"phi3", ", \"sliding_window\": 16"},
-                  {"smollm3", ""}};
+                  {"smollm3", ""},
+                  {"gemma", ", \"head_dim\": 24"},
+                  {"gemma2", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                             "\"sliding_window\": 16, \"final_logit_softcapping\": 20"},
+                  {"gemma3_text", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                                  "\"sliding_window\": 16, \"rope_local_base_freq\": 5000"},
+                  {"olmo2", ""},
+                  {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
+                              "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
+                              "\"logits_scaling\": 8"}};
     static const char *const types[] = {"f32", "bf16", "f16"};
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         for (size_t k = 0; k < 3; k++) {
@@ -115,6 +157,7 @@ static void test_round_trips(void **state) {
             same_weights(m, g);
             assert_ptr_equal(m->config.arch, g->config.arch);
             assert_int_equal(m->config.rope, g->config.rope);
+            same_numbers(&m->config, &g->config);
             assert_memory_equal(m->config.window, g->config.window, sizeof m->config.window);
             assert_memory_equal(m->config.no_rope, g->config.no_rope, sizeof m->config.no_rope);
             check(spar_model_export(g, in_folder("hf"), types[k], &err), &err);
@@ -268,9 +311,10 @@ int main(void) {
         TEST_SKIP("the shared folder with tokenizers and golden/tokenizers is missing");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_folder_type),
-        cmocka_unit_test(test_fall_backs),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_tokenizers),  cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_unsaid),
+        cmocka_unit_test(test_folder_type), cmocka_unit_test(test_fall_backs),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -20,11 +20,18 @@
 
 enum { TOKENS = 29, SCORED = TOKENS - 1 };
 
-static const char config_text[] =
+/* The families that the tests are run for, one after another: one that norms what the halves of a
+ * layer take in, and one that norms what they give too. */
+static const char *const configs[] = {
     "{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 48, "
     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
     "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
-    "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}";
+    "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}",
+    "{\"model_type\": \"gemma2\", \"vocab_size\": 97, \"hidden_size\": 48, "
+    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+    "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
+    "\"sliding_window\": 9, \"attn_logit_softcapping\": 3, \"final_logit_softcapping\": 4}"};
+static const char *config_text;
 
 static char folder[TEST_PATH_MAX];
 
@@ -509,8 +516,12 @@ int main(void) {
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_refused),
     };
-    test_temp_dir(folder);
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    sp_dir_remove(folder, NULL);
+    int failed = 0;
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
+        config_text = configs[i];
+        test_temp_dir(folder);
+        failed += cmocka_run_group_tests(tests, NULL, NULL);
+        sp_dir_remove(folder, NULL);
+    }
     return failed;
 }

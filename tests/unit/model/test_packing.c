@@ -15,7 +15,8 @@
 
 enum { RESPONSES = 4, PROMPT = 37, MAX_LENGTH = 23, MAX_SCORED = 512 };
 
-static const char *const families[] = {"llama", "llama3-rope", "qwen2", "qwen3", "mistral-window"};
+static const char *const families[] = {"llama",          "llama3-rope", "qwen2",  "qwen3",
+                                       "mistral-window", "gemma2",      "gemma3", "olmo2"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
