@@ -7,7 +7,7 @@ install(DIRECTORY include/spar DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MAT
 file(RELATIVE_PATH SPAR_PC_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 set(SPAR_PC_PACKAGES "jansson yaml-0.1 libpcre2-8 libutf8proc sqlite3")
 if(CURL_FOUND)
-  string(APPEND SPAR_PC_PACKAGES " libcurl")
+  string(APPEND SPAR_PC_PACKAGES " libcurl libcrypto")
 endif()
 set(SPAR_PC_LIBRARIES "-ldnnl -lpthread -lm")
 get_target_property(spar_library_type spar_lib TYPE)

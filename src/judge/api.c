@@ -15,9 +15,9 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
-#include "judge/http.h"
 #include "judge/prompt.h"
 #include "judge/verdict.h"
+#include "net/http.h"
 
 enum { VERDICT_TOKENS = 16, TOP_LOGPROBS = 20 };
 static const double first_pause = 0.5, longest_pause = 60;
@@ -26,10 +26,11 @@ typedef struct api {
     sp_judge_prompt prompt;
     sp_http *http;
     char *url, *model; /* owned */
+    const char *key;   /* borrowed from the environment; NULL: none */
     sp_rundb *own;     /* owned: the cache file; NULL: none */
     sp_rundb *replies; /* own, or borrowed; NULL: none */
     int64_t attempts, explain;
-    double patience, interval, last; /* seconds; when the last request was sent */
+    double seconds, patience, interval, last; /* seconds; when the last request was sent */
     bool logprobs;
 } api;
 
@@ -71,13 +72,11 @@ static spar_status open_http(api *a, const spar_judge_options *o, spar_error *er
     sp_str_printf(&url, "%.*s/chat/completions", (int)n, base);
     SPAR_TRY(sp_str_take(&url, &a->url, err));
     const char *key = e->key_variable ? getenv(e->key_variable) : NULL;
-    SPAR_TRY(sp_http_open(&a->http,
-                          &(sp_http_options){.url = a->url,
-                                             .key = key && key[0] ? key : NULL,
-                                             .seconds = e->request_limit,
-                                             .stop = o->stop,
-                                             .stop_context = o->stop_context},
-                          err));
+    a->key = key && key[0] ? key : NULL;
+    SPAR_TRY(sp_http_check_url(a->url, "endpoint", err));
+    SPAR_TRY(sp_http_check_key(a->key, "the endpoint's key", err));
+    SPAR_TRY(sp_http_open(
+        &a->http, &(sp_http_options){.stop = o->stop, .stop_context = o->stop_context}, err));
 done:
     sp_str_release(&url);
     return status;
@@ -97,6 +96,7 @@ static spar_status api_open(void **context, const char *model, const spar_judge_
     a = memory;
     a->attempts = o->endpoint.attempts;
     a->explain = o->explain;
+    a->seconds = o->endpoint.request_limit;
     a->patience = o->endpoint.patience;
     a->interval = o->endpoint.rate > 0 ? 60 / o->endpoint.rate : 0;
     a->last = -INFINITY;
@@ -179,14 +179,15 @@ static spar_status keep_rate(api *a, spar_error *err) {
 static spar_status send_until(api *a, const char *body, json_t **out, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_http_reply reply = {0};
+    const sp_http_request request = {
+        .url = a->url, .key = a->key, .body = body, .seconds = a->seconds};
     const double begun = now();
     double pause = first_pause;
     *out = NULL;
     for (int64_t attempt = 1;; attempt++) {
         char why[256];
         SPAR_TRY(keep_rate(a, err));
-        sp_str_release(&reply.body);
-        SPAR_TRY(sp_http_post(a->http, body, &reply, err));
+        SPAR_TRY(sp_http_send(a->http, &request, &reply, err));
         if (reply.status == 200) {
             *out = json_loadb(sp_str_get(&reply.body), reply.body.len, 0, NULL);
             if (choice_of(*out)) {
@@ -207,7 +208,7 @@ static spar_status send_until(api *a, const char *body, json_t **out, spar_error
         pause = fmin(2 * pause, longest_pause);
     }
 done:
-    sp_str_release(&reply.body);
+    sp_http_reply_release(&reply);
     return status;
 }
 
