@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "spar/hub.h"
 #include "spar/model.h"
 
 typedef struct inspect_values {
@@ -53,8 +54,10 @@ static spar_status run_inspect(void *values, int argc, char **argv, spar_error *
     spar_status status = SPAR_OK;
     const inspect_values *v = values;
     json_t *root = NULL;
+    char *path = NULL;
     SPAR_TRY(cli_check_operands(argc, argv, 1, 1, "a checkpoint", err));
-    SPAR_TRY(spar_model_inspect(&root, argv[0], err));
+    SPAR_TRY(spar_hub_place(&path, argv[0], err));
+    SPAR_TRY(spar_model_inspect(&root, path, err));
     if (v->json) {
         json_dumpf(root, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -74,6 +77,7 @@ static spar_status run_inspect(void *values, int argc, char **argv, spar_error *
     }
 done:
     json_decref(root);
+    free(path);
     return status;
 }
 

@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "cli.h"
+#include "spar/hub.h"
 #include "spar/version.h"
 
 static const cli_command *const commands[] = {
-    &cli_play,    &cli_report, &cli_eval,     &cli_generate, &cli_chat,  &cli_train,
-    &cli_inspect, &cli_export, &cli_merge,    &cli_tasks,    &cli_bench, &cli_plan,
-    &cli_judge,   &cli_theory, &cli_tokenize, &cli_render,   &cli_score};
-enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
+    &cli_play,    &cli_report, &cli_eval,   &cli_generate, &cli_chat,   &cli_train,
+    &cli_inspect, &cli_export, &cli_pull,   &cli_merge,    &cli_tasks,  &cli_bench,
+    &cli_plan,    &cli_judge,  &cli_theory, &cli_tokenize, &cli_render, &cli_score};
+enum { N_COMMANDS = sizeof commands / sizeof commands[0], MOST_MODELS = 8 };
 
 static volatile sig_atomic_t interrupts, terminated;
 
@@ -150,6 +151,29 @@ static int completion(const char *shell) {
     return finish();
 }
 
+/* Options that name a model on disk. */
+static bool names_model(const spar_option *row) {
+    return row->type == SPAR_OPTION_STRING && row->argument &&
+           (strcmp(row->argument, "MODEL") == 0 || strcmp(row->name, "adapter") == 0);
+}
+
+/* Models by their names in the hub's cache become paths; *places (to be freed) are what the values
+ * then point to. */
+static spar_status place_models(const spar_option *table, void *values, char **places,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    int n = 0;
+    for (const spar_option *row = table; row->name; row++) {
+        const char **field = (const char **)(void *)((char *)values + row->offset);
+        if (names_model(row) && *field && n < MOST_MODELS) {
+            SPAR_TRY(spar_hub_place(&places[n], *field, err));
+            *field = places[n++];
+        }
+    }
+done:
+    return status;
+}
+
 static bool wants_help(int argc, char **argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -162,6 +186,7 @@ static bool wants_help(int argc, char **argv) {
 static int run(const cli_command *command, int argc, char **argv) {
     spar_status status = SPAR_OK;
     spar_error err = {SPAR_OK, ""};
+    char *places[MOST_MODELS] = {NULL};
     int operands = 0;
     if (wants_help(argc, argv)) {
         spar_options_help(&command->doc, stdout);
@@ -170,8 +195,12 @@ static int run(const cli_command *command, int argc, char **argv) {
     SPAR_TRY(spar_options_default(command->doc.options, command->values, &err));
     SPAR_TRY(
         spar_options_parse(command->doc.options, command->values, argc, argv, &operands, &err));
+    SPAR_TRY(place_models(command->doc.options, command->values, places, &err));
     SPAR_TRY(command->run(command->values, operands, argv, &err));
 done:
+    for (int i = 0; i < MOST_MODELS; i++) {
+        free(places[i]);
+    }
     cli_sink_finish();
     return status == SPAR_OK ? finish() : complain(&err);
 }

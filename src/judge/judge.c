@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/fingerprint.h"
+#include "spar/hub.h"
 
 static const sp_judge_kind *const kinds[] = {
     &sp_judge_verifier, &sp_judge_program, &sp_judge_pairrm,     &sp_judge_reward,  &sp_judge_llm,
@@ -54,7 +55,8 @@ spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *judge, err));
     judge = memory;
     SPAR_TRY(find_kind(spec, n, &judge->kind, err));
-    SPAR_TRY(sp_mem_strdup(&judge->model, model, strlen(model), err));
+    SPAR_TRY(judge->kind->is_folder ? spar_hub_place(&judge->model, model, err)
+                                    : sp_mem_strdup(&judge->model, model, strlen(model), err));
     SPAR_TRY(judge->kind->open(&judge->context, judge->model, options ? options : &fallback, err));
     *out = judge;
     judge = NULL;

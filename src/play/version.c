@@ -51,10 +51,10 @@ void spar_version_write(FILE *out) {
         dnnl->major, dnnl->minor, dnnl->patch, sqlite3_libversion(), jansson_version_str(), pcre2,
         utf8proc_version(), yaml_get_version_string());
 #ifdef SPAR_HAVE_CURL
-    fprintf(out, "options: judges behind HTTP yes (libcurl %s), CUDA no, MPI no, server no\n",
+    fprintf(out, "options: HTTP yes (libcurl %s), CUDA no, MPI no, server no\n",
             curl_version_info(CURLVERSION_NOW)->version);
 #else
-    fprintf(out, "options: judges behind HTTP no, CUDA no, MPI no, server no\n");
+    fprintf(out, "options: HTTP no, CUDA no, MPI no, server no\n");
 #endif
 #if defined(__x86_64__)
     static const char *const words[] = {"no", "yes"};

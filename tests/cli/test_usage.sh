@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Help, version, manual, completion; unknown names; exit statuses.
 . "$(dirname "$0")/cli.sh"
-commands="play report eval generate chat merge inspect tasks bench tokenize render score judge"
+commands="play report eval generate chat merge inspect pull tasks bench tokenize render score judge"
 
 run 2
 err_has "usage: spar COMMAND"
@@ -28,7 +28,7 @@ has ".TH SPAR 1"
 has "spar tokenize: "
 
 run 0 --version
-for word in "spar 0." "build: " "compiler " oneDNN SQLite jansson PCRE2 utf8proc libyaml "judges behind HTTP " "processor: "; do
+for word in "spar 0." "build: " "compiler " oneDNN SQLite jansson PCRE2 utf8proc libyaml "HTTP " "processor: "; do
     has "$word"
 done
 run 0 --completion bash
