@@ -28,8 +28,8 @@ SPAR_API spar_status spar_theory_table(int i, const spar_theory_options *options
 /* Largest side of a payoff matrix. */
 enum { SPAR_THEORY_MAX_GAME = 512 };
 
-/* The optimal strategies of a matrix game, by linear programming. The file at path is a JSON list of
- * m rows of n numbers, what the row player gets. *out (owned) is {"value", "rows": [m],
+/* The optimal strategies of a matrix game, by linear programming. The file at path is a JSON list
+ * of m rows of n numbers, what the row player gets. *out (owned) is {"value", "rows": [m],
  * "columns": [n], "gap"}; where entry (i, j) is P(i preferred to j), "rows" is the von Neumann
  * winner. FORMAT names the row and column that is no number. */
 SPAR_API spar_status spar_theory_game(const char *path, struct json_t **out, spar_error *err);

@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "spar/jsonl.h"
 #include "spar/log.h"
 #include "spar/options.h"
+#include "spar/rows.h"
 #include "spar/status.h"
 
 typedef struct cli_command {
@@ -58,7 +58,7 @@ spar_status cli_rows_status(int failed, spar_error *err);
 
 /* The next row of a file that may hold malformed lines: such a one gives no row and sets *why; at
  * the end of the file there is neither. */
-spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err);
+spar_status cli_next_row(spar_rows *rows, json_t **row, spar_error *why, spar_error *err);
 
 /* One row in, one row out, for every row of a file: fn makes *out (a new reference; NULL: nothing
  * to write) from row; where it fails, {"error"} stands in the row's place, and the status says so

@@ -4,7 +4,7 @@
 
 #include "cli.h"
 #include "spar/generate.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 
 typedef struct generate_values {
     spar_sampling sampling;
@@ -117,8 +117,8 @@ static spar_status add_request(requests *all, request **out, spar_error *err) {
 static spar_status read_requests(const spar_model *m, const generate_values *v, const char *path,
                                  requests *all, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *rows = NULL;
-    SPAR_TRY(spar_jsonl_open(&rows, path, err));
+    spar_rows *rows = NULL;
+    SPAR_TRY(spar_rows_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         request *r = NULL;
@@ -138,7 +138,7 @@ static spar_status read_requests(const spar_model *m, const generate_values *v, 
         SPAR_TRY(status);
     }
 done:
-    spar_jsonl_free(rows);
+    spar_rows_free(rows);
     return status;
 }
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "cli.h"
-#include "spar/jsonl.h"
 #include "spar/model.h"
+#include "spar/rows.h"
 
 typedef struct score_values {
     const char *model, *adapter, *logits, *grads;
@@ -75,8 +75,8 @@ done:
 
 static spar_status read_rows(const spar_model *m, const char *path, inputs *all, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *rows = NULL;
-    SPAR_TRY(spar_jsonl_open(&rows, path, err));
+    spar_rows *rows = NULL;
+    SPAR_TRY(spar_rows_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         spar_error why;
@@ -103,7 +103,7 @@ static spar_status read_rows(const spar_model *m, const char *path, inputs *all,
         json_decref(row);
     }
 done:
-    spar_jsonl_free(rows);
+    spar_rows_free(rows);
     return status;
 }
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "cli.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 
 spar_status cli_put_row(json_t *row, spar_error *err) {
     char *text = row ? json_dumps(row, JSON_COMPACT) : NULL;
@@ -36,10 +36,10 @@ spar_status cli_rows_status(int failed, spar_error *err) {
                   : SPAR_OK;
 }
 
-spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_error *err) {
+spar_status cli_next_row(spar_rows *rows, json_t **row, spar_error *why, spar_error *err) {
     memset(why, 0, sizeof *why);
-    spar_status status = spar_jsonl_next(rows, row, err);
-    if (status != SPAR_OK && spar_jsonl_goes_on(rows)) {
+    spar_status status = spar_rows_next(rows, row, err);
+    if (status != SPAR_OK && spar_rows_goes_on(rows)) {
         *why = *err;
         status = SPAR_OK;
     }
@@ -48,9 +48,9 @@ spar_status cli_next_row(spar_jsonl *rows, json_t **row, spar_error *why, spar_e
 
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *rows = NULL;
+    spar_rows *rows = NULL;
     int failed = 0;
-    SPAR_TRY(spar_jsonl_open(&rows, path, err));
+    SPAR_TRY(spar_rows_open(&rows, path, err));
     for (;;) {
         json_t *row = NULL;
         json_t *out = NULL;
@@ -72,7 +72,7 @@ spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_er
     }
     SPAR_TRY(cli_rows_status(failed, err));
 done:
-    spar_jsonl_free(rows);
+    spar_rows_free(rows);
     return status;
 }
 

@@ -8,7 +8,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 
 /* A row being read. The strings and messages are moved into the dataset. */
 typedef struct reading {
@@ -548,6 +548,7 @@ static void row_release(sp_dataset_row *row) {
     json_decref(row->messages);
     free(row->response);
     free(row->rejected);
+    free(row->where);
 }
 
 void sp_dataset_free(sp_dataset *data) {
@@ -562,13 +563,11 @@ void sp_dataset_free(sp_dataset *data) {
 }
 
 static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row, bool labelled,
-                           int64_t line, const char *path, spar_error *err) {
+                           const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_dataset_row out = {.line = line};
-    sp_str where = SP_STR_INIT;
-    sp_str_printf(&where, "%s:%lld", path, (long long)line);
-    SPAR_TRY(sp_str_status(&where, err));
-    const reading r = {row, sp_str_get(&where), labelled, &out, err};
+    sp_dataset_row out = {0};
+    SPAR_TRY(sp_mem_strdup(&out.where, where, strlen(where), err));
+    const reading r = {row, where, labelled, &out, err};
     if (*shape == NULL) {
         SPAR_TRY(find_layout(shape, &r));
     }
@@ -578,29 +577,27 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
         spar_error_context(err, "%s", r.where);
         SPAR_TRY(SPAR_FORMAT);
     }
-    void *rows = data->rows;
-    SPAR_TRY(sp_mem_grow(&rows, &data->capacity, data->n + 1, sizeof *data->rows, err));
-    data->rows = rows;
+    void *memory = data->rows;
+    SPAR_TRY(sp_mem_grow(&memory, &data->capacity, data->n + 1, sizeof *data->rows, err));
+    data->rows = memory;
     data->rows[data->n++] = out;
     out = (sp_dataset_row){0};
 done:
     row_release(&out);
-    sp_str_release(&where);
     return status;
 }
 
 /* One row of the file into data, or, when it is bad and may be skipped, none. *end: there are no
  * more. */
-static spar_status read_row(spar_jsonl *jsonl, sp_dataset *data, const layout **shape,
-                            const char *path, bool labelled, sp_dataset_skip skip, void *context,
-                            bool *end, spar_error *err) {
+static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **shape, bool labelled,
+                            sp_dataset_skip skip, void *context, bool *end, spar_error *err) {
     json_t *row = NULL;
     spar_error why;
-    spar_status status = spar_jsonl_next(jsonl, &row, &why);
-    const bool readable = status == SPAR_OK || spar_jsonl_goes_on(jsonl);
+    spar_status status = spar_rows_next(rows, &row, &why);
+    const bool readable = status == SPAR_OK || spar_rows_goes_on(rows);
     *end = status == SPAR_OK && row == NULL;
     if (row != NULL) {
-        status = add_row(data, shape, row, labelled, spar_jsonl_line(jsonl), path, &why);
+        status = add_row(data, shape, row, labelled, spar_rows_where(rows), &why);
     }
     json_decref(row);
     if (status != SPAR_OK && status != SPAR_NO_MEMORY && readable && skip != NULL &&
@@ -616,16 +613,16 @@ static spar_status read_row(spar_jsonl *jsonl, sp_dataset *data, const layout **
 spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
                                  sp_dataset_skip skip, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *jsonl = NULL;
+    spar_rows *rows = NULL;
     sp_dataset *data = NULL;
     const layout *shape = NULL;
     void *memory;
     bool end = false;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *data, err));
     data = memory;
-    SPAR_TRY(spar_jsonl_open(&jsonl, path, err));
+    SPAR_TRY(spar_rows_open(&rows, path, err));
     while (!end) {
-        SPAR_TRY(read_row(jsonl, data, &shape, path, labelled, skip, context, &end, err));
+        SPAR_TRY(read_row(rows, data, &shape, labelled, skip, context, &end, err));
     }
     if (shape == NULL) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s", path,
@@ -636,7 +633,7 @@ spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labell
     *out = data;
     data = NULL;
 done:
-    spar_jsonl_free(jsonl);
+    spar_rows_free(rows);
     sp_dataset_free(data);
     return status;
 }

@@ -35,7 +35,7 @@ typedef struct sp_dataset_row {
     char *rejected;   /* owned; NULL where the layout has none */
     bool bad;         /* labelled rows: the response was judged bad */
     double score, rejected_score; /* NaN where the row gives none */
-    int64_t line;                 /* where the row begins in its file */
+    char *where;                  /* owned: "file:line", as spar_rows_where */
 } sp_dataset_row;
 
 typedef struct sp_dataset {
@@ -45,7 +45,7 @@ typedef struct sp_dataset {
     const char *layout; /* one sentence on the layout, static */
 } sp_dataset;
 
-/* path as spar_jsonl_open takes it. A file without rows is an error. Messages name file:line, the
+/* path as spar_rows_open takes it. A file without rows is an error. Messages name file:line, the
  * field, what was expected and what was found. */
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err);
 /* Asked about a row that cannot be used (err names it and says why): true to go on without it. */

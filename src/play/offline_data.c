@@ -9,7 +9,7 @@
 #include "base/str.h"
 #include "eval/dataset.h"
 #include "play/offline.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 
 enum { SHOWN_SKIPS = 10 };
 
@@ -124,8 +124,8 @@ done:
 }
 
 /* A row that failed, named in why: OK when it may be left out. */
-static spar_status settle(loader *l, int64_t line, spar_error *why, spar_error *err) {
-    spar_error_context(why, "%s:%lld", l->options->data, (long long)line);
+static spar_status settle(loader *l, const char *where, spar_error *why, spar_error *err) {
+    spar_error_context(why, "%s", where);
     const bool skipped = why->code != SPAR_NO_MEMORY && skip_row(l, why);
     l->too_long = false;
     return skipped ? SPAR_OK : spar_fail(err, why->code, "%s", why->message);
@@ -174,7 +174,7 @@ static spar_status load_conversations(loader *l, spar_error *err) {
     for (size_t i = 0; i < data->n; i++) {
         spar_error why;
         if (add_turns(l, &data->rows[i], &why) != SPAR_OK) {
-            SPAR_TRY(settle(l, data->rows[i].line, &why, err));
+            SPAR_TRY(settle(l, data->rows[i].where, &why, err));
         }
     }
 done:
@@ -234,45 +234,45 @@ done:
 
 static spar_status load_ids(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *file = NULL;
+    spar_rows *file = NULL;
     json_t *row = NULL;
     l->out->layout = l->labelled ? "token ids: prompt_ids, completion_ids, label"
                                  : "token ids: prompt_ids, chosen_ids, rejected_ids";
-    SPAR_TRY(spar_jsonl_open(&file, l->options->data, err));
+    SPAR_TRY(spar_rows_open(&file, l->options->data, err));
     for (;;) {
         spar_error why;
-        spar_status row_status = spar_jsonl_next(file, &row, &why);
+        spar_status row_status = spar_rows_next(file, &row, &why);
         if (row_status == SPAR_OK && !row) {
             break;
         }
-        if (row_status != SPAR_OK && !(spar_jsonl_goes_on(file) && skip_row(l, &why))) {
+        if (row_status != SPAR_OK && !(spar_rows_goes_on(file) && skip_row(l, &why))) {
             SPAR_TRY(spar_fail(err, why.code, "%s", why.message));
         }
         if (row_status == SPAR_OK && add_ids(l, row, &why) != SPAR_OK) {
-            SPAR_TRY(settle(l, spar_jsonl_line(file), &why, err));
+            SPAR_TRY(settle(l, spar_rows_where(file), &why, err));
         }
         json_decref(row);
         row = NULL;
     }
 done:
     json_decref(row);
-    spar_jsonl_free(file);
+    spar_rows_free(file);
     return status;
 }
 
 /* Whether the first row that can be read holds ids. */
 static spar_status holds_ids(const loader *l, bool *ids, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_jsonl *file = NULL;
+    spar_rows *file = NULL;
     json_t *row = NULL;
     *ids = false;
-    SPAR_TRY(spar_jsonl_open(&file, l->options->data, err));
-    while (spar_jsonl_next(file, &row, NULL) != SPAR_OK && spar_jsonl_goes_on(file)) {
+    SPAR_TRY(spar_rows_open(&file, l->options->data, err));
+    while (spar_rows_next(file, &row, NULL) != SPAR_OK && spar_rows_goes_on(file)) {
     }
     *ids = json_object_get(row, l->labelled ? "completion_ids" : "chosen_ids") != NULL;
 done:
     json_decref(row);
-    spar_jsonl_free(file);
+    spar_rows_free(file);
     return status;
 }
 

@@ -194,7 +194,7 @@ static spar_status add_row(sp_run *run, sp_problems *p, const sp_dataset_row *ro
     SPAR_TRY(tokenize(run, problem, err));
 done:
     if (status != SPAR_OK) {
-        spar_error_context(err, "%s:%lld", run->recipe.data.file, (long long)row->line);
+        spar_error_context(err, "%s", row->where);
     }
     return status;
 }

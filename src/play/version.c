@@ -13,6 +13,7 @@
 #endif
 
 #include "backend/backend.h"
+#include "io/compression.h"
 
 #ifndef SPAR_VERSION_TEXT
 #define SPAR_VERSION_TEXT "0.0.0"
@@ -56,6 +57,8 @@ void spar_version_write(FILE *out) {
 #else
     fprintf(out, "options: HTTP no, CUDA no, MPI no, server no\n");
 #endif
+    fprintf(out, "compressed data: gzip %s, zstd %s\n", sp_compression_library(SP_COMPRESSION_GZIP),
+            sp_compression_library(SP_COMPRESSION_ZSTD));
 #if defined(__x86_64__)
     static const char *const words[] = {"no", "yes"};
     fprintf(out, "processor: %ld cores, AVX2 %s, AVX-512 %s, bf16 products %s\n",

@@ -2,22 +2,22 @@
 #include <jansson.h>
 
 #include "fuzz.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    spar_jsonl *rows = NULL;
+    spar_rows *rows = NULL;
     json_t *row = NULL;
     spar_error err = {SPAR_OK, ""};
-    spar_status status = spar_jsonl_open(&rows, fuzz_path(data, size), &err);
+    spar_status status = spar_rows_open(&rows, fuzz_path(data, size), &err);
     if (status != SPAR_OK) {
         abort(); /* the file is there */
     }
     do {
         json_decref(row);
         row = NULL;
-        status = spar_jsonl_next(rows, &row, &err);
+        status = spar_rows_next(rows, &row, &err);
         fuzz_check(status, &err);
     } while (row);
-    spar_jsonl_free(rows);
+    spar_rows_free(rows);
     return 0;
 }

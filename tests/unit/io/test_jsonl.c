@@ -12,43 +12,45 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "spar/jsonl.h"
+#include "spar/rows.h"
 #include "support.h"
 
 static char folder[TEST_PATH_MAX];
 
 /* Write bytes to a scratch file and open it. */
-static spar_jsonl *open_bytes(const void *bytes, size_t n) {
+static spar_rows *open_bytes(const void *bytes, size_t n) {
     char path[TEST_PATH_MAX];
-    spar_jsonl *jsonl = NULL;
+    spar_rows *jsonl = NULL;
     assert_int_equal(sp_file_write(test_path(path, folder, "rows"), bytes, n, NULL), SPAR_OK);
-    assert_int_equal(spar_jsonl_open(&jsonl, path, NULL), SPAR_OK);
+    assert_int_equal(spar_rows_open(&jsonl, path, NULL), SPAR_OK);
     return jsonl;
 }
 
-static spar_jsonl *open_text(const char *text) {
+static spar_rows *open_text(const char *text) {
     return open_bytes(text, strlen(text));
 }
 
 /* The rows are {"n": 0}, {"n": 1}, ... at the given lines; then the end, again and again. */
 static void expect_rows(const char *text, const int64_t *lines, int n) {
-    spar_jsonl *jsonl = open_text(text);
+    spar_rows *jsonl = open_text(text);
     json_t *row;
-    assert_int_equal(spar_jsonl_line(jsonl), 0);
+    char where[TEST_PATH_MAX + 32];
+    assert_string_equal(spar_rows_where(jsonl), "");
     for (int i = 0; i < n; i++) {
         spar_error err;
-        if (spar_jsonl_next(jsonl, &row, &err) != SPAR_OK) {
+        if (spar_rows_next(jsonl, &row, &err) != SPAR_OK) {
             fail_msg("%s", err.message);
         }
         assert_int_equal(json_integer_value(json_object_get(row, "n")), i);
-        assert_int_equal(spar_jsonl_line(jsonl), lines[i]);
+        snprintf(where, sizeof where, "%s/rows:%lld", folder, (long long)lines[i]);
+        assert_string_equal(spar_rows_where(jsonl), where);
         json_decref(row);
     }
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(spar_jsonl_next(jsonl, &row, NULL), SPAR_OK);
+        assert_int_equal(spar_rows_next(jsonl, &row, NULL), SPAR_OK);
         assert_null(row);
     }
-    spar_jsonl_free(jsonl);
+    spar_rows_free(jsonl);
 }
 
 static void test_lines(void **state) {
@@ -74,20 +76,20 @@ static void test_array(void **state) {
 
 /* The first failing row says where. */
 static void refuse(const char *text, const char *part) {
-    spar_jsonl *jsonl = open_text(text);
+    spar_rows *jsonl = open_text(text);
     spar_error err = {0};
     json_t *row = NULL;
     spar_status status;
     do {
         json_decref(row);
-        status = spar_jsonl_next(jsonl, &row, &err);
+        status = spar_rows_next(jsonl, &row, &err);
     } while (status == SPAR_OK && row != NULL);
     assert_null(row);
     assert_int_equal(status, SPAR_FORMAT);
     if (strstr(err.message, part) == NULL) {
         fail_msg("expected \"%s\" in: %s", part, err.message);
     }
-    spar_jsonl_free(jsonl);
+    spar_rows_free(jsonl);
 }
 
 static void test_refused(void **state) {
@@ -112,18 +114,13 @@ static void test_refused(void **state) {
 static void test_missing(void **state) {
     (void)state;
     char path[TEST_PATH_MAX];
-    spar_jsonl *jsonl = NULL;
-    json_t *row;
+    spar_rows *jsonl = NULL;
     spar_error err;
-    assert_int_equal(spar_jsonl_open(&jsonl, test_path(path, folder, "missing"), &err),
+    assert_int_equal(spar_rows_open(&jsonl, test_path(path, folder, "missing"), &err),
                      SPAR_NOT_FOUND);
     assert_non_null(strstr(err.message, path));
     assert_null(jsonl);
-    assert_int_equal(spar_jsonl_open(&jsonl, folder, &err), SPAR_OK); /* a folder opens */
-    assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_IO);    /* and cannot be read */
-    assert_non_null(strstr(err.message, folder));
-    spar_jsonl_free(jsonl);
-    spar_jsonl_free(NULL);
+    spar_rows_free(NULL);
 }
 
 /* A row of more than 64 MiB, as a line and in an array, stops at the limit. */
@@ -141,10 +138,10 @@ static void test_row_limit(void **state) {
         bytes[1] = array ? '"' : ' ';
         bytes[2] = array ? 'x' : '"';
         bytes[3] = bytes[4] = bytes[5] = 'x';
-        spar_jsonl *jsonl = open_bytes(bytes, n);
-        assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_LIMIT);
+        spar_rows *jsonl = open_bytes(bytes, n);
+        assert_int_equal(spar_rows_next(jsonl, &row, &err), SPAR_LIMIT);
         assert_non_null(strstr(err.message, "67108864"));
-        spar_jsonl_free(jsonl);
+        spar_rows_free(jsonl);
     }
     free(bytes);
 }
@@ -165,18 +162,18 @@ static void test_long_row(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     char path[TEST_PATH_MAX];
-    spar_jsonl *jsonl = NULL;
+    spar_rows *jsonl = NULL;
     spar_status status = SPAR_NO_MEMORY;
     test_path(path, folder, "rows");
     assert_int_equal(sp_file_write(path, "{}", 2, NULL), SPAR_OK);
     for (long k = 1; status != SPAR_OK; k++) {
         assert_true(k < 100);
         sp_mem_fail_at(k);
-        status = spar_jsonl_open(&jsonl, path, NULL);
+        status = spar_rows_open(&jsonl, path, NULL);
         sp_mem_fail_at(0);
         assert_true(status == SPAR_OK || status == SPAR_NO_MEMORY);
     }
-    spar_jsonl_free(jsonl);
+    spar_rows_free(jsonl);
 }
 
 /* No input may crash the reader or keep it going for ever. */
@@ -184,15 +181,15 @@ static void test_every_prefix(void **state) {
     (void)state;
     const char text[] = "\xef\xbb\xbf [ {\"a\" : \"\\\"]\\\\\", \"b\":[1,{}]} , {} ] ";
     for (size_t n = 0; n < sizeof text; n++) {
-        spar_jsonl *jsonl = open_bytes(text, n);
+        spar_rows *jsonl = open_bytes(text, n);
         json_t *row = NULL;
         int rows = -1;
         do {
             json_decref(row);
             rows++;
-        } while (spar_jsonl_next(jsonl, &row, NULL) == SPAR_OK && row != NULL);
+        } while (spar_rows_next(jsonl, &row, NULL) == SPAR_OK && row != NULL);
         assert_in_range(rows, 0, 2);
-        spar_jsonl_free(jsonl);
+        spar_rows_free(jsonl);
     }
 }
 
@@ -201,20 +198,20 @@ static void test_goes_on(void **state) {
     (void)state;
     spar_error err;
     json_t *row;
-    spar_jsonl *jsonl = open_text("{\"a\": 1}\n{\"a\": \n\n[1]\n{\"a\": 2}\n");
+    spar_rows *jsonl = open_text("{\"a\": 1}\n{\"a\": \n\n[1]\n{\"a\": 2}\n");
     const bool fails[] = {false, true, true, false};
     for (size_t i = 0; i < sizeof fails / sizeof *fails; i++) {
-        assert_int_equal(spar_jsonl_next(jsonl, &row, &err), fails[i] ? SPAR_FORMAT : SPAR_OK);
-        assert_int_equal(spar_jsonl_goes_on(jsonl), fails[i]);
+        assert_int_equal(spar_rows_next(jsonl, &row, &err), fails[i] ? SPAR_FORMAT : SPAR_OK);
+        assert_int_equal(spar_rows_goes_on(jsonl), fails[i]);
         json_decref(row);
     }
-    assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_OK);
+    assert_int_equal(spar_rows_next(jsonl, &row, &err), SPAR_OK);
     assert_null(row);
-    spar_jsonl_free(jsonl);
+    spar_rows_free(jsonl);
     jsonl = open_text("[{\"a\": }, {}]");
-    assert_int_equal(spar_jsonl_next(jsonl, &row, &err), SPAR_FORMAT);
-    assert_false(spar_jsonl_goes_on(jsonl));
-    spar_jsonl_free(jsonl);
+    assert_int_equal(spar_rows_next(jsonl, &row, &err), SPAR_FORMAT);
+    assert_false(spar_rows_goes_on(jsonl));
+    spar_rows_free(jsonl);
 }
 
 int main(void) {

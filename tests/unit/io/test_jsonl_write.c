@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "spar/jsonl.h"
+#include "spar/rows.h"
 #include "support.h"
 
 static char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
@@ -63,20 +64,22 @@ static void exact_bytes(void **state) {
 static void read_back(void **state) {
     (void)state;
     enum { ROWS = 100000 }; /* more than a buffer */
-    spar_jsonl *rows = NULL;
+    char where[TEST_PATH_MAX + 32];
+    spar_rows *rows = NULL;
     json_t *row = NULL;
     spar_error err;
     assert_int_equal(write_rows(path, ROWS, true, &err), SPAR_OK);
-    assert_int_equal(spar_jsonl_open(&rows, path, &err), SPAR_OK);
+    assert_int_equal(spar_rows_open(&rows, path, &err), SPAR_OK);
     for (int i = 0; i < ROWS; i++) {
-        assert_int_equal(spar_jsonl_next(rows, &row, &err), SPAR_OK);
+        assert_int_equal(spar_rows_next(rows, &row, &err), SPAR_OK);
         assert_int_equal(json_integer_value(json_object_get(row, "b")), i);
-        assert_int_equal(spar_jsonl_line(rows), i + 1);
+        snprintf(where, sizeof where, "%s:%d", path, i + 1);
+        assert_string_equal(spar_rows_where(rows), where);
         json_decref(row);
     }
-    assert_int_equal(spar_jsonl_next(rows, &row, &err), SPAR_OK);
+    assert_int_equal(spar_rows_next(rows, &row, &err), SPAR_OK);
     assert_null(row);
-    spar_jsonl_free(rows);
+    spar_rows_free(rows);
 }
 
 static void standard_output(void **state) {
