@@ -183,3 +183,72 @@ void sp_paired_mean(const double *a, const double *b, size_t n, double *differen
 void sp_mean_interval(const double *values, size_t n, double *mean, double *low, double *high) {
     sp_paired_mean(NULL, values, n, mean, low, high);
 }
+
+/* ---- several seeds ---- */
+
+static double mean_of(const double *x, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += x[i];
+    }
+    return sum / (double)n;
+}
+
+/* What seeds add to the variance of a seed's difference, pooled: mean square between seeds less the
+ * mean variance within. *df: of the pooled mean square, 0 where no row has two seeds. */
+static double seed_component(const sp_seeded *rows, size_t n, double *df, double *between) {
+    double squares = 0, within = 0;
+    *df = 0;
+    for (size_t r = 0; r < n; r++) {
+        const size_t seeds = rows[r].seeds;
+        const double mean = mean_of(rows[r].means, seeds);
+        for (size_t i = 0; i < seeds; i++) {
+            const double d = rows[r].means[i] - mean;
+            squares += d * d;
+        }
+        within += (double)(seeds - 1) * mean_of(rows[r].variances, seeds);
+        *df += (double)(seeds - 1);
+    }
+    *between = *df > 0 ? squares / *df : 0;
+    return *df > 0 ? fmax(*between - within / *df, 0) : 0;
+}
+
+/* Holm: the k-th smallest p times (n - k), never below a smaller one's; at most 1. */
+static void adjust(sp_seeded *rows, size_t n) {
+    double least = 0;
+    size_t left = n;
+    for (size_t r = 0; r < n; r++) {
+        rows[r].holm = -1;
+    }
+    while (left > 0) {
+        size_t next = n;
+        for (size_t r = 0; r < n; r++) {
+            if (rows[r].holm < 0 && (next == n || rows[r].p < rows[next].p)) {
+                next = r;
+            }
+        }
+        least = fmin(1, fmax(least, rows[next].p * (double)left));
+        rows[next].holm = least;
+        left--;
+    }
+}
+
+void sp_seeded_compare(sp_seeded *rows, size_t n) {
+    const double many = 1e7; /* degrees of freedom of a variance over problems: as if known */
+    double df_between, between;
+    const double component = seed_component(rows, n, &df_between, &between);
+    for (size_t r = 0; r < n; r++) {
+        sp_seeded *row = &rows[r];
+        const double one = mean_of(row->variances, row->seeds) + component;
+        const double error = sqrt(one / (double)row->seeds);
+        /* Satterthwaite: only the pooled mean square is uncertain */
+        const double df =
+            component > 0 ? fmin(many, df_between * (one / between) * (one / between)) : many;
+        const double half = error * sp_t_quantile(0.975, df);
+        row->value = mean_of(row->means, row->seeds);
+        row->low = row->value - half;
+        row->high = row->value + half;
+        row->p = error > 0 ? 2 * t_tail(fabs(row->value) / error, df) : row->value != 0 ? 0 : 1;
+    }
+    adjust(rows, n);
+}

@@ -37,4 +37,21 @@ void sp_mean_interval(const double *values, size_t n, double *mean, double *low,
 /* Quantile p (0 < p < 1) of Student's t with df > 0 degrees of freedom. */
 double sp_t_quantile(double p, double df);
 
+/* One comparison over several seeds, each with problems of its own: the mean difference of each
+ * seed, and that mean's variance over the seed's problems. */
+typedef struct sp_seeded {
+    const double *means, *variances; /* borrowed, [seeds] */
+    size_t seeds;                    /* 1 or more */
+    double value, low, high; /* out: mean of the seeds' differences, with its 95 % interval */
+    double p;                /* out: two-sided, that it is zero */
+    double holm;             /* out: p adjusted by Holm's method over all comparisons given */
+} sp_seeded;
+
+/* Intervals that cover new problems and new seeds. The variance of training from seed to seed,
+ * beyond what the problems explain, is estimated over all n comparisons together (moments, not
+ * below 0); with one seed it cannot be, and the interval covers the problems alone (docs/math.md).
+ * Source of the adjustment: S. Holm, "A simple sequentially rejective multiple test procedure",
+ * Scandinavian Journal of Statistics 6 (1979). */
+void sp_seeded_compare(sp_seeded *rows, size_t n);
+
 #endif

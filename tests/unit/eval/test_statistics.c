@@ -175,8 +175,80 @@ static void test_coverage_means(void **state) {
     assert_in_range(covered, TRIALS * 935 / 1000, TRIALS * 965 / 1000);
 }
 
+/* By hand. Differences (1, 2, 3) and (0, 0, 0), each of variance 0.25 over its problems. Between
+ * the seeds: squares 2 and 0 over 2 + 2 degrees of freedom, 0.5; component 0.25, so a seed has
+ * variance 0.5, the mean of three 1/6, and the t has 4 degrees of freedom. */
+static void test_seeded(void **state) {
+    (void)state;
+    const double a[] = {1, 2, 3}, b[] = {0, 0, 0}, v[] = {0.25, 0.25, 0.25};
+    sp_seeded rows[2] = {{.means = a, .variances = v, .seeds = 3},
+                         {.means = b, .variances = v, .seeds = 3}};
+    sp_seeded_compare(rows, 2);
+    const double half = 2.776445105 * sqrt(1.0 / 6);
+    assert_near(rows[0].value, 2, 1e-12);
+    assert_near(rows[0].low, 2 - half, 1e-6);
+    assert_near(rows[0].high, 2 + half, 1e-6);
+    assert_near(rows[0].p, 0.008049893, 1e-6); /* t = 4.898979, 4 degrees of freedom */
+    assert_near(rows[0].holm, 2 * rows[0].p, 1e-12);
+    assert_near(rows[1].p, 1, 1e-12);
+    assert_near(rows[1].holm, 1, 1e-12);
+
+    /* One seed: nothing between, the normal distribution over its problems. */
+    const double one[] = {0.98}, quarter[] = {0.25};
+    sp_seeded alone = {.means = one, .variances = quarter, .seeds = 1};
+    sp_seeded_compare(&alone, 1);
+    assert_near(alone.low, 0.98 - 1.959964 * 0.5, 1e-6);
+    assert_near(alone.p, 0.05, 1e-4);
+
+    /* Holm on 0.01, 0.04, 0.03 (of normal quantiles): 0.03, 0.06, 0.06. */
+    const double z[3][1] = {{2.5758293}, {2.0537489}, {2.1700904}}, unit[] = {1};
+    sp_seeded three[3];
+    for (int i = 0; i < 3; i++) {
+        three[i] = (sp_seeded){.means = z[i], .variances = unit, .seeds = 1};
+    }
+    sp_seeded_compare(three, 3);
+    assert_near(three[0].holm, 0.03, 1e-6);
+    assert_near(three[1].holm, 0.06, 1e-6);
+    assert_near(three[2].holm, 0.06, 1e-6);
+}
+
+static double draw_normal(uint64_t *at) {
+    const double u = sp_rng_uniform(17, 5, *at), w = sp_rng_uniform(17, 6, *at);
+    ++*at;
+    return sqrt(-2 * log(1 - u)) * cos(6.283185307179586 * w);
+}
+
+/* Ten comparisons of three seeds, with and without a component between seeds: the intervals hold
+ * the truth about as often as they say. */
+static void test_coverage_seeded(void **state) {
+    (void)state;
+    enum { ROWS = 10, EACH = 3, REPEATS = 400 };
+    uint64_t at = 0;
+    for (int with = 0; with < 2; with++) {
+        int held = 0;
+        for (int trial = 0; trial < REPEATS; trial++) {
+            double means[ROWS][EACH], variances[ROWS][EACH];
+            sp_seeded rows[ROWS];
+            for (int r = 0; r < ROWS; r++) {
+                for (int i = 0; i < EACH; i++) {
+                    variances[r][i] = 1;
+                    means[r][i] = draw_normal(&at) + (with ? 1.5 * draw_normal(&at) : 0);
+                }
+                rows[r] = (sp_seeded){.means = means[r], .variances = variances[r], .seeds = EACH};
+            }
+            sp_seeded_compare(rows, ROWS);
+            for (int r = 0; r < ROWS; r++) {
+                held += rows[r].low <= 0 && rows[r].high >= 0;
+            }
+        }
+        const double share = held / (double)(ROWS * REPEATS);
+        assert_true(share > 0.935 && share < 0.975);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_seeded),         cmocka_unit_test(test_coverage_seeded),
         cmocka_unit_test(test_wilson),         cmocka_unit_test(test_paired_examples),
         cmocka_unit_test(test_paired_vectors), cmocka_unit_test(test_mcnemar),
         cmocka_unit_test(test_t_quantile),     cmocka_unit_test(test_means),
