@@ -39,6 +39,16 @@ typedef enum spar_report_format { SPAR_REPORT_TERMINAL, SPAR_REPORT_MARKDOWN } s
 /* Write the table of a report made by spar_report_read. */
 SPAR_API void spar_report_write(const struct json_t *report, spar_report_format format, FILE *out);
 
+/* Runs of one recipe that differ in their seed, finished or under way, as one comparison: every arm
+ * that names another by `against` is held against it over the same problems, run by run. JSON (new
+ * reference). */
+SPAR_API spar_status spar_compare_read(const char *const *runs, size_t n, struct json_t **out,
+                                       spar_error *err);
+SPAR_API void spar_compare_write(const struct json_t *report, spar_report_format format, FILE *out);
+/* The comparison as report.json and report.md in a folder. */
+SPAR_API spar_status spar_compare_save(const char *const *runs, size_t n, const char *dir,
+                                       spar_error *err);
+
 /* What a recipe may say: the option tables by section, for documentation. */
 struct spar_option;
 SPAR_API const struct spar_option *spar_recipe_section(int i, const char **name);

@@ -122,14 +122,15 @@ static spar_status run_report(void *values, int argc, char **argv, spar_error *e
     spar_status status = SPAR_OK;
     const report_values *v = values;
     json_t *report = NULL;
-    SPAR_TRY(cli_check_operands(argc, argv, 1, 1, "a run directory", err));
-    SPAR_TRY(spar_report_read(argv[0], &report, err));
+    SPAR_TRY(cli_check_operands(argc, argv, 1, 1000, "run directories", err));
+    SPAR_TRY(argc == 1 ? spar_report_read(argv[0], &report, err)
+                       : spar_compare_read((const char *const *)argv, (size_t)argc, &report, err));
     if (v->json) {
         json_dumpf(report, stdout, JSON_INDENT(2));
         putchar('\n');
     } else {
-        spar_report_write(report, v->markdown ? SPAR_REPORT_MARKDOWN : SPAR_REPORT_TERMINAL,
-                          stdout);
+        (argc == 1 ? spar_report_write : spar_compare_write)(
+            report, v->markdown ? SPAR_REPORT_MARKDOWN : SPAR_REPORT_TERMINAL, stdout);
     }
 done:
     json_decref(report);
@@ -138,8 +139,10 @@ done:
 
 static report_values the_report_values;
 const cli_command cli_report = {.doc = {.name = "report",
-                                        .synopsis = "DIR [--json | --markdown]",
-                                        .summary = "the figures of a run, finished or under way",
+                                        .synopsis = "DIR... [--json | --markdown]",
+                                        .summary =
+                                            "the figures of a run, finished or under way; of "
+                                            "several, their arms compared",
                                         .options = report_options},
                                 .run = run_report,
                                 .values = &the_report_values};

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "play/candidate.h"
+#include "play/divergence.h"
 #include "play/lessons.h"
 #include "play/pairs.h"
 #include "play/stage_train.h"
@@ -93,7 +94,8 @@ static spar_status gather(const loop *l, sp_lessons *out, spar_error *err) {
     static const turn none;
     const sp_arm *arm = l->arm;
     const turn *now = &l->turns[l->iteration];
-    const bool mixes = l->iteration > 0 && arm->pairing == SP_PAIR_REAL && !arm->fresh;
+    const bool mixes = l->iteration > 0 && arm->pairing == SP_PAIR_REAL && !arm->fresh &&
+                       arm->objective.kind != SP_OBJECTIVE_SFT;
     const turn *before = mixes ? now - 1 : &none;
     const size_t old = (size_t)(arm->mix_previous * (double)before->groups.n);
     const size_t room = now->groups.n + old;
@@ -242,6 +244,9 @@ static spar_status prepare_lessons(loop *l, sp_lessons *lessons, sp_trainer **tr
                                    spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_objective *o = &l->arm->objective;
+    if (o->kind == SP_OBJECTIVE_SFT) { /* likelihood alone */
+        return sp_stage_trainer(l->run, l->arm, l->arm->optimizer, trainer, err);
+    }
     if (reads_anchor(l) && !anchor_is_opponent(l)) {
         SPAR_TRY(score_anchor(l, lessons, err));
     }
@@ -296,7 +301,10 @@ static spar_status make_candidate(loop *l, bool trained, int64_t *sequences, spa
         l->best->loaded = false;
         SPAR_TRY(sp_candidate_load(l->run, l->path, err));
     } else {
+        const double begun = sp_run_cpu_seconds();
         SPAR_TRY(train(l, sequences, err));
+        SPAR_TRY(
+            sp_run_put_value(l->run, l->stage, "cpu_train", sp_run_cpu_seconds() - begun, err));
         SPAR_TRY(sp_candidate_save(l->run, l->stage, l->path, *sequences, err));
     }
 done:
@@ -338,6 +346,12 @@ static spar_status sample_turn(loop *l, bool trained, spar_error *err) {
     const sp_arm *arm = l->arm;
     turn *now = &l->turns[l->iteration];
     l->problems = &l->run->sets[SP_SET_TRAIN];
+    if (l->iteration == 0 && arm->shares >= 0) {
+        int64_t first;
+        SPAR_TRY(sp_run_find_stage(l->run, l->run->recipe.arms[arm->shares].name, "iteration", 1,
+                                   &first, err));
+        SPAR_TRY(sp_samples_share(l->run, first, l->stage, arm->fresh > 0, err));
+    }
     if (arm->fresh) {
         SPAR_TRY(sp_run_fresh_problems(l->run, l->stage, arm, l->iteration, &l->fresh, err));
         l->problems = &l->fresh;
@@ -353,6 +367,7 @@ done:
 static spar_status run_iteration(loop *l, bool *kept, int64_t *sequences, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_run *run = l->run;
+    const turn *now = &l->turns[l->iteration];
     bool done, trained;
     double stored;
     const sp_best before = *l->best;
@@ -366,6 +381,7 @@ static spar_status run_iteration(loop *l, bool *kept, int64_t *sequences, spar_e
         SPAR_TRY(sp_candidate_recall(run, l->stage, l->path, l->best, kept, err));
     } else {
         SPAR_TRY(make_candidate(l, trained, sequences, err));
+        SPAR_TRY(sp_divergence_measure(run, l->stage, l->problems, &now->samples, err));
         SPAR_TRY(sp_candidate_gate(run, l->stage, l->arm->name, l->path, *sequences, l->best, kept,
                                    err));
     }

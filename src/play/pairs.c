@@ -263,6 +263,33 @@ done:
     return status;
 }
 
+/* SFT on the model's own answers: each that is right and complete. */
+static spar_status take_right(pairing *p, size_t begin, size_t end, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = begin; i < end; i++) {
+        const sp_member member = member_of(p, i);
+        const sp_play_sample *s = &p->samples->items[i];
+        const char *drop = !s->strict     ? "wrong"
+                           : s->truncated ? "truncated"
+                                          : fault_of(p, s->problem, &member, 1);
+        SPAR_TRY(store(p, s->problem, REAL, (int64_t)i, drop == NULL,
+                       drop ? drop : "kept, right alone", err));
+        if (!drop) {
+            SPAR_TRY(keep(p, s->problem, &member, 1, err));
+        }
+    }
+done:
+    return status;
+}
+
+/* SFT on the real responses: the samples measure only. */
+static spar_status take_real(pairing *p, size_t begin, size_t end, spar_error *err) {
+    const size_t problem = p->samples->items[begin].problem;
+    const sp_member member = {REAL, 1, 1};
+    (void)end;
+    return fault_of(p, problem, &member, 1) ? SPAR_OK : keep(p, problem, &member, 1, err);
+}
+
 typedef spar_status (*group_fn)(pairing *p, size_t begin, size_t end, spar_error *err);
 static const group_fn group[] = {[SP_PAIR_REAL] = pair_real,
                                  [SP_PAIR_VERIFIED] = pair_verified,
@@ -270,11 +297,16 @@ static const group_fn group[] = {[SP_PAIR_REAL] = pair_real,
                                  [SP_PAIR_ALL] = group_all,
                                  [SP_PAIR_SINGLE] = take_singles};
 
+static const group_fn supervised_group[] = {
+    [SP_PAIR_REAL] = take_real, [SP_PAIR_VERIFIED] = take_right};
+
 static spar_status group_samples(pairing *p, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_samples *s = p->samples;
+    const bool supervised = p->arm->objective.kind == SP_OBJECTIVE_SFT;
+    const group_fn make = (supervised ? supervised_group : group)[p->arm->pairing];
     for (size_t begin = 0; begin < s->n; begin += s->k) {
-        SPAR_TRY(group[p->arm->pairing](p, begin, begin + s->k, err));
+        SPAR_TRY(make(p, begin, begin + s->k, err));
     }
 done:
     return status;

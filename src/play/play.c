@@ -46,22 +46,60 @@ static spar_status run_arm(sp_run *run, int index, sp_best *best, spar_error *er
     } else if (has_control) {
         run->next_ordinal += played; /* with or without: the arms are the same */
     }
-    if (strcmp(start.path, best->path) != 0) {
-        SPAR_TRY(sp_run_drop_checkpoint(run, start.path, err));
-    }
 done:
     free(sequences);
     return status;
 }
 
+/* The best so far, and where each arm ended. */
+typedef struct tree {
+    sp_best best, ends[SP_RECIPE_MAX_ARMS];
+} tree;
+
+/* Whether something behind arm `index` starts from a checkpoint. */
+static bool is_needed(const sp_run *run, const tree *t, int index, const char *path) {
+    bool needed = strcmp(path, t->best.path) == 0;
+    for (int i = index + 1; i < run->recipe.n_arms; i++) {
+        const int from = run->recipe.arms[i].from_arm;
+        needed = needed || (from >= 0 && from <= index && strcmp(path, t->ends[from].path) == 0);
+    }
+    return needed;
+}
+
+static spar_status drop_unneeded(sp_run *run, const tree *t, int index, const char *path,
+                                 spar_error *err) {
+    return is_needed(run, t, index, path) ? SPAR_OK : sp_run_drop_checkpoint(run, path, err);
+}
+
+/* An arm of the main line replaces the best; one that branches off must beat it on the gate set. */
+static spar_status grow(sp_run *run, int index, tree *t, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int from = run->recipe.arms[index].from_arm;
+    sp_best now = from >= 0 ? t->ends[from] : t->best;
+    const sp_best start = now, before = t->best;
+    now.loaded = now.loaded && from < 0;
+    SPAR_TRY(run_arm(run, index, &now, err));
+    t->ends[index] = now;
+    t->ends[index].loaded = false;
+    t->best.loaded = false;
+    if (from < 0 || now.gate > t->best.gate) {
+        t->best = now;
+    }
+    SPAR_TRY(drop_unneeded(run, t, index, start.path, err));
+    SPAR_TRY(drop_unneeded(run, t, index, before.path, err));
+    SPAR_TRY(drop_unneeded(run, t, index, now.path, err));
+done:
+    return status;
+}
+
 static spar_status run_all(sp_run *run, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_best best;
-    SPAR_TRY(sp_arm_run_base(run, &best, err));
+    tree t = {0};
+    SPAR_TRY(sp_arm_run_base(run, &t.best, err));
     for (int i = 0; i < run->recipe.n_arms; i++) {
-        SPAR_TRY(run_arm(run, i, &best, err));
+        SPAR_TRY(grow(run, i, &t, err));
     }
-    SPAR_TRY(write_final(run, &best, err));
+    SPAR_TRY(write_final(run, &t.best, err));
     SPAR_TRY(sp_report_save(run->dir, err));
 done:
     return status;

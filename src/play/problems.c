@@ -274,8 +274,8 @@ spar_status sp_run_fresh_problems(sp_run *run, int64_t stage, const sp_arm *arm,
     /* held-out sets are excluded with their keys; contents of the training set may come back */
     const spar_task_set *others[] = {run->sets[SP_SET_GATE].tasks, run->sets[SP_SET_REPORT].tasks};
     const sp_recipe_data *data = &run->recipe.data;
-    uint64_t name = 0;
-    for (const char *c = arm->name; *c; c++) {
+    uint64_t name = arm->from ? 1 : 0; /* arms that start from one model get the same problems */
+    for (const char *c = arm->from ? arm->from : arm->name; *c; c++) {
         name = sp_rng_stream(name, (unsigned char)*c, 0, 0);
     }
     memset(out, 0, sizeof *out);

@@ -147,6 +147,10 @@ static const spar_option arm_options[] = {
     {"name", 0, SPAR_OPTION_STRING, ARM(name), NULL, 0, 0, NULL, "NAME", "name in the report"},
     {"method", 0, SPAR_OPTION_STRING, ARM(method), "spin", 0, 0, NULL, "NAME",
      "sft, or what plays: spin, sppo, dpo, kto, grpo, ..."},
+    {"from", 0, SPAR_OPTION_STRING, ARM(from), NULL, 0, 0, NULL, "ARM",
+     "start where that earlier arm ended, not from the best so far"},
+    {"against", 0, SPAR_OPTION_STRING, ARM(against), NULL, 0, 0, NULL, "ARM",
+     "earlier arm, a control, that the comparison holds this one against"},
     {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "auto", 0, 0, "auto|real|verified|judged|all",
      "WHICH",
      "real: the real response against generated ones; verified: right ones against wrong ones; "
@@ -316,6 +320,7 @@ static sp_pairing pairing_of(const sp_arm *arm, bool has_judge) {
 
 static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_error *err) {
     const bool checked = r->data.file == NULL;
+    const bool supervised = arm->objective.kind == SP_OBJECTIVE_SFT;
     const char *method = arm->objective.name;
     size_t fewest, most;
     sp_objective_responses(&arm->objective, &fewest, &most);
@@ -329,10 +334,15 @@ static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_err
                          "KIND[:MODEL], found neither",
                          method);
     }
+    if (supervised && arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_VERIFIED) {
+        return spar_fail(err, SPAR_INVALID,
+                         "pairs: expected real or verified for method sft, which compares nothing");
+    }
     if (arm->pairing == SP_PAIR_ALL && most != SIZE_MAX) {
         return spar_fail(err, SPAR_INVALID, "pairs: method %s takes pairs, found all", method);
     }
-    if (arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_SINGLE && arm->samples < 2) {
+    if (arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_SINGLE && !supervised &&
+        arm->samples < 2) {
         return spar_fail(err, SPAR_INVALID, "samples: expected 2 or more to judge, found %lld",
                          (long long)arm->samples);
     }
@@ -369,6 +379,56 @@ done:
     return status;
 }
 
+/* The earlier arm that a key names; -1 where the arm has not the key. */
+static spar_status earlier_arm(const sp_recipe *r, int before, const char *key, const char *name,
+                               int *index, spar_error *err) {
+    *index = -1;
+    for (int i = 0; name && i < before; i++) {
+        *index = strcmp(r->arms[i].name, name) == 0 ? i : *index;
+    }
+    return !name || *index >= 0
+               ? SPAR_OK
+               : spar_fail(err, SPAR_INVALID, "%s: expected the name of an earlier arm, found '%s'",
+                           key, name);
+}
+
+/* Arms that start from one model and ask it the same get the same answers: the first of them
+ * samples. */
+static int find_shared(const sp_recipe *r, const sp_arm *arm) {
+    int found = -1;
+    for (int i = 0; i < r->n_arms && arm->from && sp_arm_plays(arm) && found < 0; i++) {
+        const sp_arm *a = &r->arms[i];
+        const bool same = a != arm && a->from_arm == arm->from_arm && sp_arm_plays(a) &&
+                          a->fresh == arm->fresh && a->samples == arm->samples;
+        found = same ? i : found;
+    }
+    return found;
+}
+
+/* Names that mean something must not mean two things. */
+static spar_status relate_arm(sp_recipe *r, sp_arm *arm, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int before = r->n_arms - 1;
+    int against, twin = -1;
+    SPAR_TRY(earlier_arm(r, before, "from", arm->from, &arm->from_arm, err));
+    SPAR_TRY(earlier_arm(r, before, "against", arm->against, &against, err));
+    for (int i = 0; i < before; i++) {
+        twin = strcmp(r->arms[i].name, arm->name) == 0 ? i : twin;
+    }
+    if (twin >= 0 && (arm->from || arm->against)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_INVALID,
+                      "name: '%s' is the name of arms[%d] too, and the arm has from or against",
+                      arm->name, twin));
+    }
+    arm->shares = find_shared(r, arm);
+done:
+    if (status != SPAR_OK) {
+        spar_error_context(err, "%s", where);
+    }
+    return status;
+}
+
 static spar_status read_arms(sp_recipe *r, const sp_arm *defaults, const char *path,
                              spar_error *err) {
     spar_status status = SPAR_OK;
@@ -389,6 +449,7 @@ static spar_status read_arms(sp_recipe *r, const sp_arm *defaults, const char *p
             arm->name = arm->method;
         }
         SPAR_TRY(find_method(r, arm, where, err));
+        SPAR_TRY(relate_arm(r, arm, where, err));
     }
 done:
     return status;

@@ -59,13 +59,17 @@ typedef enum sp_pairing {
 /* One arm: a sequence of iterations with one method. */
 typedef struct sp_arm {
     const char *name;
-    const char *method; /* an objective's name */
-    int pairing;        /* sp_pairing; not used by sft */
-    double min_margin;  /* judged pairs: win rates at least so far apart */
-    int64_t patience;   /* end after so many iterations in a row that were thrown away; 0: never */
-    int64_t iterations; /* sft: epochs, ended early when the gate set stops rising */
-    int64_t epochs;     /* passes over the pairs of an iteration */
-    int64_t samples;    /* responses a prompt */
+    const char *method;  /* an objective's name */
+    const char *from;    /* the arm whose end it starts from; NULL: the best so far */
+    const char *against; /* the arm that the report holds it against; NULL: none */
+    int from_arm;        /* index of `from`; -1: none */
+    int shares;          /* the earlier arm whose first samples it takes over; -1: its own */
+    int pairing;         /* sp_pairing; sft: real, verified, or auto for supervised epochs */
+    double min_margin;   /* judged pairs: win rates at least so far apart */
+    int64_t patience;    /* end after so many iterations in a row that were thrown away; 0: never */
+    int64_t iterations;  /* sft: epochs, ended early when the gate set stops rising */
+    int64_t epochs;      /* passes over the pairs of an iteration */
+    int64_t samples;     /* responses a prompt */
     int64_t pairs_per_prompt; /* verified and judged pairing: at most this many */
     int opponents;            /* sp_opponents: who samples */
     int64_t pool;             /* models to draw them from at most */
@@ -93,9 +97,10 @@ static inline bool sp_arm_compares(const sp_arm *arm) {
            arm->pairing != SP_PAIR_VERIFIED;
 }
 
-/* Whether the arm plays: iterations of samples, in place of supervised epochs. */
+/* Whether the arm plays: iterations of samples, in place of supervised epochs. SFT does where it is
+ * told what to learn from. */
 static inline bool sp_arm_plays(const sp_arm *arm) {
-    return arm->objective.kind != SP_OBJECTIVE_SFT;
+    return arm->objective.kind != SP_OBJECTIVE_SFT || arm->pairing != SP_PAIR_AUTO;
 }
 
 typedef enum sp_control { SP_CONTROL_NONE, SP_CONTROL_LABELLED, SP_CONTROL_VERIFIED } sp_control;

@@ -117,8 +117,7 @@ done:
     return status;
 }
 
-/* Code points of UTF-8. */
-static double characters(const char *text) {
+double sp_report_characters(const char *text) {
     double n = 0;
     for (; *text; text++) {
         n += ((unsigned char)*text & 0xC0) != 0x80;
@@ -133,7 +132,7 @@ static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row
         c->s->strict[c->s->n] = row->strict;
         c->s->lenient[c->s->n] = row->lenient;
         c->s->family[c->s->n++] = c->r->prompt_family[row->prompt];
-        c->s->characters += characters(row->response);
+        c->s->characters += sp_report_characters(row->response);
         c->r->passes = c->r->passes && !isnan(row->lenient);
     }
     return status;
@@ -540,15 +539,14 @@ done:
     return status;
 }
 
-spar_status sp_report_save(const char *run, spar_error *err) {
+spar_status sp_report_files(const json_t *report, sp_report_writer write, const char *dir,
+                            spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *report = NULL;
     char *path = NULL;
     char *text = NULL;
     size_t n = 0;
     FILE *out = NULL;
-    SPAR_TRY(spar_report_read(run, &report, err));
-    SPAR_TRY(sp_path_join(&path, run, "report.json", err));
+    SPAR_TRY(sp_path_join(&path, dir, "report.json", err));
     SPAR_TRY(sp_json_save(report, path, err));
     free(path);
     path = NULL;
@@ -556,17 +554,22 @@ spar_status sp_report_save(const char *run, spar_error *err) {
     if (!out) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the report"));
     }
-    spar_report_write(report, SPAR_REPORT_MARKDOWN, out);
+    write(report, SPAR_REPORT_MARKDOWN, out);
     fclose(out);
-    out = NULL;
-    SPAR_TRY(sp_path_join(&path, run, "report.md", err));
+    SPAR_TRY(sp_path_join(&path, dir, "report.md", err));
     SPAR_TRY(sp_file_write(path, text, n, err));
 done:
-    if (out) {
-        fclose(out);
-    }
     free(text);
     free(path);
+    return status;
+}
+
+spar_status sp_report_save(const char *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *report = NULL;
+    SPAR_TRY(spar_report_read(run, &report, err));
+    SPAR_TRY(sp_report_files(report, spar_report_write, run, err));
+done:
     json_decref(report);
     return status;
 }

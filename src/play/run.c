@@ -25,6 +25,12 @@ bool sp_run_stopped(const sp_run *run) {
     return run->options->stop && run->options->stop(run->options->stop_context);
 }
 
+double sp_run_cpu_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 void sp_run_log(const sp_run *run, const char *fmt, ...) {
     char line[1024];
     va_list args;
@@ -193,6 +199,28 @@ static spar_status today(char **out, spar_error *err) {
     return sp_mem_strdup(out, text, strlen(text), err);
 }
 
+/* For the comparison over runs: each arm that is held against another, as {"arm": "against"}. */
+static spar_status put_comparisons(const sp_run *run, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *list = json_object();
+    char *text = NULL;
+    for (int i = 0; i < run->recipe.n_arms; i++) {
+        const sp_arm *arm = &run->recipe.arms[i];
+        if (arm->against) {
+            json_object_set_new(list, arm->name, json_string(arm->against));
+        }
+    }
+    text = json_dumps(list, JSON_COMPACT);
+    if (!text) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the arms' names"));
+    }
+    SPAR_TRY(sp_rundb_put_meta(run->db, "against", text, err));
+done:
+    free(text);
+    json_decref(list);
+    return status;
+}
+
 static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) {
     spar_status status = SPAR_OK;
     char fingerprint[32];
@@ -221,6 +249,7 @@ static spar_status begin_run(sp_run *run, const char *db_path, spar_error *err) 
     SPAR_TRY(put_meta_int(run->db, "dtype", run->dtype, err));
     SPAR_TRY(put_meta_int(run->db, "seed", (int64_t)run->seed, err));
     SPAR_TRY(put_meta_int(run->db, "controls", run->controls, err));
+    SPAR_TRY(put_comparisons(run, err));
     SPAR_TRY(sp_judged_check(run, err));
     SPAR_TRY(sp_problems_make(run, true, err));
     SPAR_TRY(sp_rundb_commit(run->db, err));
@@ -375,6 +404,35 @@ spar_status sp_run_stage(sp_run *run, const char *arm, const char *kind, int64_t
     }
     *stage = search.id;
     *done = search.done;
+done:
+    return status;
+}
+
+typedef struct name_search {
+    const char *arm, *kind;
+    int64_t iteration, id;
+} name_search;
+
+static spar_status match_name(void *context, const sp_rundb_stage *row, spar_error *err) {
+    name_search *s = context;
+    (void)err;
+    if (row->iteration == s->iteration && strcmp(row->arm, s->arm) == 0 &&
+        strcmp(row->kind, s->kind) == 0) {
+        s->id = row->id;
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_run_find_stage(sp_run *run, const char *arm, const char *kind, int64_t iteration,
+                              int64_t *stage, spar_error *err) {
+    spar_status status = SPAR_OK;
+    name_search search = {.arm = arm, .kind = kind, .iteration = iteration};
+    SPAR_TRY(sp_rundb_each_stage(run->db, match_name, &search, err));
+    if (search.id == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "run.db: expected %s %lld of arm %s, found none",
+                           kind, (long long)iteration, arm));
+    }
+    *stage = search.id;
 done:
     return status;
 }

@@ -70,12 +70,17 @@ void sp_run_close(sp_run *run);
 
 spar_status sp_run_path(const sp_run *run, const char *relative, char **out, spar_error *err);
 bool sp_run_stopped(const sp_run *run);
+/* Processor time of this process so far, of all threads: what work costs on a busy machine too. */
+double sp_run_cpu_seconds(void);
 void sp_run_log(const sp_run *run, const char *fmt, ...) SPAR_PRINTF(2, 3);
 
 /* The stage at the next ordinal: found when the run had begun it, else made. *done says whether it
  * was finished. */
 spar_status sp_run_stage(sp_run *run, const char *arm, const char *kind, int64_t iteration,
                          int64_t *stage, bool *done, spar_error *err);
+/* A stage that was begun; NOT_FOUND where there is none. */
+spar_status sp_run_find_stage(sp_run *run, const char *arm, const char *kind, int64_t iteration,
+                              int64_t *stage, spar_error *err);
 spar_status sp_run_finish_stage(sp_run *run, int64_t stage, spar_error *err);
 spar_status sp_run_phase_done(sp_run *run, int64_t stage, const char *phase, bool *done,
                               spar_error *err);

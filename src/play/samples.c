@@ -169,6 +169,7 @@ static spar_status sample_and_store(sp_run *run, int64_t stage, const sp_problem
                                     const sp_cast *cast, spar_error *err) {
     spar_status status = SPAR_OK;
     sampling_job j = {.run = run, .stage = stage, .problems = problems, .k = k, .cast = cast};
+    const double begun = sp_run_cpu_seconds();
     SPAR_TRY(allocate_job(&j, err));
     if (cast) {
         SPAR_TRY(sample_cast(&j, err));
@@ -176,11 +177,92 @@ static spar_status sample_and_store(sp_run *run, int64_t stage, const sp_problem
         memset(j.mine, true, problems->n * sizeof *j.mine);
         SPAR_TRY(sample_mine(&j, err));
     }
+    SPAR_TRY(sp_run_put_value(run, stage, "cpu_sample", sp_run_cpu_seconds() - begun, err));
     SPAR_TRY(store_samples(&j, err));
 done:
     release_job(&j);
     return status;
 }
+
+/* ---- sharing ---- */
+
+typedef struct copy_context {
+    sp_run *run;
+    int64_t stage;
+    int64_t *copies; /* owned, [n]: rows of the copies, in the order of what was copied */
+    int64_t *ids;    /* owned, [n]: what was copied */
+    size_t n, capacity[2], scored;
+} copy_context;
+
+static spar_status copy_sample(void *context, const sp_rundb_sample *row, spar_error *err) {
+    spar_status status = SPAR_OK;
+    copy_context *c = context;
+    sp_rundb_sample copy = *row;
+    void *memory = c->copies;
+    SPAR_TRY(sp_mem_grow(&memory, &c->capacity[0], c->n + 1, sizeof *c->copies, err));
+    c->copies = memory;
+    memory = c->ids;
+    SPAR_TRY(sp_mem_grow(&memory, &c->capacity[1], c->n + 1, sizeof *c->ids, err));
+    c->ids = memory;
+    copy.id = 0;
+    copy.stage = c->stage;
+    c->ids[c->n] = row->id;
+    SPAR_TRY(sp_rundb_put_sample(c->run->db, &copy, &c->copies[c->n], err));
+    c->n++;
+done:
+    return status;
+}
+
+static spar_status copy_score(void *context, const sp_rundb_score *row, spar_error *err) {
+    copy_context *c = context;
+    sp_rundb_score copy = *row;
+    while (c->scored < c->n && c->ids[c->scored] != row->sample) {
+        c->scored++;
+    }
+    if (c->scored == c->n) {
+        return spar_fail(err, SPAR_MISMATCH, "run.db: score of sample %lld: no such sample",
+                         (long long)row->sample);
+    }
+    copy.sample = c->copies[c->scored];
+    return sp_rundb_put_score(c->run->db, &copy, err);
+}
+
+static spar_status copy_value(sp_run *run, int64_t from, int64_t stage, const char *name,
+                              spar_error *err) {
+    double value;
+    const spar_status status = sp_run_get_value(run, from, name, 0, &value, err);
+    return status == SPAR_OK ? sp_run_put_value(run, stage, name, value, err) : status;
+}
+
+spar_status sp_samples_share(sp_run *run, int64_t from, int64_t stage, bool fresh,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool done;
+    copy_context c = {.run = run, .stage = stage};
+    SPAR_TRY(sp_run_phase_done(run, stage, "sample", &done, err));
+    if (done) {
+        goto done;
+    }
+    SPAR_TRY(sp_rundb_begin(run->db, err));
+    SPAR_TRY(sp_rundb_each_sample(run->db, from, copy_sample, &c, err));
+    SPAR_TRY(sp_rundb_each_score(run->db, from, copy_score, &c, err));
+    SPAR_TRY(copy_value(run, from, stage, "cpu_sample", err));
+    SPAR_TRY(sp_rundb_put_phase(run->db, stage, "sample", 1, 1, err));
+    if (fresh) {
+        SPAR_TRY(copy_value(run, from, stage, "first_problem", err));
+        SPAR_TRY(sp_rundb_put_phase(run->db, stage, "problems", 1, 1, err));
+    }
+    SPAR_TRY(sp_rundb_commit(run->db, err));
+done:
+    if (status != SPAR_OK) {
+        sp_rundb_rollback(run->db);
+    }
+    free(c.copies);
+    free(c.ids);
+    return status;
+}
+
+/* ---- reading back ---- */
 
 typedef struct read_context {
     const sp_problems *problems;

@@ -29,4 +29,8 @@ void sp_samples_release(sp_samples *samples);
 spar_status sp_samples_make(sp_run *run, int64_t stage, const sp_problems *problems, int k,
                             const sp_cast *cast, sp_samples *out, spar_error *err);
 
+/* Take over the samples of another stage, by the same model for the same problems: the phase
+ * "sample" again. fresh: the problems are new ones of that stage, and become this one's. */
+spar_status sp_samples_share(sp_run *run, int64_t from, int64_t stage, bool fresh, spar_error *err);
+
 #endif

@@ -168,7 +168,10 @@ static void test_win_rates(void **state) {
 
 static void test_judged(void **state) {
     (void)state;
-    sp_arm arm = {.pairing = SP_PAIR_JUDGED, .pairs_per_prompt = 1, .max_tokens = ROOM};
+    sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
+                  .pairing = SP_PAIR_JUDGED,
+                  .pairs_per_prompt = 1,
+                  .max_tokens = ROOM};
     next_stage();
     expect(&arm, "[kept]tie.tie.tie.over length.", 1);
     arm.pairs_per_prompt = 4;
@@ -183,7 +186,10 @@ static void test_judged(void **state) {
 
 static void test_verified(void **state) {
     (void)state;
-    const sp_arm arm = {.pairing = SP_PAIR_VERIFIED, .pairs_per_prompt = 2, .max_tokens = ROOM};
+    const sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
+                        .pairing = SP_PAIR_VERIFIED,
+                        .pairs_per_prompt = 2,
+                        .max_tokens = ROOM};
     next_stage();
     expect(&arm,
            "[kept][kept, rejected is truncated]tie: none right.tie: none wrong."
@@ -193,7 +199,8 @@ static void test_verified(void **state) {
 
 static void test_real(void **state) {
     (void)state;
-    const sp_arm arm = {.pairing = SP_PAIR_REAL, .max_tokens = ROOM};
+    const sp_arm arm = {
+        .objective.kind = SP_OBJECTIVE_RESPONSES, .pairing = SP_PAIR_REAL, .max_tokens = ROOM};
     next_stage();
     expect(&arm,
            "[kept][kept][kept, rejected is truncated][kept][kept]"
@@ -206,7 +213,8 @@ static void test_real(void **state) {
 
 static void test_all(void **state) {
     (void)state;
-    sp_arm arm = {.pairing = SP_PAIR_ALL, .max_tokens = 11};
+    sp_arm arm = {
+        .objective.kind = SP_OBJECTIVE_RESPONSES, .pairing = SP_PAIR_ALL, .max_tokens = 11};
     spar_error err;
     sp_groups out;
     next_stage();
@@ -228,7 +236,8 @@ static void test_all(void **state) {
 
 static void test_single(void **state) {
     (void)state;
-    const sp_arm arm = {.pairing = SP_PAIR_SINGLE, .max_tokens = ROOM};
+    const sp_arm arm = {
+        .objective.kind = SP_OBJECTIVE_RESPONSES, .pairing = SP_PAIR_SINGLE, .max_tokens = ROOM};
     spar_error err;
     sp_groups out;
     next_stage();
@@ -238,9 +247,37 @@ static void test_single(void **state) {
     sp_groups_release(&out);
 }
 
+/* SFT compares nothing: the right ones, each alone, or the real responses, one a problem. */
+static void test_supervised(void **state) {
+    (void)state;
+    sp_arm arm = {
+        .objective.kind = SP_OBJECTIVE_SFT, .pairing = SP_PAIR_VERIFIED, .max_tokens = ROOM};
+    spar_error err;
+    sp_groups out;
+    size_t right = 0;
+    for (size_t i = 0; i < samples.n; i++) {
+        right += sample_items[i].strict && !sample_items[i].truncated &&
+                 PROMPT + sample_items[i].n <= ROOM;
+    }
+    next_stage();
+    check(sp_groups_make(&run, stage, &arm, &problems, &samples, &judged, &out, &err), &err);
+    assert_int_equal(out.n, right);
+    for (size_t i = 0; i < out.n; i++) {
+        assert_true(sample_items[out.members[out.items[i].first].sample].strict);
+    }
+    sp_groups_release(&out);
+    arm.pairing = SP_PAIR_REAL;
+    next_stage();
+    check(sp_groups_make(&run, stage, &arm, &problems, &samples, &judged, &out, &err), &err);
+    assert_int_equal(out.n, PROBLEMS);
+    assert_true(out.members[0].sample < 0);
+    sp_groups_release(&out);
+}
+
 static void test_empty(void **state) {
     (void)state;
-    const sp_arm arm = {.pairing = SP_PAIR_REAL, .max_tokens = ROOM};
+    const sp_arm arm = {
+        .objective.kind = SP_OBJECTIVE_RESPONSES, .pairing = SP_PAIR_REAL, .max_tokens = ROOM};
     const size_t n = sample_items[0].n;
     spar_error err;
     sp_groups out;
@@ -259,7 +296,7 @@ int main(void) {
         cmocka_unit_test(test_win_rates), cmocka_unit_test(test_judged),
         cmocka_unit_test(test_verified),  cmocka_unit_test(test_real),
         cmocka_unit_test(test_all),       cmocka_unit_test(test_single),
-        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_empty),     cmocka_unit_test(test_supervised),
     };
     return cmocka_run_group_tests(tests, make_run, drop_run);
 }
