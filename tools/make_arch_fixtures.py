@@ -36,9 +36,22 @@ GRANITE = dict(
     residual_multiplier=0.22,
     logits_scaling=8.0,
 )
+LONG = dict(
+    rope_type="longrope",
+    rope_theta=1e4,
+    short_factor=[1.0, 1.5],
+    long_factor=[2.0, 6.0],
+    original_max_position_embeddings=48,
+)
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
+    "phi3-long": ("Phi3", dict(BASE, rope_parameters=LONG, original_max_position_embeddings=48), True),
+    "llama-dynamic": (
+        "Llama",
+        dict(BASE, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=2.0)),
+        False,
+    ),
     "granite-tied": ("Granite", dict(GRANITE, tie_word_embeddings=True), True),
 }
 ROWS = (5, 17, 40)

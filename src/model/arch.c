@@ -372,6 +372,56 @@ done:
     return status;
 }
 
+static spar_status read_long_factors(const sp_config *c, const json_t *scaling, const char *key,
+                                     double *out, const char *where, spar_error *err) {
+    const json_t *list = json_object_get(scaling, key);
+    const int n = c->head_dim / 2;
+    bool good = json_is_array(list) && (int)json_array_size(list) == n && n <= SP_LONG_PAIRS;
+    for (int i = 0; good && i < n; i++) {
+        out[i] = json_number_value(json_array_get(list, (size_t)i));
+        good = out[i] > 0 && isfinite(out[i]);
+    }
+    return good ? SPAR_OK
+                : spar_fail(err, SPAR_FORMAT,
+                            "%s: rope_scaling.%s: expected %d positive numbers (at most %d), found "
+                            "%s of %d",
+                            where, key, n, SP_LONG_PAIRS, sp_json_type_name(list),
+                            (int)json_array_size(list));
+}
+
+/* LongRoPE (Ding et al. 2024): a factor for each pair. Sequences beyond the original context take
+ * other factors than those within, for all of their positions: they are not supported, so that a
+ * prompt's keys do not depend on what comes after it. */
+static spar_status read_long(sp_config *c, const json_t *scaling, const char *where,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_json_get_int_or(scaling, "original_max_position_embeddings", 1, INT32_MAX,
+                                c->rope_original, &c->rope_original, where, err));
+    if (c->rope_original == 0) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_FORMAT, "%s: original_max_position_embeddings is missing", where));
+    }
+    const double original = (double)c->rope_original;
+    SPAR_TRY(sp_json_get_number_or(scaling, "factor", (double)c->context / original,
+                                   &c->rope_factor, where, err));
+    const double attention =
+        c->rope_factor <= 1.0 ? 1.0 : sqrt(1.0 + log(c->rope_factor) / log(original));
+    SPAR_TRY(sp_json_get_number_or(scaling, "attention_factor", attention, &c->rope_attention,
+                                   where, err));
+    if (!(c->rope_factor > 0 && c->rope_attention > 0 && isfinite(c->rope_attention))) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: rope: expected a positive factor and attention_factor, found %g "
+                           "and %g",
+                           where, c->rope_factor, c->rope_attention));
+    }
+    SPAR_TRY(read_long_factors(c, scaling, "short_factor", c->rope_short, where, err));
+    SPAR_TRY(read_long_factors(c, scaling, "long_factor", c->rope_long, where, err));
+    c->rope_context = c->context;
+    c->context = c->context < c->rope_original ? c->context : c->rope_original;
+done:
+    return status;
+}
+
 static const struct rope_row {
     const char *name;
     sp_rope_type type;
@@ -383,6 +433,9 @@ static const struct rope_row {
     {"llama3", SP_ROPE_LLAMA3, "factor low_freq_factor high_freq_factor", read_llama3},
     {"yarn", SP_ROPE_YARN,
      "factor beta_fast beta_slow attention_factor mscale mscale_all_dim truncate", read_yarn},
+    {"dynamic", SP_ROPE_DYNAMIC, "factor", read_factor},
+    {"longrope", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
+    {"su", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
 };
 
 /* The scaling of the row that the type names. */
@@ -398,9 +451,10 @@ static spar_status read_scaling(sp_config *c, const json_t *scaling, const char 
         row = strcmp(rope_rows[i].name, type) == 0 ? &rope_rows[i] : row;
     }
     if (!row) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: rope_type: expected default, linear, llama3 or yarn, found %s",
-                           where, type));
+        SPAR_TRY(spar_fail(
+            err, SPAR_UNSUPPORTED,
+            "%s: rope_type: expected default, linear, llama3, yarn, dynamic or longrope, found %s",
+            where, type));
         goto done;
     }
     sp_str_printf(&known,
@@ -473,6 +527,8 @@ static spar_status read_rope(sp_config *c, const json_t *config, const char *whe
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_scaling: expected an object, found %s",
                            where, sp_json_type_name(scaling)));
     }
+    SPAR_TRY(sp_json_get_int_or(config, "original_max_position_embeddings", 1, INT32_MAX, 0,
+                                &c->rope_original, where, err));
     SPAR_TRY(sp_json_get_number_or(scaling, "partial_rotary_factor", 1.0, &partial, where, err));
     if (partial != 1.0) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
@@ -782,7 +838,24 @@ void sp_config_add_eos(sp_config *c, int64_t id) {
     }
 }
 
+static json_t *factors_json(const double *factors, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(list, json_real(factors[i]));
+    }
+    return list;
+}
+
 static json_t *rope_json(const sp_config *c) {
+    if (c->rope == SP_ROPE_DYNAMIC) {
+        return json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", c->rope_factor);
+    }
+    if (c->rope == SP_ROPE_LONG) {
+        const int n = c->head_dim / 2;
+        return json_pack("{s:s, s:o, s:o, s:f}", "rope_type", "longrope", "short_factor",
+                         factors_json(c->rope_short, n), "long_factor",
+                         factors_json(c->rope_long, n), "attention_factor", c->rope_attention);
+    }
     if (c->rope == SP_ROPE_LINEAR) {
         return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", c->rope_factor);
     }
@@ -818,11 +891,16 @@ json_t *sp_config_to_json(const sp_config *c) {
         (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, "intermediate_size",
         (json_int_t)c->ffn, "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
         "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
-        (json_int_t)c->context, "rms_norm_eps", (double)c->norm_eps, "tie_word_embeddings",
-        c->tied ? 1 : 0, act_key(c->arch), activation_name(c->act), "rope_theta", c->rope_theta,
-        "rope_scaling", rope_json(c), "torch_dtype", "float32");
+        (json_int_t)(c->rope == SP_ROPE_LONG ? c->rope_context : c->context), "rms_norm_eps",
+        (double)c->norm_eps, "tie_word_embeddings", c->tied ? 1 : 0, act_key(c->arch),
+        activation_name(c->act), "rope_theta", c->rope_theta, "rope_scaling", rope_json(c),
+        "torch_dtype", "float32");
     if (!root) {
         return NULL;
+    }
+    if (c->rope == SP_ROPE_LONG) {
+        json_object_set_new(root, "original_max_position_embeddings",
+                            json_integer(c->rope_original));
     }
     if (c->arch->bias == SP_BIAS_CONFIG) {
         json_object_set_new(root, "attention_bias", json_boolean(c->output_bias));
@@ -904,6 +982,9 @@ static double inverse_frequency(const sp_config *c, int i) {
             return (1.0 - blend) * f / c->rope_factor + blend * f;
         }
     }
+    if (c->rope == SP_ROPE_LONG) {
+        return f / c->rope_short[i];
+    }
     if (c->rope == SP_ROPE_YARN) {
         const double share = yarn_share(c, i);
         return f / c->rope_factor * share + f * (1.0 - share);
@@ -923,7 +1004,8 @@ bool sp_rope_is_local(const sp_config *c, int layer) {
 void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *cos_table,
                    float *sin_table) {
     int half = c->head_dim / 2;
-    const double stretch = !local && c->rope == SP_ROPE_YARN ? c->rope_attention : 1.0;
+    const double stretch =
+        !local && (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG) ? c->rope_attention : 1.0;
     for (int i = 0; i < half; i++) {
         /* The reference keeps inverse frequencies in f32 and multiplies there. */
         float f = (float)(local ? pow(c->rope_local_theta, -2.0 * i / c->head_dim)

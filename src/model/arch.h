@@ -99,10 +99,13 @@ typedef enum sp_rope_type {
     SP_ROPE_DEFAULT,
     SP_ROPE_LINEAR,
     SP_ROPE_LLAMA3,
-    SP_ROPE_YARN
+    SP_ROPE_YARN,
+    SP_ROPE_DYNAMIC, /* plain within the context */
+    SP_ROPE_LONG     /* plain divided by factors, of which there are two sets */
 } sp_rope_type;
 
 enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 8 };
+enum { SP_LONG_PAIRS = 256 };     /* rotated pairs of a head with SP_ROPE_LONG, at most */
 enum { SP_NO_ROPE_INTERVAL = 4 }; /* where layers without rotation are not listed */
 
 typedef struct sp_config {
@@ -128,8 +131,12 @@ typedef struct sp_config {
     int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */
     double rope_fast, rope_slow; /* yarn: beta_fast, beta_slow */
     bool rope_exact;             /* yarn: "truncate" is false */
-    double rope_attention;       /* yarn: cos and sin are multiplied by this */
-    int32_t bos, pad;            /* -1: not given */
+    double rope_attention;       /* yarn, long: cos and sin are multiplied by this */
+    /* long: factors for sequences up to rope_original, which is the context then, and for longer
+     * ones, which are only written again; and the context as configured. */
+    double rope_short[SP_LONG_PAIRS], rope_long[SP_LONG_PAIRS];
+    int64_t rope_context;
+    int32_t bos, pad; /* -1: not given */
     int n_eos;
     int32_t eos[SP_MAX_EOS]; /* every id that ends a turn */
 } sp_config;

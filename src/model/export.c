@@ -108,8 +108,8 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
 /* The setting that a GGUF file of the family cannot say, since readers know it by the family; NULL
  * where there is none. */
 static const char *unsaid(const sp_config *c, const json_t *defaults) {
-    if (c->rope == SP_ROPE_YARN) {
-        return "YaRN's rope scaling";
+    if (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG || c->rope == SP_ROPE_DYNAMIC) {
+        return "rope scaling yarn, longrope or dynamic";
     }
     if (c->act != c->arch->act) {
         return "a feed-forward's activation that is not the family's";

@@ -20,9 +20,10 @@
 
 /* The first ones are in tests/golden/arch, the others beside the source. */
 static const char *const families[] = {
-    "granite", "granite-tied", "llama", "llama3-rope", "qwen2",  "qwen3", "mistral-window",
-    "phi3",    "smollm3-nope", "gemma", "gemma2",      "gemma3", "olmo2"};
-enum { OWN = 2, ALL = sizeof families / sizeof families[0] };
+    "granite",      "granite-tied", "phi3-long", "llama-dynamic",  "llama",
+    "llama3-rope",  "qwen2",        "qwen3",     "mistral-window", "phi3",
+    "smollm3-nope", "gemma",        "gemma2",    "gemma3",         "olmo2"};
+enum { OWN = 4, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;
@@ -263,6 +264,15 @@ static void test_fused_adapter(void **state) {
     close_fixture(&f);
 }
 
+/* LongRoPE's second set of factors begins behind the original context, and sequences end there. */
+static void test_long_context(void **state) {
+    (void)state;
+    fixture f = {0};
+    open_fixture(&f, "phi3-long", (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 1});
+    assert_int_equal(spar_model_context(f.model), 48);
+    close_fixture(&f);
+}
+
 static void refused_config(const char *text, const char *word) {
     spar_error err;
     json_t *json;
@@ -355,8 +365,8 @@ static void test_yarn(void **state) {
         }
     }
     refused_config("{\"model_type\": \"llama\", " SIZES
-                   ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}",
-                   "dynamic");
+                   ", \"rope_scaling\": {\"type\": \"spiral\", \"factor\": 2}}",
+                   "spiral");
 }
 
 int main(void) {
@@ -364,6 +374,7 @@ int main(void) {
         cmocka_unit_test(test_reference),    cmocka_unit_test(test_tuned),
         cmocka_unit_test(test_saved),        cmocka_unit_test(test_fused_adapter),
         cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_long_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
