@@ -19,9 +19,9 @@ typedef struct cli_command {
     void *values;
 } cli_command;
 
-extern const cli_command cli_bench, cli_chat, cli_compare, cli_eval, cli_generate, cli_inspect,
-    cli_judge, cli_export, cli_merge, cli_plan, cli_play, cli_pull, cli_render, cli_report,
-    cli_score, cli_tasks, cli_theory, cli_tokenize, cli_train;
+extern const cli_command cli_bench, cli_chat, cli_doctor, cli_compare, cli_eval, cli_generate,
+    cli_inspect, cli_judge, cli_export, cli_merge, cli_plan, cli_play, cli_pull, cli_render,
+    cli_report, cli_score, cli_tasks, cli_theory, cli_tokenize, cli_train;
 
 /* Rows that every command with a model has; their fields are ints. */
 #define CLI_DTYPES "auto|f32|bf16|int8|int16"

@@ -8,9 +8,9 @@
 #include "spar/version.h"
 
 static const cli_command *const commands[] = {
-    &cli_play,    &cli_compare, &cli_report,   &cli_eval,   &cli_generate, &cli_chat,  &cli_train,
-    &cli_inspect, &cli_export,  &cli_pull,     &cli_merge,  &cli_tasks,    &cli_bench, &cli_plan,
-    &cli_judge,   &cli_theory,  &cli_tokenize, &cli_render, &cli_score};
+    &cli_play,    &cli_compare, &cli_report, &cli_eval,     &cli_generate, &cli_chat,  &cli_train,
+    &cli_inspect, &cli_doctor,  &cli_export, &cli_pull,     &cli_merge,    &cli_tasks, &cli_bench,
+    &cli_plan,    &cli_judge,   &cli_theory, &cli_tokenize, &cli_render,   &cli_score};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0], MOST_MODELS = 8 };
 
 static volatile sig_atomic_t interrupts, terminated;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Help, version, manual, completion; unknown names; exit statuses.
 . "$(dirname "$0")/cli.sh"
-commands="play report eval generate chat merge inspect pull tasks bench tokenize render score judge"
+commands="play report eval generate chat merge inspect doctor pull tasks bench tokenize render score judge"
 
 run 2
 err_has "usage: spar COMMAND"

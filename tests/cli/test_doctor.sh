@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Models and data that are broken one way each, made from a tiny healthy one.
+. "$(dirname "$0")/cli.sh"
+skip_without models/stories260K/hf
+command -v python3 >/dev/null || { echo "skipped: no python3 to break models with"; exit 77; }
+stories=$shared/models/stories260K/hf
+
+# A chat model: its template writes BOS and the end of turns, its tokenizer adds none.
+healthy='{% for m in messages %}{% if m.role == "user" %}<s>{{ m.content }}{% endif %}{% if m.role == "assistant" %}<unk>{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<unk>{% endif %}'
+# make NAME [PYTHON]: a copy of the chat model in $dir/NAME, changed by code that sees c (config.json),
+# g (generation_config.json), t (tokenizer_config.json), k (tokenizer.json), w (tensors by name).
+make() {
+    mkdir "$dir/$1"
+    printf %s "${template:-$healthy}" >"$dir/$1/chat_template.jinja"
+    python3 - "$stories" "$dir/$1" "${2:-}" <<'END' || fail "the model $1 could not be made"
+import json, struct, sys
+source, out, code = sys.argv[1:]
+load = lambda name: json.load(open(f"{source}/{name}"))
+c, g, k = load("config.json"), load("generation_config.json"), load("tokenizer.json")
+t = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "PreTrainedTokenizerFast"}
+k["post_processor"] = None
+raw = open(f"{source}/model.safetensors", "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+head = json.loads(raw[8:8 + n])
+head.pop("__metadata__", None)
+w = {name: [e["dtype"], e["shape"], raw[8 + n + e["data_offsets"][0]:8 + n + e["data_offsets"][1]]]
+     for name, e in head.items()}
+embedding = "model.embed_tokens.weight"
+exec(code)
+for name, value in [("config", c), ("generation_config", g), ("tokenizer_config", t), ("tokenizer", k)]:
+    json.dump(value, open(f"{out}/{name}.json", "w"))
+head, data = {}, b""
+for name, (dtype, shape, values) in w.items():
+    head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+    data += values
+text = json.dumps(head).encode()
+open(f"{out}/model.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+END
+}
+# finds CHECK TEXT: one finding, of that check, with that text.
+finds() {
+    [ "$(grep -c '^  found: ' "$dir/out")" = 1 ] || fail "expected one finding"
+    grep -qxF -- "$1" "$dir/out" || fail "expected the check: $1"
+    has "$2"
+    has "  mend:  "
+    err_has ": 1 finding"
+}
+# broken NAME PYTHON CHECK TEXT: a model changed so has that finding and no other.
+broken() {
+    make "$1" "$2"
+    run 11 doctor -m "$dir/$1"
+    finds "$3" "$4"
+}
+# rows ROW...: a data file; row_finds CHECK TEXT: of the healthy model with it.
+rows() { printf '%s\n' "$@" >"$dir/rows.jsonl"; }
+row_finds() {
+    run 11 doctor -m "$dir/healthy" --data "$dir/rows.jsonl" "${@:3}"
+    finds "$1" "$2"
+}
+
+# ---- nothing is found on what is healthy ----
+make healthy
+run 0 doctor -m "$dir/healthy"
+out "nothing found"
+run 0 doctor -m "$stories"
+has "note: no chat template"
+has "nothing found"
+rows '{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}' \
+    '{"prompt": "Why?", "chosen": "So.", "rejected": "Because."}'
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+out "nothing found"
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl" --json
+has '"rows": 2'
+has '"findings": []'
+make padded 't["pad_token"] = "</s>"'
+run 0 doctor -m "$dir/padded"
+has "note: pad_token is eos_token"
+run 2 doctor
+run 5 doctor -m "$dir/healthy" --data "$dir/missing"
+
+# ---- the model ----
+bos='k["post_processor"] = json.load(open(f"{source}/tokenizer.json"))["post_processor"]'
+broken bos_added "$bos" "double BOS" "the chat template writes BOS, and the tokenizer adds it as well"
+template="<s>$healthy" broken bos_twice "" "double BOS" "the chat template writes BOS twice"
+broken eos_generation 'g["eos_token_id"] = 0; t["eos_token"] = "<unk>"' "missing EOS" \
+    "the chat template's end of a turn is </s> (2), which no eos_token_id has"
+broken eos_tokenizer 't["eos_token"] = "<s>"' "missing EOS" "the tokenizer's eos_token is <s> (1)"
+template=${healthy/<\/s>/} broken eos_template "" "missing EOS" \
+    "the chat template ends a reply with no special token"
+broken no_eos 'c["eos_token_id"] = None; g.pop("eos_token_id"); t.pop("eos_token")' "missing EOS" \
+    "neither the configuration nor the tokenizer names a token"
+template=${healthy/'{% if add_generation_prompt %}<unk>'/'{% if add_generation_prompt %}<unk><unk>'} \
+    broken prefix "" "template mismatch" "does not begin with its own generation prompt"
+template=${healthy/'<unk>{{ m.content }}</s>'/'{% if loop.last %}<unk>{{ m.content }}</s>{% else %}{{ m.content }}{% endif %}'} \
+    broken turns "" "template mismatch" "in a conversation of several turns"
+broken ids_beyond 'k["added_tokens"].append(dict(k["added_tokens"][2], id=512, content="<|new|>"))' \
+    "wrong vocabulary size" "the tokenizer's largest id is 512, the model has 512 rows"
+broken rows_padded 'c["vocab_size"] = 2048; w[embedding][1] = [2048, 64]; w[embedding][2] *= 4' \
+    "wrong vocabulary size" "the model has 2048 rows, the tokenizer 512 tokens"
+broken vocab_size 'c["vocab_size"] = 500' "wrong vocabulary size" \
+    "vocab_size is 500, model.embed_tokens.weight has 512 rows"
+has "note: the model does not load"
+broken rope_dropped 'c["original_max_position_embeddings"] = 128' "rope scaling dropped" \
+    "max_position_embeddings is 512 and the original length 128, without rope scaling"
+broken rope_short 'c["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0,
+"original_max_position_embeddings": 128}' "rope scaling dropped" "more than factor 2 times the original 128"
+broken context 't["model_max_length"] = 4096' "rope scaling dropped" "model_max_length is 4096"
+make unlimited 't["model_max_length"] = 1e30'
+run 0 doctor -m "$dir/unlimited"
+broken no_head 'c["tie_word_embeddings"] = False' "tied head missing" "there is no lm_head.weight"
+broken other_head 'w["lm_head.weight"] = w[embedding][:2] + [bytes(len(w[embedding][2]))]' \
+    "tied head missing" "lm_head.weight differs"
+make same_head 'w["lm_head.weight"] = w[embedding]'
+run 0 doctor -m "$dir/same_head"
+
+# ---- data ----
+good='{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}'
+long=$(printf 'x y %.0s' $(seq 300))
+rows "$good" "{\"prompt\": \"Is it?\", \"chosen\": \"$long\", \"rejected\": \"No.\"}"
+row_finds "truncated rows" "1 of 2 rows (50.0 %): prompt and response are longer"
+has "of 512 tokens, first $dir/rows.jsonl:2"
+rows "$good"
+row_finds "truncated rows" "1 of 1 rows" --max-length 10
+rows "$good" '{"prompt": "Why?", "chosen": "So.", "rejected": "So."}'
+row_finds "identical pairs" "1 of 2 rows (50.0 %): chosen and rejected are the same, first $dir/rows.jsonl:2"
+rows "{\"prompt\": \"Is it?\", \"chosen\": \"${long}a\", \"rejected\": \"${long}b\"}"
+run 11 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+has "pairs identical after the cut"
+has "truncated rows"
+rows "$good" '{"prompt": "Why?", "chosen": "So.", "rejected": ""}'
+row_finds "empty responses" "1 of 2 rows"
+rows '{"prompt": "<s>Is it?", "chosen": "Yes.", "rejected": "No."}'
+row_finds "double BOS" "a row begins with two BOS tokens"
+rows "$good" '{"prompt": 1}'
+row_finds "unreadable rows" "rows.jsonl:2"
+rows '{"prompt_ids": [1, 5], "chosen_ids": [6, 2], "rejected_ids": [7, 2]}' \
+    '{"prompt_ids": [1, 5], "chosen_ids": [6], "rejected_ids": [7, 2]}'
+row_finds "missing end token" "1 of 2 rows (50.0 %)"
+rows '{"prompt_ids": [1, 5], "chosen_ids": [512, 2], "rejected_ids": [7, 2]}'
+row_finds "unreadable rows" "of ids below 512"
+rows '{"prompt": "Is it?", "completion": "Yes.", "label": true}' \
+    '{"prompt": "Is it?", "completion": "No.", "label": false}'
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+# A prompt that ends within a token: here a merge that reaches over the boundary.
+template=${healthy//<unk>/ans} make boundary
+run 11 doctor -m "$dir/boundary"
+has "token boundary"
+verdict
