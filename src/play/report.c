@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "eval/length_control.h"
 #include "eval/statistics.h"
 #include "io/rundb.h"
 #include "play/league.h"
@@ -16,8 +17,9 @@
 /* The scores of one stage on one set, in the order of the prompts. */
 typedef struct scores {
     double *strict, *lenient; /* owned, [n] */
+    double *length;           /* owned, [n]: characters of the response */
     int *family;              /* owned, [n]: index into the reader's families */
-    size_t n, capacity[3];
+    size_t n, capacity[4];
     double characters; /* of all responses */
 } scores;
 
@@ -26,6 +28,8 @@ typedef struct stage {
     char arm[128], kind[32];
     bool kept, finished;
     scores gate, report;
+    double *wins; /* owned, [n_wins]: over the base's responses, in the order of the prompts */
+    size_t n_wins, wins_capacity;
     json_t *json; /* owned */
 } stage;
 
@@ -46,6 +50,7 @@ static void release_scores(scores *s) {
     free(s->strict);
     free(s->lenient);
     free(s->family);
+    free(s->length);
 }
 
 static void release(reader *r) {
@@ -53,6 +58,7 @@ static void release(reader *r) {
         release_scores(&r->stages[i].gate);
         release_scores(&r->stages[i].report);
         json_decref(r->stages[i].json);
+        free(r->stages[i].wins);
     }
     free(r->stages);
     free(r->prompt_family);
@@ -113,6 +119,9 @@ static spar_status grow_scores(scores *s, spar_error *err) {
     memory = s->family;
     SPAR_TRY(sp_mem_grow(&memory, &s->capacity[2], s->n + 1, sizeof *s->family, err));
     s->family = memory;
+    memory = s->length;
+    SPAR_TRY(sp_mem_grow(&memory, &s->capacity[3], s->n + 1, sizeof *s->length, err));
+    s->length = memory;
 done:
     return status;
 }
@@ -131,8 +140,9 @@ static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row
     if (status == SPAR_OK) {
         c->s->strict[c->s->n] = row->strict;
         c->s->lenient[c->s->n] = row->lenient;
+        c->s->length[c->s->n] = sp_report_characters(row->response);
+        c->s->characters += c->s->length[c->s->n];
         c->s->family[c->s->n++] = c->r->prompt_family[row->prompt];
-        c->s->characters += sp_report_characters(row->response);
         c->r->passes = c->r->passes && !isnan(row->lenient);
     }
     return status;
@@ -255,11 +265,13 @@ typedef struct judge_cost {
     int64_t prompts, tokens;
     double seconds;
     double wins, squares; /* of the second response of two, both orders evened out */
+    stage *s;             /* that keeps them one by one; NULL: none does */
 } judge_cost;
 
 static spar_status take_judgement(void *context, const sp_rundb_judgement *row, spar_error *err) {
+    spar_status status = SPAR_OK;
     judge_cost *cost = context;
-    (void)err;
+    stage *s = cost->s;
     cost->prompts++;
     cost->tokens += row->tokens;
     cost->seconds += row->seconds;
@@ -267,8 +279,15 @@ static spar_status take_judgement(void *context, const sp_rundb_judgement *row, 
         const double win = 0.5 * (row->p[2] + 1 - row->p[1]);
         cost->wins += win;
         cost->squares += win * win;
+        if (s) {
+            void *memory = s->wins;
+            SPAR_TRY(sp_mem_grow(&memory, &s->wins_capacity, s->n_wins + 1, sizeof *s->wins, err));
+            s->wins = memory;
+            s->wins[s->n_wins++] = win;
+        }
     }
-    return SPAR_OK;
+done:
+    return status;
 }
 
 static json_t *cost_json(const judge_cost *cost) {
@@ -291,7 +310,7 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     json_t *pairs = json_object();
     evaluation_context gate = {r, &s->gate};
     evaluation_context report = {r, &s->report};
-    judge_cost train = {0}, measured = {0};
+    judge_cost train = {0}, measured = {.s = s};
     SPAR_TRY(sp_rundb_each_metric(r->db, s->id, NULL, take_metric, metrics, err));
     SPAR_TRY(sp_rundb_each_pair(r->db, s->id, take_pair, pairs, err));
     SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "train", take_judgement, &train, err));
@@ -347,6 +366,28 @@ static const stage *controlled(const reader *r, const stage *control) {
         }
     }
     return NULL;
+}
+
+/* The win rate with the lengths of the responses taken out, beside the plain one. */
+static spar_status add_length_controlled(const reader *r, stage *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const stage *base = last_kept(r, "base");
+    const size_t n = s->n_wins;
+    double *lead = NULL;
+    void *memory;
+    if (!base || n == 0 || n != s->report.n || n != base->report.n) {
+        return SPAR_OK; /* without wins, or under way */
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, n, 3 * sizeof *lead, err));
+    lead = memory;
+    for (size_t i = 0; i < n; i++) {
+        lead[i] = base->report.length[i] - s->report.length[i];
+    }
+    json_object_set_new(json_object_get(s->json, "against_base"), "length_controlled",
+                        json_real(sp_length_controlled(s->wins, lead, n, lead + n)));
+done:
+    free(lead);
+    return status;
 }
 
 static void add_figures(const reader *r, stage *s) {
@@ -523,6 +564,7 @@ spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     }
     for (size_t i = 0; i < r.n; i++) {
         add_figures(&r, &r.stages[i]);
+        SPAR_TRY(add_length_controlled(&r, &r.stages[i], err));
         json_array_append(list, r.stages[i].json);
     }
     json_object_set_new(root, "score", json_string(r.passes ? "pass rate" : "log-prob a token"));

@@ -248,17 +248,18 @@ static void write_judge(const table *t, const json_t *judge, const json_t *stage
 
 /* Win rates by the judge that reports, with the lengths that may explain them. */
 static void write_wins(const table *t, const json_t *judge, const json_t *stages) {
-    static const char *const names[] = {
-        "stage", "win rate, per cent", "characters", "prompts judged", "seconds", "tokens"};
-    const int widths[] = {NAME_WIDTH,     FIGURE_WIDTH,   10,
-                          cost_widths[0], cost_widths[1], cost_widths[2]};
+    static const char *const names[] = {"stage",      "win rate, per cent", "length-controlled",
+                                        "characters", "prompts judged",     "seconds",
+                                        "tokens"};
+    const int widths[] = {NAME_WIDTH,     FIGURE_WIDTH,  17, 10, cost_widths[0],
+                          cost_widths[1], cost_widths[2]};
     const table rates = {t->out, t->markdown, true};
     char text[512];
     size_t i;
     json_t *s;
     judge_name(judge, text, sizeof text);
     fprintf(t->out, "%s\n\n", text);
-    header(t, names, widths, 6);
+    header(t, names, widths, 7);
     json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
         const json_t *wins = json_object_get(s, "against_base");
         const bool base = strcmp(json_string_value(json_object_get(s, "kind")), "base") == 0;
@@ -270,8 +271,11 @@ static void write_wins(const table *t, const json_t *judge, const json_t *stages
         cell(t, text, widths[0]);
         write_interval(&rates, json_object_get(wins, "win"), false, text, sizeof text);
         cell(t, text, widths[1]);
+        const double controlled = number(wins, "length_controlled");
+        snprintf(text, sizeof text, "%.1f", 100 * controlled);
+        cell(t, isnan(controlled) ? "-" : text, widths[2]);
         snprintf(text, sizeof text, "%.1f", number(s, "characters"));
-        cell(t, text, widths[2]);
+        cell(t, text, widths[3]);
         if (wins) {
             cost_cells(t, wins);
         }

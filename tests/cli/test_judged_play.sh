@@ -87,6 +87,7 @@ run 0 play "$dir/file.yaml" -m "$model" --run "$dir/file" --dtype f32 --threads 
 run 0 report "$dir/file" --json
 has '"prompts": 8'
 has '"against_base"'
+has '"length_controlled"'
 
 # A judge behind an endpoint that fails in every way, killed in between: each question is answered
 # once, and the key is stored nowhere.
