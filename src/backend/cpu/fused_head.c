@@ -8,7 +8,8 @@
 #include "backend/cpu/sizes.h"
 
 enum {
-    GROUPS_MIN = 8, /* partial sums of dh, each of a fixed run of chunks */
+    CHUNKS_ENOUGH = 32, /* from which a task has a chunk with all rows */
+    GROUPS_MIN = 8,     /* partial sums of dh, each of a fixed run of chunks */
     GROUPS_MAX = 32,
     PARTIAL_BYTES = 32 << 20 /* what all partial sums may take before GROUPS_MIN is kept */
 };
@@ -112,17 +113,30 @@ static void make_logits(sp_head *x, const sp_head_cell *at) {
     }
 }
 
+static void cell_stats(sp_head *x, const sp_head_cell *at, int64_t chunk) {
+    make_logits(x, at);
+    for (int64_t i = 0; i < at->rows; i++) {
+        const int64_t r = at->r0 + i, to = chunk * x->R + r;
+        x->simd->logits_stats(at->logits + i * at->stride, at->n, &x->max[to], &x->sum[to]);
+        if (has_target(x, at, r)) {
+            x->logp[r] = at->logits[i * at->stride + x->target[r] - at->v0];
+        }
+    }
+}
+
+/* Blocks of rows in a task: all, so that one worker makes a chunk's weights, where there are chunks
+ * enough. */
+static int64_t task_blocks(const sp_head *x) {
+    return x->chunks < CHUNKS_ENOUGH ? 1 : x->row_blocks;
+}
+
 static void stats_task(void *context, int task, int worker) {
     sp_head *x = context;
-    const int64_t chunk = task / x->row_blocks;
-    const sp_head_cell at = cell_at(x, chunk, task % x->row_blocks, worker);
-    make_logits(x, &at);
-    for (int64_t i = 0; i < at.rows; i++) {
-        const int64_t r = at.r0 + i, to = chunk * x->R + r;
-        x->simd->logits_stats(at.logits + i * at.stride, at.n, &x->max[to], &x->sum[to]);
-        if (has_target(x, &at, r)) {
-            x->logp[r] = at.logits[i * at.stride + x->target[r] - at.v0];
-        }
+    const int64_t blocks = task_blocks(x), parts = x->row_blocks / blocks;
+    const int64_t chunk = task / parts, first = task % parts * blocks;
+    for (int64_t block = first; block < first + blocks; block++) {
+        const sp_head_cell at = cell_at(x, chunk, block, worker);
+        cell_stats(x, &at, chunk);
     }
 }
 
@@ -215,7 +229,7 @@ spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const sp_logi
                               &stats, err));
     x.max = stats;
     x.sum = x.max + x.chunks * R;
-    sp_pool_run(be->pool, (int)(x.chunks * x.row_blocks), stats_task, &x);
+    sp_pool_run(be->pool, (int)(x.chunks * (x.row_blocks / task_blocks(&x))), stats_task, &x);
     SPAR_TRY(sp_onednn_check(atomic_load(&x.status), "head_logp", err));
     sp_pool_run(be->pool, (int)x.row_blocks, join_task, &x);
 done:

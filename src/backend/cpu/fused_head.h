@@ -53,7 +53,12 @@ struct sp_head {
     atomic_int status;
 
     /* primitives only */
-    sp_packed own; /* of blocks: what packed points to */
+    /* W as blocks: a worker makes the tiles of the chunk that it is in, and keeps them there. */
+    sp_packing packing;
+    sp_packed own;   /* what packed points to */
+    char *own_tiles; /* [workers]: a tile of each side, own_bytes together */
+    int64_t *own_at; /* [workers, SP_SIDES]: which they are; -1: none */
+    size_t own_bytes;
     const sp_packed *packed;
     const char *operand_h; /* h as given */
     char *last_h;          /* its last block, padded */

@@ -57,21 +57,9 @@ static sp_dnn_shape whole_shape(const sp_backend *be, const sp_packed_side *s, i
         .type = sp_packed_type(be), .M = rows, .N = s->N, .K = s->K, .packed = true};
 }
 
-typedef struct packing {
-    const sp_backend *be;
-    const sp_dnn *dnn;
-    const sp_weight *w;
-    sp_packed *packed;
-    bool wanted[SP_SIDES];
-    const sp_dnn_kernel *kernels[SP_SIDES][2]; /* of a full tile, of the last */
-    float *tiles;                              /* of blocks, [workers, tile_floats]; else NULL */
-    int64_t tile_floats;
-    atomic_int status;
-} packing;
-
 /* W as floats where tile `tile` of a side begins: element (k, n) of the tile is at k *k_step +
  * n *n_step. */
-static const float *tile_floats(const packing *p, int side, int64_t tile, int worker,
+static const float *tile_floats(const sp_packing *p, int side, int64_t tile, int worker,
                                 int64_t *k_step, int64_t *n_step) {
     const sp_packed_side *s = &p->packed->sides[side];
     const int64_t at = tile * s->tile, length = tile_length(s, tile), in = p->w->in;
@@ -95,8 +83,8 @@ static const float *tile_floats(const packing *p, int side, int64_t tile, int wo
 }
 
 /* The layout that our own kernels fill: rounded and in place in one pass. One of the steps is 1. */
-static void pack_pairs(const packing *p, int side, int64_t tile, const float *from, int64_t k_step,
-                       int64_t n_step, char *to) {
+static void pack_pairs(const sp_packing *p, int side, int64_t tile, const float *from,
+                       int64_t k_step, int64_t n_step, char *to) {
     const sp_packed_side *s = &p->packed->sides[side];
     const sp_simd *simd = &((const sp_tuned *)p->be->state)->simd;
     const sp_dnn_shape shape = shape_of(p->be, s, SP_PACKED_ROWS, tile);
@@ -114,22 +102,26 @@ static void pack_pairs(const packing *p, int side, int64_t tile, const float *fr
     }
 }
 
+int sp_packing_tile(sp_packing *p, int side, int64_t tile, int worker, char *to) {
+    const sp_packed_side *s = &p->packed->sides[side];
+    int64_t k_step, n_step;
+    const float *from = tile_floats(p, side, tile, worker, &k_step, &n_step);
+    const sp_dnn_kernel *kernel = p->kernels[side][tile == s->tiles - 1];
+    if (p->w->data != NULL && sp_dnn_has_pairs(kernel)) {
+        pack_pairs(p, side, tile, from, k_step, n_step, to);
+        return 0;
+    }
+    sp_onednn_single();
+    return sp_dnn_pack(p->dnn, kernel, worker, from, k_step, n_step, to);
+}
+
 static void pack_task(void *context, int task, int worker) {
-    packing *p = context;
+    sp_packing *p = context;
     const int64_t first = p->wanted[0] ? p->packed->sides[0].tiles : 0;
     const int side = task < first ? SP_SIDE_FORWARD : SP_SIDE_BACKWARD;
     const sp_packed_side *s = &p->packed->sides[side];
     const int64_t tile = side == SP_SIDE_FORWARD ? task : task - first;
-    int64_t k_step, n_step;
-    const float *from = tile_floats(p, side, tile, worker, &k_step, &n_step);
-    const sp_dnn_kernel *kernel = p->kernels[side][tile == s->tiles - 1];
-    char *to = s->data + (size_t)tile * s->tile_bytes;
-    if (p->w->data != NULL && sp_dnn_has_pairs(kernel)) {
-        pack_pairs(p, side, tile, from, k_step, n_step, to);
-        return;
-    }
-    sp_onednn_single();
-    const int code = sp_dnn_pack(p->dnn, kernel, worker, from, k_step, n_step, to);
+    const int code = sp_packing_tile(p, side, tile, worker, s->data + (size_t)tile * s->tile_bytes);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -137,7 +129,7 @@ static void pack_task(void *context, int task, int worker) {
 
 /* Whether the packed tiles, one after another, are the packed whole: the library's layouts put
  * blocks of N outermost as a rule, and then they are. */
-static spar_status check_whole(const packing *p, sp_packed_side *s, spar_error *err) {
+static spar_status check_whole(const sp_packing *p, sp_packed_side *s, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_dnn_kernel *whole = NULL, *piece = NULL;
     sp_dnn *dnn = dnn_of(p->be);
@@ -164,7 +156,7 @@ static int64_t side_tile(int64_t length, bool head) {
                      sp_min64(most < 1 ? 1 : sp_round_up(most, TILE_ALIGN), SP_PACKED_TILE));
 }
 
-static spar_status side_init(packing *p, int side, bool head, spar_error *err) {
+static spar_status side_init(sp_packing *p, int side, bool head, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_packed_side *s = &p->packed->sides[side];
     const bool forward = side == SP_SIDE_FORWARD, by_k = head && !forward;
@@ -193,23 +185,33 @@ static size_t side_bytes(const sp_packed_side *s) {
     return (size_t)s->tiles * s->tile_bytes;
 }
 
-static spar_status packing_init(packing *p, sp_backend *be, const sp_weight *w, sp_packed *packed,
-                                int what, spar_error *err) {
+/* Floats of the largest tile of a side that is made from blocks. */
+static int64_t side_floats(const sp_packed_side *s, int side, const sp_weight *w) {
+    const bool by_outputs = (side == SP_SIDE_FORWARD) != s->by_k;
+    const int64_t floats =
+        by_outputs ? w->in * sp_quant_stride(s->tile) : s->tile * sp_quant_stride(w->out);
+    return sp_round_up(floats, TILE_ALIGN);
+}
+
+spar_status sp_packing_init(sp_packing *p, sp_backend *be, const sp_weight *w, sp_packed *packed,
+                            int what, spar_error *err) {
     spar_status status = SPAR_OK;
-    *p = (packing){.be = be, .dnn = dnn_of(be), .w = w, .packed = packed};
+    *p = (sp_packing){.be = be, .dnn = dnn_of(be), .w = w, .packed = packed};
     p->wanted[SP_SIDE_FORWARD] = what & SP_PREPARE_FORWARD;
     p->wanted[SP_SIDE_BACKWARD] = what & SP_PREPARE_BACKWARD;
     atomic_init(&p->status, 0);
     for (int side = 0; side < SP_SIDES; side++) {
         if (p->wanted[side]) {
             SPAR_TRY(side_init(p, side, what & SP_PREPARE_HEAD, err));
+            const int64_t floats = side_floats(&packed->sides[side], side, w);
+            p->tile_floats = floats > p->tile_floats ? floats : p->tile_floats;
         }
     }
 done:
     return status;
 }
 
-static spar_status pack(sp_backend *be, packing *p, spar_error *err) {
+static spar_status pack(sp_backend *be, sp_packing *p, spar_error *err) {
     int64_t tasks = 0;
     for (int side = 0; side < SP_SIDES; side++) {
         tasks += p->wanted[side] ? p->packed->sides[side].tiles : 0;
@@ -220,12 +222,12 @@ static spar_status pack(sp_backend *be, packing *p, spar_error *err) {
 
 spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err) {
     spar_status status = SPAR_OK;
-    packing p;
+    sp_packing p;
     if (w->packed == NULL) {
         SPAR_TRY(sp_mem_calloc(&w->packed, 1, sizeof(sp_packed), err));
     }
     sp_dnn_trim(dnn_of(be));
-    SPAR_TRY(packing_init(&p, be, w, w->packed, what, err));
+    SPAR_TRY(sp_packing_init(&p, be, w, w->packed, what, err));
     for (int side = 0; side < SP_SIDES; side++) {
         sp_packed_side *s = &p.packed->sides[side];
         void *memory = NULL;
@@ -243,22 +245,15 @@ done:
 static spar_status pack_blocks(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    packing p;
+    sp_packing p;
     void *memory = NULL, *tiles = NULL;
     *space = (sp_packed){0};
-    SPAR_TRY(packing_init(&p, be, w, space, what, err));
+    SPAR_TRY(sp_packing_init(&p, be, w, space, what, err));
     const size_t forward = p.wanted[0] ? side_bytes(&space->sides[0]) : 0;
     const size_t backward = p.wanted[1] ? side_bytes(&space->sides[1]) : 0;
     SPAR_TRY(sp_tuned_scratch(be, sp_chain_frozen_slot(be), forward + backward, 1, &memory, err));
     space->sides[0].data = memory;
     space->sides[1].data = (char *)memory + forward;
-    for (int side = 0; side < SP_SIDES; side++) {
-        const sp_packed_side *s = &space->sides[side];
-        const bool by_outputs = (side == SP_SIDE_FORWARD) != s->by_k;
-        const int64_t floats =
-            by_outputs ? w->in * sp_quant_stride(s->tile) : s->tile * sp_quant_stride(w->out);
-        p.tile_floats = p.wanted[side] && floats > p.tile_floats ? floats : p.tile_floats;
-    }
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
                               (size_t)p.tile_floats * sizeof(float), &tiles, err));
     p.tiles = tiles;

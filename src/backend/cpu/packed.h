@@ -37,6 +37,26 @@ int64_t sp_packed_rows(int64_t rows);
 
 sp_dnn_type sp_packed_type(const sp_backend *be);
 
+/* Packing a weight, tile by tile. */
+typedef struct sp_packing {
+    const sp_backend *be;
+    const sp_dnn *dnn;
+    const sp_weight *w;
+    sp_packed *packed; /* borrowed */
+    bool wanted[SP_SIDES];
+    const sp_dnn_kernel *kernels[SP_SIDES][2]; /* of a full tile, of the last */
+    float *tiles;                              /* borrowed; blocks: [workers, tile_floats] */
+    int64_t tile_floats;                       /* that a worker wants where w is blocks */
+    atomic_int status;
+} sp_packing;
+
+/* How w is packed as a product wants it (SP_PREPARE_*): kernels, and the tiles of *packed but for
+ * their data. The caller sets p->tiles where w is blocks. */
+spar_status sp_packing_init(sp_packing *p, sp_backend *be, const sp_weight *w, sp_packed *packed,
+                            int what, spar_error *err);
+/* One tile of a side to `to` [tile_bytes]. Returns oneDNN's status, 0 for success. */
+int sp_packing_tile(sp_packing *p, int side, int64_t tile, int worker, char *to);
+
 /* The packed copies that a product wants (SP_PREPARE_*): those of w, or of its blocks, made in the
  * backend's scratch until the next product with other blocks (in a chain, until its end) and
  * described in *space, which must outlive *out. INTERNAL when w was not prepared. */

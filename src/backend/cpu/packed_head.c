@@ -29,15 +29,33 @@ static int64_t tile_of(const sp_head *x, const sp_head_cell *at) {
     return at->v0 / x->chunk;
 }
 
+/* The packed weights of the cell's chunk. */
+static const char *chunk_tile(sp_head *x, const sp_head_cell *at, int side) {
+    const sp_packed_side *w = &x->packed->sides[side];
+    const int64_t tile = tile_of(x, at);
+    if (w->data != NULL) {
+        return w->data + (size_t)tile * w->tile_bytes;
+    }
+    char *to = x->own_tiles + (size_t)at->worker * x->own_bytes;
+    int64_t *held = &x->own_at[at->worker * SP_SIDES + side];
+    to += side == SP_SIDE_BACKWARD ? x->packed->sides[SP_SIDE_FORWARD].tile_bytes : 0;
+    if (*held != tile) {
+        const int code = sp_packing_tile(&x->packing, side, tile, at->worker, to);
+        if (code != 0) {
+            atomic_store(&x->status, code);
+        }
+        *held = tile;
+    }
+    return to;
+}
+
 static void logits(sp_head *x, const sp_head_cell *at) {
-    const sp_packed_side *w = &x->packed->sides[SP_SIDE_FORWARD];
     run(x, x->make_logits[at->last_rows][at->last_chunk], at, h_rows(x, at),
-        w->data + (size_t)tile_of(x, at) * w->tile_bytes, at->logits);
+        chunk_tile(x, at, SP_SIDE_FORWARD), at->logits);
 }
 
 /* The gradient of the logits as a dense operand, padding rows zero. */
 static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
-    const sp_packed_side *w = &x->packed->sides[SP_SIDE_BACKWARD];
     const int64_t rows = sp_packed_rows(at->rows);
     char *grad = operands(x, at);
     memset(at->logits + at->rows * at->stride, 0,
@@ -47,8 +65,8 @@ static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
     } else {
         memcpy(grad, at->logits, (size_t)(rows * at->n) * sizeof(float));
     }
-    run(x, x->make_dh[at->last_rows][at->last_chunk], at, grad,
-        w->data + (size_t)tile_of(x, at) * w->tile_bytes, partial + at->r0 * x->w.in);
+    run(x, x->make_dh[at->last_rows][at->last_chunk], at, grad, chunk_tile(x, at, SP_SIDE_BACKWARD),
+        partial + at->r0 * x->w.in);
 }
 
 /* B of the product for dw that begins at row `first`. */
@@ -160,12 +178,39 @@ static spar_status pad_last_rows(sp_head *x, spar_error *err) {
     return status;
 }
 
+/* Room for a tile of each side a worker, and for the floats that they are made from. */
+static spar_status make_tiles(sp_head *x, int what, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory = NULL;
+    const size_t workers = (size_t)sp_pool_threads(x->be->pool);
+    SPAR_TRY(sp_packing_init(&x->packing, x->be, &x->w, &x->own, what, err));
+    const size_t floats = (size_t)x->packing.tile_floats * sizeof(float);
+    for (int side = 0; side < SP_SIDES; side++) {
+        x->own_bytes += x->own.sides[side].tile_bytes;
+    }
+    SPAR_TRY(sp_tuned_scratch(x->be, sp_chain_frozen_slot(x->be), workers,
+                              x->own_bytes + floats + SP_SIDES * sizeof *x->own_at, &memory, err));
+    x->packed = &x->own;
+    x->own_tiles = memory;
+    x->packing.tiles = (float *)(void *)(x->own_tiles + workers * x->own_bytes);
+    x->own_at = (int64_t *)(void *)((char *)x->packing.tiles + workers * floats);
+    for (size_t i = 0; i < workers * SP_SIDES; i++) {
+        x->own_at[i] = -1;
+    }
+done:
+    return status;
+}
+
 spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_error *err) {
     static const sp_head_products products = {logits, add_dh, add_dw};
     spar_status status = SPAR_OK;
     const int what = SP_PREPARE_HEAD | SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
     void *memory = NULL;
-    SPAR_TRY(sp_packed_get(x->be, &x->w, what, &x->own, &x->packed, err));
+    if (x->w.data == NULL) {
+        SPAR_TRY(make_tiles(x, what, err));
+    } else {
+        SPAR_TRY(sp_packed_get(x->be, &x->w, what, &x->own, &x->packed, err));
+    }
     x->products = &products;
     x->chunk = x->packed->sides[SP_SIDE_FORWARD].tile;
     x->chunks = x->packed->sides[SP_SIDE_FORWARD].tiles;

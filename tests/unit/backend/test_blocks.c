@@ -9,9 +9,9 @@ typedef struct shape {
     int64_t T, out, in;
 } shape;
 
-static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},   {33, 65, 128},
-                               {65, 192, 64}, {63, 129, 32}, {70, 530, 64}, {2, 40, 160},
-                               {3, 33, 64},   {16, 48, 352}};
+static const shape shapes[] = {{1, 17, 32},   {1, 576, 64},  {7, 63, 96},    {33, 65, 128},
+                               {65, 192, 64}, {63, 129, 32}, {70, 530, 64},  {2, 40, 160},
+                               {3, 33, 64},   {16, 48, 352}, {130, 1100, 32}};
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static const sp_affine_form forms[] = {{4, true}, {4, false}, {8, true}, {8, false}};

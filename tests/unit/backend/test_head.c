@@ -7,7 +7,7 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {{1, 1, 1},      {7, 65, 9},   {129, 513, 33}, {5, 1500, 130},
-                               {300, 100, 17}, {2, 5000, 8}, {1100, 70, 40}};
+                               {300, 100, 17}, {2, 5000, 8}, {1100, 70, 40}, {130, 16500, 5}};
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
 typedef struct problem {
