@@ -6,6 +6,7 @@
 
 #include "base/jsonx.h"
 #include "base/str.h"
+#include "model/arch_parts.h"
 #include "model/params.h"
 
 static const sp_fusion phi3_fusions[] = {
@@ -225,8 +226,8 @@ static bool is_neutral(const json_t *value, bool one) {
 
 /* A key that is neither read nor known to be harmless may change the mathematics. known: what is
  * read besides, or NULL; owner: the object that the key is in, or "". */
-static spar_status check_keys(const json_t *object, const char *known, const char *owner,
-                              const char *where, spar_error *err) {
+spar_status sp_arch_check_keys(const json_t *object, const char *known, const char *owner,
+                               const char *where, spar_error *err) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
@@ -257,7 +258,7 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
         sp_str_printf(&known, "%s ", k->key);
     }
     SPAR_TRY(sp_str_status(&known, err));
-    SPAR_TRY(check_keys(config, sp_str_get(&known), "", where, err));
+    SPAR_TRY(sp_arch_check_keys(config, sp_str_get(&known), "", where, err));
 done:
     sp_str_release(&known);
     return status;
@@ -299,242 +300,6 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
         }
     }
     SPAR_TRY(refuse_type(where, type, err));
-done:
-    return status;
-}
-
-static spar_status read_factor(sp_config *c, const json_t *scaling, const char *where,
-                               spar_error *err) {
-    spar_status status = sp_json_get_number(scaling, "factor", &c->rope_factor, where, err);
-    if (status == SPAR_OK && !(c->rope_factor >= 1.0)) {
-        return spar_fail(err, SPAR_FORMAT, "%s: rope factor: expected a number >= 1, found %g",
-                         where, c->rope_factor);
-    }
-    return status;
-}
-
-static spar_status read_default(sp_config *c, const json_t *scaling, const char *where,
-                                spar_error *err) {
-    (void)c, (void)scaling, (void)where, (void)err;
-    return SPAR_OK;
-}
-
-static spar_status read_llama3(sp_config *c, const json_t *scaling, const char *where,
-                               spar_error *err) {
-    spar_status status = SPAR_OK;
-    SPAR_TRY(read_factor(c, scaling, where, err));
-    SPAR_TRY(sp_json_get_number(scaling, "low_freq_factor", &c->rope_low, where, err));
-    SPAR_TRY(sp_json_get_number(scaling, "high_freq_factor", &c->rope_high, where, err));
-    SPAR_TRY(sp_json_get_int(scaling, "original_max_position_embeddings", 1, INT32_MAX,
-                             &c->rope_original, where, err));
-    if (!(c->rope_high > c->rope_low && c->rope_low > 0)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: rope: expected 0 < low_freq_factor < high_freq_factor, found %g "
-                           "and %g",
-                           where, c->rope_low, c->rope_high));
-    }
-done:
-    return status;
-}
-
-static double yarn_scale(double factor, double weight) {
-    return factor <= 1.0 ? 1.0 : 0.1 * weight * log(factor) + 1.0;
-}
-
-/* YaRN (Peng et al. 2023): two bounds in rotations over the original context, and by how much
- * queries and keys are stretched. */
-static spar_status read_yarn(sp_config *c, const json_t *scaling, const char *where,
-                             spar_error *err) {
-    spar_status status = SPAR_OK;
-    double one, all;
-    bool truncate;
-    SPAR_TRY(read_factor(c, scaling, where, err));
-    SPAR_TRY(sp_json_get_int_or(scaling, "original_max_position_embeddings", 1, INT32_MAX,
-                                c->context, &c->rope_original, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "beta_fast", 32.0, &c->rope_fast, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "beta_slow", 1.0, &c->rope_slow, where, err));
-    SPAR_TRY(sp_json_get_bool_or(scaling, "truncate", true, &truncate, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "mscale", 0.0, &one, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "mscale_all_dim", 0.0, &all, where, err));
-    const double attention = one > 0.0 && all > 0.0
-                                 ? yarn_scale(c->rope_factor, one) / yarn_scale(c->rope_factor, all)
-                                 : yarn_scale(c->rope_factor, 1.0);
-    SPAR_TRY(sp_json_get_number_or(scaling, "attention_factor", attention, &c->rope_attention,
-                                   where, err));
-    c->rope_exact = !truncate;
-    if (!(c->rope_fast >= c->rope_slow && c->rope_slow > 0 && c->rope_attention > 0)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: rope: expected 0 < beta_slow <= beta_fast and a positive "
-                           "attention_factor, found %g, %g and %g",
-                           where, c->rope_slow, c->rope_fast, c->rope_attention));
-    }
-done:
-    return status;
-}
-
-static spar_status read_long_factors(const sp_config *c, const json_t *scaling, const char *key,
-                                     double *out, const char *where, spar_error *err) {
-    const json_t *list = json_object_get(scaling, key);
-    const int n = c->head_dim / 2;
-    bool good = json_is_array(list) && (int)json_array_size(list) == n && n <= SP_LONG_PAIRS;
-    for (int i = 0; good && i < n; i++) {
-        out[i] = json_number_value(json_array_get(list, (size_t)i));
-        good = out[i] > 0 && isfinite(out[i]);
-    }
-    return good ? SPAR_OK
-                : spar_fail(err, SPAR_FORMAT,
-                            "%s: rope_scaling.%s: expected %d positive numbers (at most %d), found "
-                            "%s of %d",
-                            where, key, n, SP_LONG_PAIRS, sp_json_type_name(list),
-                            (int)json_array_size(list));
-}
-
-/* LongRoPE (Ding et al. 2024): a factor for each pair. Sequences beyond the original context take
- * other factors than those within, for all of their positions: they are not supported, so that a
- * prompt's keys do not depend on what comes after it. */
-static spar_status read_long(sp_config *c, const json_t *scaling, const char *where,
-                             spar_error *err) {
-    spar_status status = SPAR_OK;
-    SPAR_TRY(sp_json_get_int_or(scaling, "original_max_position_embeddings", 1, INT32_MAX,
-                                c->rope_original, &c->rope_original, where, err));
-    if (c->rope_original == 0) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_FORMAT, "%s: original_max_position_embeddings is missing", where));
-    }
-    const double original = (double)c->rope_original;
-    SPAR_TRY(sp_json_get_number_or(scaling, "factor", (double)c->context / original,
-                                   &c->rope_factor, where, err));
-    const double attention =
-        c->rope_factor <= 1.0 ? 1.0 : sqrt(1.0 + log(c->rope_factor) / log(original));
-    SPAR_TRY(sp_json_get_number_or(scaling, "attention_factor", attention, &c->rope_attention,
-                                   where, err));
-    if (!(c->rope_factor > 0 && c->rope_attention > 0 && isfinite(c->rope_attention))) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: rope: expected a positive factor and attention_factor, found %g "
-                           "and %g",
-                           where, c->rope_factor, c->rope_attention));
-    }
-    SPAR_TRY(read_long_factors(c, scaling, "short_factor", c->rope_short, where, err));
-    SPAR_TRY(read_long_factors(c, scaling, "long_factor", c->rope_long, where, err));
-    c->rope_context = c->context;
-    c->context = c->context < c->rope_original ? c->context : c->rope_original;
-done:
-    return status;
-}
-
-static const struct rope_row {
-    const char *name;
-    sp_rope_type type;
-    const char *keys; /* besides those of all types */
-    spar_status (*read)(sp_config *c, const json_t *scaling, const char *where, spar_error *err);
-} rope_rows[] = {
-    {"default", SP_ROPE_DEFAULT, "factor", read_default},
-    {"linear", SP_ROPE_LINEAR, "factor", read_factor},
-    {"llama3", SP_ROPE_LLAMA3, "factor low_freq_factor high_freq_factor", read_llama3},
-    {"yarn", SP_ROPE_YARN,
-     "factor beta_fast beta_slow attention_factor mscale mscale_all_dim truncate", read_yarn},
-    {"dynamic", SP_ROPE_DYNAMIC, "factor", read_factor},
-    {"longrope", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
-    {"su", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
-};
-
-/* The scaling of the row that the type names. */
-static spar_status read_scaling(sp_config *c, const json_t *scaling, const char *where,
-                                spar_error *err) {
-    spar_status status = SPAR_OK;
-    sp_str known = SP_STR_INIT;
-    const char *type;
-    const struct rope_row *row = NULL;
-    SPAR_TRY(sp_json_get_string_or(scaling, "type", "default", &type, where, err));
-    SPAR_TRY(sp_json_get_string_or(scaling, "rope_type", type, &type, where, err));
-    for (size_t i = 0; i < sizeof rope_rows / sizeof rope_rows[0]; i++) {
-        row = strcmp(rope_rows[i].name, type) == 0 ? &rope_rows[i] : row;
-    }
-    if (!row) {
-        SPAR_TRY(spar_fail(
-            err, SPAR_UNSUPPORTED,
-            "%s: rope_type: expected default, linear, llama3, yarn, dynamic or longrope, found %s",
-            where, type));
-        goto done;
-    }
-    sp_str_printf(&known,
-                  " type rope_type rope_theta original_max_position_embeddings "
-                  "partial_rotary_factor %s ",
-                  row->keys);
-    SPAR_TRY(sp_str_status(&known, err));
-    SPAR_TRY(check_keys(scaling, sp_str_get(&known), "rope_scaling.", where, err));
-    SPAR_TRY(row->read(c, scaling, where, err));
-    c->rope = row->type;
-done:
-    sp_str_release(&known);
-    return status;
-}
-
-/* transformers 5: the settings of the layers with a window, beside those of the others. */
-static spar_status read_local_rope(sp_config *c, const json_t *local, const char *where,
-                                   spar_error *err) {
-    spar_status status = SPAR_OK;
-    const char *type;
-    if (!local || json_is_null(local)) {
-        goto done;
-    }
-    SPAR_TRY(sp_json_get_string_or(local, "rope_type", "default", &type, where, err));
-    if (strcmp(type, "default") != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: rope_parameters.sliding_attention: expected rope_type default, "
-                           "found %s",
-                           where, type));
-    }
-    SPAR_TRY(check_keys(local, " rope_type rope_theta ", "rope_parameters.sliding_attention.",
-                        where, err));
-    SPAR_TRY(sp_json_get_number_or(local, "rope_theta", c->rope_local_theta, &c->rope_local_theta,
-                                   where, err));
-    if (!(c->rope_local_theta > 0 && isfinite(c->rope_local_theta))) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: rope_parameters.sliding_attention.rope_theta: expected a positive "
-                           "number, found %g",
-                           where, c->rope_local_theta));
-    }
-done:
-    return status;
-}
-
-/* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
-static spar_status read_rope(sp_config *c, const json_t *config, const char *where,
-                             spar_error *err) {
-    spar_status status = SPAR_OK;
-    const json_t *scaling = json_object_get(config, "rope_parameters");
-    double partial;
-    if (c->arch->rope_local && json_object_get(scaling, "full_attention")) {
-        SPAR_TRY(read_local_rope(c, json_object_get(scaling, "sliding_attention"), where, err));
-        scaling = json_object_get(scaling, "full_attention");
-    }
-    const json_t *theta_home = scaling;
-    if (!json_is_object(scaling)) {
-        scaling = json_object_get(config, "rope_scaling");
-        theta_home = config;
-    }
-    c->rope = SP_ROPE_DEFAULT;
-    SPAR_TRY(sp_json_get_number_or(theta_home, "rope_theta", 10000.0, &c->rope_theta, where, err));
-    if (!(c->rope_theta > 0 && isfinite(c->rope_theta))) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_theta: expected a positive number, found %g",
-                           where, c->rope_theta));
-    }
-    if (!scaling || json_is_null(scaling)) {
-        goto done;
-    }
-    if (!json_is_object(scaling)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_scaling: expected an object, found %s",
-                           where, sp_json_type_name(scaling)));
-    }
-    SPAR_TRY(sp_json_get_int_or(config, "original_max_position_embeddings", 1, INT32_MAX, 0,
-                                &c->rope_original, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "partial_rotary_factor", 1.0, &partial, where, err));
-    if (partial != 1.0) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
-                           where, partial));
-    }
-    SPAR_TRY(read_scaling(c, scaling, where, err));
 done:
     return status;
 }
@@ -812,7 +577,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(read_numbers(c, config, where, err));
     SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
     SPAR_TRY(read_biases(c, config, where, err));
-    SPAR_TRY(read_rope(c, config, where, err));
+    SPAR_TRY(sp_rope_read(c, config, where, err));
     SPAR_TRY(read_window(c, config, where, err));
     if (c->arch->rope_by_layer) {
         SPAR_TRY(read_no_rope(c, config, where, err));
@@ -838,42 +603,6 @@ void sp_config_add_eos(sp_config *c, int64_t id) {
     }
 }
 
-static json_t *factors_json(const double *factors, int n) {
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        json_array_append_new(list, json_real(factors[i]));
-    }
-    return list;
-}
-
-static json_t *rope_json(const sp_config *c) {
-    if (c->rope == SP_ROPE_DYNAMIC) {
-        return json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", c->rope_factor);
-    }
-    if (c->rope == SP_ROPE_LONG) {
-        const int n = c->head_dim / 2;
-        return json_pack("{s:s, s:o, s:o, s:f}", "rope_type", "longrope", "short_factor",
-                         factors_json(c->rope_short, n), "long_factor",
-                         factors_json(c->rope_long, n), "attention_factor", c->rope_attention);
-    }
-    if (c->rope == SP_ROPE_LINEAR) {
-        return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", c->rope_factor);
-    }
-    if (c->rope == SP_ROPE_LLAMA3) {
-        return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
-                         c->rope_factor, "low_freq_factor", c->rope_low, "high_freq_factor",
-                         c->rope_high, "original_max_position_embeddings",
-                         (json_int_t)c->rope_original);
-    }
-    if (c->rope == SP_ROPE_YARN) {
-        return json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:b}", "rope_type", "yarn", "factor",
-                         c->rope_factor, "beta_fast", c->rope_fast, "beta_slow", c->rope_slow,
-                         "attention_factor", c->rope_attention, "original_max_position_embeddings",
-                         (json_int_t)c->rope_original, "truncate", !c->rope_exact);
-    }
-    return json_null();
-}
-
 static json_t *number_json(const sp_config *c, const sp_number_key *k) {
     const double value = *(const double *)(const void *)((const char *)c + k->place);
     const bool whole = k->whole && value == floor(value);
@@ -893,7 +622,7 @@ json_t *sp_config_to_json(const sp_config *c) {
         "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
         (json_int_t)(c->rope == SP_ROPE_LONG ? c->rope_context : c->context), "rms_norm_eps",
         (double)c->norm_eps, "tie_word_embeddings", c->tied ? 1 : 0, act_key(c->arch),
-        activation_name(c->act), "rope_theta", c->rope_theta, "rope_scaling", rope_json(c),
+        activation_name(c->act), "rope_theta", c->rope_theta, "rope_scaling", sp_rope_json(c),
         "torch_dtype", "float32");
     if (!root) {
         return NULL;
@@ -944,95 +673,7 @@ json_t *sp_config_to_json(const sp_config *c) {
     return root;
 }
 
-/* The pair that turns so many times over the original context, as a real number. */
-static double yarn_pair(const sp_config *c, double rotations) {
-    return c->head_dim *
-           log((double)c->rope_original / (rotations * 2.0 * 3.14159265358979323846)) /
-           (2.0 * log(c->rope_theta));
-}
-
-/* The share of pair i that is divided by the factor: 0 for pairs that turn often, 1 for those that
- * turn seldom, in between linear. */
-static double yarn_share(const sp_config *c, int i) {
-    double low = yarn_pair(c, c->rope_fast);
-    double high = yarn_pair(c, c->rope_slow);
-    low = c->rope_exact ? low : floor(low);
-    high = c->rope_exact ? high : ceil(high);
-    low = low > 0 ? low : 0;
-    high = high < c->head_dim - 1 ? high : c->head_dim - 1;
-    const double share = (i - low) / (high != low ? high - low : 0.001);
-    return share < 0 ? 0 : share > 1 ? 1 : share;
-}
-
-/* Inverse frequency of pair i after scaling. llama3 (as published with Llama 3.1): wavelengths
- * above original/low are divided by factor, below original/high kept, between blended linearly. */
-static double inverse_frequency(const sp_config *c, int i) {
-    double f = pow(c->rope_theta, -2.0 * i / c->head_dim);
-    if (c->rope == SP_ROPE_LINEAR) {
-        return f / c->rope_factor;
-    }
-    if (c->rope == SP_ROPE_LLAMA3) {
-        double wavelength = 2.0 * 3.14159265358979323846 / f;
-        double original = (double)c->rope_original;
-        if (wavelength > original / c->rope_low) {
-            return f / c->rope_factor;
-        }
-        if (wavelength >= original / c->rope_high) {
-            double blend = (original / wavelength - c->rope_low) / (c->rope_high - c->rope_low);
-            return (1.0 - blend) * f / c->rope_factor + blend * f;
-        }
-    }
-    if (c->rope == SP_ROPE_LONG) {
-        return f / c->rope_short[i];
-    }
-    if (c->rope == SP_ROPE_YARN) {
-        const double share = yarn_share(c, i);
-        return f / c->rope_factor * share + f * (1.0 - share);
-    }
-    return f;
-}
-
 double sp_config_attention_scale(const sp_config *c) {
     const double scalar = c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim;
     return c->attention_scale > 0 ? c->attention_scale : 1.0 / sqrt(scalar);
-}
-
-bool sp_rope_is_local(const sp_config *c, int layer) {
-    return c->rope_local_theta > 0 && c->window[layer] > 0;
-}
-
-void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *cos_table,
-                   float *sin_table) {
-    int half = c->head_dim / 2;
-    const double stretch =
-        !local && (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG) ? c->rope_attention : 1.0;
-    for (int i = 0; i < half; i++) {
-        /* The reference keeps inverse frequencies in f32 and multiplies there. */
-        float f = (float)(local ? pow(c->rope_local_theta, -2.0 * i / c->head_dim)
-                                : inverse_frequency(c, i));
-        for (int64_t p = 0; p < n_positions; p++) {
-            double angle = (double)((float)p * f);
-            cos_table[p * half + i] = (float)(stretch * cos(angle));
-            sin_table[p * half + i] = (float)(stretch * sin(angle));
-        }
-    }
-}
-
-void sp_rope_factors(const sp_config *c, float *factors) {
-    for (int i = 0; i < c->head_dim / 2; i++) {
-        factors[i] = (float)(pow(c->rope_theta, -2.0 * i / c->head_dim) / inverse_frequency(c, i));
-    }
-}
-
-bool sp_rope_matches_factors(const sp_config *c, const void *factors, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        float factor;
-        memcpy(&factor, (const char *)factors + i * 4, sizeof factor);
-        double plain = pow(c->rope_theta, -2.0 * (double)i / c->head_dim);
-        double scaled = inverse_frequency(c, (int)i);
-        if (!(fabs(plain / (double)factor - scaled) <= 1e-4 * scaled)) {
-            return false;
-        }
-    }
-    return true;
 }

@@ -1,0 +1,17 @@
+/* Inside of the reading and writing of configurations: shared by arch.c and arch_rope.c. */
+#ifndef SP_MODEL_ARCH_PARTS_H
+#define SP_MODEL_ARCH_PARTS_H
+
+#include "model/arch.h"
+
+/* UNSUPPORTED, naming the first key of object that is neither known to be harmless, nor neutral,
+ * nor in `known` (between spaces, or NULL). owner: the object that the key is in, or "". */
+spar_status sp_arch_check_keys(const json_t *object, const char *known, const char *owner,
+                               const char *where, spar_error *err);
+
+/* Rotary settings from config.json; context, head_dim and rope_local_theta are there already. */
+spar_status sp_rope_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
+/* rope_scaling for config.json. New reference. */
+json_t *sp_rope_json(const sp_config *config);
+
+#endif
