@@ -3,7 +3,7 @@ JOBS ?= 2
 AS_ROOT = $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 ARM64_LIBRARIES = $(addsuffix :arm64,libdnnl2 libjansson-dev libpcre2-dev libutf8proc-dev \
   libsqlite3-dev libyaml-dev libcurl4-openssl-dev libssl-dev libcmocka-dev \
-  zlib1g-dev libzstd-dev)
+  zlib1g-dev libzstd-dev libsnappy-dev)
 SOURCES = $$(find src include tests -name '*.c' -o -name '*.h')
 
 .PHONY: help deps model quickstart build test test-full test-arm64 bench format lint clean

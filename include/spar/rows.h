@@ -5,9 +5,16 @@
  *   CSV, TSV     RFC 4180 with a header row: a row is an object of texts. Columns that are never
  *                texts (messages, conversations, responses, label, scores, ids, ...) hold JSON; in
  *                any other a JSON list of messages is taken as such
- * any of these also within gzip or zstd; a byte order mark is fine.
+ * any of these also within gzip or zstd; a byte order mark is fine; and
  *
- * Compression is known by its first bytes. How rows are written is known by the file's name
+ *   Parquet      columns of texts, numbers, truths, lists and structs of them; pages as they are or
+ *                within snappy, gzip or zstd. What has no form in JSON (INT96, binary) is null
+ *
+ * A path that is a folder stands for the data files in it, and one with *, ?, [ or { that is no
+ * file for those that match; they are read as one, in the order of their names.
+ *
+ * Compression and Parquet are known by their first bytes. How rows are written is known by the
+ * file's name
  * (.jsonl, .ndjson, .json, .csv, .tsv, before .gz or .zst); under another name, or on standard
  * input, a file whose first byte that is not white space is '[' is an array, one that begins with
  * '{' has one object a line, and one whose first line has a comma or a tab is CSV or TSV.
@@ -33,8 +40,8 @@ SPAR_API spar_status spar_rows_next(spar_rows *rows, struct json_t **row, spar_e
 /* After an error: whether it lies within one row and the next call reads on behind it. Within an
  * array nobody knows where the next row begins. */
 SPAR_API bool spar_rows_goes_on(const spar_rows *rows);
-/* Where the last row is, for messages: "file:line", "file:line (row N)". Borrowed, until the next
- * call. */
+/* Where the last row is, for messages: "file:line", "file:line (row N)", "file: row N". Borrowed,
+ * until the next call. */
 SPAR_API const char *spar_rows_where(const spar_rows *rows);
 SPAR_API void spar_rows_free(spar_rows *rows); /* NULL is fine */
 

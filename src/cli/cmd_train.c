@@ -25,7 +25,8 @@ static const spar_option train_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, TRAIN(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file"},
     {"data", 'd', SPAR_OPTION_STRING, TRAIN(data), NULL, 0, 0, NULL, "FILE",
-     "rows to learn from: JSON Lines, a JSON array, CSV or TSV, in any of the usual layouts; a "
+     "rows to learn from: JSON Lines, a JSON array, CSV, TSV or Parquet, in any of the usual "
+     "layouts; a "
      "folder or a pattern of such files too"},
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
      "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "

@@ -10,11 +10,16 @@
 #ifdef SPAR_HAVE_ZSTD
 #include <zstd.h>
 #endif
+#ifdef SPAR_HAVE_SNAPPY
+#include <snappy-c.h>
+#endif
 
 /* One row a kind; what the build leaves out has NULL functions. */
 typedef struct compression {
     const char *name, *library; /* as "missing" names it */
     const char *answer;         /* of the version */
+    spar_status (*block)(const uint8_t *bytes, size_t n, uint8_t *out, size_t size,
+                         spar_error *err);
     spar_status (*open)(sp_expander *e, spar_error *err);
     spar_status (*run)(sp_expander *e, const uint8_t **in, size_t *n_in, uint8_t *out,
                        size_t *n_out, spar_error *err);
@@ -25,6 +30,13 @@ typedef struct compression {
 static spar_status broken(const char *what, spar_error *err) {
     return spar_fail(err, SPAR_FORMAT,
                      "expected compressed bytes, found what cannot be expanded: %s", what);
+}
+#endif
+
+#if defined(SPAR_HAVE_ZLIB) || defined(SPAR_HAVE_ZSTD) || defined(SPAR_HAVE_SNAPPY)
+static spar_status wrong_size(size_t expected, size_t found, spar_error *err) {
+    return spar_fail(err, SPAR_FORMAT, "expected a block that expands to %zu bytes, found %zu",
+                     expected, found);
 }
 #endif
 
@@ -82,11 +94,35 @@ static spar_status gzip_run(sp_expander *e, const uint8_t **in, size_t *n_in, ui
     return SPAR_OK;
 }
 
+static spar_status gzip_block(const uint8_t *bytes, size_t n, uint8_t *out, size_t size,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_expander e = {.kind = SP_COMPRESSION_GZIP};
+    size_t made = 0;
+    bool goes_on = true;
+    SPAR_TRY(gzip_open(&e, err));
+    while (n > 0 && goes_on) {
+        const size_t before = n;
+        size_t got = size - made;
+        SPAR_TRY(gzip_run(&e, &bytes, &n, out + made, &got, err));
+        made += got;
+        goes_on = got > 0 || n < before;
+    }
+    if (!e.between) {
+        SPAR_TRY(broken(n > 0 ? "it is longer than announced" : "it is cut short", err));
+    }
+    SPAR_TRY(made == size ? SPAR_OK : wrong_size(size, made, err));
+done:
+    if (e.state) {
+        gzip_close(&e);
+    }
+    return status;
+}
 #define GZIP_ROW                                                                                   \
-    { "gzip", "zlib", "yes (zlib " ZLIB_VERSION ")", gzip_open, gzip_run, gzip_close }
+    { "gzip", "zlib", "yes (zlib " ZLIB_VERSION ")", gzip_block, gzip_open, gzip_run, gzip_close }
 #else
 #define GZIP_ROW                                                                                   \
-    { "gzip", "zlib", "no", NULL, NULL, NULL }
+    { "gzip", "zlib", "no", NULL, NULL, NULL, NULL }
 #endif
 
 /* ---- zstd ---- */
@@ -116,16 +152,51 @@ static spar_status zstd_run(sp_expander *e, const uint8_t **in, size_t *n_in, ui
     return SPAR_OK;
 }
 
+static spar_status zstd_block(const uint8_t *bytes, size_t n, uint8_t *out, size_t size,
+                              spar_error *err) {
+    const size_t made = ZSTD_decompress(out, size, bytes, n);
+    if (ZSTD_isError(made)) {
+        return broken(ZSTD_getErrorName(made), err);
+    }
+    return made == size ? SPAR_OK : wrong_size(size, made, err);
+}
 #define ZSTD_ROW                                                                                   \
-    { "zstd", "libzstd", "yes (libzstd " ZSTD_VERSION_STRING ")", zstd_open, zstd_run, zstd_close }
+    {                                                                                              \
+        "zstd", "libzstd", "yes (libzstd " ZSTD_VERSION_STRING ")", zstd_block, zstd_open,         \
+            zstd_run, zstd_close                                                                   \
+    }
 #else
 #define ZSTD_ROW                                                                                   \
-    { "zstd", "libzstd", "no", NULL, NULL, NULL }
+    { "zstd", "libzstd", "no", NULL, NULL, NULL, NULL }
 #endif
 
-static const compression KINDS[] = {[SP_COMPRESSION_NONE] = {"none", "", "", NULL, NULL, NULL},
-                                    [SP_COMPRESSION_GZIP] = GZIP_ROW,
-                                    [SP_COMPRESSION_ZSTD] = ZSTD_ROW};
+/* ---- snappy ---- */
+
+#ifdef SPAR_HAVE_SNAPPY
+static spar_status snappy_block(const uint8_t *bytes, size_t n, uint8_t *out, size_t size,
+                                spar_error *err) {
+    size_t announced = 0;
+    const char *from = (const char *)bytes;
+    if (snappy_uncompressed_length(from, n, &announced) != SNAPPY_OK || announced != size) {
+        return wrong_size(size, announced, err);
+    }
+    if (snappy_uncompress(from, n, (char *)out, &announced) != SNAPPY_OK) {
+        return spar_fail(err, SPAR_FORMAT, "expected a block of snappy, found what is none");
+    }
+    return SPAR_OK;
+}
+#define SNAPPY_ROW                                                                                 \
+    { "snappy", "libsnappy", "yes (libsnappy)", snappy_block, NULL, NULL, NULL }
+#else
+#define SNAPPY_ROW                                                                                 \
+    { "snappy", "libsnappy", "no", NULL, NULL, NULL, NULL }
+#endif
+
+static const compression KINDS[] = {
+    [SP_COMPRESSION_NONE] = {"none", "", "", NULL, NULL, NULL, NULL},
+    [SP_COMPRESSION_GZIP] = GZIP_ROW,
+    [SP_COMPRESSION_ZSTD] = ZSTD_ROW,
+    [SP_COMPRESSION_SNAPPY] = SNAPPY_ROW};
 
 /* ---- all kinds ---- */
 
@@ -152,6 +223,11 @@ const char *sp_compression_library(sp_compression kind) {
 static spar_status missing(sp_compression kind, spar_error *err) {
     return spar_fail(err, SPAR_UNSUPPORTED, "is compressed by %s, and this build has no %s",
                      KINDS[kind].name, KINDS[kind].library);
+}
+
+spar_status sp_expand_block(sp_compression kind, const uint8_t *bytes, size_t n, uint8_t *out,
+                            size_t size, spar_error *err) {
+    return KINDS[kind].block ? KINDS[kind].block(bytes, n, out, size, err) : missing(kind, err);
 }
 
 spar_status sp_expander_init(sp_expander *e, sp_compression kind, spar_error *err) {

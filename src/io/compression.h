@@ -1,7 +1,7 @@
-/* Expanding gzip (RFC 1952) and zstd (RFC 8878), piece by piece.
+/* Expanding gzip (RFC 1952), zstd (RFC 8878) and snappy: streams piece by piece, blocks at once.
  *
- * The libraries (zlib, libzstd) are options of the build; without one, what needs it is refused by
- * name. Input is hostile: a stream that grows past SP_EXPAND_FREE bytes and is more than
+ * The libraries (zlib, libzstd, libsnappy) are options of the build; without one, what needs it is
+ * refused by name. Input is hostile: a stream that grows past SP_EXPAND_FREE bytes and is more than
  * SP_EXPAND_RATIO times what it was made from is refused.
  */
 #ifndef SP_IO_COMPRESSION_H
@@ -19,6 +19,7 @@ typedef enum sp_compression {
     SP_COMPRESSION_NONE,
     SP_COMPRESSION_GZIP,
     SP_COMPRESSION_ZSTD,
+    SP_COMPRESSION_SNAPPY, /* blocks only */
 } sp_compression;
 
 /* By the first bytes of a file; NONE for anything else. */
@@ -26,6 +27,11 @@ sp_compression sp_compression_detect(const uint8_t *bytes, size_t n);
 const char *sp_compression_name(sp_compression kind);
 /* "yes (zlib 1.2.13)" or "no", static, for the version. */
 const char *sp_compression_library(sp_compression kind);
+
+/* Expand n bytes to just size bytes at out. FORMAT with what was found; UNSUPPORTED without the
+ * library. The caller adds the place. */
+spar_status sp_expand_block(sp_compression kind, const uint8_t *bytes, size_t n, uint8_t *out,
+                            size_t size, spar_error *err);
 
 /* A stream being expanded; several members or frames behind one another are one stream. */
 typedef struct sp_expander {

@@ -25,11 +25,8 @@ struct spar_rows {
 static const struct {
     const char *ending;
     const sp_row_format *format;
-} NAMES[] = {{".jsonl", &sp_json_rows},
-             {".ndjson", &sp_json_rows},
-             {".json", &sp_json_rows},
-             {".csv", &sp_csv_rows},
-             {".tsv", &sp_tsv_rows}};
+} NAMES[] = {{".jsonl", &sp_json_rows}, {".ndjson", &sp_json_rows}, {".json", &sp_json_rows},
+             {".csv", &sp_csv_rows},    {".tsv", &sp_tsv_rows},     {".parquet", &sp_parquet_rows}};
 enum { NAME_COUNT = sizeof NAMES / sizeof *NAMES };
 
 /* Whether name[0..*n) ends so; then *n is the length before it. */
@@ -68,7 +65,6 @@ static const struct {
                  {"PK\x03\x04", 4, "zip"},
                  {"\x04\"M\x18", 4, "lz4"},
                  {"ARROW1", 6, "Arrow"},
-                 {"PAR1", 4, "Parquet"},
                  {"SQLite format 3", 15, "SQLite"},
                  {"\xff\xfe", 2, "UTF-16 text"},
                  {"\xfe\xff", 2, "UTF-16 text"}};
@@ -77,10 +73,11 @@ static spar_status check_stranger(const sp_byte_stream *b, spar_error *err) {
     for (size_t i = 0; i < sizeof STRANGERS / sizeof *STRANGERS; i++) {
         if (b->size - b->at >= STRANGERS[i].n &&
             memcmp(b->buffer + b->at, STRANGERS[i].bytes, STRANGERS[i].n) == 0) {
-            return spar_fail(err, SPAR_UNSUPPORTED,
-                             "%s: expected JSON Lines, a JSON array, CSV or TSV, as they are or "
-                             "within gzip or zstd, found %s",
-                             b->name, STRANGERS[i].name);
+            return spar_fail(
+                err, SPAR_UNSUPPORTED,
+                "%s: expected JSON Lines, a JSON array, CSV or TSV, possibly within gzip or "
+                "zstd, or Parquet, found %s",
+                b->name, STRANGERS[i].name);
         }
     }
     return SPAR_OK;
@@ -91,6 +88,9 @@ static const sp_row_format *guess_format(const sp_byte_stream *b) {
     const char *at = b->buffer + b->at, *end = b->buffer + b->size;
     while (at < end && strchr(" \t\r\n", *at) != NULL && *at != '\0') {
         at++;
+    }
+    if (b->size - b->at >= 4 && memcmp(b->buffer + b->at, "PAR1", 4) == 0) {
+        return &sp_parquet_rows;
     }
     if (at == end || *at == '{' || *at == '[') {
         return &sp_json_rows;
@@ -140,9 +140,9 @@ static spar_status list_folder(spar_rows *r, const char *folder, size_t *capacit
         path = NULL;
     }
     if (r->n_paths == 0) {
-        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
-                           "%s: expected data files (.jsonl, .json, .csv, .tsv), found none",
-                           folder));
+        SPAR_TRY(spar_fail(
+            err, SPAR_NOT_FOUND,
+            "%s: expected data files (.jsonl, .json, .csv, .tsv, .parquet), found none", folder));
     }
 done:
     free(path);

@@ -24,6 +24,6 @@ typedef struct sp_row_format {
     void (*close)(void *state); /* NULL is fine */
 } sp_row_format;
 
-extern const sp_row_format sp_json_rows, sp_csv_rows, sp_tsv_rows;
+extern const sp_row_format sp_json_rows, sp_csv_rows, sp_tsv_rows, sp_parquet_rows;
 
 #endif

@@ -57,8 +57,10 @@ void spar_version_write(FILE *out) {
 #else
     fprintf(out, "options: HTTP no, CUDA no, MPI no, server no\n");
 #endif
-    fprintf(out, "compressed data: gzip %s, zstd %s\n", sp_compression_library(SP_COMPRESSION_GZIP),
-            sp_compression_library(SP_COMPRESSION_ZSTD));
+    fprintf(out, "compressed data: gzip %s, zstd %s, snappy %s\n",
+            sp_compression_library(SP_COMPRESSION_GZIP),
+            sp_compression_library(SP_COMPRESSION_ZSTD),
+            sp_compression_library(SP_COMPRESSION_SNAPPY));
 #if defined(__x86_64__)
     static const char *const words[] = {"no", "yes"};
     fprintf(out, "processor: %ld cores, AVX2 %s, AVX-512 %s, bf16 products %s\n",
