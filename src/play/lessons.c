@@ -149,3 +149,16 @@ void sp_lessons_same_anchor(sp_lessons *l) {
         l->replies[k].anchor_tokens = l->replies[k].opponent_tokens;
     }
 }
+
+size_t sp_lessons_largest(const sp_lessons *l) {
+    size_t largest = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        const sp_example *e = &l->examples[i];
+        size_t rows = e->n_prompt;
+        for (size_t k = 0; k < e->n_replies; k++) {
+            rows += e->replies[k].n;
+        }
+        largest = rows > largest ? rows : largest;
+    }
+    return largest;
+}

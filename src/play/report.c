@@ -507,20 +507,56 @@ done:
     return status;
 }
 
-/* "league": {"players": stages, "wins": [[...]], "winner", "gaps", "gap"}, from two players on. */
+/* Whether the judge that reports has held every player but the base against the base. */
+static bool all_judged(const stage *const *players, size_t n) {
+    bool judged = n > 1;
+    for (size_t i = 0; i < n; i++) {
+        const bool base = strcmp(players[i]->kind, "base") == 0;
+        judged = judged && (base || players[i]->n_wins == players[i]->report.n);
+    }
+    return judged;
+}
+
+/* What the players are compared by on each prompt: the chance to win over the base's response, by
+ * the judge that reports, in which the base has one half; without one the checker's verdicts.
+ * *even: owned by the caller, the base's column. */
+static spar_status league_columns(const stage *const *players, size_t n, const double **columns,
+                                  double **even, bool *judged, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t prompts = n ? players[0]->report.n : 0;
+    void *memory;
+    *judged = all_judged(players, n);
+    SPAR_TRY(sp_mem_calloc(&memory, prompts, sizeof **even, err));
+    *even = memory;
+    for (size_t i = 0; i < prompts; i++) {
+        (*even)[i] = 0.5;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double *wins = players[i]->n_wins ? players[i]->wins : *even;
+        columns[i] = *judged ? wins : players[i]->report.strict;
+    }
+done:
+    return status;
+}
+
+/* "league": {"by", "players": stages, "wins": [[...]], "winner", "gaps", "gap"}, from two players
+ * on.
+ */
 static spar_status add_league(const reader *r, json_t *out, spar_error *err) {
     spar_status status = SPAR_OK;
     const stage **players = NULL;
     const double **columns = NULL;
+    double *even = NULL;
     sp_league league = {0};
     size_t n;
+    bool judged;
     void *memory;
     json_t *ids = json_array(), *wins = json_array();
     SPAR_TRY(find_players(r, &players, &n, err));
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *columns, err));
     columns = memory;
+    SPAR_TRY(league_columns(players, n, columns, &even, &judged, err));
     for (size_t i = 0; i < n; i++) {
-        columns[i] = players[i]->report.strict;
         json_array_append_new(ids, json_integer(players[i]->id));
     }
     if (n < 2) {
@@ -531,7 +567,8 @@ static spar_status add_league(const reader *r, json_t *out, spar_error *err) {
         json_array_append_new(wins, numbers(league.wins + i * n, n));
     }
     json_object_set_new(out, "league",
-                        json_pack("{s:O, s:O, s:o, s:o, s:f}", "players", ids, "wins", wins,
+                        json_pack("{s:s, s:O, s:O, s:o, s:o, s:f}", "by",
+                                  judged ? "judge" : "score", "players", ids, "wins", wins,
                                   "winner", numbers(league.winner, n), "gaps",
                                   numbers(league.gaps, n), "gap", league.gap));
 done:
@@ -540,6 +577,7 @@ done:
     sp_league_release(&league);
     free(players);
     free(columns);
+    free(even);
     return status;
 }
 

@@ -448,9 +448,15 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
         write_families(&t, stages);
     }
     if (json_object_get(report, "league")) {
-        section(&t, "Expected wins on the report set, row over column; the von Neumann winner's "
-                    "shares, and the duality gap of each alone");
-        write_league(&t, json_object_get(report, "league"), stages);
+        const json_t *league = json_object_get(report, "league");
+        const char *by = json_string_value(json_object_get(league, "by"));
+        section(&t,
+                by && strcmp(by, "judge") == 0
+                    ? "Expected wins on the report set by the judge that reports, row over "
+                      "column; the von Neumann winner's shares, and the duality gap of each alone"
+                    : "Expected wins on the report set, row over column; the von Neumann winner's "
+                      "shares, and the duality gap of each alone");
+        write_league(&t, league, stages);
     }
     section(&t, "Training");
     write_training(&t, stages);

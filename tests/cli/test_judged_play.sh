@@ -80,14 +80,31 @@ for i in $(seq 24); do
     printf '{"prompt": "Tell of day %d.", "completion": "The sun rose on day %d."}\n' $i $i
 done >"$dir/data.jsonl"
 sed "s|families: .*|file: $dir/data.jsonl|; s/train: 24/train: 8/; s/gate: 16/gate: 4/
-    s/report: 24/report: 8/; s/verifier:maximum/verifier:exact/" "$dir/report.yaml" |
+    s/report: 24/report: 8/; s/verifier:maximum/verifier:exact/; s/lr: 1e-4/lr: 1e-3, epochs: 8/" "$dir/report.yaml" |
     sed '/^judge:/d' >"$dir/file.yaml"
-echo "judge: {train: \"program:sh $dir/short\", report: verifier:exact}" >>"$dir/file.yaml"
+echo 'while IFS= read -r row; do echo "{\"score\": ${#row}}"; done' >"$dir/long"
+echo "judge: {train: \"program:sh $dir/short\", report: \"program:sh $dir/long\"}" >>"$dir/file.yaml"
 run 0 play "$dir/file.yaml" -m "$model" --run "$dir/file" --dtype f32 --threads 1
 run 0 report "$dir/file" --json
 has '"prompts": 8'
 has '"against_base"'
 has '"length_controlled"'
+# The league goes by the judge that reports: whose response is likelier to beat the base's.
+python3 - "$dir/out" "$dir/file/run.db" <<'END' || fail "expected a league by the judge"
+import json, sqlite3, struct, sys
+league = json.load(open(sys.argv[1]))["league"]
+db = sqlite3.connect(f"file:{sys.argv[2]}?mode=ro", uri=True)
+wins = {}
+for stage, blob in db.execute("select stage, p from judgements where judge='report' order by prompt"):
+    p = struct.unpack("<4d", blob)
+    wins.setdefault(stage, []).append((p[2] + 1 - p[1]) / 2)
+column = [wins.get(stage, [0.5] * 8) for stage in league["players"]]
+assert league["by"] == "judge" and len(column) >= 2 and any(w != 0.5 for c in column for w in c), column
+for i, a in enumerate(column):
+    for j, b in enumerate(column):
+        want = sum((x > y) + (x == y) / 2 for x, y in zip(a, b)) / len(a)
+        assert abs(league["wins"][i][j] - want) < 1e-12, (i, j, want)
+END
 
 # A judge behind an endpoint that fails in every way, killed in between: each question is answered
 # once, and the key is stored nowhere.

@@ -55,6 +55,11 @@ play sppo
 kept || fail "sppo: expected pairs"
 play sppo "pairs:all"
 has '"kept, all 4"'
+# A group that is larger than a micro-batch is trained on whole, and the log says what it takes.
+play grpo "samples:16 max_tokens:64"
+has '"kept, all 16"'
+grep -q "arm: a prompt with its responses takes [0-9]* rows, more than max_tokens: 64" "$dir/run/log.txt" ||
+    fail "expected the size of the largest group"
 play kto
 has '"kept, good alone"'
 has '"kept, bad alone"'
