@@ -10,7 +10,7 @@
 
 typedef struct tokenize_values {
     const char *model;
-    bool no_special;
+    bool no_special, decode;
 } tokenize_values;
 
 static const spar_option tokenize_options[] = {
@@ -18,6 +18,8 @@ static const spar_option tokenize_options[] = {
      "a folder with a tokenizer, a tokenizer.json or a GGUF file"},
     {"no-special", 0, SPAR_OPTION_FLAG, offsetof(tokenize_values, no_special), "false", 0, 0, NULL,
      NULL, "add no BOS or EOS; special tokens in the text are recognised all the same"},
+    {"decode", 0, SPAR_OPTION_FLAG, offsetof(tokenize_values, decode), "false", 0, 0, NULL, NULL,
+     "the other way: rows {\"ids\"} to rows {\"text\"}, special tokens as they are written"},
     {0}};
 
 static spar_status need_model(const char *model, spar_error *err) {
@@ -51,6 +53,21 @@ done:
     return status;
 }
 
+static spar_status detokenize_row(void *context, const json_t *row, json_t **out, spar_error *err) {
+    const tokenize_context *c = context;
+    spar_status status = SPAR_OK;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    SPAR_TRY(cli_read_ids(json_object_get(row, "ids"), "ids", &ids, &n, err));
+    SPAR_TRY(spar_tokenizer_decode(c->tokenizer, ids, n, false, &text, &n, err));
+    *out = json_pack("{s:s%}", "text", text, n);
+done:
+    free(ids);
+    free(text);
+    return status;
+}
+
 static spar_status run_tokenize(void *values, int argc, char **argv, spar_error *err) {
     spar_status status = SPAR_OK;
     const tokenize_values *v = values;
@@ -59,7 +76,8 @@ static spar_status run_tokenize(void *values, int argc, char **argv, spar_error 
     SPAR_TRY(need_model(v->model, err));
     SPAR_TRY(spar_vocab_load(&t, v->model, err));
     tokenize_context context = {t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0};
-    SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", tokenize_row, &context, err));
+    SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", v->decode ? detokenize_row : tokenize_row, &context,
+                          err));
 done:
     spar_tokenizer_free(t);
     return status;
@@ -68,8 +86,8 @@ done:
 static tokenize_values the_tokenize_values;
 const cli_command cli_tokenize = {
     .doc = {.name = "tokenize",
-            .synopsis = "-m MODEL [--no-special] [FILE]",
-            .summary = "rows {\"text\"} to rows {\"ids\"}",
+            .synopsis = "-m MODEL [--no-special | --decode] [FILE]",
+            .summary = "rows {\"text\"} to rows {\"ids\"}, and back",
             .details =
                 "Reads JSON Lines from FILE or standard input and writes one row for each. A "
                 "row that fails gives {\"error\"} in its place, and the exit status says so.",
@@ -160,9 +178,31 @@ typedef struct render_context {
     const spar_render_options *options;
 } render_context;
 
+/* The further variables of a row: those that it names, and its documents. */
+static spar_status row_variables(const json_t *row, json_t **out, spar_error *err) {
+    const json_t *named = json_object_get(row, "chat_template_kwargs");
+    json_t *documents = json_object_get(row, "documents");
+    if (named && !json_is_null(named) && !json_is_object(named)) {
+        return spar_fail(err, SPAR_FORMAT,
+                         "chat_template_kwargs: expected an object, found another type");
+    }
+    if (documents && !json_is_null(documents) && !json_is_array(documents)) {
+        return spar_fail(err, SPAR_FORMAT, "documents: expected a list, found another type");
+    }
+    *out = json_is_object(named) ? json_copy((json_t *)(uintptr_t)named) : json_object();
+    if (!*out || (documents && json_object_set(*out, "documents", documents) != 0)) {
+        json_decref(*out);
+        *out = NULL;
+        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row");
+    }
+    return SPAR_OK;
+}
+
 static spar_status render_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     const render_context *c = context;
     spar_status status = SPAR_OK;
+    spar_render_options options = *c->options;
+    json_t *variables = NULL;
     char *text = NULL;
     size_t n = 0;
     const json_t *messages = json_object_get(row, "messages");
@@ -171,10 +211,13 @@ static spar_status render_row(void *context, const json_t *row, json_t **out, sp
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "messages: expected a list, found %s",
                            messages ? "another type" : "nothing"));
     }
+    SPAR_TRY(row_variables(row, &variables, err));
+    options.extra = variables;
     SPAR_TRY(spar_template_render(c->template, messages, json_is_null(tools) ? NULL : tools,
-                                  c->options, &text, &n, err));
+                                  &options, &text, &n, err));
     *out = json_pack("{s:s%}", "text", text, n);
 done:
+    json_decref(variables);
     free(text);
     return status;
 }
@@ -223,6 +266,9 @@ const cli_command cli_render = {
     .doc = {.name = "render",
             .synopsis = "-m MODEL | --template FILE [options] [FILE]",
             .summary = "rows {\"messages\", \"tools\"} to rows {\"text\"} through a chat template",
+            .details =
+                "A row may also have \"documents\", a list, and \"chat_template_kwargs\", an "
+                "object of further variables for the template.",
             .options = render_options},
     .run = run_render,
     .values = &the_render_values};

@@ -27,6 +27,14 @@ lines 3
 feed 0 '' tokenize -m "$tokenizer"
 out ""
 
+# And back: ids that came from texts give them again, special tokens as they are written.
+feed 0 "$want" tokenize -m "$tokenizer" --decode
+out "${rows//: /:}"
+feed 2 '{"ids": [8, "a"]}
+{"ids": [1]}' tokenize -m "$tokenizer" --decode
+out '{"error":"ids[1]: expected a token id"}
+{"text":"a"}'
+
 # A row that fails says so in its place; the others come out.
 feed 2 '{"text": "a"}
 {"text": 5}
@@ -86,4 +94,15 @@ feed 0 "$chat" render -m "$dir/folder"
 out '{"text":"<s>[user]hi"}'
 feed 0 "$chat" render -m "$dir/folder" --bos X
 out '{"text":"X[user]hi"}'
+
+# Documents and variables of a row's own.
+printf '%s' '{{ documents | length if documents else "none" }} {{ thinking | default("unset") }}' >"$template"
+feed 2 '{"messages": [], "documents": [{"text": "d"}], "chat_template_kwargs": {"thinking": 7}}
+{"messages": []}
+{"messages": [], "documents": 1}
+{"messages": [], "chat_template_kwargs": []}' render --template "$template"
+out '{"text":"1 7"}
+{"text":"none unset"}
+{"error":"documents: expected a list, found another type"}
+{"error":"chat_template_kwargs: expected an object, found another type"}'
 verdict
