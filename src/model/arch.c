@@ -409,7 +409,7 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
                            "found %d",
                            where, (int)heads, (int)kv_heads));
     }
-    if (head_dim % 2 != 0 || !(eps > 0)) {
+    if (head_dim % 2 != 0 || !(c->norm_eps > 0) || isinf(c->norm_eps)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "%s: expected an even head_dim and a positive rms_norm_eps, found %d "
                            "and %g",

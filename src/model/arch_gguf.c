@@ -91,6 +91,12 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     double eps;
     SPAR_TRY(get_number(g, arch, "attention.layer_norm_rms_epsilon", 1e-6, &eps, err));
     c->norm_eps = (float)eps;
+    if (!(c->norm_eps > 0) || isinf(c->norm_eps)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: attention.layer_norm_rms_epsilon: expected a positive number, "
+                           "found %g",
+                           sp_gguf_path(g), eps));
+    }
 done:
     return status;
 }
