@@ -40,6 +40,7 @@ with tempfile.TemporaryDirectory() as out:
             num_train_epochs=1,
             max_length=512,
             learning_rate=5e-7,
+            optim="rmsprop",
             bf16=dtype == "bf16",
             use_cpu=True,
             report_to=[],
