@@ -245,14 +245,16 @@ static void finish(sp_writer *w) {
     }
 }
 
-static spar_status sync_parent(const char *path, spar_error *err) {
+spar_status sp_path_parent(char **out, const char *path, spar_error *err) {
+    const char *slash = strrchr(path, '/');
+    return slash ? sp_mem_strdup(out, path, (size_t)(slash - path) + (slash == path), err)
+                 : sp_mem_strdup(out, ".", 1, err);
+}
+
+spar_status sp_dir_sync_parent(const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     char *dir = NULL;
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL) {
-        return sp_dir_sync(".", err);
-    }
-    SPAR_TRY(format_path(&dir, err, "%.*s", slash == path ? 1 : (int)(slash - path), path));
+    SPAR_TRY(sp_path_parent(&dir, path, err));
     SPAR_TRY(sp_dir_sync(dir, err));
 done:
     free(dir);
@@ -272,7 +274,7 @@ spar_status sp_writer_commit(sp_writer *w, spar_error *err) {
     }
     free(w->aside); /* it has its final name now: nothing to unlink */
     w->aside = NULL;
-    SPAR_TRY(sync_parent(w->path, err));
+    SPAR_TRY(sp_dir_sync_parent(w->path, err));
 done:
     sp_writer_abort(w);
     return status;
@@ -360,7 +362,7 @@ spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *contex
         SPAR_TRY(system_fail(err, "rename", aside));
     }
     made = false;
-    SPAR_TRY(sync_parent(dir, err));
+    SPAR_TRY(sp_dir_sync_parent(dir, err));
 done:
     if (made) {
         spar_error ignored;

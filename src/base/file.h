@@ -45,6 +45,7 @@ spar_status sp_file_write(const char *path, const void *bytes, size_t n, spar_er
 
 spar_status sp_dir_make(const char *path, spar_error *err); /* mkdir -p */
 spar_status sp_dir_sync(const char *path, spar_error *err);
+spar_status sp_dir_sync_parent(const char *path, spar_error *err); /* after a rename to path */
 spar_status sp_dir_remove(const char *path, spar_error *err); /* rm -r; missing is OK */
 /* A folder written whole: fn fills a folder beside it, which then takes the name. dir must not
  * exist; where anything fails nothing is left. */
@@ -54,6 +55,8 @@ spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *contex
 spar_status sp_dir_list(const char *path, char ***names, size_t *n, spar_error *err);
 void sp_names_free(char **names, size_t n);
 spar_status sp_path_join(char **out, const char *dir, const char *name, spar_error *err);
+/* The folder that a path is in: "." of a bare name, "/" of "/name". */
+spar_status sp_path_parent(char **out, const char *path, spar_error *err);
 
 /* An advisory lock (flock) on DIR/lock, held until released or the process dies. A second process
  * gets BUSY, naming the holder's pid. */

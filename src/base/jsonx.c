@@ -98,6 +98,11 @@ done:
     return status;
 }
 
+spar_status sp_json_load_if_there(json_t **out, const char *path, spar_error *err) {
+    *out = NULL;
+    return sp_file_exists(path) ? sp_json_load(out, path, err) : SPAR_OK;
+}
+
 static int add_to_str(const char *bytes, size_t n, void *context) {
     sp_str *text = context;
     sp_str_append(text, bytes, n);

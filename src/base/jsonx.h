@@ -21,6 +21,8 @@ spar_status sp_json_parse(json_t **out, const char *text, size_t n, const char *
 spar_status sp_json_parse_row(json_t **out, const char *text, size_t n, const char *where,
                               spar_error *err);
 spar_status sp_json_load(json_t **out, const char *path, spar_error *err); /* files up to 256 MiB */
+/* The same; *out is NULL where there is no such file. */
+spar_status sp_json_load_if_there(json_t **out, const char *path, spar_error *err);
 /* Write pretty (indent 2) with a final newline, all or nothing. */
 spar_status sp_json_save(const json_t *value, const char *path, spar_error *err);
 

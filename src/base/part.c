@@ -99,7 +99,6 @@ spar_status sp_part_clear(sp_part *p, spar_error *err) {
 
 spar_status sp_part_finish(sp_part *p, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
-    char *folder = NULL;
     if (fsync(p->fd) != 0) {
         SPAR_TRY(part_fail(err, "sync", p->path));
     }
@@ -108,11 +107,8 @@ spar_status sp_part_finish(sp_part *p, const char *path, spar_error *err) {
     }
     close(p->fd);
     p->fd = -1;
-    const char *slash = strrchr(path, '/');
-    SPAR_TRY(sp_mem_strdup(&folder, slash ? path : ".", slash ? (size_t)(slash - path) : 1, err));
-    SPAR_TRY(sp_dir_sync(folder[0] ? folder : "/", err));
+    SPAR_TRY(sp_dir_sync_parent(path, err));
 done:
-    free(folder);
     return status;
 }
 

@@ -93,8 +93,8 @@ static spar_status inspect_config(json_t *root, const char *dir, spar_error *err
     sp_config parsed;
     spar_error why;
     SPAR_TRY(sp_path_join(&path, dir, "config.json", err));
-    if (sp_file_exists(path)) {
-        SPAR_TRY(sp_json_load(&config, path, err));
+    SPAR_TRY(sp_json_load_if_there(&config, path, err));
+    if (config) {
         json_object_set(root, "config", config);
         if (sp_config_from_json(&parsed, config, path, &why) != SPAR_OK) {
             json_object_set_new(root, "not_loadable", json_string(why.message));

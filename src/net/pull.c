@@ -23,16 +23,10 @@ typedef struct pull {
     sp_str target; /* where the files are to be: a snapshot, or --out */
 } pull;
 
-static spar_status parent_of(char **out, const char *path, spar_error *err) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash > path ? sp_mem_strdup(out, path, (size_t)(slash - path), err)
-                                 : sp_mem_strdup(out, slash ? "/" : ".", 1, err);
-}
-
 static spar_status make_parent(const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     char *dir = NULL;
-    SPAR_TRY(parent_of(&dir, path, err));
+    SPAR_TRY(sp_path_parent(&dir, path, err));
     SPAR_TRY(sp_dir_make(dir, err));
 done:
     free(dir);

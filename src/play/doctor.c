@@ -88,11 +88,8 @@ static void add(doctor *d, const char *check, const char *mend, const char *fmt,
 static spar_status load_file(json_t **out, const char *dir, const char *name, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
-    *out = NULL;
     SPAR_TRY(sp_path_join(&path, dir, name, err));
-    if (sp_file_exists(path)) {
-        SPAR_TRY(sp_json_load(out, path, err));
-    }
+    SPAR_TRY(sp_json_load_if_there(out, path, err));
 done:
     free(path);
     return status;

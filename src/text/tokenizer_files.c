@@ -67,12 +67,10 @@ static spar_status load_beside(json_t **out, const char *dir, const char *name, 
     free(*path);
     *path = NULL;
     SPAR_TRY(sp_path_join(path, dir, name, err));
-    if (sp_file_exists(*path)) {
-        SPAR_TRY(sp_json_load(out, *path, err));
-        if (!json_is_object(*out)) {
-            SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", *path,
-                               sp_json_type_name(*out)));
-        }
+    SPAR_TRY(sp_json_load_if_there(out, *path, err));
+    if (*out && !json_is_object(*out)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", *path,
+                           sp_json_type_name(*out)));
     }
 done:
     return status;
@@ -125,13 +123,6 @@ done:
     free(path);
     free(text);
     return status;
-}
-
-/* The folder that a file is in. */
-static spar_status folder_of(const char *file, char **out, spar_error *err) {
-    const char *slash = strrchr(file, '/');
-    return slash ? sp_mem_strdup(out, file, (size_t)(slash - file) + (slash == file), err)
-                 : sp_mem_strdup(out, ".", 1, err);
 }
 
 /* ---- which file, and of which kind ---- */
@@ -273,7 +264,7 @@ spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_err
     char *beside = NULL;
     SPAR_TRY(sp_file_is_dir(path) ? find_file(path, &file, err)
                                   : sp_mem_strdup(&file, path, strlen(path), err));
-    SPAR_TRY(folder_of(file, &folder, err));
+    SPAR_TRY(sp_path_parent(&folder, file, err));
     SPAR_TRY(load_beside(&config, folder, "tokenizer_config.json", &beside, err));
     SPAR_TRY(json_of_file(&root, file, folder, config, err));
     SPAR_TRY(sp_tokenizer_from_json(&t, root, file, err));
