@@ -36,6 +36,7 @@ typedef struct comparison {
     bool passes;     /* scores are pass rates */
     sp_rundb *db;    /* of the run at hand */
     json_t *against; /* of the run at hand; owned */
+    json_t *seeds;   /* owned: the folder of each seed */
     size_t run;
 } comparison;
 
@@ -50,6 +51,7 @@ static void release(comparison *c) {
     }
     free(c->rows);
     json_decref(c->against);
+    json_decref(c->seeds);
     sp_rundb_close(c->db);
 }
 
@@ -154,6 +156,23 @@ done:
     return status;
 }
 
+/* One seed's run twice would pass for two draws. */
+static spar_status check_seed(comparison *c, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *seed = NULL;
+    SPAR_TRY(sp_rundb_get_meta(c->db, "seed", &seed, err));
+    const json_t *other = json_object_get(c->seeds, seed);
+    if (other) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "%s: expected a seed of its own, found %s, that of %s", dir, seed,
+                           json_string_value(other)));
+    }
+    json_object_set_new(c->seeds, seed, json_string(dir));
+done:
+    free(seed);
+    return status;
+}
+
 static spar_status read_run(comparison *c, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL, *text = NULL;
@@ -164,6 +183,7 @@ static spar_status read_run(comparison *c, const char *dir, spar_error *err) {
             spar_fail(err, SPAR_NOT_FOUND, "%s: expected a run directory, found no run.db", dir));
     }
     SPAR_TRY(sp_rundb_open(&c->db, path, SP_RUNDB_READ, err));
+    SPAR_TRY(check_seed(c, dir, err));
     json_decref(c->against);
     c->against = NULL;
     if (sp_rundb_get_meta(c->db, "against", &text, &none) == SPAR_OK) {
@@ -304,7 +324,7 @@ done:
 
 spar_status spar_compare_read(const char *const *runs, size_t n, json_t **out, spar_error *err) {
     spar_status status = SPAR_OK;
-    comparison c = {.runs = n, .passes = true};
+    comparison c = {.runs = n, .passes = true, .seeds = json_object()};
     json_t *root = json_object(), *list = json_array(), *names = json_array();
     for (size_t i = 0; i < n; i++) {
         c.run = i;

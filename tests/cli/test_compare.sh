@@ -22,6 +22,8 @@ compare "$dir/whole"
 has "own answers"
 run 0 report "$dir/whole/seed-3" "$dir/whole/seed-4"
 has "The arms over 2 runs"
+run 2 report "$dir/whole/seed-3" "$dir/whole/seed-3"
+err_has "expected a seed of its own, found 3"
 grep -q "^| grpo |" "$dir/whole/report.md" || fail "expected a row of grpo in report.md"
 
 # What it says, from the databases: the same start, the same questions and first answers; levels and
