@@ -10,14 +10,9 @@
 #include <stdint.h>
 
 #include "spar/log.h"
+#include "spar/method.h"
 #include "spar/model.h"
 #include "spar/status.h"
-
-/* A parameter of the method's row, by the row's own name: "beta". */
-typedef struct spar_train_param {
-    const char *name;
-    double value;
-} spar_train_param;
 
 /* What becomes of a row whose prompt and response are longer than max_length. */
 typedef enum spar_train_long {
@@ -32,8 +27,7 @@ typedef struct spar_train_options {
     const char *reference;    /* path of another reference; NULL: the model as loaded */
     const char *out;          /* folder to make: the model, or the adapter where one trains */
     const char *log;          /* JSON Lines, a row a step; NULL: none */
-    const spar_train_param *params;
-    int n_params;
+    const double *params; /* [SPAR_PARAM_COUNT], SPAR_PARAM_OWN where none is given; NULL: none */
     const char *optimizer, *schedule; /* rows of those tables */
     double lr, warmup_ratio, weight_decay, max_grad_norm;
     int64_t batch, epochs;

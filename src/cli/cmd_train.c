@@ -4,21 +4,15 @@
 #include "cli.h"
 #include "spar/train.h"
 
-enum { PARAMS = 9 };
-
 typedef struct train_values {
     const char *model, *data, *method, *reference, *out, *log, *template_path;
     const char *optimizer, *schedule;
-    double params[PARAMS]; /* in the order of param_names; below 0: the method's own */
+    double params[SPAR_PARAM_COUNT];
     double lr, warmup, weight_decay, clip, lora_alpha;
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
     int dtype, shuffle, on_bad_row, on_long, weights;
     bool recompute, lora_dora;
 } train_values;
-
-static const char *const param_names[PARAMS] = {
-    "beta",        "alpha",      "gamma", "lambda", "label_smoothing",
-    "lambda_good", "lambda_bad", "eta",   "tau"};
 
 #define TRAIN(field) offsetof(train_values, field)
 static const spar_option train_options[] = {
@@ -31,26 +25,9 @@ static const spar_option train_options[] = {
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
      "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "
      "rows with scores), ..."},
-    {"beta", 0, SPAR_OPTION_NUMBER, TRAIN(params[0]), "-1", -1, 1e3, NULL, "X",
-     "the loss's beta; the method's own unless given (-1)"},
-    {"alpha", 0, SPAR_OPTION_NUMBER, TRAIN(params[1]), "-1", -1, 1e3, NULL, "X",
-     "the loss's alpha; the method's own unless given (-1)"},
-    {"gamma", 0, SPAR_OPTION_NUMBER, TRAIN(params[2]), "-1", -1, 1e3, NULL, "X",
-     "the loss's gamma; the method's own unless given (-1)"},
-    {"lambda", 0, SPAR_OPTION_NUMBER, TRAIN(params[3]), "-1", -1, 1e3, NULL, "X",
-     "weight of the odds-ratio term (orpo); the method's own unless given (-1)"},
-    {"label-smoothing", 0, SPAR_OPTION_NUMBER, TRAIN(params[4]), "-1", -1, 0.5, NULL, "X",
-     "share of labels taken to be wrong; the method's own unless given (-1)"},
-    {"lambda-good", 0, SPAR_OPTION_NUMBER, TRAIN(params[5]), "-1", -1, 1e3, NULL, "X",
-     "weight of responses labelled good (kto); 1 unless given (-1)"},
-    {"lambda-bad", 0, SPAR_OPTION_NUMBER, TRAIN(params[6]), "-1", -1, 1e3, NULL, "X",
-     "weight of responses labelled bad (kto); 1 unless given (-1)"},
-    {"eta", 0, SPAR_OPTION_NUMBER, TRAIN(params[7]), "-1", -1, 1e6, NULL, "X",
-     "step (rebel), inverse step (inpo); the method's own unless given (-1)"},
-    {"tau", 0, SPAR_OPTION_NUMBER, TRAIN(params[8]), "-1", -1, 1e6, NULL, "X",
-     "pull towards the anchor (inpo); the method's own unless given (-1)"},
-    {"reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
-     "the reference, in place of the model as it is loaded"},
+    SPAR_METHOD_ROWS(train_values, params, "clip-low"){
+        "reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
+        "the reference, in place of the model as it is loaded"},
     {"out", 'o', SPAR_OPTION_STRING, TRAIN(out), NULL, 0, 0, NULL, "DIR",
      "folder to make: the trained model, or the adapter with --lora-rank"},
     {"log", 0, SPAR_OPTION_STRING, TRAIN(log), NULL, 0, 0, NULL, "FILE",
@@ -101,8 +78,6 @@ static const spar_option train_options[] = {
 static spar_status run_train(void *values, int argc, char **argv, spar_error *err) {
     spar_status status = SPAR_OK;
     const train_values *v = values;
-    spar_train_param params[PARAMS];
-    int n_params = 0;
     SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
     if (!v->model || !v->data) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s",
@@ -113,19 +88,13 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
         SPAR_TRY(
             spar_fail(err, SPAR_INVALID, "expected --out DIR, --log FILE or both, found neither"));
     }
-    for (int i = 0; i < PARAMS; i++) {
-        if (v->params[i] >= 0) {
-            params[n_params++] = (spar_train_param){param_names[i], v->params[i]};
-        }
-    }
     const spar_train_options options = {.model = v->model,
                                         .data = v->data,
                                         .method = v->method,
                                         .reference = v->reference,
                                         .out = v->out,
                                         .log = v->log,
-                                        .params = params,
-                                        .n_params = n_params,
+                                        .params = v->params,
                                         .optimizer = v->optimizer,
                                         .schedule = v->schedule,
                                         .lr = v->lr,

@@ -46,8 +46,8 @@ static spar_status find_method(session *s, spar_error *err) {
     const spar_train_options *o = s->options;
     SPAR_TRY(sp_objective_find(&s->objective, o->method, err));
     SPAR_TRY(check_method(&s->objective, err));
-    for (int i = 0; i < o->n_params; i++) {
-        SPAR_TRY(sp_objective_set(&s->objective, o->params[i].name, o->params[i].value, err));
+    if (o->params) {
+        SPAR_TRY(sp_objective_set_given(&s->objective, o->params, err));
     }
 done:
     return status;

@@ -185,36 +185,9 @@ static const spar_option arm_options[] = {
      "peak learning rate of the control"},
     {"control-optimizer", 0, SPAR_OPTION_STRING, ARM(control_optimizer), "adamw", 0, 0, NULL,
      "NAME", "optimiser of the control"},
-    {"beta", 0, SPAR_OPTION_NUMBER, ARM(beta), "-1", -1, 1e3, NULL, "X",
-     "the method's beta; -1: its own"},
-    {"alpha", 0, SPAR_OPTION_NUMBER, ARM(alpha), "-1", -1, 1e3, NULL, "X",
-     "weight of a likelihood term (rpo, cpo, xpo), scale (t_spin); -1: the method's own"},
-    {"gamma", 0, SPAR_OPTION_NUMBER, ARM(gamma), "-1", -1, 1e3, NULL, "X",
-     "margin to reach (simpo); -1: the method's own"},
-    {"lambda", 0, SPAR_OPTION_NUMBER, ARM(lambda), "-1", -1, 1e3, NULL, "X",
-     "weight of the odds-ratio term (orpo); -1: the method's own"},
-    {"label-smoothing", 0, SPAR_OPTION_NUMBER, ARM(label_smoothing), "-1", -1, 0.5, NULL, "X",
-     "share of labels taken to be wrong (dpo); -1: the method's own"},
-    {"eta", 0, SPAR_OPTION_NUMBER, ARM(eta), "-1", -1, 1e6, NULL, "X",
-     "step (rebel), inverse step (inpo); -1: the method's own"},
-    {"tau", 0, SPAR_OPTION_NUMBER, ARM(tau), "-1", -1, 1e6, NULL, "X",
-     "pull towards the anchor (inpo); -1: the method's own"},
-    {"lambda-good", 0, SPAR_OPTION_NUMBER, ARM(lambda_good), "-1", -1, 1e3, NULL, "X",
-     "weight of good responses (kto); -1: the method's own"},
-    {"lambda-bad", 0, SPAR_OPTION_NUMBER, ARM(lambda_bad), "-1", -1, 1e3, NULL, "X",
-     "weight of bad responses (kto); -1: the method's own"},
-    {"clip", 0, SPAR_OPTION_NUMBER, ARM(clip), "-1", -1, 1, NULL, "X",
-     "how far ratios count below 1 (policy gradients); -1: the method's own"},
-    {"clip-high", 0, SPAR_OPTION_NUMBER, ARM(clip_high), "-1", -1, 1e3, NULL, "X",
-     "how far ratios count above 1 (policy gradients); -1: the method's own"},
-    {"kl", 0, SPAR_OPTION_NUMBER, ARM(kl), "-1", -1, 1e3, NULL, "X",
-     "pull towards the arm's first model (policy gradients); -1: the method's own"},
-    {"constant", 0, SPAR_OPTION_NUMBER, ARM(constant), "-1", -1, 1e9, NULL, "X",
-     "what sums over tokens are divided by (dr_grpo); -1: the method's own"},
-    {"mixture", 0, SPAR_OPTION_NUMBER, ARM(mixture), "-1", -1, 1, NULL, "X",
-     "share of the anchor in the opponent (nash_md); -1: the method's own"},
-    {"exact-reference", 0, SPAR_OPTION_FLAG, ARM(exact_reference), "true", 0, 0, NULL, NULL,
-     "score the opponent by the trainer's own pass instead of the log-probs kept from sampling"},
+    SPAR_METHOD_ROWS(sp_arm, params, "clip"){
+        "exact-reference", 0, SPAR_OPTION_FLAG, ARM(exact_reference), "true", 0, 0, NULL, NULL,
+        "score the opponent by the trainer's own pass instead of the log-probs kept from sampling"},
     {"sequence-mean", 0, SPAR_OPTION_FLAG, ARM(sequence_mean), "false", 0, 0, NULL, NULL,
      "sft: mean of per-sequence means instead of the token mean"},
     TRAIN_OPTIONS,
@@ -268,36 +241,6 @@ static spar_status read_section(const json_t *root, const char *key, const spar_
         char where[512];
         snprintf(where, sizeof where, "%s: %s", path, key);
         SPAR_TRY(spar_options_from_json(table, values, section, where, err));
-    }
-done:
-    return status;
-}
-
-/* The objective's parameters: its own, but for those that the arm gives (which are not below 0).
- * One that it has not is refused. */
-static spar_status set_params(sp_arm *arm, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const struct {
-        const char *name;
-        double value;
-    } given[] = {{"beta", arm->beta},
-                 {"alpha", arm->alpha},
-                 {"gamma", arm->gamma},
-                 {"lambda", arm->lambda},
-                 {"label_smoothing", arm->label_smoothing},
-                 {"eta", arm->eta},
-                 {"tau", arm->tau},
-                 {"lambda_good", arm->lambda_good},
-                 {"lambda_bad", arm->lambda_bad},
-                 {"clip", arm->clip},
-                 {"clip_high", arm->clip_high},
-                 {"kl", arm->kl},
-                 {"constant", arm->constant},
-                 {"mixture", arm->mixture}};
-    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
-        if (given[i].value >= 0) {
-            SPAR_TRY(sp_objective_set(&arm->objective, given[i].name, given[i].value, err));
-        }
     }
 done:
     return status;
@@ -367,7 +310,7 @@ static spar_status find_method(const sp_recipe *r, sp_arm *arm, const char *wher
     const sp_schedule *schedule;
     SPAR_TRY(sp_schedule_find(arm->schedule, &schedule, err));
     SPAR_TRY(sp_objective_find(&arm->objective, arm->method, err));
-    SPAR_TRY(set_params(arm, err));
+    SPAR_TRY(sp_objective_set_given(&arm->objective, arm->params, err));
     if (sp_arm_plays(arm)) {
         arm->pairing = pairing_of(arm, !r->data.file || r->judge.train);
         SPAR_TRY(check_pairing(r, arm, err));

@@ -15,6 +15,7 @@
 #include "model/lora.h"
 #include "spar/generate.h"
 #include "spar/judge.h"
+#include "spar/method.h"
 #include "spar/options.h"
 #include "train/objective.h"
 #include "train/schedule.h"
@@ -82,9 +83,7 @@ typedef struct sp_arm {
     bool recompute; /* activations again in the backward */
     const char *optimizer, *schedule;
     double lr, warmup_ratio;
-    /* of the objective; below 0: its own */
-    double beta, alpha, gamma, lambda, label_smoothing, eta, tau, lambda_good, lambda_bad;
-    double clip, clip_high, kl, constant, mixture;
+    double params[SPAR_PARAM_COUNT]; /* of the objective, as given */
     double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;
     bool exact_reference; /* score the opponent by the trainer's own pass, not by the sampler's */
     bool sequence_mean;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/str.h"
+
 static const sp_tunable no_params[] = {{0}};
 static const char *const single_names[] = {"sft", "kto"};
 enum { SINGLES = sizeof single_names / sizeof single_names[0] };
@@ -46,11 +48,37 @@ spar_status sp_objective_find(sp_objective *out, const char *name, spar_error *e
                      sp_tunable_nearest(sp_objective_name_at, sp_objective_count(), name));
 }
 
-spar_status sp_objective_set(sp_objective *o, const char *param, double value, spar_error *err) {
-    if (sp_tunable_count(o->tunables) == 0) {
-        return spar_fail(err, SPAR_INVALID, "method %s: has no parameter %s", o->name, param);
+static spar_status has_no(const sp_objective *o, const char *param, spar_error *err) {
+    sp_str known = SP_STR_INIT;
+    for (int i = 0; o->tunables[i].name; i++) {
+        sp_str_printf(&known, "%s%s", i ? ", " : "; it has ", o->tunables[i].name);
     }
-    return sp_tunable_set(o->tunables, o->params, param, value, o->name, err);
+    const spar_status status = spar_fail(err, SPAR_INVALID, "method %s: has no parameter %s%s",
+                                         o->name, param, sp_str_get(&known));
+    sp_str_release(&known);
+    return status;
+}
+
+spar_status sp_objective_set(sp_objective *o, const char *param, double value, spar_error *err) {
+    for (int i = 0; o->tunables[i].name; i++) {
+        if (strcmp(o->tunables[i].name, param) == 0) {
+            return sp_tunable_set(o->tunables, o->params, param, value, o->name, err);
+        }
+    }
+    return has_no(o, param, err);
+}
+
+#define PARAM_NAME(type, field, id, name, option, most, help) [SPAR_PARAM_##id] = name,
+static const char *const param_names[] = {SPAR_METHOD_PARAMS(PARAM_NAME, , , )};
+
+spar_status sp_objective_set_given(sp_objective *o, const double *values, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (int i = 0; i < SPAR_PARAM_COUNT && status == SPAR_OK; i++) {
+        if (values[i] != SPAR_PARAM_OWN) {
+            status = sp_objective_set(o, param_names[i], values[i], err);
+        }
+    }
+    return status;
 }
 
 unsigned sp_objective_reads(const sp_objective *o) {

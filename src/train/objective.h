@@ -4,6 +4,7 @@
 #ifndef SP_TRAIN_OBJECTIVE_H
 #define SP_TRAIN_OBJECTIVE_H
 
+#include "spar/method.h"
 #include "train/loss.h"
 #include "train/loss_label.h"
 #include "train/policy_gradient.h"
@@ -35,6 +36,9 @@ spar_status sp_objective_find(sp_objective *out, const char *name, spar_error *e
 
 /* A parameter by its name: INVALID for one that the objective has not, and out of its bounds. */
 spar_status sp_objective_set(sp_objective *o, const char *param, double value, spar_error *err);
+
+/* All parameters that are given: values [SPAR_PARAM_COUNT], SPAR_PARAM_OWN where one is not. */
+spar_status sp_objective_set_given(sp_objective *o, const double *values, spar_error *err);
 
 /* SP_READS_..., with the parameters as they are: a policy gradient without a pull reads no anchor.
  */

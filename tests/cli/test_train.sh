@@ -102,6 +102,9 @@ printf '%s\n' '{"prompt": "a", "completion": "b", "label": true}' '{"prompt": "c
 run 3 train -m "$model" --template "$template" --data "$dir/unlabelled.jsonl" --method kto --log "$dir/l"
 err_has "unlabelled.jsonl:2: label: expected true or false"
 run 2 train -m "$model" --data "$dir/ids.jsonl" --lambda-bad 2 --log "$dir/l"
+err_has "method dpo: has no parameter lambda_bad; it has beta, label_smoothing"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --clip-low 0.1 --log "$dir/l"
+err_has "method dpo: has no parameter clip; it has"
 
 # Win rates and rewards from the rows: 1/2 ((P_w - 1/2)^2 + (P_l - 1/2)^2) / beta^2, (r_w - r_l)^2.
 cat >"$dir/scores.jsonl" <<'ROWS'
