@@ -185,7 +185,8 @@ typedef struct spar_judgement {
     int64_t no_verdict; /* questions whose answer held none: P is 1/2 */
 } spar_judgement;
 
-/* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds. For the kind
+/* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds, and which of them
+ * have a second name ("prm" is "process", "endpoint" is "api"). For the kind
  * "verifier" MODEL is a method (exact, number, choice,
  * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
  * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For

@@ -16,8 +16,9 @@ typedef struct judge_values {
 static const spar_option judge_options[] = {
     {"judge", 0, SPAR_OPTION_STRING, JUDGE(judge), NULL, 0, 0, NULL, "KIND[:MODEL]",
      "verifier:exact, number, choice, regex, set, or verifier: and the name of a task family; "
-     "program: and a shell command; pairrm:, reward:, preference: or process: and a folder with "
-     "such a model; llm: and a model that chats; api: and the name of a model at --endpoint; "
+     "program: and a shell command; pairrm:, reward:, preference: or process: (prm:) and a folder "
+     "with such a model; llm: and a model that chats; api: (endpoint:) and the name of a model at "
+     "--endpoint; "
      "ensemble: and a list WEIGHT*KIND:MODEL;KIND:MODEL"},
     {"data", 'd', SPAR_OPTION_STRING, JUDGE(data), "-", 0, 0, NULL, "FILE",
      "rows to judge; - is standard input"},

@@ -10,9 +10,13 @@
 #include "model/fingerprint.h"
 #include "spar/hub.h"
 
-static const sp_judge_kind *const kinds[] = {
-    &sp_judge_verifier, &sp_judge_program, &sp_judge_pairrm,     &sp_judge_reward,  &sp_judge_llm,
-    &sp_judge_api,      &sp_judge_process, &sp_judge_preference, &sp_judge_ensemble};
+/* A kind, and another name that asks for it; provenance has the kind's own. */
+static const struct {
+    const sp_judge_kind *kind;
+    const char *synonym; /* NULL: none */
+} kinds[] = {{&sp_judge_verifier, NULL}, {&sp_judge_program, NULL},    {&sp_judge_pairrm, NULL},
+             {&sp_judge_reward, NULL},   {&sp_judge_llm, NULL},        {&sp_judge_api, "endpoint"},
+             {&sp_judge_process, "prm"}, {&sp_judge_preference, NULL}, {&sp_judge_ensemble, NULL}};
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
 struct spar_judge {
@@ -21,17 +25,24 @@ struct spar_judge {
     void *context;
 };
 
+static bool is_called(const char *known, const char *name, size_t n) {
+    return known && strlen(known) == n && memcmp(known, name, n) == 0;
+}
+
 static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **out,
                              spar_error *err) {
     for (int i = 0; i < N_KINDS; i++) {
-        if (strlen(kinds[i]->name) == n && memcmp(kinds[i]->name, name, n) == 0) {
-            *out = kinds[i];
+        if (is_called(kinds[i].kind->name, name, n) || is_called(kinds[i].synonym, name, n)) {
+            *out = kinds[i].kind;
             return SPAR_OK;
         }
     }
     sp_str known = SP_STR_INIT;
     for (int i = 0; i < N_KINDS; i++) {
-        sp_str_printf(&known, "%s%s", i ? ", " : "", kinds[i]->name);
+        sp_str_printf(&known, "%s%s", i ? ", " : "", kinds[i].kind->name);
+        if (kinds[i].synonym) {
+            sp_str_printf(&known, " (or %s)", kinds[i].synonym);
+        }
     }
     const spar_status status =
         spar_fail(err, SPAR_NOT_FOUND, "judge: expected one of %s, found '%.*s'",

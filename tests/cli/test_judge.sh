@@ -29,6 +29,12 @@ run 2 judge
 err_has "--judge: expected KIND[:MODEL], found nothing"
 run 5 judge --judge oracle
 err_has "expected one of verifier"
+err_has "api (or endpoint), process (or prm)"
+run 5 judge --judge prm:"$dir/missing"
+err_has "$dir/missing"
+run 2 judge --judge endpoint:name
+run 2 judge --judge prm
+err_has "expected process:FOLDER"
 run 5 judge --judge verifier:exact --data "$dir/missing"
 # Rows to train on: the best of n, the best against the worst, nothing where all are alike.
 rows='{"prompt": "6*7?", "responses": ["41", "42", "43"], "reference": "42"}
