@@ -41,7 +41,7 @@ SPAR_API void spar_report_write(const struct json_t *report, spar_report_format 
 
 /* Runs of one recipe that differ in their seed, finished or under way, as one comparison: every arm
  * that names another by `against` is held against it over the same problems, run by run. JSON (new
- * reference). Two runs of one seed are INVALID. */
+ * reference). Two runs of one seed are INVALID, runs from other base models a MISMATCH. */
 SPAR_API spar_status spar_compare_read(const char *const *runs, size_t n, struct json_t **out,
                                        spar_error *err);
 SPAR_API void spar_compare_write(const struct json_t *report, spar_report_format format, FILE *out);

@@ -37,6 +37,7 @@ typedef struct comparison {
     sp_rundb *db;    /* of the run at hand */
     json_t *against; /* of the run at hand; owned */
     json_t *seeds;   /* owned: the folder of each seed */
+    json_t *base;    /* owned: fingerprint and path of the first run's base model, and its folder */
     size_t run;
 } comparison;
 
@@ -52,6 +53,7 @@ static void release(comparison *c) {
     free(c->rows);
     json_decref(c->against);
     json_decref(c->seeds);
+    json_decref(c->base);
     sp_rundb_close(c->db);
 }
 
@@ -173,6 +175,34 @@ done:
     return status;
 }
 
+/* Arms that began from other weights cannot be held against each other. */
+static spar_status check_base(comparison *c, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *fingerprint = NULL, *model = NULL;
+    SPAR_TRY(sp_rundb_get_meta(c->db, "model_fingerprint", &fingerprint, err));
+    SPAR_TRY(sp_rundb_get_meta(c->db, "model", &model, err));
+    if (!c->base) {
+        c->base = json_pack("[s, s, s]", fingerprint, model, dir);
+    }
+    if (!c->base) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a base model's name"));
+    }
+    const char *first[3];
+    for (size_t i = 0; i < 3; i++) {
+        first[i] = json_string_value(json_array_get(c->base, i));
+    }
+    if (strcmp(first[0], fingerprint) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: expected a run from the same base model as %s (%s, fingerprint "
+                           "%s), found %s, fingerprint %s",
+                           dir, first[2], first[1], first[0], model, fingerprint));
+    }
+done:
+    free(fingerprint);
+    free(model);
+    return status;
+}
+
 static spar_status read_run(comparison *c, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL, *text = NULL;
@@ -184,6 +214,7 @@ static spar_status read_run(comparison *c, const char *dir, spar_error *err) {
     }
     SPAR_TRY(sp_rundb_open(&c->db, path, SP_RUNDB_READ, err));
     SPAR_TRY(check_seed(c, dir, err));
+    SPAR_TRY(check_base(c, dir, err));
     json_decref(c->against);
     c->against = NULL;
     if (sp_rundb_get_meta(c->db, "against", &text, &none) == SPAR_OK) {

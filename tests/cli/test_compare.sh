@@ -24,6 +24,11 @@ run 0 report "$dir/whole/seed-3" "$dir/whole/seed-4"
 has "The arms over 2 runs"
 run 2 report "$dir/whole/seed-3" "$dir/whole/seed-3"
 err_has "expected a seed of its own, found 3"
+cp -r "$dir/whole/seed-4" "$dir/other-base"
+python3 -c "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(\"update run set value = '00' where \
+key = 'model_fingerprint'\"); db.commit()" "$dir/other-base/run.db"
+run 11 report "$dir/whole/seed-3" "$dir/other-base"
+err_has "other-base: expected a run from the same base model as $dir/whole/seed-3 ($model, fingerprint "
 grep -q "^| grpo |" "$dir/whole/report.md" || fail "expected a row of grpo in report.md"
 
 # What it says, from the databases: the same start, the same questions and first answers; levels and
