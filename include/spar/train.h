@@ -1,4 +1,5 @@
-/* One method on a data file: supervised fine-tuning or a preference loss, offline.
+/* One method on a data file: supervised fine-tuning, a preference loss or a policy gradient,
+ * offline.
  *
  * The file is read and checked whole, the reference scores every pair once, and then the steps run;
  * the trained model is written whole at the end. A run of play does the same on what the model
@@ -23,10 +24,11 @@ typedef enum spar_train_long {
 
 typedef struct spar_train_options {
     const char *model, *data; /* paths */
-    const char *method;       /* "sft", "kto", or a row of the loss table */
-    const char *reference;    /* path of another reference; NULL: the model as loaded */
+    const char *method;       /* "sft", "kto", or a row of the tables of train/ */
+    const char *reference;    /* path of another opponent, or of another anchor where the method has
+                               * one; NULL: the model as loaded. INVALID where it reads none */
     const char *out;          /* folder to make: the model, or the adapter where one trains */
-    const char *log;          /* JSON Lines, a row a step; NULL: none */
+    const char *log;          /* JSON Lines, a row a step (docs/architecture.md); NULL: none */
     const double *params; /* [SPAR_PARAM_COUNT], SPAR_PARAM_OWN where none is given; NULL: none */
     const char *optimizer, *schedule; /* rows of those tables */
     double lr, warmup_ratio, weight_decay, max_grad_norm;

@@ -23,11 +23,12 @@ static const spar_option train_options[] = {
      "layouts; a "
      "folder or a pattern of such files too"},
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
-     "sft, kto on rows with a label, or a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "
-     "rows with scores), ..."},
+     "sft, kto on rows with a label, a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "
+     "rows with scores), ...; or on responses with rewards: grpo, rloo, ..."},
     SPAR_METHOD_ROWS(train_values, params, "clip-low"){
         "reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
-        "the reference, in place of the model as it is loaded"},
+        "the reference (where the method has an anchor, that), in place of the model as it is "
+        "loaded"},
     {"out", 'o', SPAR_OPTION_STRING, TRAIN(out), NULL, 0, 0, NULL, "DIR",
      "folder to make: the trained model, or the adapter with --lora-rank"},
     {"log", 0, SPAR_OPTION_STRING, TRAIN(log), NULL, 0, 0, NULL, "FILE",
@@ -136,8 +137,12 @@ const cli_command cli_train = {
                        "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
                        "\"rejected_ids\"}, or for kto {\"prompt_ids\", \"completion_ids\", "
                        "\"label\"}. sppo reads a win rate and rebel a reward of each response, as "
-                       "{\"score_chosen\", \"score_rejected\"}. Policy gradients play in a recipe "
-                       "only. The model is written whole at the end.",
+                       "{\"score_chosen\", \"score_rejected\"}. Policy gradients read {\"prompt\", "
+                       "\"responses\", \"rewards\"}, sppo and nash_md also {\"prompt\", "
+                       "\"responses\", \"p\"}, each with ids as {\"prompt_ids\", "
+                       "\"responses_ids\"}; \"logprobs\" are those of who sampled, in place of the "
+                       "model's as it is loaded. xpo and t_spin read a third response, \"base\". "
+                       "The model is written whole at the end.",
             .options = train_options},
     .run = run_train,
     .values = &the_values};

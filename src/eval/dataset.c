@@ -14,7 +14,7 @@
 typedef struct reading {
     const json_t *row; /* borrowed */
     const char *where; /* borrowed: "file:line" */
-    bool labelled;
+    unsigned wants;
     sp_dataset_row *out;
     spar_error *err;
 } reading;
@@ -429,70 +429,100 @@ static spar_status read_instruction_preference(const reading *r) {
     return status == SPAR_OK ? read_preference(r) : status;
 }
 
+/* What the responses are is the caller's to read. */
+static spar_status read_group(const reading *r) {
+    const spar_status status = read_prompt(r, "prompt");
+    r->out->row = json_incref((json_t *)(uintptr_t)r->row);
+    return status;
+}
+
 typedef struct layout {
     const char *name, *sentence;
     const char *fields[4]; /* a row with all of them has this layout */
     spar_status (*read)(const reading *r);
     bool (*holds)(const json_t *row); /* and what its values must be like; may be NULL */
+    unsigned wants;                   /* only where this is wanted; 0: always */
 } layout;
 
 /* The first that fits is taken: those with more members come first. */
 static const layout LAYOUTS[] = {
+    {"responses",
+     "rows of prompt and responses",
+     {"prompt", "responses"},
+     read_group,
+     NULL,
+     SP_DATASET_GROUPS},
+    {"responses",
+     "rows of prompt and completions",
+     {"prompt", "completions"},
+     read_group,
+     NULL,
+     SP_DATASET_GROUPS},
     {"preference",
      "rows of prompt, chosen and rejected: chosen is the response",
      {"prompt", "chosen", "rejected"},
      read_prompt_preference,
-     NULL},
+     NULL,
+     0},
     {"preference",
      "rows of conversations, chosen and rejected: chosen is the response",
      {"conversations", "chosen", "rejected"},
      read_conversations_preference,
-     NULL},
+     NULL,
+     0},
     {"preference",
      "rows of instruction, input, chosen and rejected: chosen is the response",
      {"instruction", "chosen", "rejected"},
      read_instruction_preference,
-     NULL},
+     NULL,
+     0},
     {"transcripts",
      "rows of chosen and rejected transcripts (Human:, Assistant:): chosen ends in the response",
      {"chosen", "rejected"},
      read_transcripts,
-     holds_transcripts},
+     holds_transcripts,
+     0},
     {"preference",
      "rows of chosen and rejected conversations: chosen ends in the response",
      {"chosen", "rejected"},
      read_preference,
-     NULL},
+     NULL,
+     0},
     {"real-generated",
      "rows of real and generated conversations: real ends in the response",
      {"real", "generated"},
      read_generated,
-     NULL},
+     NULL,
+     0},
     {"messages",
      "rows of messages: the last, of the assistant, is the response",
      {"messages"},
      read_messages,
-     NULL},
+     NULL,
+     0},
     {"conversations",
      "rows of conversations: the last turn, of gpt, is the response",
      {"conversations"},
      read_conversations,
-     NULL},
+     NULL,
+     0},
     {"prompt-completion",
      "rows of prompt and completion",
      {"prompt", "completion"},
      read_completion,
-     NULL},
+     NULL,
+     0},
     {"instruction",
      "rows of instruction, input and output",
      {"instruction", "output"},
      read_instruction,
-     NULL},
+     NULL,
+     0},
 };
 enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
 
-static bool fits(const layout *l, const json_t *row) {
-    bool all = true;
+static bool fits(const layout *l, const json_t *row, unsigned wants) {
+    bool all = l->wants == 0 || (l->wants & wants) != 0;
     for (size_t i = 0; i < sizeof l->fields / sizeof *l->fields && l->fields[i] != NULL; i++) {
         all = all && json_object_get(row, l->fields[i]) != NULL;
     }
@@ -512,7 +542,7 @@ static void list_members(sp_str *out, const json_t *row) {
 
 static spar_status find_layout(const layout **out, const reading *r) {
     for (size_t i = 0; i < LAYOUT_COUNT; i++) {
-        if (fits(&LAYOUTS[i], r->row)) {
+        if (fits(&LAYOUTS[i], r->row, r->wants)) {
             *out = &LAYOUTS[i];
             return SPAR_OK;
         }
@@ -521,8 +551,10 @@ static spar_status find_layout(const layout **out, const reading *r) {
     list_members(&members, r->row);
     const spar_status status =
         wrong(r, "row",
-              "messages, conversations, prompt and completion, instruction and output, real and "
-              "generated, or chosen and rejected",
+              r->wants & SP_DATASET_GROUPS
+                  ? "prompt and responses, or chosen and rejected"
+                  : "messages, conversations, prompt and completion, instruction and output, real "
+                    "and generated, or chosen and rejected",
               sp_str_get(&members));
     sp_str_release(&members);
     return status;
@@ -532,7 +564,7 @@ static spar_status find_layout(const layout **out, const reading *r) {
  * a bad response must not be learned as a good one. */
 static spar_status check_label(const reading *r) {
     const json_t *label = json_object_get(r->row, "label");
-    if (r->labelled) {
+    if (r->wants & SP_DATASET_LABELS) {
         r->out->bad = json_is_false(label);
         return json_is_boolean(label) ? SPAR_OK : wrong_type(r, "label", "true or false", label);
     }
@@ -548,6 +580,8 @@ static void row_release(sp_dataset_row *row) {
     json_decref(row->messages);
     free(row->response);
     free(row->rejected);
+    free(row->base);
+    json_decref(row->row);
     free(row->where);
 }
 
@@ -562,16 +596,19 @@ void sp_dataset_free(sp_dataset *data) {
     free(data);
 }
 
-static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row, bool labelled,
-                           const char *where, spar_error *err) {
+static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row,
+                           unsigned wants, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset_row out = {0};
     SPAR_TRY(sp_mem_strdup(&out.where, where, strlen(where), err));
-    const reading r = {row, where, labelled, &out, err};
+    const reading r = {row, where, wants, &out, err};
     if (*shape == NULL) {
         SPAR_TRY(find_layout(shape, &r));
     }
     SPAR_TRY((*shape)->read(&r));
+    if ((wants & SP_DATASET_BASE) && json_object_get(row, "base")) {
+        SPAR_TRY(read_answer(&r, "base", &out.base));
+    }
     SPAR_TRY(check_label(&r));
     if (sp_dataset_scores(row, &out.score, &out.rejected_score, err) != SPAR_OK) {
         spar_error_context(err, "%s", r.where);
@@ -589,7 +626,7 @@ done:
 
 /* One row of the file into data, or, when it is bad and may be skipped, none. *end: there are no
  * more. */
-static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **shape, bool labelled,
+static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **shape, unsigned wants,
                             sp_dataset_skip skip, void *context, bool *end, spar_error *err) {
     json_t *row = NULL;
     spar_error why;
@@ -597,7 +634,7 @@ static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **sh
     const bool readable = status == SPAR_OK || spar_rows_goes_on(rows);
     *end = status == SPAR_OK && row == NULL;
     if (row != NULL) {
-        status = add_row(data, shape, row, labelled, spar_rows_where(rows), &why);
+        status = add_row(data, shape, row, wants, spar_rows_where(rows), &why);
     }
     json_decref(row);
     if (status != SPAR_OK && status != SPAR_NO_MEMORY && readable && skip != NULL &&
@@ -610,7 +647,7 @@ static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **sh
     return status;
 }
 
-spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, unsigned wants,
                                  sp_dataset_skip skip, void *context, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_rows *rows = NULL;
@@ -622,7 +659,7 @@ spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labell
     data = memory;
     SPAR_TRY(spar_rows_open(&rows, path, err));
     while (!end) {
-        SPAR_TRY(read_row(rows, data, &shape, labelled, skip, context, &end, err));
+        SPAR_TRY(read_row(rows, data, &shape, wants, skip, context, &end, err));
     }
     if (shape == NULL) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s", path,
@@ -639,5 +676,5 @@ done:
 }
 
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err) {
-    return sp_dataset_load_rows(out, path, false, NULL, NULL, err);
+    return sp_dataset_load_rows(out, path, 0, NULL, NULL, err);
 }

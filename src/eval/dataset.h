@@ -14,6 +14,7 @@
  *                      (which may repeat the prompt; without "prompt" they must)
  *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns, of
  *                      which the last are the responses and those before them the prompt
+ *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
  * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
  * Other members are ignored, but a row without a rejected response whose "label" is false is
@@ -35,6 +36,8 @@ typedef struct sp_dataset_row {
     char *rejected;   /* owned; NULL where the layout has none */
     bool bad;         /* labelled rows: the response was judged bad */
     double score, rejected_score; /* NaN where the row gives none */
+    char *base;                   /* owned: a response of the base's, where asked for and given */
+    json_t *row;                  /* owned: of the layout responses the row itself, else NULL */
     char *where;                  /* owned: "file:line", as spar_rows_where */
 } sp_dataset_row;
 
@@ -50,9 +53,15 @@ typedef struct sp_dataset {
 spar_status sp_dataset_load(sp_dataset **out, const char *path, spar_error *err);
 /* Asked about a row that cannot be used (err names it and says why): true to go on without it. */
 typedef bool (*sp_dataset_skip)(void *context, const spar_error *err);
-/* The same, with the caller's word on each bad row; skip NULL: none may be. labelled: every row
- * must have a "label", true or false, which is kept. */
-spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, bool labelled,
+/* What rows are read for beside the layouts above. */
+enum {
+    SP_DATASET_LABELS = 1, /* every row must have a "label", true or false, which is kept */
+    SP_DATASET_BASE = 2,   /* a third response, "base", is kept where a row has one */
+    SP_DATASET_GROUPS = 4  /* the layout responses too */
+};
+/* The same, with the caller's word on each bad row; skip NULL: none may be. wants: SP_DATASET_...
+ */
+spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, unsigned wants,
                                  sp_dataset_skip skip, void *context, spar_error *err);
 /* The scores that a row gives its two responses, under one of the names above; NaN: none. FORMAT
  * for one that is no number, or alone. */

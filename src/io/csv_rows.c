@@ -183,7 +183,11 @@ static bool holds_json(const char *name) {
                                         "chosen_score",
                                         "rejected_score",
                                         "chosen_probs_win",
-                                        "chosen_probs_lose"};
+                                        "chosen_probs_lose",
+                                        "rewards",
+                                        "scores",
+                                        "win_rates",
+                                        "logprobs"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(name, names[i]) == 0) {
             return true;

@@ -474,7 +474,8 @@ static spar_status check_conversations(doctor *d, spar_error *err) {
                            d->options->model,
                            spar_model_tokenizer(d->model) ? "chat template" : "tokenizer"));
     }
-    SPAR_TRY(sp_dataset_load_rows(&data, d->options->data, d->labelled, note_bad, d, err));
+    SPAR_TRY(sp_dataset_load_rows(&data, d->options->data, d->labelled ? SP_DATASET_LABELS : 0,
+                                  note_bad, d, err));
     for (size_t i = 0; i < data->n; i++) {
         look_at_row(d, &data->rows[i]);
     }

@@ -124,30 +124,6 @@ done:
 
 /* ---- log-probs of opponent and anchor ---- */
 
-static double sum_logps(const float *x, size_t n) {
-    double total = 0;
-    for (size_t i = 0; i < n; i++) {
-        total += (double)x[i];
-    }
-    return total;
-}
-
-static bool all_kept(const sp_lessons *lessons) {
-    bool kept = true;
-    for (size_t k = 0; k < lessons->n_replies; k++) {
-        kept = kept && lessons->replies[k].kept;
-    }
-    return kept;
-}
-
-static void take_kept(sp_lessons *lessons) {
-    for (size_t k = 0; k < lessons->n_replies; k++) {
-        sp_reply *reply = &lessons->replies[k];
-        reply->opponent = sum_logps(reply->kept, reply->n);
-        reply->opponent_tokens = reply->kept;
-    }
-}
-
 /* The opponent's log-probs: by the trainer's own pass, or those kept from sampling where all
  * responses have them. How far the two differ is measured either way. */
 static spar_status score_opponent(const loop *l, sp_trainer *t, sp_lessons *lessons,
@@ -155,14 +131,14 @@ static spar_status score_opponent(const loop *l, sp_trainer *t, sp_lessons *less
     enum { FEW = 32 }; /* enough to measure the difference */
     spar_status status = SPAR_OK;
     sp_logp_gap gap;
-    const bool exact = l->arm->exact_reference || !all_kept(lessons);
+    const bool exact = l->arm->exact_reference || !sp_lessons_all_kept(lessons);
     if (exact) {
         SPAR_TRY(sp_lessons_score(lessons, t, SP_LESSONS_OPPONENT, &l->arm->objective, &gap, NULL,
                                   NULL, err));
     } else {
         SPAR_TRY(sp_trainer_score(t, lessons->examples, lessons->n < FEW ? lessons->n : FEW, NULL,
                                   NULL, &gap, err));
-        take_kept(lessons);
+        sp_lessons_take_kept(lessons);
     }
     const double mean = gap.n ? gap.sum / (double)gap.n : 0;
     SPAR_TRY(sp_run_put_value(l->run, l->stage, "logp_gap_mean", mean, err));
@@ -203,39 +179,27 @@ done:
     return status;
 }
 
-/* Win rates against the geometric mixture opponent^(1-m) anchor^m in place of those against the
- * opponent. The samples stand for the mixture with weights (anchor / opponent)^m, normalised among
- * a prompt's own. */
+/* Win rates against the mixture of opponent and anchor, of which the samples are. */
 static spar_status against_mixture(const loop *l, sp_lessons *lessons, spar_error *err) {
     spar_status status = SPAR_OK;
     const turn *now = &l->turns[l->iteration];
     const size_t k = now->samples.k;
     const double m = l->arm->objective.params[SP_PG_LAST];
-    double *shares = NULL;
+    size_t *order = NULL;
     void *memory;
-    SPAR_TRY(sp_mem_calloc(&memory, 2 * k, sizeof *shares, err));
-    shares = memory;
-    double *wins = shares + k;
+    SPAR_TRY(sp_mem_calloc(&memory, k, sizeof *order, err));
+    order = memory;
     for (size_t i = 0; i < now->groups.n; i++) {
         const sp_member *members = now->groups.members + now->groups.items[i].first;
-        sp_reply *replies = lessons->examples[i].replies;
-        double top = -HUGE_VAL, total = 0;
-        for (size_t j = 0; j < k; j++) {
-            top = fmax(top, m * (replies[j].anchor - replies[j].opponent));
-        }
-        for (size_t j = 0; j < k; j++) {
-            const double w = exp(m * (replies[j].anchor - replies[j].opponent) - top);
-            shares[(size_t)members[j].sample % k] = w;
-            total += w;
-        }
         const size_t first = (size_t)members[0].sample / k * k;
-        sp_game_wins(now->judged.p + first * k, (int)k, shares, wins);
         for (size_t j = 0; j < k; j++) {
-            replies[j].win_rate = wins[(size_t)members[j].sample % k] / total;
+            order[j] = (size_t)members[j].sample - first;
         }
+        SPAR_TRY(sp_lessons_against_mixture(&lessons->examples[i], now->judged.p + first * k, order,
+                                            m, err));
     }
 done:
-    free(shares);
+    free(order);
     return status;
 }
 

@@ -1,10 +1,12 @@
 #include "play/lessons.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "train/game.h"
 
 spar_status sp_lessons_init(sp_lessons *out, size_t examples, size_t replies, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -80,7 +82,7 @@ spar_status sp_lessons_mismatch(sp_lessons *l, int64_t longest, spar_error *err)
     return SPAR_OK;
 }
 
-static size_t count_tokens(const sp_lessons *l) {
+size_t sp_lessons_tokens(const sp_lessons *l) {
     size_t tokens = 0;
     for (size_t k = 0; k < l->n_replies; k++) {
         tokens += l->replies[k].n;
@@ -117,7 +119,7 @@ spar_status sp_lessons_score(sp_lessons *l, sp_trainer *trainer, sp_lessons_mode
     SPAR_TRY(sp_mem_calloc(&memory, l->n_replies, sizeof *sums, err));
     sums = memory;
     if (objective->kind == SP_OBJECTIVE_TOKENS) {
-        SPAR_TRY(sp_mem_calloc(&memory, count_tokens(l), sizeof *tokens, err));
+        SPAR_TRY(sp_mem_calloc(&memory, sp_lessons_tokens(l), sizeof *tokens, err));
         free(l->tokens[which]);
         tokens = l->tokens[which] = memory;
     }
@@ -140,6 +142,57 @@ spar_status sp_lessons_score(sp_lessons *l, sp_trainer *trainer, sp_lessons_mode
     set_scores(l, which, sums, tokens);
 done:
     free(sums);
+    return status;
+}
+
+bool sp_lessons_all_kept(const sp_lessons *l) {
+    bool kept = true;
+    for (size_t k = 0; k < l->n_replies; k++) {
+        kept = kept && l->replies[k].kept;
+    }
+    return kept;
+}
+
+void sp_lessons_give(sp_reply *reply, sp_lessons_model which, const float *tokens) {
+    double sum = 0;
+    for (size_t i = 0; i < reply->n; i++) {
+        sum += (double)tokens[i];
+    }
+    *(which == SP_LESSONS_ANCHOR ? &reply->anchor : &reply->opponent) = sum;
+    *(which == SP_LESSONS_ANCHOR ? &reply->anchor_tokens : &reply->opponent_tokens) = tokens;
+}
+
+void sp_lessons_take_kept(sp_lessons *l) {
+    for (size_t k = 0; k < l->n_replies; k++) {
+        if (l->replies[k].kept) {
+            sp_lessons_give(&l->replies[k], SP_LESSONS_OPPONENT, l->replies[k].kept);
+        }
+    }
+}
+
+spar_status sp_lessons_against_mixture(sp_example *e, const double *p, const size_t *order,
+                                       double m, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = e->n_replies;
+    double *shares = NULL, top = -HUGE_VAL, total = 0;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, 2 * k, sizeof *shares, err));
+    shares = memory;
+    double *wins = shares + k;
+    for (size_t j = 0; j < k; j++) {
+        top = fmax(top, m * (e->replies[j].anchor - e->replies[j].opponent));
+    }
+    for (size_t j = 0; j < k; j++) {
+        const double w = exp(m * (e->replies[j].anchor - e->replies[j].opponent) - top);
+        shares[order ? order[j] : j] = w;
+        total += w;
+    }
+    sp_game_wins(p, (int)k, shares, wins);
+    for (size_t j = 0; j < k; j++) {
+        e->replies[j].win_rate = wins[order ? order[j] : j] / total;
+    }
+done:
+    free(shares);
     return status;
 }
 

@@ -38,6 +38,23 @@ typedef void (*sp_lessons_step)(void *context, size_t done, size_t total);
 spar_status sp_lessons_score(sp_lessons *l, sp_trainer *trainer, sp_lessons_model which,
                              const sp_objective *objective, sp_logp_gap *gap, sp_lessons_step step,
                              void *context, spar_error *err);
+/* Tokens of all replies. */
+size_t sp_lessons_tokens(const sp_lessons *l);
+/* One reply's log-probs by token, borrowed, as its opponent's or anchor's. */
+void sp_lessons_give(sp_reply *reply, sp_lessons_model which, const float *tokens);
+
+/* Whether every reply has its log-probs kept from sampling. */
+bool sp_lessons_all_kept(const sp_lessons *l);
+/* Take those as the opponent's, where replies have them. */
+void sp_lessons_take_kept(sp_lessons *l);
+
+/* Win rates against the geometric mixture opponent^(1-m) anchor^m in place of those against the
+ * opponent: the replies of an example, k samples of the opponent, stand for it with weights
+ * (anchor / opponent)^m, normalised. p [k,k]: P(i preferred to j); order [k]: where in p each reply
+ * is; NULL: in their order. */
+spar_status sp_lessons_against_mixture(sp_example *e, const double *p, const size_t *order,
+                                       double m, spar_error *err);
+
 /* The opponent is the anchor: its log-probs once more. */
 void sp_lessons_same_anchor(sp_lessons *l);
 

@@ -28,27 +28,35 @@ typedef struct session {
     spar_jsonl_writer *log;
 } session;
 
-/* What a data file of pairs or single responses cannot serve. */
-static spar_status check_method(const sp_objective *o, spar_error *err) {
-    size_t fewest, most;
-    sp_objective_responses(o, &fewest, &most);
-    if (o->kind == SP_OBJECTIVE_TOKENS || most == 3) {
-        return spar_fail(err, SPAR_UNSUPPORTED,
-                         "method %s: plays in a recipe only, for it learns from what the model "
-                         "samples itself",
-                         o->name);
-    }
-    return SPAR_OK;
+static bool reads_reference(const session *s) {
+    return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
+}
+
+/* Whether --reference is the anchor: where the method has one, whose opponent is then the model as
+ * loaded, as in a run's later iterations. Policy gradients never ask another about who sampled. */
+static bool is_anchored(const session *s) {
+    return s->objective.kind == SP_OBJECTIVE_TOKENS ||
+           (sp_objective_reads(&s->objective) & SP_READS_ANCHOR) != 0;
+}
+
+static spar_status check_reference(const session *s, spar_error *err) {
+    const unsigned reads = sp_objective_reads(&s->objective);
+    const bool read = is_anchored(s) ? reads & SP_READS_ANCHOR : reads & SP_READS_OPPONENT;
+    return read || !s->options->reference
+               ? SPAR_OK
+               : spar_fail(err, SPAR_INVALID, "%s: method %s reads no reference%s",
+                           s->options->reference, s->objective.name,
+                           is_anchored(s) ? " while its kl is 0" : "");
 }
 
 static spar_status find_method(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_train_options *o = s->options;
     SPAR_TRY(sp_objective_find(&s->objective, o->method, err));
-    SPAR_TRY(check_method(&s->objective, err));
     if (o->params) {
         SPAR_TRY(sp_objective_set_given(&s->objective, o->params, err));
     }
+    SPAR_TRY(check_reference(s, err));
 done:
     return status;
 }
@@ -71,29 +79,21 @@ static spar_status load_model(session *s, const char *path, spar_model **out, sp
     return spar_model_load(out, path, &options, err);
 }
 
-/* Summed log-prob of a response under a model that does not train. */
-static spar_status response_logp(spar_model *m, const sp_example *e, const sp_reply *reply,
-                                 double *sum, spar_error *err) {
+/* Log-probs of a response's tokens, [reply->n], under a model that does not train. */
+static spar_status response_logps(spar_model *m, const sp_example *e, const sp_reply *reply,
+                                  float *logps, spar_error *err) {
     spar_status status = SPAR_OK;
     int32_t *ids = NULL;
-    float *logps = NULL;
     void *memory;
     const size_t n = reply->n;
     SPAR_TRY(sp_mem_calloc(&memory, e->n_prompt + n, sizeof *ids, err));
     ids = memory;
-    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *logps, err));
-    logps = memory;
     memcpy(ids, e->prompt, e->n_prompt * sizeof *ids);
     memcpy(ids + e->n_prompt, reply->ids, n * sizeof *ids);
     spar_score_row row = {.ids = ids, .n = e->n_prompt + n, .first = e->n_prompt, .logps = logps};
     SPAR_TRY(spar_model_score(m, &row, 1, err));
-    *sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        *sum += (double)logps[i];
-    }
 done:
     free(ids);
-    free(logps);
     return status;
 }
 
@@ -107,34 +107,59 @@ static void report_scoring(void *context, size_t done, size_t total) {
     spar_sink_progress(s->options->sink, &progress);
 }
 
-/* Another model as the reference: loaded, asked once about every pair, and let go again. */
-static spar_status score_other(session *s, spar_error *err) {
+static spar_status load_reference(session *s, spar_model **out, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_model *m = NULL;
-    SPAR_TRY(load_model(s, s->options->reference, &m, err));
-    if (spar_model_vocab(m) != spar_model_vocab(s->model)) {
+    SPAR_TRY(load_model(s, s->options->reference, out, err));
+    if (spar_model_vocab(*out) != spar_model_vocab(s->model)) {
         SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
                            "%s: expected a reference with a vocabulary of %lld, found %lld",
                            s->options->reference, (long long)spar_model_vocab(s->model),
-                           (long long)spar_model_vocab(m)));
+                           (long long)spar_model_vocab(*out)));
     }
-    for (size_t i = 0; i < s->data.n; i++) {
-        const sp_example *e = &s->data.lessons.examples[i];
+done:
+    return status;
+}
+
+/* Another model as opponent or anchor: loaded, asked once about every response, and let go again.
+ */
+static spar_status score_other(session *s, sp_lessons_model which, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = NULL;
+    sp_lessons *l = &s->data.lessons;
+    void *memory;
+    SPAR_TRY(load_reference(s, &m, err));
+    SPAR_TRY(sp_mem_calloc(&memory, sp_lessons_tokens(l), sizeof(float), err));
+    float *tokens = l->tokens[which] = memory;
+    for (size_t i = 0; i < l->n; i++) {
+        const sp_example *e = &l->examples[i];
         for (size_t k = 0; k < e->n_replies; k++) {
-            SPAR_TRY(response_logp(m, e, &e->replies[k], &e->replies[k].opponent, err));
+            SPAR_TRY(response_logps(m, e, &e->replies[k], tokens, err));
+            sp_lessons_give(&e->replies[k], which, tokens);
+            tokens += e->replies[k].n;
         }
-        report_scoring(s, i + 1, s->data.n);
+        report_scoring(s, i + 1, l->n);
     }
 done:
     spar_model_free(m);
     return status;
 }
 
-/* The model as loaded, scored by the pass that trains: the first step starts at a margin of 0. */
+/* The model as loaded, scored by the pass that trains: the first step starts at a margin of 0. What
+ * the rows give is taken in its place, and how far it is from the model's own is said. */
 static spar_status score_start(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
     sp_logp_gap gap;
-    return sp_lessons_score(&s->data.lessons, s->trainer, SP_LESSONS_OPPONENT, &s->objective, &gap,
-                            report_scoring, s, err);
+    SPAR_TRY(sp_lessons_score(&s->data.lessons, s->trainer, SP_LESSONS_OPPONENT, &s->objective,
+                              &gap, report_scoring, s, err));
+    sp_lessons_take_kept(&s->data.lessons);
+    if (gap.n > 0) {
+        spar_sink_log(s->options->sink, SPAR_LOG_INFO,
+                      "the rows' log-probs and the model's own differ by %.2e on average, %.2e at "
+                      "most, over %lld tokens",
+                      gap.sum / (double)gap.n, gap.max, (long long)gap.n);
+    }
+done:
+    return status;
 }
 
 static spar_status make_trainer(session *s, spar_error *err) {
@@ -174,32 +199,40 @@ static size_t next_batch(session *s, int64_t step) {
     return taken;
 }
 
-static bool reads_reference(const session *s) {
-    return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
-}
-
-/* s_w and s_l are log-ratios to the reference, or log-probs where the method has none. */
+/* A row of the log, null where the method has no such figure. Without a reference s_w and s_l are
+ * log-probs in the place of log-ratios. */
 static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, double rate,
                             spar_error *err) {
+    const bool compares = s->objective.kind != SP_OBJECTIVE_SFT;
+    const struct {
+        const char *name;
+        double value;
+        bool exists;
+    } figures[] = {{"loss", t->loss, true},
+                   {"grad_norm", t->grad_norm, true},
+                   {"lr", t->lr, true},
+                   {"margin", t->margin, compares},
+                   {"accuracy", t->accuracy, compares},
+                   {"s_w", t->s_chosen, true},
+                   {"s_l", t->s_rejected, compares},
+                   {"kl", t->kl, reads_reference(s)},
+                   {"changed_f32", t->changed_f32, true},
+                   {"changed_bf16", t->changed_bf16, true},
+                   {"tokens_per_s", rate, true}};
+    spar_status status = SPAR_OK;
+    json_t *row = NULL;
     if (!s->log) {
         return SPAR_OK;
     }
-    json_t *row = json_pack("{s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "loss", t->loss,
-                            "grad_norm", t->grad_norm, "lr", t->lr);
-    if (row && s->objective.kind != SP_OBJECTIVE_SFT) {
-        json_object_set_new(row, "margin", json_real(t->margin));
-        json_object_set_new(row, "accuracy", json_real(t->accuracy));
-        json_object_set_new(row, "s_w", json_real(t->s_chosen));
-        json_object_set_new(row, "s_l", json_real(t->s_rejected));
-        if (reads_reference(s)) {
-            json_object_set_new(row, "kl", json_real(t->kl));
+    row = json_pack("{s:I}", "step", (json_int_t)step);
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        json_t *value = figures[i].exists ? json_real(figures[i].value) : json_null();
+        if (json_object_set_new(row, figures[i].name, value) != 0) {
+            SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of the log"));
         }
     }
-    if (!row || json_object_set_new(row, "tokens_per_s", json_real(rate)) != 0) {
-        json_decref(row);
-        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of the log");
-    }
-    const spar_status status = spar_jsonl_put(s->log, row, err);
+    SPAR_TRY(spar_jsonl_put(s->log, row, err));
+done:
     json_decref(row);
     return status;
 }
@@ -248,21 +281,52 @@ done:
     return status;
 }
 
-/* Another reference is asked before the trainer takes its memory. One that stays (INPO's) is the
- * opponent here, as in the first iteration of a run. */
-static spar_status score_reference(session *s, spar_error *err) {
+/* nash_md: of rows that say who beats whom, win rates against the mixture of opponent and anchor.
+ */
+static spar_status against_mixture(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
-    const bool other = reads_reference(s) && s->options->reference;
-    if (other) {
-        SPAR_TRY(score_other(s, err));
+    const sp_objective *o = &s->objective;
+    if (o->kind != SP_OBJECTIVE_TOKENS || o->gradient->advantage != SP_ADVANTAGE_WIN_RATE) {
+        return SPAR_OK;
     }
-    SPAR_TRY(make_trainer(s, err));
-    if (reads_reference(s) && !other) {
-        SPAR_TRY(score_start(s, err));
+    for (size_t i = 0; i < s->data.n; i++) {
+        if (s->data.rows[i].p) {
+            SPAR_TRY(sp_lessons_against_mixture(&s->data.lessons.examples[i], s->data.rows[i].p,
+                                                NULL, o->params[SP_PG_LAST], err));
+        }
     }
-    sp_lessons_same_anchor(&s->data.lessons);
 done:
     return status;
+}
+
+/* Another reference is asked before the trainer takes its memory. */
+static spar_status score_reference(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool anchored = is_anchored(s), other = s->options->reference != NULL;
+    if (other) {
+        SPAR_TRY(score_other(s, anchored ? SP_LESSONS_ANCHOR : SP_LESSONS_OPPONENT, err));
+    }
+    SPAR_TRY(make_trainer(s, err));
+    if (reads_reference(s) && (anchored || !other)) {
+        SPAR_TRY(score_start(s, err));
+    }
+    if (!other) {
+        sp_lessons_same_anchor(&s->data.lessons);
+    }
+    SPAR_TRY(against_mixture(s, err));
+done:
+    return status;
+}
+
+/* An example is trained on whole. */
+static void warn_of_size(const session *s) {
+    const size_t largest = sp_lessons_largest(&s->data.lessons);
+    if ((int64_t)largest > s->options->max_tokens) {
+        spar_sink_log(s->options->sink, SPAR_LOG_WARN,
+                      "a prompt with its responses takes %zu rows, more than --max-tokens: %lld. "
+                      "They are trained on together, in as much more memory",
+                      largest, (long long)s->options->max_tokens);
+    }
 }
 
 static spar_status prepare(session *s, spar_error *err) {
@@ -274,6 +338,7 @@ static spar_status prepare(session *s, spar_error *err) {
     SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
     SPAR_TRY(load_model(s, o->model, &s->model, err));
     SPAR_TRY(sp_offline_load(&s->data, s->model, o, &s->objective, err));
+    warn_of_size(s);
     if (o->lora_rank > 0) {
         const sp_lora_settings lora = {
             .rank = o->lora_rank, .alpha = o->lora_alpha, .dora = o->lora_dora};

@@ -2,18 +2,30 @@
 #ifndef SP_PLAY_OFFLINE_H
 #define SP_PLAY_OFFLINE_H
 
+#include <jansson.h>
+
 #include "model/engine.h"
 #include "play/lessons.h"
 #include "spar/train.h"
 
+typedef struct sp_offline_response {
+    int32_t *ids;    /* owned, [n] */
+    float *logps;    /* owned, [n]: of the policy that sampled it; NULL: not given */
+    size_t n, place; /* place: among those of the file's row */
+    double score;    /* win rate or reward; NaN: the row gives none; of labelled rows 1 or 0 */
+} sp_offline_response;
+
+/* A prompt and its responses in the order that the objective wants (sp_example). */
 typedef struct sp_offline_row {
-    int32_t *prompt, *chosen, *rejected; /* owned; rejected NULL but for pairs */
-    size_t n_prompt, n_chosen, n_rejected;
-    double score_chosen, score_rejected; /* NaN: the row gives none; of labelled rows 1 or 0 */
+    int32_t *prompt; /* owned */
+    size_t n_prompt;
+    sp_offline_response *responses; /* owned, [n] */
+    size_t n;
+    double *p; /* owned, [n,n]: P(i preferred to j), both orders evened; NULL: not given */
 } sp_offline_row;
 
 typedef struct sp_offline {
-    sp_offline_row *rows; /* owned, [n] */
+    sp_offline_row *rows; /* owned */
     size_t n, capacity;
     sp_lessons lessons; /* borrow from rows */
     int64_t skipped;    /* bad rows left out */
@@ -21,10 +33,36 @@ typedef struct sp_offline {
     const char *layout; /* one sentence */
 } sp_offline;
 
-/* Rows for the objective, which takes one response (SFT; KTO with its label) or two. Says through
+/* Rows for the objective: as many responses as it takes, with what it reads of them. Says through
  * the sink which layout it saw and shows the first row. */
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
                             const sp_objective *objective, spar_error *err);
 void sp_offline_release(sp_offline *data);
+
+/* ---- parts of a row (offline_row.c); each is filled by them and owned by it ---- */
+
+void sp_offline_row_release(sp_offline_row *row);
+/* Room for n responses, without ids and scores. */
+spar_status sp_offline_row_init(sp_offline_row *row, size_t n, spar_error *err);
+
+/* A list of the model's token ids; `name` is its place in messages. */
+spar_status sp_offline_ids(const spar_model *model, const json_t *list, const char *name,
+                           int32_t **ids, size_t *n, spar_error *err);
+/* Response i as text, which gives the prompt's ids too where the row has none yet. */
+spar_status sp_offline_turn(const spar_model *model, const json_t *messages, const char *text,
+                            sp_offline_row *row, size_t i, spar_error *err);
+
+/* A row of any number of responses: "responses" or "completions", each a string, a message (or a
+ * list of one), or what spar generate writes, {"text", "ids", "logprobs"}; messages: the prompt. */
+spar_status sp_offline_group_of_text(const spar_model *model, const json_t *messages,
+                                     const json_t *json, sp_offline_row *row, spar_error *err);
+/* The same of {"prompt_ids", "responses_ids"}. */
+spar_status sp_offline_group_of_ids(const spar_model *model, const json_t *json,
+                                    sp_offline_row *row, spar_error *err);
+/* What the objective reads of such a row: "rewards" or "scores", [n]; or "win_rates" [n] or "p",
+ * [n][n] of P(i preferred to j). "logprobs", where given: a list a response, one a token; for
+ * methods that see whole responses also their sums. Puts the best first. */
+spar_status sp_offline_group_numbers(const sp_objective *objective, const json_t *json,
+                                     sp_offline_row *row, spar_error *err);
 
 #endif

@@ -11,14 +11,20 @@
 #include "play/offline.h"
 #include "spar/rows.h"
 
-enum { SHOWN_SKIPS = 10 };
+enum { SHOWN_SKIPS = 10, MOST_NAMED = 3 };
+
+/* What a row holds: one response, a pair (with a third of the base's where the objective takes
+ * one), or any number. */
+typedef enum row_shape { SHAPE_SINGLE, SHAPE_PAIR, SHAPE_GROUP } row_shape;
 
 typedef struct loader {
     sp_offline *out;
     const spar_model *model;
     const spar_train_options *options;
     const sp_objective *objective;
-    bool pairs, labelled;
+    size_t fewest, most; /* responses that the objective takes */
+    row_shape shape;
+    bool labelled;
     int64_t longest;
     bool too_long; /* why the row at hand is bad */
 } loader;
@@ -40,20 +46,25 @@ static bool skip_row(void *context, const spar_error *why) {
     return true;
 }
 
-static void row_release(sp_offline_row *row) {
-    free(row->prompt);
-    free(row->chosen);
-    free(row->rejected);
-    *row = (sp_offline_row){0};
-}
-
 void sp_offline_release(sp_offline *data) {
     for (size_t i = 0; i < data->n; i++) {
-        row_release(&data->rows[i]);
+        sp_offline_row_release(&data->rows[i]);
     }
     free(data->rows);
     sp_lessons_release(&data->lessons);
     memset(data, 0, sizeof *data);
+}
+
+/* ---- checks ---- */
+
+/* The response at a place of its row, as messages call it. */
+static const char *name_of(const loader *l, size_t i, char place[static 32]) {
+    static const char *const names[MOST_NAMED] = {"chosen", "rejected", "base"};
+    if (l->shape != SHAPE_GROUP) {
+        return names[i];
+    }
+    snprintf(place, 32, "responses[%zu]", i);
+    return place;
 }
 
 static spar_status check_length(loader *l, const char *which, size_t prompt, size_t response,
@@ -75,33 +86,47 @@ static spar_status check_length(loader *l, const char *which, size_t prompt, siz
 static void truncate_responses(loader *l, sp_offline_row *e) {
     const size_t longest = (size_t)l->longest;
     const size_t room = e->n_prompt < longest ? longest - e->n_prompt : 0;
-    if (l->options->on_long == SPAR_TRAIN_LONG_TRUNCATE && room > 0 &&
-        (e->n_chosen > room || e->n_rejected > room)) {
-        e->n_chosen = e->n_chosen < room ? e->n_chosen : room;
-        e->n_rejected = e->n_rejected < room ? e->n_rejected : room;
-        l->out->truncated++;
+    bool cut = false;
+    for (size_t i = 0; i < e->n && room > 0; i++) {
+        if (l->options->on_long == SPAR_TRAIN_LONG_TRUNCATE && e->responses[i].n > room) {
+            e->responses[i].n = room;
+            cut = true;
+        }
     }
+    l->out->truncated += cut;
+}
+
+static spar_status check_scores(const loader *l, const sp_offline_row *e, spar_error *err) {
+    const unsigned reads = sp_objective_reads(l->objective);
+    bool missing = false;
+    for (size_t i = 0; i < e->n; i++) {
+        missing = missing || isnan(e->responses[i].score);
+    }
+    return missing && (reads & (SP_READS_WIN_RATE | SP_READS_REWARD))
+               ? spar_fail(err, SPAR_INVALID,
+                           "expected score_chosen and score_rejected, which method %s reads, found "
+                           "none",
+                           l->objective->name)
+               : SPAR_OK;
 }
 
 static spar_status check_row(loader *l, const sp_offline_row *e, spar_error *err) {
     spar_status status = SPAR_OK;
-    const unsigned reads = sp_objective_reads(l->objective);
+    const sp_offline_response *y = e->responses;
+    char place[32];
     l->too_long = false;
-    if ((reads & (SP_READS_WIN_RATE | SP_READS_REWARD)) &&
-        (isnan(e->score_chosen) || (l->pairs && isnan(e->score_rejected)))) {
+    if (e->n < l->fewest) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                           "expected score_chosen and score_rejected, which method %s reads, found "
-                           "none",
-                           l->objective->name));
+                           "expected %zu responses or more, which method %s compares, found %zu",
+                           l->fewest, l->objective->name, e->n));
     }
-    SPAR_TRY(check_length(l, "chosen", e->n_prompt, e->n_chosen, err));
-    if (l->pairs) {
-        SPAR_TRY(check_length(l, "rejected", e->n_prompt, e->n_rejected, err));
-        if (e->n_chosen == e->n_rejected &&
-            memcmp(e->chosen, e->rejected, e->n_chosen * sizeof *e->chosen) == 0) {
-            SPAR_TRY(
-                spar_fail(err, SPAR_INVALID, "expected two responses, found the same one twice"));
-        }
+    SPAR_TRY(check_scores(l, e, err));
+    for (size_t i = 0; i < e->n; i++) {
+        SPAR_TRY(check_length(l, name_of(l, y[i].place, place), e->n_prompt, y[i].n, err));
+    }
+    if (l->shape == SHAPE_PAIR && y[0].n == y[1].n &&
+        memcmp(y[0].ids, y[1].ids, y[0].n * sizeof *y[0].ids) == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected two responses, found the same one twice"));
     }
 done:
     return status;
@@ -119,7 +144,7 @@ static spar_status add(loader *l, sp_offline_row *row, spar_error *err) {
     out->rows[out->n++] = *row;
     *row = (sp_offline_row){0};
 done:
-    row_release(row);
+    sp_offline_row_release(row);
     return status;
 }
 
@@ -131,40 +156,69 @@ static spar_status settle(loader *l, const char *where, spar_error *why, spar_er
     return skipped ? SPAR_OK : spar_fail(err, why->code, "%s", why->message);
 }
 
+/* Responses of a row of single ones or pairs: the third only where it is given. */
+static spar_status count_named(const loader *l, bool has_rejected, bool has_base, size_t *n,
+                               spar_error *err) {
+    *n = l->shape == SHAPE_SINGLE ? 1 : has_base && l->most == 3 ? 3 : 2;
+    if (*n > 1 && !has_rejected) {
+        return spar_fail(err, SPAR_INVALID, "rejected: expected a response, found none");
+    }
+    if (*n < 3 && l->fewest == 3) {
+        return spar_fail(err, SPAR_INVALID,
+                         "base: expected a response of the reference, which method %s reads, found "
+                         "none",
+                         l->objective->name);
+    }
+    return SPAR_OK;
+}
+
 /* ---- conversations ---- */
+
+static spar_status fill_turns(loader *l, const sp_dataset_row *from, sp_offline_row *row,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *const texts[MOST_NAMED] = {from->response, from->rejected, from->base};
+    size_t n;
+    SPAR_TRY(count_named(l, from->rejected, from->base, &n, err));
+    SPAR_TRY(sp_offline_row_init(row, n, err));
+    for (size_t i = 0; i < n; i++) {
+        char place[32];
+        if (texts[i][0] == '\0') {
+            SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
+                               name_of(l, i, place)));
+        }
+        SPAR_TRY(sp_offline_turn(l->model, from->messages, texts[i], row, i, err));
+    }
+    row->responses[0].score = l->labelled ? (double)!from->bad : from->score;
+    if (n > 1) {
+        row->responses[1].score = from->rejected_score;
+    }
+done:
+    return status;
+}
 
 static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_offline_row row = {.score_chosen = from->score, .score_rejected = from->rejected_score};
-    int32_t *again = NULL;
-    size_t n_again;
-    if (l->pairs && !from->rejected) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "rejected: expected a response, found none"));
-    }
-    if (from->response[0] == '\0' || (l->pairs && from->rejected[0] == '\0')) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
-                           from->response[0] == '\0' ? "chosen" : "rejected"));
-    }
-    if (l->labelled) {
-        row.score_chosen = !from->bad;
-    }
-    SPAR_TRY(sp_model_turn(l->model, from->messages, from->response, &row.prompt, &row.n_prompt,
-                           &row.chosen, &row.n_chosen, err));
-    if (l->pairs) {
-        SPAR_TRY(sp_model_turn(l->model, from->messages, from->rejected, &again, &n_again,
-                               &row.rejected, &row.n_rejected, err));
+    sp_offline_row row = {0};
+    if (from->row) {
+        SPAR_TRY(sp_offline_group_of_text(l->model, from->messages, from->row, &row, err));
+        SPAR_TRY(sp_offline_group_numbers(l->objective, from->row, &row, err));
+    } else {
+        SPAR_TRY(fill_turns(l, from, &row, err));
     }
     SPAR_TRY(add(l, &row, err));
 done:
-    free(again);
-    row_release(&row);
+    sp_offline_row_release(&row);
     return status;
 }
 
 static spar_status load_conversations(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset *data = NULL;
-    SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, l->labelled, skip_row, l, err));
+    const unsigned wants = (l->labelled ? SP_DATASET_LABELS : 0) |
+                           (l->most == 3 ? SP_DATASET_BASE : 0) |
+                           (l->shape == SHAPE_GROUP ? SP_DATASET_GROUPS : 0);
+    SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, wants, skip_row, l, err));
     l->out->layout = data->layout;
     if (!spar_model_tokenizer(l->model) || !spar_model_template(l->model)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s, which rows of text need",
@@ -184,25 +238,28 @@ done:
 
 /* ---- ids ---- */
 
-static spar_status read_ids(const loader *l, const json_t *row, const char *key, int32_t **out,
-                            size_t *n, spar_error *err) {
+static spar_status fill_ids(loader *l, const json_t *json, sp_offline_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
-    const json_t *list = json_object_get(row, key);
-    void *memory;
-    if (!json_is_array(list)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a list of token ids, found %s", key,
-                           list ? sp_json_type_name(list) : "none"));
+    const char *const keys[MOST_NAMED] = {l->labelled ? "completion_ids" : "chosen_ids",
+                                          "rejected_ids", "base_ids"};
+    const json_t *label = json_object_get(json, "label");
+    double scores[MOST_NAMED] = {0};
+    size_t n;
+    SPAR_TRY(sp_dataset_scores(json, &scores[0], &scores[1], err));
+    SPAR_TRY(sp_offline_ids(l->model, json_object_get(json, "prompt_ids"), "prompt_ids",
+                            &row->prompt, &row->n_prompt, err));
+    if (l->labelled && !json_is_boolean(label)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "label: expected true or false, found %s",
+                           sp_json_type_name(label)));
     }
-    *n = json_array_size(list);
-    SPAR_TRY(sp_mem_calloc(&memory, *n + 1, sizeof **out, err));
-    *out = memory;
-    for (size_t i = 0; i < *n; i++) {
-        const json_t *item = json_array_get(list, i);
-        const json_int_t id = json_integer_value(item);
-        if (!json_is_integer(item) || id < 0 || id >= spar_model_vocab(l->model)) {
-            SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s[%zu]: expected a token id", key, i));
-        }
-        (*out)[i] = (int32_t)id;
+    scores[0] = l->labelled ? json_is_true(label) : scores[0];
+    SPAR_TRY(count_named(l, true, json_object_get(json, keys[2]), &n, err));
+    SPAR_TRY(sp_offline_row_init(row, n, err));
+    for (size_t i = 0; i < n; i++) {
+        sp_offline_response *to = &row->responses[i];
+        to->score = scores[i];
+        SPAR_TRY(sp_offline_ids(l->model, json_object_get(json, keys[i]), keys[i], &to->ids, &to->n,
+                                err));
     }
 done:
     return status;
@@ -211,24 +268,15 @@ done:
 static spar_status add_ids(loader *l, const json_t *json, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_offline_row row = {0};
-    const json_t *label = json_object_get(json, "label");
-    SPAR_TRY(sp_dataset_scores(json, &row.score_chosen, &row.score_rejected, err));
-    SPAR_TRY(read_ids(l, json, "prompt_ids", &row.prompt, &row.n_prompt, err));
-    if (l->labelled && !json_is_boolean(label)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "label: expected true or false, found %s",
-                           sp_json_type_name(label)));
-    }
-    if (l->labelled) {
-        row.score_chosen = json_is_true(label);
-    }
-    SPAR_TRY(read_ids(l, json, l->labelled ? "completion_ids" : "chosen_ids", &row.chosen,
-                      &row.n_chosen, err));
-    if (l->pairs) {
-        SPAR_TRY(read_ids(l, json, "rejected_ids", &row.rejected, &row.n_rejected, err));
+    if (l->shape == SHAPE_GROUP) {
+        SPAR_TRY(sp_offline_group_of_ids(l->model, json, &row, err));
+        SPAR_TRY(sp_offline_group_numbers(l->objective, json, &row, err));
+    } else {
+        SPAR_TRY(fill_ids(l, json, &row, err));
     }
     SPAR_TRY(add(l, &row, err));
 done:
-    row_release(&row);
+    sp_offline_row_release(&row);
     return status;
 }
 
@@ -236,8 +284,9 @@ static spar_status load_ids(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_rows *file = NULL;
     json_t *row = NULL;
-    l->out->layout = l->labelled ? "token ids: prompt_ids, completion_ids, label"
-                                 : "token ids: prompt_ids, chosen_ids, rejected_ids";
+    l->out->layout = l->shape == SHAPE_GROUP ? "token ids: prompt_ids, responses_ids"
+                     : l->labelled           ? "token ids: prompt_ids, completion_ids, label"
+                                             : "token ids: prompt_ids, chosen_ids, rejected_ids";
     SPAR_TRY(spar_rows_open(&file, l->options->data, err));
     for (;;) {
         spar_error why;
@@ -260,16 +309,23 @@ done:
     return status;
 }
 
-/* Whether the first row that can be read holds ids. */
-static spar_status holds_ids(const loader *l, bool *ids, spar_error *err) {
+/* What the first row that can be read holds: ids or text, and of methods that take any number of
+ * responses, whether it gives a list of them or a pair. */
+static spar_status look_ahead(loader *l, bool *ids, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_rows *file = NULL;
     json_t *row = NULL;
-    *ids = false;
     SPAR_TRY(spar_rows_open(&file, l->options->data, err));
     while (spar_rows_next(file, &row, NULL) != SPAR_OK && spar_rows_goes_on(file)) {
     }
-    *ids = json_object_get(row, l->labelled ? "completion_ids" : "chosen_ids") != NULL;
+    const bool list_of_ids = json_object_get(row, "responses_ids") != NULL;
+    if (l->most == SIZE_MAX &&
+        (list_of_ids || json_object_get(row, "responses") || json_object_get(row, "completions"))) {
+        l->shape = SHAPE_GROUP;
+    }
+    *ids = l->shape == SHAPE_GROUP
+               ? list_of_ids
+               : json_object_get(row, l->labelled ? "completion_ids" : "chosen_ids") != NULL;
 done:
     json_decref(row);
     spar_rows_free(file);
@@ -280,23 +336,20 @@ done:
 static void show(const loader *l) {
     enum { MOST = 600 };
     const sp_offline_row *e = &l->out->rows[0];
-    const struct {
-        const char *name;
-        const int32_t *ids;
+    const spar_tokenizer *t = spar_model_tokenizer(l->model);
+    for (size_t i = 0; i <= e->n && t; i++) {
+        char *text = NULL, place[32];
         size_t n;
-    } parts[] = {{"prompt", e->prompt, e->n_prompt},
-                 {!l->labelled            ? "chosen"
-                  : e->score_chosen > 0.5 ? "good completion"
-                                          : "bad completion",
-                  e->chosen, e->n_chosen},
-                 {"rejected", e->rejected, e->n_rejected}};
-    for (size_t i = 0; i < 3 && spar_model_tokenizer(l->model); i++) {
-        char *text = NULL;
-        size_t n;
-        if (parts[i].ids && spar_tokenizer_decode(spar_model_tokenizer(l->model), parts[i].ids,
-                                                  parts[i].n, false, &text, &n, NULL) == SPAR_OK) {
-            spar_sink_log(l->options->sink, SPAR_LOG_INFO, "first row, %s (%zu tokens): %.*s",
-                          parts[i].name, parts[i].n, n < MOST ? (int)n : MOST, text);
+        const sp_offline_response *y = i > 0 ? &e->responses[i - 1] : NULL;
+        const char *name = !y               ? "prompt"
+                           : !l->labelled   ? name_of(l, y->place, place)
+                           : y->score > 0.5 ? "good completion"
+                                            : "bad completion";
+        const size_t n_ids = y ? y->n : e->n_prompt;
+        if (spar_tokenizer_decode(t, y ? y->ids : e->prompt, n_ids, false, &text, &n, NULL) ==
+            SPAR_OK) {
+            spar_sink_log(l->options->sink, SPAR_LOG_INFO, "first row, %s (%zu tokens): %.*s", name,
+                          n_ids, n < MOST ? (int)n : MOST, text);
         }
         free(text);
     }
@@ -306,21 +359,22 @@ static void show(const loader *l) {
 static spar_status make_lessons(const loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_offline *out = l->out;
-    SPAR_TRY(sp_lessons_init(&out->lessons, out->n, 2 * out->n, err));
+    size_t replies = 0;
+    for (size_t i = 0; i < out->n; i++) {
+        replies += out->rows[i].n;
+    }
+    SPAR_TRY(sp_lessons_init(&out->lessons, out->n, l->labelled ? 2 * replies : replies, err));
     for (size_t i = 0; i < out->n; i++) {
         const sp_offline_row *row = &out->rows[i];
-        const sp_reply chosen = {.ids = row->chosen,
-                                 .n = row->n_chosen,
-                                 .win_rate = row->score_chosen,
-                                 .reward = row->score_chosen};
-        const sp_reply rejected = {.ids = row->rejected,
-                                   .n = row->n_rejected,
-                                   .win_rate = row->score_rejected,
-                                   .reward = row->score_rejected};
         sp_lessons_add(&out->lessons, row->prompt, row->n_prompt);
-        sp_lessons_reply(&out->lessons, &chosen);
-        if (l->pairs) {
-            sp_lessons_reply(&out->lessons, &rejected);
+        for (size_t k = 0; k < row->n; k++) {
+            const sp_offline_response *y = &row->responses[k];
+            const sp_reply reply = {.ids = y->ids,
+                                    .n = y->n,
+                                    .win_rate = y->score,
+                                    .reward = y->score,
+                                    .kept = y->logps};
+            sp_lessons_reply(&out->lessons, &reply);
         }
     }
     if (l->labelled && sp_lessons_mismatch(&out->lessons, l->longest, err) != SPAR_OK) {
@@ -331,6 +385,33 @@ done:
     return status;
 }
 
+/* What was read, in words. */
+static void describe(const loader *l) {
+    char line[256];
+    const sp_offline *out = l->out;
+    size_t alike = 0;
+    snprintf(line, sizeof line, "%zu rows to learn from, %lld left out; layout: %s", out->n,
+             (long long)out->skipped, out->layout);
+    say(l, line);
+    if (out->truncated > 0) {
+        snprintf(line, sizeof line, "%lld rows were cut to %lld tokens", (long long)out->truncated,
+                 (long long)l->longest);
+        say(l, line);
+    }
+    for (size_t i = 0; i < out->n && l->shape == SHAPE_GROUP; i++) {
+        const sp_offline_row *row = &out->rows[i];
+        alike += row->responses[0].score == row->responses[row->n - 1].score;
+    }
+    if (alike > 0) {
+        snprintf(line, sizeof line,
+                 "of %zu rows all responses are alike: they say nothing of which "
+                 "is better",
+                 alike);
+        say(l, line);
+    }
+    show(l);
+}
+
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
                             const sp_objective *objective, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -339,16 +420,16 @@ spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar
                 .model = model,
                 .options = o,
                 .objective = objective,
-                .pairs = objective->kind == SP_OBJECTIVE_RESPONSES,
                 .labelled = objective->kind == SP_OBJECTIVE_LABELLED,
                 .longest = context};
-    char line[256];
     bool ids;
     memset(out, 0, sizeof *out);
+    sp_objective_responses(objective, &l.fewest, &l.most);
+    l.shape = l.most > 1 ? SHAPE_PAIR : SHAPE_SINGLE;
     if (o->max_length > 0 && o->max_length < context) {
         l.longest = o->max_length;
     }
-    SPAR_TRY(holds_ids(&l, &ids, err));
+    SPAR_TRY(look_ahead(&l, &ids, err));
     SPAR_TRY(ids ? load_ids(&l, err) : load_conversations(&l, err));
     if (out->n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID,
@@ -356,15 +437,7 @@ spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar
                            "can be used",
                            o->data));
     }
-    snprintf(line, sizeof line, "%zu rows to learn from, %lld left out; layout: %s", out->n,
-             (long long)out->skipped, out->layout);
-    say(&l, line);
-    if (out->truncated > 0) {
-        snprintf(line, sizeof line, "%lld rows were cut to %lld tokens", (long long)out->truncated,
-                 (long long)l.longest);
-        say(&l, line);
-    }
-    show(&l);
+    describe(&l);
     SPAR_TRY(make_lessons(&l, err));
 done:
     if (status != SPAR_OK) {

@@ -253,6 +253,7 @@ static spar_status sft_weights(sp_trainer *t, const sp_example *e, const size_t 
     SPAR_TRY(sp_sft_weights(mean, &length, 1, p->tokens, p->responses, &weight, err));
     fill(t->c + at, n, -weight);
     stats->loss -= weight * sum(t->logp + at, n);
+    stats->s_chosen += share_of(p->n) * sum(t->logp + at, n);
 done:
     return status;
 }

@@ -37,7 +37,8 @@ typedef struct sp_example {
 typedef struct sp_step_stats {
     double loss;
     double margin, accuracy;     /* winner over loser, and the share above 0; not for SFT */
-    double s_chosen, s_rejected; /* mean s of the winners (the first) and the losers */
+    double s_chosen, s_rejected; /* mean s of the winners (the first) and the losers; SFT: the mean
+                                  * log-prob of a response */
     double kl; /* estimate of KL(opponent || policy) per sequence, from the losers, which the
                 * opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
     double grad_norm, lr;

@@ -123,13 +123,45 @@ sed 's/0.3}/"high"}/; s/"score_rejected"/"score_rejected" /' "$dir/scores.jsonl"
 run 3 train -m "$model" --data "$dir/wrong.jsonl" --method sppo --log "$dir/l"
 err_has "wrong.jsonl:1: score_rejected: expected a number, found"
 run 2 train -m "$model" --data "$dir/scores.jsonl" --method rebel --tau 1 --log "$dir/l"
-for method in grpo xpo t_spin; do
-    run 4 train -m "$model" --data "$dir/ids.jsonl" --method $method --log "$dir/l"
-    err_has "recipe only"
-done
 run 0 train -m "$model" --data "$dir/ids.jsonl" --method simpo --lr 0 --log "$dir/log.jsonl"
-grep -q '"kl"' "$dir/log.jsonl" && fail "expected no kl without a reference"
+grep -q '"kl":null' "$dir/log.jsonl" || fail "expected no kl without a reference"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method simpo --reference "$model" --log "$dir/l"
+err_has "method simpo reads no reference"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method xpo --log "$dir/l"
+err_has "ids.jsonl:1: base: expected a response of the reference, which method xpo reads, found none"
+run 2 train -m "$model" --data "$dir/ids.jsonl" --method grpo --log "$dir/l"
+err_has "ids.jsonl:1: expected score_chosen and score_rejected, which method grpo reads"
 
+# Any number of responses with rewards, as text or ids; the best is shown first; it learns.
+cat >"$dir/group.jsonl" <<'ROWS'
+{"prompt": "The sea", "responses": ["is red.", "is blue.", "is a very long and tiring story."], "rewards": [0, 1, 0.5]}
+{"prompt": [{"role": "user", "content": "The sun"}], "completions": ["is warm.", {"role": "assistant", "content": "is cold."}], "scores": [1, 0]}
+{"prompt": "The moon", "responses": [{"text": "is far.", "ids": [261, 376], "logprobs": [-3.5, -2]}, [{"role": "assistant", "content": "is near."}]], "rewards": [1, 1]}
+ROWS
+group() { run "$1" train -m "$model" --template "$template" --data "$dir/group.jsonl" --dtype f32 --log "$dir/log.jsonl" "${@:2}"; }
+group 0 --method grpo
+err_has "3 rows to learn from, 0 left out; layout: rows of prompt and responses"
+err_has "of 1 rows all responses are alike"
+err_has "the rows' log-probs and the model's own differ by "
+grep -q 'first row, responses\[1\] .*is blue' "$dir/err" || fail "expected the best response"
+group 0 --method rloo --kl 0.1 --clip-low 0.1 --clip-high 0.3 --reference "$model"
+group 0 --method dr_grpo --constant 16 --max-tokens 8
+err_has "more than --max-tokens: 8"
+group 2 --method grpo --reference "$model"
+err_has "reads no reference while its kl is 0"
+group 3 --method nash_md
+err_has "group.jsonl:1: expected p or win_rates, which method nash_md reads, found neither"
+group 8 --method grpo --max-length 20
+err_has "group.jsonl:1: responses[2]: expected at most 20 tokens with its prompt, found "
+group 0 --method grpo --max-length 20 --on-long truncate
+err_has "1 rows were cut to 20 tokens"
+sed 's/"rewards": \[0, 1, 0.5\]/"p": [[0.5, 0.2, 0.4], [0.9, 0.5, 1], [0.6, 0.1, 0.5]]/; 2,$d' "$dir/group.jsonl" >"$dir/p.jsonl"
+mv "$dir/p.jsonl" "$dir/group.jsonl"
+# Both orders evened: (0.5 + 0.15 + 0.4)/3, (0.85 + 0.5 + 0.95)/3, (0.6 + 0.05 + 0.5)/3, each less 1/2.
+group 0 --method sppo --lr 0
+awk "BEGIN { d = $(losses) / (0.5e6 * ((0.35 / 3) ^ 2 + (0.8 / 3 ) ^ 2 + (0.45 / 3) ^ 2)) - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
+    fail "sppo on a matrix: found $(losses)"
+group 0 --method nash_md
 # Rows over --max-length, and transcripts.
 cat >"$dir/long.jsonl" <<'ROWS'
 {"chosen": "\n\nHuman: The sea\n\nAssistant: is blue.", "rejected": "\n\nHuman: The sea\n\nAssistant: is red."}

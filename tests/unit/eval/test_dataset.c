@@ -125,14 +125,14 @@ static void test_labels(void **state) {
     spar_error err;
     write_rows("{\"messages\":[" U "," A "],\"label\":true}\n{\"messages\":[" U "," B
                "],\"label\":false}\n");
-    assert_int_equal(sp_dataset_load_rows(&data, path, true, NULL, NULL, &err), SPAR_OK);
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err), SPAR_OK);
     assert_int_equal(data->n, 2);
     assert_false(data->rows[0].bad);
     assert_true(data->rows[1].bad);
     sp_dataset_free(data);
     data = NULL;
     write_rows("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}");
-    assert_int_equal(sp_dataset_load_rows(&data, path, true, NULL, NULL, &err), SPAR_FORMAT);
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err), SPAR_FORMAT);
     assert_non_null(strstr(err.message, "rows:1: label: expected true or false, found integer"));
 }
 

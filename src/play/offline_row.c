@@ -1,0 +1,323 @@
+/* Parts of a row of a data file: its ids, its responses, and the numbers beside them. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/jsonx.h"
+#include "base/mem.h"
+#include "play/offline.h"
+#include "train/game.h"
+
+void sp_offline_row_release(sp_offline_row *row) {
+    for (size_t i = 0; i < row->n; i++) {
+        free(row->responses[i].ids);
+        free(row->responses[i].logps);
+    }
+    free(row->responses);
+    free(row->prompt);
+    free(row->p);
+    *row = (sp_offline_row){0};
+}
+
+spar_status sp_offline_row_init(sp_offline_row *row, size_t n, spar_error *err) {
+    void *memory;
+    const spar_status status = sp_mem_calloc(&memory, n, sizeof *row->responses, err);
+    if (status == SPAR_OK) {
+        row->responses = memory;
+        row->n = n;
+    }
+    for (size_t i = 0; i < row->n; i++) {
+        row->responses[i].score = (double)NAN;
+        row->responses[i].place = i;
+    }
+    return status;
+}
+
+spar_status sp_offline_ids(const spar_model *model, const json_t *list, const char *name,
+                           int32_t **ids, size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    if (!json_is_array(list)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a list of token ids, found %s", name,
+                           list ? sp_json_type_name(list) : "none"));
+    }
+    *n = json_array_size(list);
+    SPAR_TRY(sp_mem_calloc(&memory, *n + 1, sizeof **ids, err));
+    *ids = memory;
+    for (size_t i = 0; i < *n; i++) {
+        const json_t *item = json_array_get(list, i);
+        const json_int_t id = json_integer_value(item);
+        if (!json_is_integer(item) || id < 0 || id >= spar_model_vocab(model)) {
+            SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s[%zu]: expected a token id", name, i));
+        }
+        (*ids)[i] = (int32_t)id;
+    }
+done:
+    return status;
+}
+
+spar_status sp_offline_turn(const spar_model *model, const json_t *messages, const char *text,
+                            sp_offline_row *row, size_t i, spar_error *err) {
+    int32_t *prompt = NULL;
+    size_t n_prompt;
+    sp_offline_response *to = &row->responses[i];
+    const spar_status status =
+        sp_model_turn(model, messages, text, &prompt, &n_prompt, &to->ids, &to->n, err);
+    if (status == SPAR_OK && !row->prompt) {
+        row->prompt = prompt;
+        row->n_prompt = n_prompt;
+        prompt = NULL;
+    }
+    free(prompt);
+    return status;
+}
+
+/* ---- groups ---- */
+
+/* The text of a response: a string, a message or a list of one, or {"text"}. */
+static spar_status text_of(const json_t *item, const char *name, const char **text,
+                           spar_error *err) {
+    const json_t *of = json_array_size(item) == 1 ? json_array_get(item, 0) : item;
+    const json_t *content = json_object_get(of, "content");
+    const json_t *string = json_is_string(of) ? of
+                           : content          ? content
+                                              : json_object_get(of, "text");
+    *text = json_string_value(string);
+    if (!*text) {
+        return spar_fail(err, SPAR_FORMAT, "%s: expected a string or a message, found %s", name,
+                         item ? sp_json_type_name(item) : "none");
+    }
+    return (*text)[0]
+               ? SPAR_OK
+               : spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one", name);
+}
+
+static spar_status put_response(const spar_model *model, const json_t *messages, const json_t *item,
+                                const char *name, sp_offline_row *row, size_t i, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *text;
+    char ids[64];
+    sp_offline_response *to = &row->responses[i];
+    if (!json_object_get(item, "ids")) {
+        SPAR_TRY(text_of(item, name, &text, err));
+        SPAR_TRY(sp_offline_turn(model, messages, text, row, i, err));
+        goto done;
+    }
+    snprintf(ids, sizeof ids, "%s: ids", name);
+    SPAR_TRY(sp_offline_ids(model, json_object_get(item, "ids"), ids, &to->ids, &to->n, err));
+    if (!row->prompt) {
+        SPAR_TRY(spar_model_chat_ids(model, messages, true, &row->prompt, &row->n_prompt, err));
+    }
+done:
+    return status;
+}
+
+static spar_status list_of(const json_t *json, const char *const names[2], const json_t **out,
+                           const char **name, spar_error *err) {
+    *name = json_object_get(json, names[0]) || !names[1] ? names[0] : names[1];
+    *out = json_object_get(json, *name);
+    return json_array_size(*out) > 0
+               ? SPAR_OK
+               : spar_fail(err, SPAR_FORMAT, "%s: expected a list of responses, found %s", *name,
+                           json_is_array(*out) ? "an empty one"
+                           : *out              ? sp_json_type_name(*out)
+                                               : "none");
+}
+
+spar_status sp_offline_group_of_text(const spar_model *model, const json_t *messages,
+                                     const json_t *json, sp_offline_row *row, spar_error *err) {
+    static const char *const names[2] = {"responses", "completions"};
+    spar_status status = SPAR_OK;
+    const json_t *list;
+    const char *name;
+    SPAR_TRY(list_of(json, names, &list, &name, err));
+    SPAR_TRY(sp_offline_row_init(row, json_array_size(list), err));
+    for (size_t i = 0; i < row->n; i++) {
+        char place[32];
+        snprintf(place, sizeof place, "%s[%zu]", name, i);
+        SPAR_TRY(put_response(model, messages, json_array_get(list, i), place, row, i, err));
+    }
+done:
+    return status;
+}
+
+spar_status sp_offline_group_of_ids(const spar_model *model, const json_t *json,
+                                    sp_offline_row *row, spar_error *err) {
+    static const char *const names[2] = {"responses_ids", NULL};
+    spar_status status = SPAR_OK;
+    const json_t *list;
+    const char *name;
+    SPAR_TRY(sp_offline_ids(model, json_object_get(json, "prompt_ids"), "prompt_ids", &row->prompt,
+                            &row->n_prompt, err));
+    SPAR_TRY(list_of(json, names, &list, &name, err));
+    SPAR_TRY(sp_offline_row_init(row, json_array_size(list), err));
+    for (size_t i = 0; i < row->n; i++) {
+        char place[32];
+        sp_offline_response *to = &row->responses[i];
+        snprintf(place, sizeof place, "%s[%zu]", name, i);
+        SPAR_TRY(sp_offline_ids(model, json_array_get(list, i), place, &to->ids, &to->n, err));
+    }
+done:
+    return status;
+}
+
+/* ---- numbers ---- */
+
+/* A list of n numbers from least to most. */
+static spar_status numbers_of(const json_t *list, const char *name, size_t n, double least,
+                              double most, double *out, spar_error *err) {
+    if (!json_is_array(list) || json_array_size(list) != n) {
+        char found[32];
+        snprintf(found, sizeof found, "%zu", json_array_size(list));
+        return spar_fail(err, SPAR_FORMAT, "%s: expected a list of %zu numbers, found %s", name, n,
+                         json_is_array(list) ? found : sp_json_type_name(list));
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(list, i);
+        out[i] = json_number_value(item);
+        if (!json_is_number(item) || !(out[i] >= least && out[i] <= most)) {
+            char found[32];
+            snprintf(found, sizeof found, "%g", out[i]);
+            return spar_fail(err, SPAR_FORMAT, "%s[%zu]: expected a number from %g to %g, found %s",
+                             name, i, least, most,
+                             json_is_number(item) ? found : sp_json_type_name(item));
+        }
+    }
+    return SPAR_OK;
+}
+
+/* P and, as rates, the mean of each of its rows, with both orders of a judge that reads them
+ * apart. */
+static spar_status read_matrix(const json_t *matrix, sp_offline_row *row, double *rates,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t n = row->n;
+    void *memory;
+    int best, worst;
+    if (json_array_size(matrix) != n) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "p: expected %zu rows, one a response, found %zu", n,
+                           json_array_size(matrix)));
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, n * n, sizeof *row->p, err));
+    row->p = memory;
+    for (size_t i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "p[%zu]", i);
+        SPAR_TRY(numbers_of(json_array_get(matrix, i), name, n, 0, 1, row->p + i * n, err));
+    }
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j <= i; j++) {
+            const double p = 0.5 * (row->p[i * n + j] + 1 - row->p[j * n + i]);
+            row->p[i * n + j] = p;
+            row->p[j * n + i] = 1 - p;
+        }
+    }
+    sp_game_win_rates(row->p, (int)n, rates, &best, &worst);
+done:
+    return status;
+}
+
+static spar_status read_scores(const sp_objective *o, const json_t *json, sp_offline_row *row,
+                               double *scores, spar_error *err) {
+    const bool wins = (sp_objective_reads(o) & SP_READS_WIN_RATE) != 0;
+    const json_t *p = json_object_get(json, "p");
+    const char *const names[2] = {wins ? "win_rates" : "rewards", wins ? "win_rates" : "scores"};
+    const char *name = json_object_get(json, names[0]) ? names[0] : names[1];
+    const json_t *list = json_object_get(json, name);
+    if (wins && p) {
+        return read_matrix(p, row, scores, err);
+    }
+    if (!list) {
+        return spar_fail(err, SPAR_FORMAT, "expected %s, which method %s reads, found neither",
+                         wins ? "p or win_rates" : "rewards or scores", o->name);
+    }
+    return numbers_of(list, name, row->n, wins ? 0 : -1e30, wins ? 1 : 1e30, scores, err);
+}
+
+/* Log-probs of response i: one a token, or their sum, of which each token then has its share. */
+static spar_status read_logps(const json_t *list, const char *name, bool sums,
+                              sp_offline_response *to, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    double *values = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, to->n, sizeof *values, err));
+    values = memory;
+    if (sums && json_is_number(list)) {
+        for (size_t t = 0; t < to->n; t++) {
+            values[t] = json_number_value(list) / (double)to->n;
+        }
+    } else {
+        SPAR_TRY(numbers_of(list, name, to->n, -1e30, 0, values, err));
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, to->n, sizeof *to->logps, err));
+    to->logps = memory;
+    for (size_t t = 0; t < to->n; t++) {
+        to->logps[t] = (float)values[t];
+    }
+done:
+    free(values);
+    return status;
+}
+
+static spar_status read_all_logps(const sp_objective *o, const json_t *json, sp_offline_row *row,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool sums = o->kind != SP_OBJECTIVE_TOKENS || o->gradient->per == SP_PER_RESPONSE;
+    const json_t *all = json_object_get(json, "logprobs");
+    const json_t *responses = json_object_get(json, "responses");
+    if (all && json_array_size(all) != row->n) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "logprobs: expected %zu entries, one a response, found %zu", row->n,
+                           json_array_size(all)));
+    }
+    for (size_t i = 0; i < row->n; i++) {
+        char name[32];
+        const json_t *own = json_object_get(json_array_get(responses, i), "logprobs");
+        const json_t *list = all ? json_array_get(all, i) : own;
+        snprintf(name, sizeof name, all ? "logprobs[%zu]" : "responses[%zu]: logprobs", i);
+        SPAR_TRY(list ? read_logps(list, name, sums, &row->responses[i], err) : SPAR_OK);
+    }
+done:
+    return status;
+}
+
+/* The best first, equals as they come; P moves along. */
+static void sort_group(sp_offline_row *row) {
+    const size_t n = row->n;
+    for (size_t i = 1; i < n; i++) {
+        for (size_t j = i; j > 0 && row->responses[j].score > row->responses[j - 1].score; j--) {
+            const sp_offline_response moved = row->responses[j];
+            row->responses[j] = row->responses[j - 1];
+            row->responses[j - 1] = moved;
+            for (size_t k = 0; row->p && k < n; k++) {
+                const double p = row->p[j * n + k];
+                row->p[j * n + k] = row->p[(j - 1) * n + k];
+                row->p[(j - 1) * n + k] = p;
+            }
+            for (size_t k = 0; row->p && k < n; k++) {
+                const double p = row->p[k * n + j];
+                row->p[k * n + j] = row->p[k * n + j - 1];
+                row->p[k * n + j - 1] = p;
+            }
+        }
+    }
+}
+
+spar_status sp_offline_group_numbers(const sp_objective *o, const json_t *json, sp_offline_row *row,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    double *scores = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, row->n, sizeof *scores, err));
+    scores = memory;
+    SPAR_TRY(read_scores(o, json, row, scores, err));
+    SPAR_TRY(read_all_logps(o, json, row, err));
+    for (size_t i = 0; i < row->n; i++) {
+        row->responses[i].score = scores[i];
+    }
+    sort_group(row);
+done:
+    free(scores);
+    return status;
+}
