@@ -7,9 +7,9 @@
  * What it does not know (a type of step, a construct of a pattern) is an error at loading that
  * names it.
  *
- * Known differences: characters newer than the Unicode tables of the installed PCRE2 and utf8proc
- * count as unassigned (and those that are newer than the library's as what they are), and a
- * caseless pattern does not match one character for two (U+00DF, ss).
+ * Characters count as what they are in the library's own tables (split patterns: Unicode 16.0.0).
+ * Known differences: patterns beyond the common kind (text/pattern_program.h) go by the tables of
+ * the installed PCRE2, and a caseless pattern does not match one character for two (U+00DF, ss).
  */
 #ifndef SPAR_TOKENIZER_H
 #define SPAR_TOKENIZER_H

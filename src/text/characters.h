@@ -1,4 +1,4 @@
-/* Classes of characters as the reference's regular expressions define them. */
+/* Classes of characters as the reference has them, each by the age of its tables there. */
 #ifndef SP_TEXT_CHARACTERS_H
 #define SP_TEXT_CHARACTERS_H
 
@@ -13,7 +13,10 @@ bool sp_char_is_space(unsigned code_point);
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}"                       \
     "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
 bool sp_char_is_word(unsigned code_point);
-/* General category M. */
-bool sp_char_is_mark(unsigned code_point);
+bool sp_char_is_mark(unsigned code_point);       /* M, as of Unicode 9 */
+bool sp_char_is_nonspacing(unsigned code_point); /* Mn, as of Unicode 8 */
+bool sp_char_is_other(unsigned code_point);      /* Cc, Cf and Co, as of Unicode 8 */
+/* Its lower case where that is one other character (as of Unicode 17), else itself. */
+unsigned sp_char_lower(unsigned code_point);
 
 #endif

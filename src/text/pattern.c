@@ -20,8 +20,8 @@ static pcre2_code *compile(const char *pattern, int *code, PCRE2_SIZE *offset) {
     return regex;
 }
 
-spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char *where,
-                               spar_error *err) {
+spar_status sp_pattern_compile_regex(pcre2_code **out, const char *pattern, const char *where,
+                                     spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str text = SP_STR_INIT;
     int code;
@@ -38,6 +38,14 @@ spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char
 done:
     sp_str_release(&text);
     return status;
+}
+
+spar_status sp_pattern_compile(sp_step *step, const char *pattern, const char *where,
+                               spar_error *err) {
+    spar_status status = sp_program_compile(&step->program, pattern, err);
+    return status != SPAR_OK || step->program
+               ? status
+               : sp_pattern_compile_regex(&step->regex, pattern, where, err);
 }
 
 /* A pattern may try every character of a long run in vain before the alternative that takes it, so
@@ -93,6 +101,12 @@ static void skip_character(sp_matcher *m) {
 spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *found,
                             spar_error *err) {
     *found = false;
+    if (m->step->program) {
+        spar_status status =
+            sp_program_find(m->step->program, m->text, m->n, m->at, begin, end, found, err);
+        m->at = *found ? *end : m->n;
+        return status;
+    }
     if (!m->data) {
         *found = next_string(m, begin, end);
         m->at = *found ? *end : m->n;

@@ -1,12 +1,16 @@
-/* Matching of patterns in text: PCRE2 with JIT, UTF-8 and Unicode classes, or plain strings. */
+/* Matching of patterns in text: by a program (pattern_program.h); by PCRE2 with JIT, UTF-8 and
+ * Unicode classes, where a pattern has what programs do not take; or plain strings. */
 #ifndef SP_TEXT_PATTERN_H
 #define SP_TEXT_PATTERN_H
 
 #include "text/steps.h"
 
-/* pattern: in Oniguruma's syntax (pattern_syntax.h). */
-spar_status sp_pattern_compile(pcre2_code **out, const char *pattern, const char *where,
+/* Give step the program or the regular expression of a pattern in Oniguruma's syntax. */
+spar_status sp_pattern_compile(sp_step *step, const char *pattern, const char *where,
                                spar_error *err);
+/* The regular expression alone (pattern_syntax.h). */
+spar_status sp_pattern_compile_regex(pcre2_code **out, const char *pattern, const char *where,
+                                     spar_error *err);
 
 /* A walk over the matches of step's pattern in text. A regular expression may match the empty
  * string, but not where the match before it ended. */

@@ -8,41 +8,135 @@
 #include "text/characters.h"
 #include "text/charsmap.h"
 #include "text/step_types.h"
+#include "text/unicode_tables.h"
 
-/* Unicode normalisation forms and case through utf8proc; the form is the step's `start`. */
-static spar_status unicode_map(sp_str *text, utf8proc_option_t options, spar_error *err) {
-    utf8proc_uint8_t *mapped = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)sp_str_get(text),
-                                      (utf8proc_ssize_t)text->len, &mapped, options);
-    if (n < 0) {
-        return spar_fail(err, n == UTF8PROC_ERROR_NOMEM ? SPAR_NO_MEMORY : SPAR_FORMAT,
-                         "Unicode normalisation: %s", utf8proc_errmsg(n));
+/* ---- Unicode normalisation forms, through utf8proc ---- */
+
+/* Sets of the step's table: what a form may change where it stands or by what is before it, and
+ * what the reference's tables, of Unicode 9, do not know, so that it stays and nothing passes it.
+ */
+enum { MAY_CHANGE = 1, UNKNOWN = 2 };
+
+static spar_status read_form(sp_step *step, bool only_composes, const char *where,
+                             spar_error *err) {
+    sp_code_set sets[2] = {0};
+    if (only_composes) {
+        sp_code_set_add_category(&sets[0], "M", 1);
+        sp_code_set_add_pairs(&sets[0], sp_unicode_not_composed, sp_unicode_not_composed_n);
+    } else {
+        sp_code_set_add(&sets[0], 0x80, SP_CODE_POINTS - 1);
     }
-    sp_str_clear(text);
-    sp_str_append(text, mapped, (size_t)n);
+    sp_code_set_add_pairs(&sets[1], sp_unicode_decomposed_later, sp_unicode_decomposed_later_n);
+    spar_status status = sp_code_table_create(&step->unsafe, sets, 2, err);
+    sp_code_set_release(&sets[0]);
+    sp_code_set_release(&sets[1]);
+    return status == SPAR_OK ? status : spar_error_context(err, "%s", where);
+}
+
+static spar_status read_nfc(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
+                            spar_error *err) {
+    (void)value;
+    (void)arena;
+    return read_form(step, true, where, err);
+}
+
+static spar_status read_decomposing(sp_step *step, const json_t *value, sp_arena *arena,
+                                    const char *where, spar_error *err) {
+    (void)value;
+    (void)arena;
+    return read_form(step, false, where, err);
+}
+
+static spar_status map_part(const char *text, size_t n, utf8proc_option_t options, sp_str *out,
+                            spar_error *err) {
+    utf8proc_uint8_t *mapped = NULL;
+    utf8proc_ssize_t length =
+        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &mapped, options);
+    if (length < 0) {
+        return spar_fail(err, length == UTF8PROC_ERROR_NOMEM ? SPAR_NO_MEMORY : SPAR_FORMAT,
+                         "Unicode normalisation: %s", utf8proc_errmsg(length));
+    }
+    sp_str_append(out, mapped, (size_t)length);
     free(mapped);
-    return sp_str_status(text, err);
+    return SPAR_OK;
+}
+
+/* The sets of the character at s. */
+static uint64_t sets_at(const sp_step *step, const char *s, const char *end, size_t *used) {
+    return sp_code_mask(step->unsafe,
+                        sp_code_point((const unsigned char *)s, (const unsigned char *)end, used));
+}
+
+/* The next stretch of text [n] from `at` on that a form may change, with the character before it:
+ * [*begin, *end), empty at n where there is none. Nothing before `at` takes part. */
+static void next_stretch(const sp_step *step, const char *text, size_t n, size_t at, size_t *begin,
+                         size_t *end) {
+    const size_t from = at;
+    size_t used = 0;
+    for (; at < n; at += used) {
+        if (!((unsigned char)text[at] & 0x80U)) {
+            used = 1;
+        } else if (sets_at(step, text + at, text + n, &used) == MAY_CHANGE) {
+            break;
+        }
+    }
+    *begin = *end = at;
+    while (*end < n && sets_at(step, text + *end, text + n, &used) == MAY_CHANGE) {
+        *end += used;
+    }
+    if (at < n && at > from) {
+        do {
+            at--;
+        } while (at > from && ((unsigned char)text[at] & 0xC0U) == 0x80U);
+        *begin = sets_at(step, text + at, text + n, &used) == 0 ? at : *begin;
+    }
+}
+
+/* Most text needs no change, so it is looked through first and mapped in parts. */
+static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_option_t options,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_str out = SP_STR_INIT;
+    const char *s = sp_str_get(text);
+    size_t done_to = 0;
+    size_t begin, end;
+    next_stretch(step, s, text->len, 0, &begin, &end);
+    if (begin == text->len) {
+        return SPAR_OK;
+    }
+    while (begin < text->len) {
+        sp_str_append(&out, s + done_to, begin - done_to);
+        SPAR_TRY(map_part(s + begin, end - begin, options, &out, err));
+        done_to = end;
+        next_stretch(step, s, text->len, end, &begin, &end);
+    }
+    sp_str_append(&out, s + done_to, text->len - done_to);
+    SPAR_TRY(sp_str_status(&out, err));
+    sp_str_release(text);
+    *text = out;
+    out = (sp_str)SP_STR_INIT;
+done:
+    sp_str_release(&out);
+    return status;
 }
 
 static spar_status nfc(const sp_step *step, sp_str *text, spar_error *err) {
-    (void)step;
-    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE, err);
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE, err);
 }
 
 static spar_status nfd(const sp_step *step, sp_str *text, spar_error *err) {
-    (void)step;
-    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, err);
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, err);
 }
 
 static spar_status nfkc(const sp_step *step, sp_str *text, spar_error *err) {
-    (void)step;
-    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, err);
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, err);
 }
 
 static spar_status nfkd(const sp_step *step, sp_str *text, spar_error *err) {
-    (void)step;
-    return unicode_map(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, err);
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, err);
 }
+
+/* ---- characters one by one ---- */
 
 /* Each code point passes through put, which appends what becomes of it. */
 static spar_status map_characters(sp_str *text, void (*put)(sp_str *out, unsigned c),
@@ -68,7 +162,7 @@ static void put_without_marks(sp_str *out, unsigned c) {
 
 /* U+0130 is the one character whose lower case is two. */
 static void put_lowercase(sp_str *out, unsigned c) {
-    sp_str_put_utf8(out, (unsigned)utf8proc_tolower((utf8proc_int32_t)c));
+    sp_str_put_utf8(out, c == 0x130 ? 'i' : sp_char_lower(c));
     if (c == 0x130) {
         sp_str_put_utf8(out, 0x307);
     }
@@ -85,8 +179,12 @@ static spar_status strip_accents(const sp_step *step, sp_str *text, spar_error *
 }
 
 static spar_status byte_level(const sp_step *step, sp_str *text, spar_error *err) {
+    sp_str out = SP_STR_INIT;
     (void)step;
-    return sp_bytes_to_alphabet(text, err);
+    sp_bytes_to_alphabet(sp_str_get(text), text->len, &out);
+    sp_str_release(text);
+    *text = out;
+    return sp_str_status(text, err);
 }
 
 static spar_status read_prepend(sp_step *step, const json_t *value, sp_arena *arena,
@@ -209,13 +307,11 @@ static spar_status nmt(const sp_step *step, sp_str *text, spar_error *err) {
 /* Controls, formats and private use go, but tab and line ends count as white space, of which each
  * character becomes a space. */
 static void put_clean(sp_str *out, unsigned c) {
-    utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     if (c == '\t' || c == '\n' || c == '\r') {
         sp_str_putc(out, ' ');
         return;
     }
-    if (c == 0xFFFD || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
-        k == UTF8PROC_CATEGORY_CO) {
+    if (c == 0xFFFD || sp_char_is_other(c)) {
         return;
     }
     sp_str_put_utf8(out, sp_char_is_space(c) ? ' ' : c);
@@ -246,7 +342,7 @@ static void put_chinese_apart(sp_str *out, unsigned c) {
 }
 
 static void put_without_nonspacing(sp_str *out, unsigned c) {
-    if (utf8proc_category((utf8proc_int32_t)c) != UTF8PROC_CATEGORY_MN) {
+    if (!sp_char_is_nonspacing(c)) {
         sp_str_put_utf8(out, c);
     }
 }
@@ -254,7 +350,7 @@ static void put_without_nonspacing(sp_str *out, unsigned c) {
 static spar_status read_bert(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
                              spar_error *err) {
     spar_status status = SPAR_OK;
-    (void)arena;
+    SPAR_TRY(read_decomposing(step, value, arena, where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "clean_text", true, &step->clean, where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "handle_chinese_chars", true, &step->chinese, where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "lowercase", true, &step->lower, where, err));
@@ -287,10 +383,10 @@ done:
 }
 
 const sp_step_type sp_normalizer_types[] = {
-    {.name = "NFC", .stage = SP_NORMALIZER, .normalize = nfc},
-    {.name = "NFD", .stage = SP_NORMALIZER, .normalize = nfd},
-    {.name = "NFKC", .stage = SP_NORMALIZER, .normalize = nfkc},
-    {.name = "NFKD", .stage = SP_NORMALIZER, .normalize = nfkd},
+    {.name = "NFC", .stage = SP_NORMALIZER, .read = read_nfc, .normalize = nfc},
+    {.name = "NFD", .stage = SP_NORMALIZER, .read = read_decomposing, .normalize = nfd},
+    {.name = "NFKC", .stage = SP_NORMALIZER, .read = read_decomposing, .normalize = nfkc},
+    {.name = "NFKD", .stage = SP_NORMALIZER, .read = read_decomposing, .normalize = nfkd},
     {.name = "Lowercase", .stage = SP_NORMALIZER, .normalize = lowercase},
     {.name = "StripAccents", .stage = SP_NORMALIZER, .normalize = strip_accents},
     {.name = "ByteLevel", .stage = SP_NORMALIZER, .normalize = byte_level},

@@ -5,13 +5,11 @@
 #include "text/characters.h"
 #include "text/pattern.h"
 #include "text/step_types.h"
+#include "text/unicode_tables.h"
 
 /* GPT-2's word pattern (Radford et al. 2019), as the ByteLevel step uses it. */
 static const char gpt2_words[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-/* Punctuation of Unicode, and what ASCII has besides: the inside of a class. */
-#define PUNCTUATION "\\p{P}!-/:-@\\[-`{-~"
 
 /* A run of text that did or did not match. */
 typedef struct run {
@@ -20,8 +18,8 @@ typedef struct run {
 } run;
 
 typedef struct splitter {
-    const sp_piece *piece;
-    sp_pieces *out;
+    const sp_span *word;
+    sp_words *out;
     sp_behavior behavior;
     size_t begin;   /* of the piece being built */
     bool open;      /* a piece is being built */
@@ -32,8 +30,8 @@ static spar_status emit(splitter *s, size_t begin, size_t end, spar_error *err) 
     if (end <= begin) {
         return SPAR_OK;
     }
-    return sp_pieces_add(s->out, sp_str_get(&s->piece->text) + begin, end - begin,
-                         s->piece->first && begin == 0, err);
+    return sp_words_add(s->out, s->word->begin + begin, end - begin, s->word->first && begin == 0,
+                        err);
 }
 
 /* How runs become pieces: the behaviours of the reference's split. */
@@ -76,16 +74,16 @@ done:
     return status;
 }
 
-static spar_status split_by(const sp_step *step, const sp_piece *piece, sp_pieces *out,
-                            spar_error *err) {
+static spar_status split_by(const sp_step *step, const char *base, const sp_span *word,
+                            sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    splitter s = {.piece = piece, .out = out, .behavior = step->behavior};
+    splitter s = {.word = word, .out = out, .behavior = step->behavior};
     sp_matcher m = {0};
     size_t last = 0;
     size_t begin, end;
-    size_t n = piece->text.len;
+    size_t n = word->n;
     bool found;
-    SPAR_TRY(sp_matcher_init(&m, step, sp_str_get(&piece->text), n, err));
+    SPAR_TRY(sp_matcher_init(&m, step, base + word->begin, n, err));
     for (;;) {
         SPAR_TRY(sp_matcher_next(&m, &begin, &end, &found, err));
         if (!found) {
@@ -142,7 +140,7 @@ static spar_status fixed_pattern(sp_step *step, const char *pattern, sp_behavior
                                  const char *where, spar_error *err) {
     step->text = pattern;
     step->behavior = behavior;
-    return sp_pattern_compile(&step->regex, pattern, where, err);
+    return sp_pattern_compile(step, pattern, where, err);
 }
 
 static spar_status read_byte_level(sp_step *step, const json_t *value, sp_arena *arena,
@@ -152,33 +150,59 @@ static spar_status read_byte_level(sp_step *step, const json_t *value, sp_arena 
     SPAR_TRY(sp_json_get_bool_or(value, "add_prefix_space", true, &step->prefix_space, where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "use_regex", true, &step->use_regex, where, err));
     SPAR_TRY(fixed_pattern(step, gpt2_words, SP_ISOLATED, where, err));
+    step->rewrites = step->prefix_space;
 done:
     return status;
 }
 
-static spar_status split_byte_level(const sp_step *step, const sp_piece *piece, sp_pieces *out,
-                                    spar_error *err) {
+static spar_status split_byte_level(const sp_step *step, const char *base, const sp_span *word,
+                                    sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_piece prefixed = {SP_STR_INIT, piece->first};
-    size_t begin = out->n;
-    if (step->prefix_space && sp_str_get(&piece->text)[0] != ' ') {
-        sp_str_putc(&prefixed.text, ' ');
+    sp_span span = *word;
+    if (step->prefix_space) {
+        span.begin = out->text.len;
+        sp_str_puts(&out->text, base[word->begin] == ' ' ? "" : " ");
+        sp_str_append(&out->text, base + word->begin, word->n);
+        SPAR_TRY(sp_str_status(&out->text, err));
+        span.n = out->text.len - span.begin;
+        base = sp_str_get(&out->text);
     }
-    sp_str_append(&prefixed.text, sp_str_get(&piece->text), piece->text.len);
-    SPAR_TRY(sp_str_status(&prefixed.text, err));
-    if (step->use_regex) {
-        SPAR_TRY(split_by(step, &prefixed, out, err));
-    } else {
-        SPAR_TRY(
-            sp_pieces_add(out, sp_str_get(&prefixed.text), prefixed.text.len, piece->first, err));
-    }
-    for (size_t i = begin; i < out->n; i++) {
-        SPAR_TRY(sp_bytes_to_alphabet(&out->items[i].text, err));
-    }
+    SPAR_TRY(step->use_regex ? split_by(step, base, &span, out, err)
+                             : sp_words_add(out, span.begin, span.n, span.first, err));
 done:
-    sp_str_release(&prefixed.text);
     return status;
 }
+
+static spar_status read_alphabet(sp_step *step, const json_t *value, sp_arena *arena,
+                                 const char *where, spar_error *err) {
+    (void)value;
+    (void)arena;
+    (void)where;
+    (void)err;
+    step->rewrites = true;
+    return SPAR_OK;
+}
+
+/* Each byte as its character of the alphabet: the second half of ByteLevel. */
+static spar_status split_alphabet(const sp_step *step, const char *base, const sp_span *word,
+                                  sp_words *out, spar_error *err) {
+    const size_t begin = out->text.len;
+    (void)step;
+    sp_bytes_to_alphabet(base + word->begin, word->n, &out->text);
+    return sp_words_add(out, begin, out->text.len - begin, word->first, err);
+}
+
+static const sp_step_type alphabet = {
+    .name = "ByteLevel", .stage = SP_PRE_TOKENIZER, .read = read_alphabet, .split = split_alphabet};
+
+bool sp_steps_leave_bytes(const sp_step *steps, size_t *n) {
+    const bool last = *n > 0 && steps[*n - 1].type == &alphabet;
+    *n -= last;
+    return last;
+}
+
+/* Numbers of Unicode 17, whose tables this step has: those of 16 and the digits that are new. */
+#define NUMBER "\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}"
 
 static spar_status read_digits(sp_step *step, const json_t *value, sp_arena *arena,
                                const char *where, spar_error *err) {
@@ -186,8 +210,34 @@ static spar_status read_digits(sp_step *step, const json_t *value, sp_arena *are
     bool individual;
     (void)arena;
     SPAR_TRY(sp_json_get_bool_or(value, "individual_digits", false, &individual, where, err));
-    SPAR_TRY(fixed_pattern(step, individual ? "\\p{N}" : "\\p{N}+", SP_ISOLATED, where, err));
+    SPAR_TRY(fixed_pattern(step, individual ? "[" NUMBER "]" : "[" NUMBER "]+", SP_ISOLATED, where,
+                           err));
 done:
+    return status;
+}
+
+/* Compile a pattern in which % stands for the members of the reference's class of punctuation,
+ * which is of Unicode 8. */
+static spar_status punctuation_pattern(sp_step *step, const char *pattern, const char *where,
+                                       spar_error *err) {
+    sp_str members = SP_STR_INIT;
+    sp_str text = SP_STR_INIT;
+    for (size_t i = 0; i < sp_unicode_old_punctuation_n; i += 2) {
+        sp_str_printf(&members, "\\x{%X}-\\x{%X}", sp_unicode_old_punctuation[i],
+                      sp_unicode_old_punctuation[i + 1]);
+    }
+    for (const char *at = pattern; *at;) {
+        const size_t n = strcspn(at, "%");
+        sp_str_append(&text, at, n);
+        sp_str_puts(&text, at[n] ? sp_str_get(&members) : "");
+        at += n + (at[n] != '\0');
+    }
+    spar_status status = sp_str_status(&text, err);
+    if (status == SPAR_OK) {
+        status = sp_pattern_compile(step, sp_str_get(&text), where, err);
+    }
+    sp_str_release(&members);
+    sp_str_release(&text);
     return status;
 }
 
@@ -195,7 +245,8 @@ static spar_status read_punctuation(sp_step *step, const json_t *value, sp_arena
                                     const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     (void)arena;
-    SPAR_TRY(fixed_pattern(step, "[" PUNCTUATION "]", SP_ISOLATED, where, err));
+    step->behavior = SP_ISOLATED;
+    SPAR_TRY(punctuation_pattern(step, "[%]", where, err));
     if (json_object_get(value, "behavior")) {
         SPAR_TRY(read_behavior(step, value, where, err));
     }
@@ -226,7 +277,8 @@ static spar_status read_bert(sp_step *step, const json_t *value, sp_arena *arena
     (void)value;
     (void)arena;
     step->invert = true;
-    return fixed_pattern(step, "[" PUNCTUATION "]|[^\\s" PUNCTUATION "]+", SP_REMOVED, where, err);
+    step->behavior = SP_REMOVED;
+    return punctuation_pattern(step, "[%]|[^\\s%]+", where, err);
 }
 
 /* One character stands between the words. */
@@ -246,18 +298,17 @@ static spar_status read_fixed_length(sp_step *step, const json_t *value, sp_aren
 }
 
 /* Every `start` characters are a word. */
-static spar_status split_fixed_length(const sp_step *step, const sp_piece *piece, sp_pieces *out,
-                                      spar_error *err) {
+static spar_status split_fixed_length(const sp_step *step, const char *base, const sp_span *word,
+                                      sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *s = sp_str_get(&piece->text);
-    const size_t n = piece->text.len;
-    for (size_t begin = 0, end; begin < n; begin = end) {
+    const size_t last = word->begin + word->n;
+    for (size_t begin = word->begin, end; begin < last; begin = end) {
         end = begin;
-        for (long k = 0; k < step->start && end < n; k++) {
+        for (long k = 0; k < step->start && end < last; k++) {
             unsigned c;
-            end += sp_utf8_decode(s + end, n - end, &c);
+            end += sp_utf8_decode(base + end, last - end, &c);
         }
-        SPAR_TRY(sp_pieces_add(out, s + begin, end - begin, piece->first && begin == 0, err));
+        SPAR_TRY(sp_words_add(out, begin, end - begin, word->first && begin == word->begin, err));
     }
 done:
     return status;
@@ -274,6 +325,7 @@ static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *
                                    where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "split", true, &step->split, where, err));
     step->behavior = SP_MERGED_WITH_NEXT;
+    step->rewrites = true;
     if (strcmp(scheme, "always") == 0) {
         step->prepend = SP_PREPEND_ALWAYS;
     } else if (strcmp(scheme, "first") == 0) {
@@ -289,33 +341,33 @@ done:
     return status;
 }
 
-static spar_status split_metaspace(const sp_step *step, const sp_piece *piece, sp_pieces *out,
-                                   spar_error *err) {
+static spar_status split_metaspace(const sp_step *step, const char *base, const sp_span *word,
+                                   sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_piece marked = {SP_STR_INIT, piece->first};
-    const char *s = sp_str_get(&piece->text);
+    sp_str *text = &out->text;
+    sp_span span = {.begin = text->len, .first = word->first};
+    const char *s = base + word->begin;
     size_t mark = strlen(step->text);
     bool wanted =
-        step->prepend == SP_PREPEND_ALWAYS || (step->prepend == SP_PREPEND_FIRST && piece->first);
-    bool there = s[0] == ' ' || (piece->text.len >= mark && memcmp(s, step->text, mark) == 0);
+        step->prepend == SP_PREPEND_ALWAYS || (step->prepend == SP_PREPEND_FIRST && word->first);
+    bool there = s[0] == ' ' || (word->n >= mark && memcmp(s, step->text, mark) == 0);
     if (wanted && !there) {
-        sp_str_puts(&marked.text, step->text);
+        sp_str_append(text, step->text, mark);
     }
-    for (size_t i = 0; i < piece->text.len; i++) {
-        if (s[i] == ' ') {
-            sp_str_puts(&marked.text, step->text);
-        } else {
-            sp_str_putc(&marked.text, s[i]);
+    for (size_t i = 0, next; i < word->n; i = next) {
+        const char *space = memchr(s + i, ' ', word->n - i);
+        next = space ? (size_t)(space - s) : word->n;
+        sp_str_append(text, s + i, next - i);
+        if (space) {
+            sp_str_append(text, step->text, mark);
+            next++;
         }
     }
-    SPAR_TRY(sp_str_status(&marked.text, err));
-    if (step->split) {
-        SPAR_TRY(split_by(step, &marked, out, err));
-    } else {
-        SPAR_TRY(sp_pieces_add(out, sp_str_get(&marked.text), marked.text.len, piece->first, err));
-    }
+    SPAR_TRY(sp_str_status(text, err));
+    span.n = text->len - span.begin;
+    SPAR_TRY(step->split ? split_by(step, sp_str_get(text), &span, out, err)
+                         : sp_words_add(out, span.begin, span.n, span.first, err));
 done:
-    sp_str_release(&marked.text);
     return status;
 }
 
@@ -323,7 +375,8 @@ const sp_step_type sp_splitter_types[] = {
     {.name = "ByteLevel",
      .stage = SP_PRE_TOKENIZER,
      .read = read_byte_level,
-     .split = split_byte_level},
+     .split = split_byte_level,
+     .then = &alphabet},
     {.name = "Split", .stage = SP_PRE_TOKENIZER, .read = read_split, .split = split_by},
     {.name = "Digits", .stage = SP_PRE_TOKENIZER, .read = read_digits, .split = split_by},
     {.name = "Punctuation", .stage = SP_PRE_TOKENIZER, .read = read_punctuation, .split = split_by},

@@ -11,10 +11,12 @@ struct sp_step_type {
     spar_status (*read)(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
                         spar_error *err);
     spar_status (*normalize)(const sp_step *step, sp_str *text, spar_error *err);
-    /* Append what `piece` splits into. */
-    spar_status (*split)(const sp_step *step, const sp_piece *piece, sp_pieces *out,
+    /* Append what a word of `base` splits into: spans of base, or, where the step rewrites, of
+     * what it appends to out->text. */
+    spar_status (*split)(const sp_step *step, const char *base, const sp_span *word, sp_words *out,
                          spar_error *err);
     spar_status (*decode)(const sp_step *step, sp_pieces *tokens, spar_error *err);
+    const sp_step_type *then; /* a step that always follows; NULL: none */
 };
 
 extern const sp_step_type sp_normalizer_types[], sp_splitter_types[], sp_decoder_types[];
@@ -22,8 +24,6 @@ extern const sp_step_type sp_normalizer_types[], sp_splitter_types[], sp_decoder
 /* The byte-level alphabet of GPT-2: every byte as a printable character. */
 unsigned sp_byte_to_char(unsigned char byte);
 int sp_char_to_byte(unsigned code_point); /* -1: not of the alphabet */
-/* Write every byte of *text as its character. */
-spar_status sp_bytes_to_alphabet(sp_str *text, spar_error *err);
 
 /* Shared readers: a member string into the arena; {"String": s} or {"Regex": r}. */
 spar_status sp_step_string(const json_t *value, const char *key, const char *fallback,

@@ -8,6 +8,26 @@
 #include "text/pattern.h"
 #include "text/step_types.h"
 
+void sp_words_release(sp_words *words) {
+    sp_str_release(&words->text);
+    free(words->items);
+    memset(words, 0, sizeof *words);
+}
+
+spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first, spar_error *err) {
+    if (words->n == words->capacity) {
+        void *memory = words->items;
+        spar_status status =
+            sp_mem_grow(&memory, &words->capacity, words->n + 1, sizeof *words->items, err);
+        words->items = memory;
+        if (status != SPAR_OK) {
+            return status;
+        }
+    }
+    words->items[words->n++] = (sp_span){begin, n, first};
+    return SPAR_OK;
+}
+
 void sp_pieces_release(sp_pieces *pieces) {
     for (size_t i = 0; i < pieces->n; i++) {
         sp_str_release(&pieces->items[i].text);
@@ -55,15 +75,23 @@ int sp_char_to_byte(unsigned c) {
     return c == 256 + 67 ? 173 : -1;
 }
 
-spar_status sp_bytes_to_alphabet(sp_str *text, spar_error *err) {
-    sp_str out = SP_STR_INIT;
-    const char *s = sp_str_get(text);
-    for (size_t i = 0; i < text->len; i++) {
-        sp_str_put_utf8(&out, sp_byte_to_char((unsigned char)s[i]));
+/* All of the alphabet are below U+0800: a byte or two. */
+void sp_bytes_to_alphabet(const char *bytes, size_t n, sp_str *out) {
+    char block[256];
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        const unsigned c = sp_byte_to_char((unsigned char)bytes[i]);
+        if (c < 0x80) {
+            block[used++] = (char)c;
+        } else {
+            block[used++] = (char)(0xC0U | c >> 6);
+            block[used++] = (char)(0x80U | (c & 0x3FU));
+        }
+        if (used >= sizeof block - 1 || i + 1 == n) {
+            sp_str_append(out, block, used);
+            used = 0;
+        }
     }
-    sp_str_release(text);
-    *text = out;
-    return sp_str_status(text, err);
 }
 
 /* ---- reading ---- */
@@ -93,7 +121,7 @@ spar_status sp_step_pattern(sp_step *step, const json_t *value, sp_arena *arena,
     SPAR_TRY(
         sp_step_string(pattern, regex ? "Regex" : "String", NULL, arena, &step->text, where, err));
     if (regex || step->text[0] == '\0') { /* an empty string matches as the empty expression does */
-        SPAR_TRY(sp_pattern_compile(&step->regex, step->text, where, err));
+        SPAR_TRY(sp_pattern_compile(step, step->text, where, err));
     }
 done:
     return status;
@@ -122,6 +150,9 @@ static spar_status add_step(sp_step **steps, size_t *n, const sp_step_type *type
     step->type = type;
     if (type->read) {
         SPAR_TRY(type->read(step, value, arena, where, err));
+    }
+    if (type->then) {
+        SPAR_TRY(add_step(steps, n, type->then, value, arena, where, err));
     }
 done:
     return status;
@@ -175,6 +206,8 @@ spar_status sp_steps_read(sp_step **steps, size_t *n, sp_stage stage, const json
 void sp_steps_free(sp_step *steps, size_t n) {
     for (size_t i = 0; i < n; i++) {
         pcre2_code_free(steps[i].regex);
+        sp_program_free(steps[i].program);
+        sp_code_table_free(steps[i].unsafe);
     }
     free(steps);
 }
@@ -190,21 +223,38 @@ done:
     return status;
 }
 
-spar_status sp_steps_split(const sp_step *steps, size_t n, sp_pieces *pieces, spar_error *err) {
+static spar_status split_once(const sp_step *step, const sp_words *words, sp_words *out,
+                              spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_pieces next = {0};
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < pieces->n; j++) {
-            if (pieces->items[j].text.len > 0) {
-                SPAR_TRY(steps[i].type->split(&steps[i], &pieces->items[j], &next, err));
-            }
+    out->n = 0;
+    sp_str_clear(&out->text);
+    for (size_t i = 0; i < words->n; i++) {
+        if (words->items[i].n > 0) {
+            SPAR_TRY(step->type->split(step, words->base, &words->items[i], out, err));
         }
-        sp_pieces_release(pieces);
-        *pieces = next;
-        memset(&next, 0, sizeof next);
+    }
+    SPAR_TRY(sp_str_status(&out->text, err));
+done:
+    return status;
+}
+
+spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_words *spare,
+                           spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < n; i++) {
+        SPAR_TRY(split_once(&steps[i], words, spare, err));
+        const sp_words before = *words;
+        *words = *spare;
+        *spare = before;
+        if (steps[i].rewrites) {
+            words->base = sp_str_get(&words->text);
+        } else { /* the same text, with whoever owns it */
+            spare->text = words->text;
+            words->text = before.text;
+            words->base = before.base;
+        }
     }
 done:
-    sp_pieces_release(&next);
     return status;
 }
 
@@ -277,14 +327,39 @@ static size_t sequence_length(const unsigned char *s, size_t n, size_t *bad) {
     return length;
 }
 
+/* The end of the well-formed text from `at` on. */
+static size_t valid_until(const char *text, size_t n, size_t at) {
+    while (at < n) {
+        uint64_t eight;
+        size_t bad;
+        if (n - at >= sizeof eight) {
+            memcpy(&eight, text + at, sizeof eight);
+            if (!(eight & 0x8080808080808080U)) {
+                at += sizeof eight;
+                continue;
+            }
+        }
+        const size_t length = sequence_length((const unsigned char *)text + at, n - at, &bad);
+        if (length == 0) {
+            break;
+        }
+        at += length;
+    }
+    return at;
+}
+
+bool sp_utf8_is_valid(const char *text, size_t n) {
+    return valid_until(text, n, 0) == n;
+}
+
 void sp_utf8_repair(const char *text, size_t n, sp_str *out) {
     for (size_t at = 0; at < n;) {
-        size_t bad;
-        size_t length = sequence_length((const unsigned char *)text + at, n - at, &bad);
-        if (length) {
-            sp_str_append(out, text + at, length);
-            at += length;
-        } else {
+        const size_t end = valid_until(text, n, at);
+        sp_str_append(out, text + at, end - at);
+        at = end;
+        if (at < n) {
+            size_t bad;
+            sequence_length((const unsigned char *)text + at, n - at, &bad);
             sp_str_put_utf8(out, 0xFFFD);
             at += bad;
         }

@@ -15,6 +15,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "spar/status.h"
+#include "text/code_points.h"
+#include "text/pattern_program.h"
 
 typedef enum sp_behavior {
     SP_REMOVED,
@@ -30,16 +32,35 @@ typedef struct sp_charsmap sp_charsmap;
 typedef struct sp_step {
     const sp_step_type *type;
     const char *text, *content; /* arena: pattern or string; replacement */
-    pcre2_code *regex;          /* owned; NULL: text is matched as it is */
+    sp_program *program;        /* owned; what text is matched by, */
+    pcre2_code *regex;          /* or this, owned; both NULL: text is matched as it is */
+    sp_code_table *unsafe;      /* owned; NFC: set 0 may change */
     sp_behavior behavior;
     bool invert, prefix_space, use_regex, split, left, right;
+    bool rewrites; /* a pre-tokenizer that does not only cut: its words are of a text of its own */
     enum { SP_PREPEND_ALWAYS, SP_PREPEND_FIRST, SP_PREPEND_NEVER } prepend;
     bool clean, chinese, accents, lower; /* BertNormalizer: what it does; accents: strips them */
     const sp_charsmap *charsmap;         /* arena; Precompiled */
     long start, stop; /* Strip decoder: characters cut at most; FixedLength: characters */
 } sp_step;
 
-/* Pieces of text, growing. */
+/* Words: spans of one text, growing. */
+typedef struct sp_span {
+    size_t begin, n;
+    bool first; /* opens the input */
+} sp_span;
+
+typedef struct sp_words {
+    const char *base; /* the text: borrowed, or that of `text` */
+    sp_str text;      /* owned: what a step wrote */
+    sp_span *items;   /* owned */
+    size_t n, capacity;
+} sp_words;
+
+void sp_words_release(sp_words *words);
+spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first, spar_error *err);
+
+/* Pieces of text, growing: the tokens that decoders work on. */
 typedef struct sp_piece {
     sp_str text; /* owned */
     bool first;  /* opens the input */
@@ -64,12 +85,21 @@ void sp_steps_free(sp_step *steps, size_t n);
 
 /* *text is normalised in place. */
 spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, spar_error *err);
-/* Split the one piece that `pieces` holds. */
-spar_status sp_steps_split(const sp_step *steps, size_t n, sp_pieces *pieces, spar_error *err);
+/* Split the words further; spare is scratch, empty or of an earlier call. The text that *words was
+ * of may be left for another. */
+spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_words *spare,
+                           spar_error *err);
+/* Whether the last of the pre-tokenizers writes bytes in the byte-level alphabet. If so it is taken
+ * off the list, and the caller does it: sp_bytes_to_alphabet. */
+bool sp_steps_leave_bytes(const sp_step *steps, size_t *n);
+/* Append every byte as its character of the byte-level alphabet. */
+void sp_bytes_to_alphabet(const char *bytes, size_t n, sp_str *out);
 /* Run the decoders over tokens (one piece each) and append the result. */
 spar_status sp_steps_decode(const sp_step *steps, size_t n, sp_pieces *tokens, sp_str *out,
                             spar_error *err);
 
+/* Whether text is well-formed UTF-8. */
+bool sp_utf8_is_valid(const char *text, size_t n);
 /* Append text with ill-formed sequences replaced by U+FFFD, one for each maximal ill-formed part.
  */
 void sp_utf8_repair(const char *text, size_t n, sp_str *out);

@@ -109,7 +109,9 @@ static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spa
                            json_object_get(root, "pre_tokenizer"), &t->arena, where, err));
     SPAR_TRY(sp_steps_read(&t->decoders, &t->n_decoders, SP_DECODER,
                            json_object_get(root, "decoder"), &t->arena, where, err));
+    t->of_bytes = sp_steps_leave_bytes(t->splitters, &t->n_splitters);
     t->no_decoder = t->n_decoders == 0;
+    SPAR_TRY(sp_word_caches_create(&t->caches, err));
     SPAR_TRY(read_all_added(t, added, where, err));
     SPAR_TRY(sp_tokenizer_read_processor(t, json_object_get(root, "post_processor"), where, err));
 done:
@@ -139,8 +141,9 @@ void spar_tokenizer_free(spar_tokenizer *t) {
             t->model_type->free(t->model);
         }
         sp_vocabulary_release(&t->vocabulary);
+        sp_word_caches_free(t->caches);
         sp_steps_free(t->normalizers, t->n_normalizers);
-        sp_steps_free(t->splitters, t->n_splitters);
+        sp_steps_free(t->splitters, t->n_splitters + t->of_bytes);
         sp_steps_free(t->decoders, t->n_decoders);
         free(t->added);
         free(t->added_normalized);
@@ -201,6 +204,9 @@ enum { MAX_TEXT = 1 << 28 }; /* places in a word are 32 bits, and normalisation 
 typedef struct encoder {
     const spar_tokenizer *t;
     sp_ids ids;
+    sp_words words, spare; /* owned */
+    sp_str letters;        /* owned scratch: a word in the byte-level alphabet */
+    sp_word_cache *cache;  /* lent by the tokenizer */
 } encoder;
 
 typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, bool first, spar_error *err);
@@ -212,6 +218,11 @@ static spar_status cut_added(encoder *e, const sp_added_token *tokens, const sp_
     spar_status status = SPAR_OK;
     size_t last = 0;
     for (size_t at = 0; at < n;) {
+        const unsigned char byte = (unsigned char)text[at];
+        if (find->first[byte] == find->first[byte + 1]) { /* no token begins so */
+            at++;
+            continue;
+        }
         const sp_added_token *token = match_added(tokens, find, text + at, n - at);
         if (!token) {
             at++;
@@ -249,34 +260,113 @@ done:
     return status;
 }
 
+/* One word by the model. */
+static spar_status encode_word(encoder *e, const char *word, size_t n, spar_error *err) {
+    const spar_tokenizer *t = e->t;
+    if (t->of_bytes) {
+        sp_str_clear(&e->letters);
+        sp_bytes_to_alphabet(word, n, &e->letters);
+        if (e->letters.failed) {
+            return sp_str_status(&e->letters, err);
+        }
+        word = e->letters.data;
+        n = e->letters.len;
+    }
+    return t->model_type->encode(t->model, word, n, &e->ids, err);
+}
+
+/* Room for the ids of a word that is cached. */
+static spar_status make_room(sp_ids *ids, spar_error *err) {
+    void *memory = ids->data;
+    if (ids->data && ids->capacity - ids->n >= SP_CACHED_IDS) {
+        return SPAR_OK;
+    }
+    spar_status status =
+        sp_mem_grow(&memory, &ids->capacity, ids->n + SP_CACHED_IDS, sizeof *ids->data, err);
+    ids->data = memory;
+    return status;
+}
+
+/* A short word from the cache, or by the model and then into it. end: of the text. */
+static spar_status encode_short_word(encoder *e, const char *word, size_t n, const char *end,
+                                     spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_word_key key = sp_word_key_of(word, n, end);
+    const sp_cached_word *found = sp_word_cache_find(e->cache, &key);
+    if (found) {
+        SPAR_TRY(make_room(&e->ids, err));
+        memcpy(e->ids.data + e->ids.n, found->ids, sizeof found->ids);
+        e->ids.n += found->n_ids;
+        return SPAR_OK;
+    }
+    const size_t before = e->ids.n;
+    SPAR_TRY(encode_word(e, word, n, err));
+    sp_word_cache_put(e->cache, &key, e->ids.data + before, e->ids.n - before);
+done:
+    return status;
+}
+
 static spar_status encode_words(encoder *e, const char *text, size_t n, bool first,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_pieces pieces = {0};
-    SPAR_TRY(sp_pieces_add(&pieces, text, n, first, err));
-    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, &pieces, err));
-    for (size_t i = 0; i < pieces.n; i++) {
-        const sp_str *word = &pieces.items[i].text;
-        if (word->len > 0) {
-            SPAR_TRY(
-                e->t->model_type->encode(e->t->model, sp_str_get(word), word->len, &e->ids, err));
+    sp_words *words = &e->words;
+    words->base = text;
+    words->n = 0;
+    SPAR_TRY(sp_words_add(words, 0, n, first, err));
+    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, err));
+    const char *end = words->base == text ? text + n : words->base + words->text.len;
+    for (size_t i = 0; i < words->n; i++) {
+        const sp_span *word = &words->items[i];
+        if (word->n > SP_CACHED_BYTES) {
+            SPAR_TRY(encode_word(e, words->base + word->begin, word->n, err));
+        } else if (word->n > 0) {
+            SPAR_TRY(encode_short_word(e, words->base + word->begin, word->n, end, err));
         }
     }
 done:
-    sp_pieces_release(&pieces);
     return status;
 }
 
 static spar_status encode_normalized(encoder *e, const char *text, size_t n, bool first,
                                      spar_error *err) {
     spar_status status = SPAR_OK;
+    const spar_tokenizer *t = e->t;
     sp_str normal = SP_STR_INIT;
-    sp_str_append(&normal, text, n);
-    SPAR_TRY(sp_steps_normalize(e->t->normalizers, e->t->n_normalizers, &normal, err));
-    SPAR_TRY(cut_added(e, e->t->added_normalized, &e->t->find_normalized, sp_str_get(&normal),
-                       normal.len, first, encode_words, err));
+    if (t->n_normalizers > 0) {
+        sp_str_append(&normal, text, n);
+        SPAR_TRY(sp_str_status(&normal, err));
+        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &normal, err));
+        text = sp_str_get(&normal);
+        n = normal.len;
+    }
+    SPAR_TRY(
+        cut_added(e, t->added_normalized, &t->find_normalized, text, n, first, encode_words, err));
 done:
     sp_str_release(&normal);
+    return status;
+}
+
+static spar_status encode(encoder *e, const char *text, size_t n, bool special, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = e->t;
+    SPAR_TRY(sp_word_caches_take(t->caches, &e->cache, err));
+    for (size_t i = 0; special && i < t->n_before; i++) {
+        SPAR_TRY(sp_ids_push(&e->ids, t->before[i], err));
+    }
+    SPAR_TRY(cut_added(e, t->added, &t->find_added, text, n, true, encode_normalized, err));
+    for (size_t i = 0; special && i < t->n_after; i++) {
+        SPAR_TRY(sp_ids_push(&e->ids, t->after[i], err));
+    }
+    if (!e->ids.data) { /* an empty text: the caller frees an array all the same */
+        void *memory;
+        SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *e->ids.data, err));
+        e->ids.data = memory;
+    }
+done:
+    sp_word_caches_give(t->caches, e->cache);
+    sp_words_release(&e->words);
+    sp_words_release(&e->spare);
+    sp_str_release(&e->letters);
     return status;
 }
 
@@ -285,27 +375,18 @@ spar_status spar_tokenizer_encode(const spar_tokenizer *t, const char *text, siz
     spar_status status = SPAR_OK;
     encoder e = {.t = t};
     sp_str clean = SP_STR_INIT;
-    bool special = !(flags & SPAR_TOKENIZE_NO_SPECIAL);
     if (n > MAX_TEXT) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT,
                            "tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT,
                            n));
     }
-    sp_utf8_repair(text, n, &clean);
-    SPAR_TRY(sp_str_status(&clean, err));
-    for (size_t i = 0; special && i < t->n_before; i++) {
-        SPAR_TRY(sp_ids_push(&e.ids, t->before[i], err));
+    if (!sp_utf8_is_valid(text, n)) {
+        sp_utf8_repair(text, n, &clean);
+        SPAR_TRY(sp_str_status(&clean, err));
+        text = sp_str_get(&clean);
+        n = clean.len;
     }
-    SPAR_TRY(cut_added(&e, t->added, &t->find_added, sp_str_get(&clean), clean.len, true,
-                       encode_normalized, err));
-    for (size_t i = 0; special && i < t->n_after; i++) {
-        SPAR_TRY(sp_ids_push(&e.ids, t->after[i], err));
-    }
-    if (!e.ids.data) { /* an empty text: the caller frees an array all the same */
-        void *memory;
-        SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof **ids, err));
-        e.ids.data = memory;
-    }
+    SPAR_TRY(encode(&e, text, n, !(flags & SPAR_TOKENIZE_NO_SPECIAL), err));
     *ids = e.ids.data;
     *n_ids = e.ids.n;
     e.ids.data = NULL;

@@ -16,6 +16,7 @@
 #include "spar/tokenizer.h"
 #include "text/prefixes.h"
 #include "text/steps.h"
+#include "text/word_cache.h"
 #include "text/word_model.h"
 
 typedef struct sp_added_token {
@@ -40,6 +41,8 @@ struct spar_tokenizer {
     uint8_t *special;                            /* owned, one byte an id: 1 special */
     sp_step *normalizers, *splitters, *decoders; /* owned */
     size_t n_normalizers, n_splitters, n_decoders;
+    bool of_bytes; /* words come as bytes, and go to the model in the byte-level alphabet */
+    sp_word_caches *caches;  /* owned */
     bool no_decoder;         /* tokens are joined by spaces */
     int32_t *before, *after; /* owned: ids that the post-processor adds */
     size_t n_before, n_after;
