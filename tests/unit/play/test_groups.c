@@ -14,6 +14,7 @@
 #include "play/pairs.h"
 #include "play/verified.h"
 #include "support.h"
+#include "train/game.h"
 
 enum { K = 5, PROBLEMS = 5, ROOM = 10, PROMPT = 3 };
 
@@ -184,6 +185,56 @@ static void test_judged(void **state) {
     expect(&arm, "margin too short.tie.tie.tie.margin too short.", 0);
 }
 
+/* The matrix of test_loss.c, worked by hand there: win rates 0.7, 0.4, 0.4, 0.6, 0.4, so the first
+ * against the second. Of all five the order is 1, 4, 2, 3, 5. At s = 0 and beta = 1/10 the losses
+ * are 1/2 (2^2 + 1^2) = 2.5 and 1/2 (2^2 + 1 + 1 + 1 + 1) = 4, the gradients minus the targets. */
+static void test_a_matrix_by_hand(void **state) {
+    (void)state;
+    static const double matrix[K * K] = {0.5, 0.7, 0.9, 0.6, 0.8, 0.3, 0.5, 0.4, 0.2,
+                                         0.6, 0.1, 0.6, 0.5, 0.3, 0.5, 0.4, 0.8, 0.7,
+                                         0.5, 0.6, 0.2, 0.4, 0.5, 0.4, 0.5};
+    static const struct {
+        int pairing;
+        size_t n;
+        int64_t order[K];
+        double loss, gradient[K];
+    } cases[] = {{SP_PAIR_JUDGED, 2, {0, 1}, 2.5, {-2, 1}},
+                 {SP_PAIR_ALL, K, {0, 3, 1, 2, 4}, 4, {-2, -1, 1, 1, 1}}};
+    double p[K * K], win[K], scores[K] = {0};
+    sp_judged by_hand = {.n = 1, .k = K, .p = p, .win = win, .scores = scores};
+    const sp_problems one_problem = {.items = problem_items, .n = 1};
+    const sp_samples five = {.items = sample_items, .n = K, .k = K};
+    int best, worst;
+    memcpy(p, matrix, sizeof p);
+    sp_game_win_rates(p, K, win, &best, &worst);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        sp_arm arm = {.pairing = cases[c].pairing, .pairs_per_prompt = 1, .max_tokens = ROOM};
+        sp_loss_response y[K];
+        sp_loss_value value;
+        double d[K];
+        spar_error err;
+        sp_groups out;
+        check(sp_objective_find(&arm.objective, "sppo", &err), &err);
+        check(sp_objective_set(&arm.objective, "beta", 0.1, &err), &err);
+        next_stage();
+        check(sp_groups_make(&run, stage, &arm, &one_problem, &five, &by_hand, &out, &err), &err);
+        assert_int_equal(out.n, 1);
+        assert_int_equal(out.n_members, cases[c].n);
+        for (size_t i = 0; i < out.n_members; i++) {
+            assert_int_equal(out.members[i].sample, cases[c].order[i]);
+            y[i] = (sp_loss_response){.win_rate = out.members[i].win_rate, .length = 1};
+        }
+        check(sp_loss_eval(arm.objective.loss, y, out.n_members, arm.objective.params, d, &value,
+                           &err),
+              &err);
+        assert_true(fabs(value.loss - cases[c].loss) < 1e-12);
+        for (size_t i = 0; i < out.n_members; i++) {
+            assert_true(fabs(d[i] - cases[c].gradient[i]) < 1e-12);
+        }
+        sp_groups_release(&out);
+    }
+}
+
 static void test_verified(void **state) {
     (void)state;
     const sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
@@ -293,10 +344,15 @@ static void test_empty(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_win_rates), cmocka_unit_test(test_judged),
-        cmocka_unit_test(test_verified),  cmocka_unit_test(test_real),
-        cmocka_unit_test(test_all),       cmocka_unit_test(test_single),
-        cmocka_unit_test(test_empty),     cmocka_unit_test(test_supervised),
+        cmocka_unit_test(test_win_rates),
+        cmocka_unit_test(test_judged),
+        cmocka_unit_test(test_a_matrix_by_hand),
+        cmocka_unit_test(test_verified),
+        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_supervised),
     };
     return cmocka_run_group_tests(tests, make_run, drop_run);
 }

@@ -133,6 +133,103 @@ static void test_fixed_points(void **state) {
     assert_true(sp_game_regularized_residual(rock_paper_scissors, 3, 0.1, reference, logp) < 1e-12);
 }
 
+static double gap_of(const double *preference, int n, const double *logp) {
+    double policy[16];
+    for (int i = 0; i < n; i++) {
+        policy[i] = exp(logp[i]);
+    }
+    return sp_game_gap(preference, n, n, policy, policy);
+}
+
+/* gap * sqrt(T) of the average of T exact iterations with eta = sqrt(8 ln n / T). */
+static double scaled_gap(const double *preference, int n, int turns) {
+    double logp[16], mean[16] = {0}, total = 0;
+    for (int i = 0; i < n; i++) { /* not the winner of any game here */
+        logp[i] = log(1.0 + i);
+        total += 1.0 + i;
+    }
+    for (int i = 0; i < n; i++) {
+        logp[i] -= log(total);
+    }
+    for (int t = 0; t < turns; t++) {
+        for (int i = 0; i < n; i++) {
+            mean[i] += exp(logp[i]) / turns;
+        }
+        sp_game_sppo(preference, n, sqrt(8.0 * log(n) / turns), logp);
+    }
+    return sp_game_gap(preference, n, n, mean, mean) * sqrt(turns);
+}
+
+/* Sixty-four times the turns, and the gap of the average policy falls by eight: on rock, paper,
+ * scissors, and on random games of ten. */
+static void test_average_policy_of_sppo(void **state) {
+    (void)state;
+    double random[100];
+    for (int turns = 100; turns <= 6400; turns *= 4) {
+        const double scaled = scaled_gap(rock_paper_scissors, 3, turns);
+        assert_true(scaled > 0.05 && scaled < 1.0);
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            sp_game_random(seed, 10, random);
+            const double of_random = scaled_gap(random, 10, turns);
+            assert_true(of_random > 0.05 && of_random < 2.0);
+        }
+    }
+}
+
+static int leader_of(const double *logp) {
+    return logp[0] > logp[1] ? (logp[0] > logp[2] ? 0 : 2) : (logp[1] > logp[2] ? 1 : 2);
+}
+
+/* With a fixed step SPPO's last policy goes round rock, paper, scissors and outward: each leads in
+ * its turn, before the one that it loses to. */
+static void test_last_policy_of_sppo_cycles(void **state) {
+    (void)state;
+    double logp[3] = {log(0.4), log(0.35), log(0.25)};
+    const double first = gap_of(rock_paper_scissors, 3, logp);
+    double least = first;
+    int changes = 0;
+    for (int t = 0; t < 2000; t++) {
+        const int before = leader_of(logp);
+        sp_game_sppo(rock_paper_scissors, 3, 0.1, logp);
+        const int now = leader_of(logp);
+        if (now != before) {
+            /* row i of the game beats i - 1: the next to lead beats the last */
+            assert_true(rock_paper_scissors[now * 3 + before] == 1.0);
+            changes++;
+        }
+        least = fmin(least, gap_of(rock_paper_scissors, 3, logp));
+    }
+    assert_true(changes >= 9);
+    assert_true(least > 0.5 * first && gap_of(rock_paper_scissors, 3, logp) > 2.0 * first);
+}
+
+/* From the same start, at a step within its bound, INPO's last policy comes to rest: at the winner,
+ * as its reference is even; on a random game where the regularised game has its Nash policy. */
+static void test_last_policy_of_inpo_rests(void **state) {
+    (void)state;
+    const double even[3] = {log(1.0 / 3), log(1.0 / 3), log(1.0 / 3)}, tau = 0.1;
+    double logp[3] = {log(0.4), log(0.35), log(0.25)}, random[100], reference[10], of_random[10];
+    double last = sp_game_regularized_residual(rock_paper_scissors, 3, tau, even, logp);
+    for (int t = 0; t < 2000; t++) {
+        sp_game_inpo(rock_paper_scissors, 3, tau + 1 / (4 * tau), tau, even, logp);
+        if (t % 200 == 199) {
+            const double now =
+                sp_game_regularized_residual(rock_paper_scissors, 3, tau, even, logp);
+            assert_true(now < 0.5 * last || now < 1e-12);
+            last = now;
+        }
+    }
+    assert_true(gap_of(rock_paper_scissors, 3, logp) < 1e-12);
+    sp_game_random(3, 10, random);
+    for (int i = 0; i < 10; i++) {
+        of_random[i] = reference[i] = log(0.1);
+    }
+    for (int t = 0; t < 4000; t++) {
+        sp_game_inpo(random, 10, tau + 1 / (4 * tau), tau, reference, of_random);
+    }
+    assert_true(sp_game_regularized_residual(random, 10, tau, reference, of_random) < 1e-10);
+}
+
 static void write_matrix(const char *text) {
     spar_error err;
     assert_int_equal(sp_file_write(matrix, text, strlen(text), &err), SPAR_OK);
@@ -182,6 +279,9 @@ int main(void) {
         cmocka_unit_test(test_other_shapes),
         cmocka_unit_test(test_gap_of_a_pure_policy),
         cmocka_unit_test(test_fixed_points),
+        cmocka_unit_test(test_average_policy_of_sppo),
+        cmocka_unit_test(test_last_policy_of_sppo_cycles),
+        cmocka_unit_test(test_last_policy_of_inpo_rests),
         cmocka_unit_test(test_matrix_of_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,7 +123,17 @@ static void test_more_closed_forms(void **state) {
     near(d[0], -2.0 / (1.0 + exp(-2.0)), 1e-15);
 }
 
-/* Five responses, by hand. P is in tenths; the diagonal is 1/2. */
+/* Five responses, by hand, with beta = 1/10. The diagonal of P is 1/2.
+ *   P_1 = (0.5 + 0.7 + 0.9 + 0.6 + 0.8)/5 = 3.5/5 = 0.7     target (0.7 - 0.5)/0.1 = 2
+ *   P_2 = (0.3 + 0.5 + 0.4 + 0.2 + 0.6)/5 = 2.0/5 = 0.4     target (0.4 - 0.5)/0.1 = -1
+ *   P_3 = (0.1 + 0.6 + 0.5 + 0.3 + 0.5)/5 = 2.0/5 = 0.4     target -1
+ *   P_4 = (0.4 + 0.8 + 0.7 + 0.5 + 0.6)/5 = 3.0/5 = 0.6     target (0.6 - 0.5)/0.1 = 1
+ *   P_5 = (0.2 + 0.4 + 0.5 + 0.4 + 0.5)/5 = 2.0/5 = 0.4     target -1
+ * Chosen is the first, rejected the second, the first of three equals. With log-ratios s of 1.5,
+ * -0.5, 0.25, 0 and -2 the residuals s - target are -0.5, 0.5, 1.25, -1 and -1: of the pair   1/2
+ * (0.25 + 0.25) = 0.25, gradient (-0.5, 0.5), margin 0.1 (1.5 + 0.5) = 0.2 of all        1/2 (0.25
+ * + 0.25 + 1.5625 + 1 + 1) = 2.03125, gradient the residuals at s = 0      of the pair 1/2 (4 + 1)
+ * = 2.5, of all 1/2 (4 + 1 + 1 + 1 + 1) = 4 */
 static void test_sppo_by_hand(void **state) {
     (void)state;
     static const double p[5][5] = {{0.5, 0.7, 0.9, 0.6, 0.8},
@@ -134,7 +144,8 @@ static void test_sppo_by_hand(void **state) {
     static const double expected[5] = {0.7, 0.4, 0.4, 0.6, 0.4};
     static const double shifts[5] = {1.5, -0.5, 0.25, 0.0, -2.0};
     const double params[SP_LOSS_MAX_PARAMS] = {0.1};
-    double rates[5], d[5], loss = 0.0;
+    static const double residuals[5] = {-0.5, 0.5, 1.25, -1.0, -1.0};
+    double rates[5], d[5];
     int best, worst;
     sp_game_win_rates(&p[0][0], 5, rates, &best, &worst);
     sp_loss_response y[5];
@@ -142,53 +153,22 @@ static void test_sppo_by_hand(void **state) {
         near(rates[i], expected[i], 1e-15);
         y[i] = (sp_loss_response){
             .policy = shifts[i] - 20.0, .opponent = -20.0, .win_rate = rates[i], .length = 3};
-        loss += 0.5 * pow(shifts[i] - (expected[i] - 0.5) / 0.1, 2.0);
     }
     assert_int_equal(best, 0);
     assert_int_equal(worst, 1); /* the first of three equals */
-    /* targets 2 and -1: (1.5 - 2)^2 / 2 + (-0.5 + 1)^2 / 2 */
     const sp_loss_response pair[2] = {y[best], y[worst]};
     const sp_loss_value of_pair = row("sppo")->eval(pair, 2, params, d);
     near(of_pair.loss, 0.25, 1e-14);
     near(d[0], -0.5, 1e-14);
     near(d[1], 0.5, 1e-14);
-    near(of_pair.margin, 0.1 * 2.0, 1e-14);
-    const sp_loss_value of_all = row("sppo")->eval(y, 5, params, d);
-    near(of_all.loss, loss, 1e-14);
-    near(d[3], 0.0 - 1.0, 1e-14);
-}
-
-/* Each row's symmetry or limit that holds for any argument. */
-static void test_identities(void **state) {
-    (void)state;
-    const triple swapped = {{sample.y[1], sample.y[0], sample.y[2]}};
-    near(eval_with("spin", sample, 0.1, 0).loss, eval_with("dpo", sample, 0.1, 0).loss, 0.0);
-    near(eval_with("rpo", sample, 0.1, 0).loss, eval_with("dpo", sample, 0.1, 0).loss, 0.0);
-    near(eval_with("spin", sample, 0.1, 0).loss - eval_with("spin", swapped, 0.1, 0).loss, -0.4,
-         1e-14);
-    /* Half of the labels swapped: no preference is left, and neither is a gradient at D = 0. */
-    near(eval_with("dpo", sample, 0.1, 0.5).loss, eval_with("dpo", swapped, 0.1, 0.5).loss, 1e-15);
-    near(eval_with("dpo", sample, 0.1, 0.5).d[0], 0.05 * (2.0 / (1.0 + exp(-0.4)) - 1.0), 1e-15);
-}
-
-static void test_at_the_reference(void **state) {
-    (void)state;
-    const triple same = pair_of(-12.25, -30.5, -12.25, -30.5, 3, 7);
-    assert_true(eval_with("spin", same, 0.1, 0).loss == ln2);
-    assert_true(eval_with("dpo", same, 0.3, 0).loss == ln2);
-    assert_true(eval_with("spin", same, 0.1, 0).d[0] == -0.05);
-    assert_true(eval_with("spin_hinge", same, 0.1, 0).loss == 1.0);
-    assert_true(eval_with("spin_linear", same, 0.1, 0).loss == 1.0);
-    assert_true(eval_with("spin_exponential", same, 0.1, 0).loss == 1.0);
-    near(eval_with("dpo", same, 0.3, 0.25).loss, ln2, 1e-15);
-    near(eval_with("dpo_robust", same, 0.3, 0.25).loss, ln2, 1e-15);
-    near(eval_with("ipo", same, 0.1, 0).loss, 25.0, 1e-15);
-    near(eval_with("sppo_hard", same, 0.05, 0).loss, 200.0, 1e-15);
-    /* IPO and DPO pull the same way there, 2 / beta^2 apart. */
-    near(eval_with("ipo", same, 0.1, 0).d[0] / eval_with("dpo", same, 0.1, 0).d[0],
-         2.0 / (0.1 * 0.1), 1e-13);
-    near(eval_with("ipo", same, 0.1, 0).d[1] / eval_with("dpo", same, 0.1, 0).d[1],
-         2.0 / (0.1 * 0.1), 1e-13);
+    near(of_pair.margin, 0.2, 1e-14);
+    near(row("sppo")->eval(y, 5, params, d).loss, 2.03125, 1e-14);
+    for (int i = 0; i < 5; i++) {
+        near(d[i], residuals[i], 1e-14);
+        y[i].policy = y[i].opponent;
+    }
+    near(row("sppo")->eval(y, 5, params, d).loss, 4.0, 1e-14);
+    near(row("sppo")->eval((sp_loss_response[]){y[best], y[worst]}, 2, params, d).loss, 2.5, 1e-14);
 }
 
 static double random_in(uint64_t index, double range) {
@@ -207,6 +187,73 @@ static triple random_triple(uint64_t index, double range) {
                                     .length = 1 + (int64_t)sp_rng_below(11, 6, at + 5, 300)};
     }
     return t;
+}
+
+/* Each row's symmetry or limit that holds for any argument. */
+static void test_identities(void **state) {
+    (void)state;
+    const triple swapped = {{sample.y[1], sample.y[0], sample.y[2]}};
+    near(eval_with("spin", sample, 0.1, 0).loss, eval_with("dpo", sample, 0.1, 0).loss, 0.0);
+    near(eval_with("rpo", sample, 0.1, 0).loss, eval_with("dpo", sample, 0.1, 0).loss, 0.0);
+    near(eval_with("spin", sample, 0.1, 0).loss - eval_with("spin", swapped, 0.1, 0).loss, -0.4,
+         1e-14);
+    /* Half of the labels swapped: no preference is left, and neither is a gradient at D = 0. */
+    near(eval_with("dpo", sample, 0.1, 0.5).loss, eval_with("dpo", swapped, 0.1, 0.5).loss, 1e-15);
+    near(eval_with("dpo", sample, 0.1, 0.5).d[0], 0.05 * (2.0 / (1.0 + exp(-0.4)) - 1.0), 1e-15);
+}
+
+static void same(const char *a, const char *b, triple t, const double *params, double scale) {
+    const result x = eval_params(row(a), &t, params), y = eval_params(row(b), &t, params);
+    near(x.loss, scale * y.loss, 1e-13);
+    near(x.d[0], scale * y.d[0], 1e-13);
+    near(x.d[1], scale * y.d[1], 1e-13);
+}
+
+/* Rows that are others under a name or at a limit, at random points: SPIN is DPO on (real,
+ * generated); SPPO with P in {0, 1} is half its hard form, which leaves out its factor of 1/2;
+ * INPO without a pull is IPO; conservative and robust DPO without noise are DPO. */
+static void test_rows_that_are_others(void **state) {
+    (void)state;
+    const sp_loss *sppo = row("sppo"), *hard = row("sppo_hard");
+    for (uint64_t k = 0; k < 200; k++) {
+        triple t = random_triple(k, 30.0);
+        const double params[SP_LOSS_MAX_PARAMS] = {0.01 + sp_rng_uniform(11, 7, k), 0.0};
+        same("spin", "dpo", t, params, 1.0);
+        same("dpo_conservative", "dpo", t, params, 1.0);
+        same("dpo_robust", "dpo", t, params, 1.0);
+        same("hinge", "spin_hinge", t, params, 1.0);
+        same("inpo", "ipo", t, params, 1.0);
+        t.y[0].win_rate = 1.0;
+        t.y[1].win_rate = 0.0;
+        double soft_d[3], hard_d[3];
+        const sp_loss_value soft = sppo->eval(t.y, 2, params, soft_d);
+        const sp_loss_value of_hard = hard->eval(t.y, 2, params, hard_d);
+        near(soft.loss, 0.5 * of_hard.loss, 1e-13);
+        near(soft_d[0], 0.5 * hard_d[0], 1e-13);
+        near(soft_d[1], 0.5 * hard_d[1], 1e-13);
+    }
+}
+
+static void test_at_the_reference(void **state) {
+    (void)state;
+    const triple same = pair_of(-12.25, -30.5, -12.25, -30.5, 3, 7);
+    assert_true(eval_with("spin", same, 0.1, 0).loss == ln2);
+    assert_true(eval_with("dpo", same, 0.3, 0).loss == ln2);
+    assert_true(eval_with("spin", same, 0.1, 0).d[0] == -0.05);
+    assert_true(eval_with("spin_hinge", same, 0.1, 0).loss == 1.0);
+    assert_true(eval_with("spin_linear", same, 0.1, 0).loss == 1.0);
+    assert_true(eval_with("spin_exponential", same, 0.1, 0).loss == 1.0);
+    near(eval_with("dpo", same, 0.3, 0.25).loss, ln2, 1e-15);
+    near(eval_with("dpo_robust", same, 0.3, 0.25).loss, ln2, 1e-15);
+    near(eval_with("ipo", same, 0.1, 0).loss, 25.0, 1e-15);
+    near(eval_with("sppo_hard", same, 0.05, 0).loss, 200.0, 1e-15);
+    /* IPO and DPO pull the same way there, 2 / beta^2 apart: -1/beta against -beta/2. */
+    for (double beta = 0.01; beta < 8.0; beta *= 3.0) {
+        const result ipo = eval_with("ipo", same, beta, 0), dpo = eval_with("dpo", same, beta, 0);
+        near(ipo.d[0] / dpo.d[0], 2.0 / (beta * beta), 1e-13);
+        near(ipo.d[1] / dpo.d[1], 2.0 / (beta * beta), 1e-13);
+        near(ipo.d[0], -1.0 / beta, 1e-13);
+    }
 }
 
 /* Every derivative of a row against the central difference. */
@@ -235,6 +282,50 @@ static void test_gradients(void **state) {
                                1e-5 * fmax(1, ranges[r]));
             }
         }
+    }
+}
+
+/* A kink or a seam of a row: where the winner's log-prob puts it; the loser's is -1, its log-ratio
+ * and the opponent's log-prob of the winner are 0, and each has one token. */
+typedef struct kink {
+    const char *name;
+    double first;       /* parameter; the second is 0 */
+    double at, step;    /* log-prob of the winner, and how far to look on either side */
+    double left, right; /* derivatives there */
+} kink;
+
+/* On either side the derivative is that of the finite difference of that side alone; in between it
+ * is a subgradient, and the loss does not jump. */
+static void check_kink(const kink *k) {
+    const double params[SP_LOSS_MAX_PARAMS] = {k->first};
+    const sp_loss *loss = row(k->name);
+    triple t = pair_of(k->at, -1.0, 0.0, -1.0, 1, 1);
+    const result at = eval_params(loss, &t, params);
+    for (int i = 0; i < 2; i++) {
+        const double step = i ? k->step : -k->step, expected = i ? k->right : k->left;
+        t.y[0].policy = k->at + step;
+        const result off = eval_params(loss, &t, params);
+        near((off.loss - at.loss) / step, expected, 1e-5);
+        near(off.d[0], expected, 1e-5);
+    }
+    assert_true(at.d[0] >= fmin(k->left, k->right) - 1e-5 * fmax(1.0, fabs(k->left)));
+    assert_true(at.d[0] <= fmax(k->left, k->right) + 1e-5 * fmax(1.0, fabs(k->left)));
+}
+
+static void test_kinks(void **state) {
+    (void)state;
+    /* log-odds of a mean of -2^-20, where their tangent begins, against those of -1: the slope
+     * 1/(1 - p) is 2^20 there, and sigma(-t) = e^-t/(1 + e^-t) about 2^-20 */
+    const double tip = -0x1p-20, rest = -expm1(tip);
+    const double t = tip - log(rest) + 1.0 + log(-expm1(-1.0));
+    const double orpo = -1.0 - 1.0 / (1.0 + exp(t)) / rest;
+    const kink kinks[] = {{"hinge", 0.5, 2.0, 1e-7, -0.5, 0.0},
+                          {"spin_hinge", 0.1, 10.0, 1e-7, -0.1, 0.0},
+                          /* its tangent begins at t = -30 */
+                          {"spin_exponential", 1.0, -30.0, 1e-6, -exp(30.0), -exp(30.0)},
+                          {"orpo", 1.0, tip, 1e-11, orpo, orpo}};
+    for (size_t i = 0; i < sizeof kinks / sizeof kinks[0]; i++) {
+        check_kink(&kinks[i]);
     }
 }
 
@@ -424,8 +515,10 @@ int main(void) {
         cmocka_unit_test(test_more_closed_forms),
         cmocka_unit_test(test_sppo_by_hand),
         cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_rows_that_are_others),
         cmocka_unit_test(test_at_the_reference),
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_kinks),
         cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_table),

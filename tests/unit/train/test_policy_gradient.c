@@ -184,6 +184,56 @@ static void test_clipping(void **state) {
     assert_true(g.weights[1][1] > 10.0f * g.weights[1][0]);
 }
 
+/* One token at a ratio of 2, which clip_high = 1 puts its kink at (and 1/2, at clip = 1/2, for the
+ * worse one): log 2 in f32 is off by 2e-9, so one f32 either side is beyond it. The loss is
+ * continuous, and its slope is -A ratio before the kink and 0 behind it. */
+static void test_kinks(void **state) {
+    (void)state;
+    const double *params = params_of(row("grpo_centred"), 0.5, 1.0, 0.0);
+    group g;
+    for (int worse = 0; worse < 2; worse++) {
+        const int i = worse; /* A of 0.375, -0.625 */
+        const float at = (float)log(2.0) * (worse ? -1.0f : 1.0f), step = 1.0f / 4096.0f;
+        const double advantage = worse ? -0.625 : 0.375;
+        const double share = 1.0 / (8.0 * (double)lengths[i]);
+        double losses[3];
+        float slopes[3];
+        for (int s = -1; s <= 1; s++) { /* a step towards the middle, at the kink, a step beyond */
+            const float beyond = (worse ? -1.0f : 1.0f) * (float)s * step;
+            fill(&g, 0.0);
+            g.opponent[i][0] = 0.0f;
+            g.policy[i][0] = at + beyond;
+            losses[s + 1] = loss_of(row("grpo_centred"), &g, params);
+            slopes[s + 1] = g.weights[i][0];
+        }
+        const double inside = -advantage * exp((double)at) * share;
+        near((losses[1] - losses[0]) / (double)step * (worse ? -1 : 1), inside, 1e-4);
+        near((double)slopes[0], inside, 1e-3);
+        near(losses[2], losses[1], 1e-8);
+        assert_true(slopes[2] == 0.0f);
+    }
+}
+
+/* The pull is least, and flat, where the policy is the anchor; its exponential ends in a line 50
+ * nats away, so that no response makes it infinite. */
+static void test_pull(void **state) {
+    (void)state;
+    static const float gaps[] = {0.0f, 40.0f, 60.0f, 1000.0f};
+    group g;
+    for (size_t i = 0; i < sizeof gaps / sizeof gaps[0]; i++) {
+        fill(&g, 0.0);
+        for (int k = 0; k < K; k++) {
+            g.y[k].reward = 0.5;
+            memcpy(g.anchor[k], g.policy[k], sizeof g.anchor[k]);
+        }
+        g.anchor[1][2] = g.policy[1][2] + gaps[i];
+        const double loss = loss_of(row("dapo"), &g, params_of(row("dapo"), 0.2, 0.2, 0.5));
+        assert_true(isfinite(loss) && loss >= 0.0 && isfinite((double)g.weights[1][2]));
+        assert_true(gaps[i] == 0.0f ? loss == 0.0 && g.weights[1][2] == 0.0f
+                                    : g.weights[1][2] < 0.0f);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     double params[SP_PG_PARAMS] = {0.2, 0.2, 0.0, 0.5}, loss;
@@ -209,6 +259,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_advantages), cmocka_unit_test(test_at_the_opponent),
         cmocka_unit_test(test_gradients),  cmocka_unit_test(test_clipping),
+        cmocka_unit_test(test_kinks),      cmocka_unit_test(test_pull),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
