@@ -30,7 +30,7 @@
 
 /* PRAGMA user_version. A database of an older version gets the tables that it lacks when it is
  * opened for writing; read alone, it gives no rows of them. */
-enum { SP_RUNDB_SCHEMA = 3 };
+enum { SP_RUNDB_SCHEMA = 4 };
 
 typedef struct sp_rundb sp_rundb;
 
@@ -201,6 +201,21 @@ spar_status sp_rundb_put_judgement(sp_rundb *db, const sp_rundb_judgement *row, 
 spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *judge,
                                     sp_rundb_judgement_fn fn, void *context,
                                     spar_error *err); /* by prompt */
+
+/* The scores of the steps of one response, by a judge that sees steps. */
+typedef struct sp_rundb_steps {
+    int64_t stage, prompt;
+    const char *judge;
+    int64_t response;     /* among those of the judgement, from 0 */
+    const double *scores; /* [n] */
+    int64_t n;
+} sp_rundb_steps;
+typedef spar_status (*sp_rundb_steps_fn)(void *context, const sp_rundb_steps *row, spar_error *err);
+
+spar_status sp_rundb_put_steps(sp_rundb *db, const sp_rundb_steps *row, spar_error *err);
+spar_status sp_rundb_each_steps(sp_rundb *db, int64_t stage, const char *judge, int64_t prompt,
+                                sp_rundb_steps_fn fn, void *context,
+                                spar_error *err); /* of one prompt, by response */
 
 /* What an endpoint replied to a request, by the request's whole text: what was paid for once. A put
  * replaces. get gives NULL where there is none; *reply is owned by the caller (free()). */

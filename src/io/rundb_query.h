@@ -86,6 +86,11 @@
     X(EACH_JUDGEMENT, "reading judgements",                                                        \
       "SELECT stage, judge, prompt, p, logits, scores, seconds, tokens FROM judgements "           \
       "WHERE stage = ?1 AND judge = ?2 ORDER BY prompt")                                           \
+    X(PUT_STEPS, "adding the scores of steps",                                                     \
+      "INSERT INTO steps(stage, judge, prompt, response, scores) VALUES(?1, ?2, ?3, ?4, ?5)")      \
+    X(EACH_STEPS, "reading the scores of steps",                                                   \
+      "SELECT stage, judge, prompt, response, scores FROM steps "                                  \
+      "WHERE stage = ?1 AND judge = ?2 AND prompt = ?3 ORDER BY response")                         \
     X(PUT_REPLY, "keeping an endpoint's reply",                                                    \
       "INSERT INTO replies(request, reply) VALUES(?1, ?2) "                                        \
       "ON CONFLICT(request) DO UPDATE SET reply = excluded.reply")                                 \

@@ -22,6 +22,7 @@ typedef struct visitor {
         sp_rundb_metric_fn metric;
         sp_rundb_evaluation_fn evaluation;
         sp_rundb_judgement_fn judgement;
+        sp_rundb_steps_fn steps;
         sp_rundb_checkpoint_fn checkpoint;
     } fn;
 } visitor;
@@ -471,6 +472,44 @@ spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *jud
     sp_rundb_bind_int(&q, stage);
     sp_rundb_bind_text(&q, judge);
     return walk(&q, visit_judgement, &(visitor){context, {.judgement = fn}}, NULL, err);
+}
+
+spar_status sp_rundb_put_steps(sp_rundb *db, const sp_rundb_steps *row, spar_error *err) {
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_PUT_STEPS);
+    sp_rundb_bind_int(&q, row->stage);
+    sp_rundb_bind_text(&q, row->judge);
+    sp_rundb_bind_int(&q, row->prompt);
+    sp_rundb_bind_int(&q, row->response);
+    sp_rundb_bind_blob(&q, row->scores, (size_t)row->n * sizeof *row->scores);
+    return sp_rundb_query_run(&q, err);
+}
+
+static spar_status visit_steps(sp_rundb_query *q, const visitor *v, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *scores = NULL;
+    sp_rundb_steps row = {.stage = sp_rundb_column_int(q, 0),
+                          .judge = sp_rundb_column_text(q, 1),
+                          .prompt = sp_rundb_column_int(q, 2),
+                          .response = sp_rundb_column_int(q, 3)};
+    SPAR_TRY(copy_words(q, 4, sizeof(double), &scores, &row.n, err));
+    row.scores = scores;
+    SPAR_TRY(sp_rundb_query_row_status(q, err));
+    SPAR_TRY(v->fn.steps(v->context, &row, err));
+done:
+    free(scores);
+    return status;
+}
+
+spar_status sp_rundb_each_steps(sp_rundb *db, int64_t stage, const char *judge, int64_t prompt,
+                                sp_rundb_steps_fn fn, void *context, spar_error *err) {
+    if (db->version < 4) {
+        return SPAR_OK;
+    }
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_EACH_STEPS);
+    sp_rundb_bind_int(&q, stage);
+    sp_rundb_bind_text(&q, judge);
+    sp_rundb_bind_int(&q, prompt);
+    return walk(&q, visit_steps, &(visitor){context, {.steps = fn}}, NULL, err);
 }
 
 /* ---- replies ---- */

@@ -118,4 +118,14 @@ static const char version_3[] = "CREATE TABLE replies("
                                 "  reply TEXT NOT NULL"
                                 ") STRICT, WITHOUT ROWID;";
 
-const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2, version_3};
+static const char version_4[] =
+    "CREATE TABLE steps("
+    "  stage INTEGER NOT NULL REFERENCES stages(id),"
+    "  judge TEXT NOT NULL,"
+    "  prompt INTEGER NOT NULL REFERENCES prompts(id),"
+    "  response INTEGER NOT NULL CHECK(response >= 0),"
+    "  scores BLOB NOT NULL CHECK(length(scores) > 0 AND length(scores) % 8 = 0),"
+    "  PRIMARY KEY(stage, judge, prompt, response)"
+    ") STRICT, WITHOUT ROWID;";
+
+const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2, version_3, version_4};

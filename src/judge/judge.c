@@ -51,6 +51,11 @@ static spar_status find_kind(const char *name, size_t n, const sp_judge_kind **o
     return status;
 }
 
+bool sp_judge_sees_steps(const char *spec) {
+    const sp_judge_kind *kind;
+    return find_kind(spec, strcspn(spec, ":"), &kind, NULL) == SPAR_OK && kind->reads_steps;
+}
+
 spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge_options *options,
                             spar_error *err) {
     static const spar_judge_options fallback = {

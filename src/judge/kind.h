@@ -45,6 +45,20 @@ typedef struct sp_judge_kind {
     void (*share)(void *context, sp_rundb *db);
 } sp_judge_kind;
 
+/* Two responses that are alike up to a step and differ there. */
+typedef struct sp_fork {
+    size_t better, worse, step;
+    double margin; /* of the scores of that step; 0: no two differ so */
+} sp_fork;
+/* The two whose scores at their fork differ most; j has steps and their texts. unfit [k]: those
+ * that cannot be the better one; NULL: none. */
+sp_fork sp_judge_widest_fork(const spar_judgement *j, const bool *unfit);
+/* The steps of a response as a new list of strings, one at least: those given, or what a blank line
+ * (lines: a line's end) ends. */
+json_t *sp_judge_steps_of(const json_t *response, bool lines);
+/* Whether KIND[:MODEL] names a judge that scores steps. */
+bool sp_judge_sees_steps(const char *spec);
+
 /* Give a judge the run's database to keep such replies in; judges that pay for none ignore it. */
 void sp_judge_share(spar_judge *judge, sp_rundb *db);
 

@@ -177,10 +177,8 @@ static spar_status process_describe(const void *context, json_t *out, spar_error
 
 /* ---- rows ---- */
 
-/* The steps of a response as a new list of strings, one at least: those given, or what a blank
- * line (or a line's end) ends. */
-static json_t *steps_of(const process *p, const json_t *response) {
-    const char *mark = p->rules.steps ? "\n" : "\n\n";
+json_t *sp_judge_steps_of(const json_t *response, bool lines) {
+    const char *mark = lines ? "\n" : "\n\n";
     if (json_is_array(response)) {
         return json_deep_copy(response);
     }
@@ -408,7 +406,7 @@ static spar_status judge_response(process *p, const sp_judge_item *item, size_t 
                                   size_t *capacity, spar_judgement *out, spar_error *err) {
     spar_status status = SPAR_OK;
     step_row row = {0};
-    json_t *steps = steps_of(p, json_array_get(item->responses, i));
+    json_t *steps = sp_judge_steps_of(json_array_get(item->responses, i), p->rules.steps == 1);
     void *memory = out->steps;
     SPAR_TRY(make_row(p, item->prompt, steps, &row, err));
     SPAR_TRY(sp_mem_grow(&memory, capacity, *used + row.n, sizeof *out->steps, err));

@@ -31,12 +31,6 @@ static spar_status give(json_t *made, json_t **out, spar_error *err) {
     return made ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row");
 }
 
-/* Two responses that are alike up to a step and differ there. */
-typedef struct fork_point {
-    size_t better, worse, step;
-    double margin; /* of the scores of that step */
-} fork_point;
-
 static const double *scores_of(const spar_judgement *j, size_t i) {
     const double *at = j->steps;
     for (size_t r = 0; r < i; r++) {
@@ -45,7 +39,7 @@ static const double *scores_of(const spar_judgement *j, size_t i) {
     return at;
 }
 
-static fork_point compare(const spar_judgement *j, size_t a, size_t b) {
+static sp_fork compare(const spar_judgement *j, size_t a, size_t b) {
     const json_t *x = json_array_get(j->step_texts, a), *y = json_array_get(j->step_texts, b);
     size_t step = 0;
     while (step < j->n_steps[a] && step < j->n_steps[b] &&
@@ -53,26 +47,32 @@ static fork_point compare(const spar_judgement *j, size_t a, size_t b) {
         step++;
     }
     if (step == j->n_steps[a] || step == j->n_steps[b]) {
-        return (fork_point){a, b, step, 0};
+        return (sp_fork){a, b, step, 0};
     }
     const double margin = scores_of(j, a)[step] - scores_of(j, b)[step];
-    return margin > 0 ? (fork_point){a, b, step, margin} : (fork_point){b, a, step, -margin};
+    return margin > 0 ? (sp_fork){a, b, step, margin} : (sp_fork){b, a, step, -margin};
+}
+
+sp_fork sp_judge_widest_fork(const spar_judgement *j, const bool *unfit) {
+    sp_fork widest = {0};
+    for (size_t a = 0; a < j->k; a++) {
+        for (size_t b = a + 1; b < j->k; b++) {
+            const sp_fork here = compare(j, a, b);
+            const bool fit = !unfit || !unfit[here.better];
+            widest = fit && here.margin > widest.margin ? here : widest;
+        }
+    }
+    return widest;
 }
 
 static spar_status step_pair(const spar_judgement *j, const json_t *row, json_t **out,
                              spar_error *err) {
-    fork_point widest = {0};
     if (!j->steps) {
         return spar_fail(
             err, SPAR_INVALID,
             "pairs of steps: expected a judge that scores steps (process), found none");
     }
-    for (size_t a = 0; a < j->k; a++) {
-        for (size_t b = a + 1; b < j->k; b++) {
-            const fork_point here = compare(j, a, b);
-            widest = here.margin > widest.margin ? here : widest;
-        }
-    }
+    const sp_fork widest = sp_judge_widest_fork(j, NULL);
     return widest.margin > 0
                ? give(json_pack("{s:O*, s:o, s:o, s:I, s:f}", "prompt",
                                 json_object_get(row, "prompt"), "chosen", whole(row, widest.better),

@@ -26,6 +26,7 @@ typedef struct judging {
     int64_t stage;
     const sp_problems *problems;
     const char *const *texts; /* [n k]: the responses */
+    const bool *cut;          /* [n k]: which were cut off; NULL: not asked */
     sp_judged *out;
     bool *done; /* owned, [n]: problems whose judgement is stored */
     size_t read;
@@ -39,6 +40,7 @@ void sp_judged_release(sp_judged *judged) {
     free(judged->p);
     free(judged->win);
     free(judged->scores);
+    free(judged->forks);
     memset(judged, 0, sizeof *judged);
 }
 
@@ -160,6 +162,7 @@ static json_t *row_of(const judging *j, size_t problem) {
 }
 
 static spar_status store(judging *j, size_t problem, const spar_judgement *x, spar_error *err) {
+    spar_status status = SPAR_OK;
     const sp_rundb_judgement row = {.stage = j->stage,
                                     .prompt = j->problems->items[problem].id,
                                     .judge = j->role->name,
@@ -169,7 +172,20 @@ static spar_status store(judging *j, size_t problem, const spar_judgement *x, sp
                                     .scores = x->scores,
                                     .seconds = x->seconds,
                                     .tokens = x->tokens};
-    return sp_rundb_put_judgement(j->run->db, &row, err);
+    const double *at = x->steps;
+    SPAR_TRY(sp_rundb_put_judgement(j->run->db, &row, err));
+    for (size_t i = 0; at && i < x->k; i++) {
+        const sp_rundb_steps steps = {.stage = j->stage,
+                                      .prompt = row.prompt,
+                                      .judge = j->role->name,
+                                      .response = (int64_t)i,
+                                      .scores = at,
+                                      .n = (int64_t)x->n_steps[i]};
+        SPAR_TRY(sp_rundb_put_steps(j->run->db, &steps, err));
+        at += x->n_steps[i];
+    }
+done:
+    return status;
 }
 
 static void drop_pending(judging *j) {
@@ -287,9 +303,78 @@ static spar_status read_judgement(void *context, const sp_rundb_judgement *row, 
     return SPAR_OK;
 }
 
+/* The scores of one prompt's steps, as they were judged. */
+typedef struct step_scores {
+    spar_judgement x; /* owned; n_steps has room for k responses, of which n are read */
+    size_t n, used, capacity;
+} step_scores;
+
+static spar_status take_steps(void *context, const sp_rundb_steps *row, spar_error *err) {
+    spar_status status = SPAR_OK;
+    step_scores *s = context;
+    void *memory = s->x.steps;
+    if (s->n == s->x.k || row->response != (int64_t)s->n) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "run.db: the steps of prompt %lld are not those of its samples",
+                           (long long)row->prompt));
+    }
+    SPAR_TRY(sp_mem_grow(&memory, &s->capacity, s->used + (size_t)row->n, sizeof(double), err));
+    s->x.steps = memory;
+    memcpy(s->x.steps + s->used, row->scores, (size_t)row->n * sizeof(double));
+    s->used += (size_t)row->n;
+    s->x.n_steps[s->n++] = (size_t)row->n;
+done:
+    return status;
+}
+
+/* The texts of the steps once more, by the rule that the judge went by. */
+static spar_status split_texts(const judging *j, size_t problem, spar_judgement *x,
+                               spar_error *err) {
+    x->step_texts = json_array();
+    for (size_t i = 0; i < x->k; i++) {
+        json_t *text = json_string(j->texts[problem * x->k + i]);
+        json_t *steps = sp_judge_steps_of(text, j->run->recipe.judge.process.steps == 1);
+        json_decref(text);
+        const size_t n = json_array_size(steps);
+        if (json_array_append_new(x->step_texts, steps) != 0) {
+            return spar_fail(err, SPAR_NO_MEMORY, "out of memory for steps");
+        }
+        if (n != x->n_steps[i]) {
+            return spar_fail(err, SPAR_MISMATCH,
+                             "run.db: prompt %lld: expected scores of %zu steps, found %zu",
+                             (long long)j->problems->items[problem].id, n, x->n_steps[i]);
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status read_fork(judging *j, size_t problem, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t k = j->out->k;
+    step_scores s = {.x = {.k = k}};
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, k, sizeof *s.x.n_steps, err));
+    s.x.n_steps = memory;
+    SPAR_TRY(sp_rundb_each_steps(j->run->db, j->stage, j->role->name,
+                                 j->problems->items[problem].id, take_steps, &s, err));
+    if (s.n == k) {
+        SPAR_TRY(split_texts(j, problem, &s.x, err));
+        j->out->forks[problem] = sp_judge_widest_fork(&s.x, j->cut ? j->cut + problem * k : NULL);
+    }
+done:
+    spar_judgement_release(&s.x);
+    return status;
+}
+
 static spar_status read_back(judging *j, spar_error *err) {
+    spar_status status = SPAR_OK;
     j->read = 0;
-    return sp_rundb_each_judgement(j->run->db, j->stage, j->role->name, read_judgement, j, err);
+    SPAR_TRY(sp_rundb_each_judgement(j->run->db, j->stage, j->role->name, read_judgement, j, err));
+    for (size_t i = 0; j->out->forks && i < j->out->n; i++) {
+        SPAR_TRY(j->done[i] ? read_fork(j, i, err) : SPAR_OK);
+    }
+done:
+    return status;
 }
 
 static spar_status allocate(judging *j, size_t k, spar_error *err) {
@@ -306,6 +391,10 @@ static spar_status allocate(judging *j, size_t k, spar_error *err) {
     out->win = memory;
     SPAR_TRY(sp_mem_calloc(&memory, out->n * k, sizeof *out->scores, err));
     out->scores = memory;
+    if (j->cut && sp_judge_sees_steps(spec_of(j->run, j->role))) {
+        SPAR_TRY(sp_mem_calloc(&memory, out->n, sizeof *out->forks, err));
+        out->forks = memory;
+    }
 done:
     return status;
 }
@@ -331,22 +420,28 @@ spar_status sp_judged_make(sp_run *run, int64_t stage, const sp_problems *proble
                            const sp_samples *samples, sp_judged *out, spar_error *err) {
     spar_status status = SPAR_OK;
     const char **texts = NULL;
+    bool *cut = NULL;
     void *memory;
     memset(out, 0, sizeof *out);
     SPAR_TRY(sp_mem_calloc(&memory, samples->n, sizeof *texts, err));
     texts = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, samples->n, sizeof *cut, err));
+    cut = memory;
     for (size_t i = 0; i < samples->n; i++) {
         texts[i] = samples->items[i].text;
+        cut[i] = samples->items[i].truncated;
     }
     judging j = {.run = run,
                  .role = &train_role,
                  .stage = stage,
                  .problems = problems,
                  .texts = texts,
+                 .cut = cut,
                  .out = out};
     SPAR_TRY(run_phase(&j, problems->n ? samples->n / problems->n : 0, err));
 done:
     free(texts);
+    free(cut);
     if (status != SPAR_OK) {
         sp_judged_release(out);
     }

@@ -8,6 +8,7 @@
 #ifndef SP_PLAY_JUDGED_H
 #define SP_PLAY_JUDGED_H
 
+#include "judge/kind.h"
 #include "play/samples.h"
 
 /* All owned; problem i's part of p is at i k k, of the others at i k. */
@@ -18,6 +19,8 @@ typedef struct sp_judged {
                      * itself by 1/2: SPPO's win rate of a against the policy (arXiv 2405.00675,
                      * section 4), with the order in which a judge reads two evened out */
     double *scores; /* [n, k] */
+    sp_fork *forks; /* [n]: the two responses that the scores of steps tell apart most, of which the
+                     * better one was not cut off; NULL: the judge that trains sees no steps */
 } sp_judged;
 
 void sp_judged_release(sp_judged *judged);

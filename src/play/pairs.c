@@ -208,6 +208,32 @@ done:
     return status;
 }
 
+static bool all_truncated(const pairing *p, size_t begin, size_t end) {
+    bool all = true;
+    for (size_t i = begin; i < end; i++) {
+        all = all && p->samples->items[i].truncated;
+    }
+    return all;
+}
+
+/* The two that the scores of steps tell apart most, at the first step in which they differ: what
+ * they share before it cancels in the margin. */
+static spar_status pair_steps(pairing *p, size_t begin, size_t end, spar_error *err) {
+    const size_t problem = p->samples->items[begin].problem;
+    const sp_fork *fork = &p->judged->forks[begin / p->samples->k];
+    if (!(fork->margin > 0) || fork->margin < p->arm->min_margin) {
+        const sp_member pair[2] = {member_of(p, begin), member_of(p, end - 1)};
+        return put_pair(p, problem, pair,
+                        fork->margin > 0               ? "margin too short"
+                        : all_truncated(p, begin, end) ? "truncated"
+                                                       : "no step apart",
+                        err);
+    }
+    const sp_member pair[2] = {member_of(p, begin + fork->better),
+                               member_of(p, begin + fork->worse)};
+    return put_pair(p, problem, pair, NULL, err);
+}
+
 /* By win rate, falling; equals as they were sampled. */
 static int compare_members(const void *a, const void *b) {
     const sp_member *x = a, *y = b;
@@ -291,11 +317,9 @@ static spar_status take_real(pairing *p, size_t begin, size_t end, spar_error *e
 }
 
 typedef spar_status (*group_fn)(pairing *p, size_t begin, size_t end, spar_error *err);
-static const group_fn group[] = {[SP_PAIR_REAL] = pair_real,
-                                 [SP_PAIR_VERIFIED] = pair_verified,
-                                 [SP_PAIR_JUDGED] = pair_judged,
-                                 [SP_PAIR_ALL] = group_all,
-                                 [SP_PAIR_SINGLE] = take_singles};
+static const group_fn group[] = {[SP_PAIR_REAL] = pair_real,     [SP_PAIR_VERIFIED] = pair_verified,
+                                 [SP_PAIR_JUDGED] = pair_judged, [SP_PAIR_ALL] = group_all,
+                                 [SP_PAIR_STEPS] = pair_steps,   [SP_PAIR_SINGLE] = take_singles};
 
 static const group_fn supervised_group[] = {
     [SP_PAIR_REAL] = take_real, [SP_PAIR_VERIFIED] = take_right};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "judge/kind.h"
 #include "play/league.h"
 #include "spar/play.h"
 
@@ -151,13 +152,13 @@ static const spar_option arm_options[] = {
      "start where that earlier arm ended, not from the best so far"},
     {"against", 0, SPAR_OPTION_STRING, ARM(against), NULL, 0, 0, NULL, "ARM",
      "earlier arm, a control, that the comparison holds this one against"},
-    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "auto", 0, 0, "auto|real|verified|judged|all",
-     "WHICH",
+    {"pairs", 0, SPAR_OPTION_CHOICE, ARM(pairing), "auto", 0, 0,
+     "auto|real|verified|judged|all|steps", "WHICH",
      "real: the real response against generated ones; verified: right ones against wrong ones; "
-     "judged: the best against the worst by win rate; all: all together; auto: what suits the "
-     "method"},
+     "judged: the best against the worst by win rate; all: all together; steps: the two that a "
+     "process reward model tells apart most where they first differ; auto: what suits the method"},
     {"min-margin", 0, SPAR_OPTION_NUMBER, ARM(min_margin), "0", 0, 1, NULL, "X",
-     "judged pairs: drop those whose win rates are closer"},
+     "judged pairs: drop those whose win rates are closer; pairs by steps: whose scores there are"},
     {"iterations", 0, SPAR_OPTION_INT, ARM(iterations), "1", 1, 1000, NULL, "N",
      "iterations; for sft, epochs, ended early when the gate set stops rising"},
     {"patience", 0, SPAR_OPTION_INT, ARM(patience), "2", 0, 1000, NULL, "N",
@@ -276,6 +277,12 @@ static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_err
                          "method %s compares responses: expected task families, or judge: train: "
                          "KIND[:MODEL], found neither",
                          method);
+    }
+    if (arm->pairing == SP_PAIR_STEPS && !(r->judge.train && sp_judge_sees_steps(r->judge.train))) {
+        return spar_fail(err, SPAR_INVALID,
+                         "pairs: steps needs a judge that scores steps: expected judge: train: "
+                         "process:MODEL, found %s",
+                         r->judge.train ? r->judge.train : "none");
     }
     if (supervised && arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_VERIFIED) {
         return spar_fail(err, SPAR_INVALID,

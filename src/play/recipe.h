@@ -54,6 +54,7 @@ typedef enum sp_pairing {
     SP_PAIR_VERIFIED, /* right responses against wrong ones, by the family's checker */
     SP_PAIR_JUDGED,   /* the best against the worst by win rate */
     SP_PAIR_ALL,      /* all responses together, by win rate or reward */
+    SP_PAIR_STEPS,    /* the two that a process reward model tells apart most at a step */
     SP_PAIR_SINGLE    /* each by itself, good or bad; not by name: KTO's own */
 } sp_pairing;
 

@@ -149,6 +149,61 @@ refuse 2 "samples: expected 2 or more to judge" 's/samples: 4/samples: 1/'
 refuse 2 "names a judge, but no arm" 's/pairs: judged/pairs: real/'
 refuse 2 "expected task families, or judge: train" '/^judge:/d; s/families: .*/file: x/'
 refuse 2 "did you mean 'train'" 's/{train: "program/{trian: "program/'
+refuse 2 "pairs: steps needs a judge that scores steps: expected judge: train: process:MODEL, found program:" \
+    's/pairs: judged/pairs: steps/'
+
+# Pairs by steps: a process reward model (here a language model that answers each step by + or -, which
+# knows nothing) scores the lines of each response; its pairs are those of its scores, before and behind
+# a kill.
+prm="$dir/prm"
+mkdir "$prm"
+ln -s "$(cd "$model" && pwd)"/* "$prm"
+printf '%s' '{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}' \
+    >"$prm/chat_template.jinja"
+sed '/^judge:/d; /^arms:/,$d; /^generate:/,/^evaluate:/s/max_new_tokens: 8/max_new_tokens: 128/; s/^  stop:.*/  stop: [".\\n"]/; s/train: 24/train: 8/' \
+    "$recipe" >"$dir/steps.yaml"
+cat >>"$dir/steps.yaml" <<END
+judge: {train: "prm:$prm", steps: lines, aggregate: product}
+arms:
+  - {name: steps, method: dpo, pairs: steps, samples: 4, iterations: 2, optimizer: rmsprop, lr: 1e-5}
+END
+run 0 play "$dir/steps.yaml" -m "$model" --run "$dir/steps" --dtype f32 --threads 1
+python3 - "$dir/steps/run.db" <<'END' >"$dir/out" 2>&1 || fail "the pairs by steps"
+import sqlite3, struct, sys
+db = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+kept = several = 0
+for stage, prompt in db.execute("select distinct stage, prompt from judgements where judge = 'train'").fetchall():
+    samples = db.execute("select id, text, finish from samples where stage=? and prompt=? order by sample_index",
+                         (stage, prompt)).fetchall()
+    scores = [struct.unpack(f"<{len(b) // 8}d", b) for (b,) in db.execute(
+        "select scores from steps where stage=? and prompt=? order by response", (stage, prompt))]
+    lines = [[l for l in text.split("\n") if l] or [""] for _, text, _ in samples]
+    assert [len(l) for l in lines] == [len(s) for s in scores], (lines, scores)
+    several += any(len(l) > 1 for l in lines)
+    margins = {}
+    for a in range(4):
+        for b in range(4):
+            at = next((i for i, (x, y) in enumerate(zip(lines[a], lines[b])) if x != y), None)
+            if at is not None and samples[a][2] != "length":
+                margins[samples[a][0], samples[b][0]] = scores[a][at] - scores[b][at]
+    best = max(margins.values(), default=0)
+    pair = db.execute("select chosen, rejected, verdict, reason from pairs where stage=? and prompt=?",
+                      (stage, prompt)).fetchone()
+    if pair[2] == "kept":
+        kept += 1
+        assert margins[pair[:2]] == best > 0, (pair, margins)
+    else:
+        assert pair[3] != "no step apart" or best <= 0, (pair, margins)
+assert kept > 0 and several > 0, (kept, several)
+END
+for delay in 0.3 0.6 0.5; do
+    timeout -s KILL $delay "$spar" play "$dir/steps.yaml" -m "$model" --run "$dir/steps-killed" --resume \
+        --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err"
+done 2>/dev/null
+run 0 play "$dir/steps.yaml" -m "$model" --run "$dir/steps-killed" --resume --dtype f32 --threads 1
+cmp -s "$dir/steps/final/model.safetensors" "$dir/steps-killed/final/model.safetensors" ||
+    fail "steps: expected the same model from the run that was killed"
+
 # One that fails ends the run with the prompt's name, and what was judged stays.
 printf 'exit 3\n' >"$dir/fails"
 sed "s/short/fails/" "$recipe" >"$dir/fails.yaml"

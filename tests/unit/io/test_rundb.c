@@ -363,6 +363,43 @@ static void test_judgements(void **state) {
     sp_rundb_close(db);
 }
 
+static spar_status check_steps(void *context, const sp_rundb_steps *row, spar_error *err) {
+    int *n = context;
+    (void)err;
+    assert_int_equal(row->response, *n);
+    assert_int_equal(row->n, 2 - *n);
+    assert_memory_equal(row->scores, ratings, (size_t)row->n * sizeof *ratings);
+    ++*n;
+    return SPAR_OK;
+}
+
+static void test_steps(void **state) {
+    (void)state;
+    spar_error err;
+    int n = 0;
+    sp_rundb_steps steps = {1, 1, "train", 1, ratings, 1};
+    sp_rundb *db = open_run(SP_RUNDB_CREATE);
+    put_basics(db);
+    OK(sp_rundb_put_steps(db, &steps, &err));
+    REFUSED(sp_rundb_put_steps(db, &steps, &err), INVALID, "UNIQUE");
+    steps.response = 0;
+    steps.n = 0;
+    REFUSED(sp_rundb_put_steps(db, &steps, &err), INVALID, "CHECK");
+    steps.n = 2;
+    OK(sp_rundb_put_steps(db, &steps, &err));
+    OK(sp_rundb_each_steps(db, 1, "train", 1, check_steps, &n, &err));
+    assert_int_equal(n, 2);
+    OK(sp_rundb_each_steps(db, 1, "train", 2, check_steps, &n, &err));
+    OK(sp_rundb_each_steps(db, 1, "report", 1, check_steps, &n, &err));
+    assert_int_equal(n, 2);
+    sp_rundb_close(db);
+    n = 0;
+    meddle("PRAGMA ignore_check_constraints = ON; UPDATE steps SET scores = x'00010203'");
+    db = open_run(SP_RUNDB_READ);
+    REFUSED(sp_rundb_each_steps(db, 1, "train", 1, check_steps, &n, &err), FORMAT, "scores");
+    sp_rundb_close(db);
+}
+
 /* A run of the first version is read as it is, and gets the later tables when it goes on. */
 static void test_older_version(void **state) {
     (void)state;
@@ -371,7 +408,7 @@ static void test_older_version(void **state) {
     sp_rundb *db = open_run(SP_RUNDB_CREATE);
     put_basics(db);
     sp_rundb_close(db);
-    meddle("DROP TABLE judgements; DROP TABLE replies; PRAGMA user_version = 1");
+    meddle("DROP TABLE judgements; DROP TABLE replies; DROP TABLE steps; PRAGMA user_version = 1");
     db = open_run(SP_RUNDB_READ);
     OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
     sp_rundb_close(db);
@@ -650,7 +687,7 @@ static void test_foreign_databases(void **state) {
     meddle("PRAGMA user_version = 1000");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "newer spar");
     refuse_open(SP_RUNDB_CREATE, SPAR_MISMATCH, "newer spar");
-    meddle("PRAGMA user_version = 3; PRAGMA application_id = 7");
+    meddle("PRAGMA user_version = 4; PRAGMA application_id = 7");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "another program");
     meddle("PRAGMA application_id = 1936744818; DROP TABLE scores");
     sp_rundb *db = open_run(SP_RUNDB_RESUME);
@@ -765,6 +802,7 @@ int main(void) {
         ROW(test_scores_and_pairs),
         ROW(test_metrics_and_the_rest),
         ROW(test_judgements),
+        ROW(test_steps),
         ROW(test_older_version),
         ROW(test_replies),
         ROW(test_meta),

@@ -354,6 +354,12 @@ static void rows_to_train_on(void **state) {
     row_is(&j, row, SPAR_JUDGED_STEP_PAIR,
            "{\"prompt\":\"Q\",\"chosen\":\"a\\n\\nb\",\"rejected\":\"d\\ne\",\"step\":1,"
            "\"margin\":0.7}");
+    const bool cut[3] = {true, false,
+                         false}; /* the first cannot be chosen: the second, by 0.7 too */
+    const sp_fork fork = sp_judge_widest_fork(&j, cut);
+    assert_true(fork.better == 1 && fork.worse == 2 && fork.step == 0 && fork.margin == 0.9 - 0.2);
+    const bool all[3] = {true, true, true};
+    assert_true(sp_judge_widest_fork(&j, all).margin == 0);
     j.k = 2;
     j.worst = 1;
     row_is(&j, row, SPAR_JUDGED_STEP_PAIR,

@@ -235,6 +235,31 @@ static void test_a_matrix_by_hand(void **state) {
     }
 }
 
+/* By the forks that a judge of steps found: those too close, or none. */
+static void test_steps(void **state) {
+    (void)state;
+    sp_fork forks[PROBLEMS] = {{3, 1, 0, 0.5}, {2, 4, 1, 0.25}, {0}, {1, 2, 0, 0.125}, {0, 1, 0, 1}};
+    sp_judged by_steps = judged;
+    by_steps.forks = forks;
+    sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
+                  .pairing = SP_PAIR_STEPS,
+                  .min_margin = 0.25,
+                  .max_tokens = ROOM};
+    spar_error err;
+    sp_groups out;
+    char found[512] = "";
+    next_stage();
+    check(sp_groups_make(&run, stage, &arm, &problems, &samples, &by_steps, &out, &err), &err);
+    check(sp_rundb_each_pair(run.db, stage, list_reason, found, &err), &err);
+    assert_string_equal(found, "[kept][kept]no step apart.margin too short.over length.");
+    assert_int_equal(out.n, 2);
+    assert_int_equal(out.members[0].sample, 3);
+    assert_int_equal(out.members[1].sample, 1);
+    assert_int_equal(out.members[2].sample, K + 2);
+    assert_int_equal(out.members[3].sample, K + 4);
+    sp_groups_release(&out);
+}
+
 static void test_verified(void **state) {
     (void)state;
     const sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
@@ -347,6 +372,7 @@ int main(void) {
         cmocka_unit_test(test_win_rates),
         cmocka_unit_test(test_judged),
         cmocka_unit_test(test_a_matrix_by_hand),
+        cmocka_unit_test(test_steps),
         cmocka_unit_test(test_verified),
         cmocka_unit_test(test_real),
         cmocka_unit_test(test_all),
