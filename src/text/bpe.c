@@ -11,6 +11,8 @@ typedef struct merge_slot {
     int32_t rank, id;    /* lower ranks merge first; id of the merged token */
 } merge_slot;
 
+enum { KNOWN = 0x180 }; /* characters whose ids are kept: the byte-level alphabet is below */
+
 typedef struct bpe_model {
     const sp_vocabulary *vocabulary; /* borrowed */
     merge_slot *merges;              /* owned hash of (left, right) */
@@ -18,7 +20,8 @@ typedef struct bpe_model {
     int32_t unk;                 /* -1: none */
     const char *prefix, *suffix; /* arena: of symbols that do not begin a word; of the last one */
     bool byte_fallback, fuse_unk, ignore_merges;
-    int32_t bytes[256]; /* ids of <0x00> .. <0xFF>, -1: none */
+    int32_t bytes[256];        /* ids of <0x00> .. <0xFF>, -1: none */
+    int32_t characters[KNOWN]; /* ids of the characters by themselves, -1: none */
 } bpe_model;
 
 /* ---- merges ---- */
@@ -165,6 +168,18 @@ done:
     return status;
 }
 
+static spar_status find_characters(bpe_model *bpe, spar_error *err) {
+    sp_str one = SP_STR_INIT;
+    for (unsigned c = 0; c < KNOWN && !one.failed; c++) {
+        sp_str_clear(&one);
+        sp_str_put_utf8(&one, c);
+        bpe->characters[c] = sp_vocabulary_find(bpe->vocabulary, sp_str_get(&one), one.len);
+    }
+    spar_status status = sp_str_status(&one, err);
+    sp_str_release(&one);
+    return status;
+}
+
 static void free_bpe(void *model) {
     bpe_model *bpe = model;
     if (bpe) {
@@ -184,6 +199,7 @@ static spar_status create_bpe(void **out, const sp_vocabulary *vocabulary, sp_ar
     SPAR_TRY(read_merges(bpe, json_object_get(model, "merges"), where, err));
     SPAR_TRY(sp_word_model_token(vocabulary, model, "unk_token", &bpe->unk, where, err));
     sp_byte_tokens(vocabulary, bpe->bytes);
+    SPAR_TRY(find_characters(bpe, err));
     *out = bpe;
     memory = NULL;
 done:
@@ -191,9 +207,131 @@ done:
     return status;
 }
 
-/* ---- merging ---- */
+/* ---- the symbols of a word ---- */
 
-/* A symbol of the word, in a list; id -1: merged away. */
+enum { SHORT = 48 }; /* symbols up to which a word is merged in place */
+
+/* Symbols that merging starts from. */
+typedef struct symbols {
+    int32_t *ids; /* near, or owned where there are more */
+    int32_t near[SHORT];
+    size_t n, capacity;
+} symbols;
+
+static spar_status add_symbol(symbols *s, int32_t id, spar_error *err) {
+    if (s->n == s->capacity) {
+        void *memory = s->ids == s->near ? NULL : s->ids;
+        size_t capacity = memory ? s->capacity : 0;
+        spar_status status = sp_mem_grow(&memory, &capacity, 2 * s->n, sizeof *s->ids, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+        if (s->ids == s->near) {
+            memcpy(memory, s->near, s->n * sizeof *s->near);
+        }
+        s->ids = memory;
+        s->capacity = capacity;
+    }
+    s->ids[s->n++] = id;
+    return SPAR_OK;
+}
+
+static void release_symbols(symbols *s) {
+    if (s->ids != s->near) {
+        free(s->ids);
+    }
+}
+
+/* The symbol of characters [at, at + used) of a word: with the affixes that its place asks for. */
+static spar_status symbol_text(const bpe_model *bpe, const char *text, size_t n, size_t at,
+                               size_t used, sp_str *out, spar_error *err) {
+    sp_str_clear(out);
+    sp_str_puts(out, at > 0 ? bpe->prefix : "");
+    sp_str_append(out, text + at, used);
+    sp_str_puts(out, at + used == n ? bpe->suffix : "");
+    return sp_str_status(out, err);
+}
+
+/* The symbols that merging starts from. An unknown character waits in `unknown` until the next
+ * known one, so that its neighbours can join it; byte tokens do not end the wait, as in the
+ * reference. */
+static spar_status split_characters(const bpe_model *bpe, const char *text, size_t n, symbols *out,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool affixes = bpe->prefix[0] || bpe->suffix[0];
+    bool unknown = false;
+    sp_str scratch = SP_STR_INIT;
+    for (size_t at = 0, used; at < n; at += used) {
+        unsigned code_point;
+        used = sp_utf8_decode(text + at, n - at, &code_point);
+        const char *one = text + at;
+        size_t length = used;
+        if (affixes) {
+            SPAR_TRY(symbol_text(bpe, text, n, at, used, &scratch, err));
+            one = scratch.data;
+            length = scratch.len;
+        }
+        int32_t id = code_point < KNOWN && !affixes
+                         ? bpe->characters[code_point]
+                         : sp_vocabulary_find(bpe->vocabulary, one, length);
+        bool bytes = id < 0 && bpe->byte_fallback && sp_has_bytes(bpe->bytes, one, length);
+        for (size_t i = 0; bytes && i < length; i++) {
+            SPAR_TRY(add_symbol(out, bpe->bytes[(uint8_t)one[i]], err));
+        }
+        if (bytes || (id < 0 && bpe->unk < 0)) {
+            continue;
+        }
+        if (unknown && (id >= 0 || !bpe->fuse_unk)) {
+            SPAR_TRY(add_symbol(out, bpe->unk, err));
+        }
+        unknown = id < 0;
+        if (id >= 0) {
+            SPAR_TRY(add_symbol(out, id, err));
+        }
+    }
+    if (unknown) {
+        SPAR_TRY(add_symbol(out, bpe->unk, err));
+    }
+done:
+    sp_str_release(&scratch);
+    return status;
+}
+
+/* ---- merging: of all pairs the one of the lowest rank, of equal ones the leftmost, until none is
+ * left ---- */
+
+/* A short word: the pairs are looked through each time. ids [n]; gives how many are left. */
+static size_t merge_short(const bpe_model *bpe, int32_t *ids, size_t n) {
+    const merge_slot *pairs[SHORT]; /* of ids i and i + 1; NULL: they do not merge */
+    for (size_t i = 0; i + 1 < n; i++) {
+        pairs[i] = find_merge(bpe, ids[i], ids[i + 1]);
+    }
+    for (;;) {
+        const merge_slot *best = NULL;
+        size_t at = 0;
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (pairs[i] && (!best || pairs[i]->rank < best->rank)) {
+                best = pairs[i];
+                at = i;
+            }
+        }
+        if (!best) {
+            return n;
+        }
+        ids[at] = best->id;
+        n--;
+        memmove(ids + at + 1, ids + at + 2, (n - at - 1) * sizeof *ids);
+        if (at + 1 < n) {
+            memmove(pairs + at + 1, pairs + at + 2, (n - at - 2) * sizeof *pairs);
+            pairs[at] = find_merge(bpe, ids[at], ids[at + 1]);
+        }
+        if (at > 0) {
+            pairs[at - 1] = find_merge(bpe, ids[at - 1], ids[at]);
+        }
+    }
+}
+
+/* A symbol of a long word, in a list; id -1: merged away. */
 typedef struct symbol {
     int32_t id, previous, next;
 } symbol;
@@ -205,7 +343,7 @@ typedef struct candidate {
 
 typedef struct word {
     symbol *symbols; /* owned */
-    size_t n, capacity;
+    size_t n;
     candidate *heap; /* owned, lowest rank first, then leftmost */
     size_t n_heap, heap_capacity;
 } word;
@@ -291,63 +429,26 @@ done:
     return status;
 }
 
-static spar_status add_symbol(word *w, int32_t id, spar_error *err) {
-    void *memory = w->symbols;
-    spar_status status = sp_mem_grow(&memory, &w->capacity, w->n + 1, sizeof *w->symbols, err);
-    w->symbols = memory;
-    if (status == SPAR_OK) {
-        int32_t at = (int32_t)w->n++;
-        w->symbols[at] = (symbol){id, at - 1, -1};
-        if (at > 0) {
-            w->symbols[at - 1].next = at;
-        }
-    }
-    return status;
-}
-
-/* The symbol of characters [at, at + used) of a word: with the affixes that its place asks for. */
-static spar_status symbol_text(const bpe_model *bpe, const char *text, size_t n, size_t at,
-                               size_t used, sp_str *out, spar_error *err) {
-    sp_str_clear(out);
-    sp_str_puts(out, at > 0 ? bpe->prefix : "");
-    sp_str_append(out, text + at, used);
-    sp_str_puts(out, at + used == n ? bpe->suffix : "");
-    return sp_str_status(out, err);
-}
-
-/* The symbols that merging starts from. An unknown character waits in `unknown` until the next
- * known one, so that its neighbours can join it; byte tokens do not end the wait, as in the
- * reference. */
-static spar_status split_characters(const bpe_model *bpe, const char *text, size_t n, word *w,
-                                    spar_error *err) {
+/* A long word: pairs wait in a heap, so that the work grows as n log n. ids [*n] in place. */
+static spar_status merge_long(const bpe_model *bpe, int32_t *ids, size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    bool unknown = false;
-    sp_str one = SP_STR_INIT;
-    for (size_t at = 0, used; at < n; at += used) {
-        unsigned code_point;
-        used = sp_utf8_decode(text + at, n - at, &code_point);
-        SPAR_TRY(symbol_text(bpe, text, n, at, used, &one, err));
-        int32_t id = sp_vocabulary_find(bpe->vocabulary, one.data, one.len);
-        bool bytes = id < 0 && bpe->byte_fallback && sp_has_bytes(bpe->bytes, one.data, one.len);
-        for (size_t i = 0; bytes && i < one.len; i++) {
-            SPAR_TRY(add_symbol(w, bpe->bytes[(uint8_t)one.data[i]], err));
-        }
-        if (bytes || (id < 0 && bpe->unk < 0)) {
-            continue;
-        }
-        if (unknown && (id >= 0 || !bpe->fuse_unk)) {
-            SPAR_TRY(add_symbol(w, bpe->unk, err));
-        }
-        unknown = id < 0;
-        if (id >= 0) {
-            SPAR_TRY(add_symbol(w, id, err));
-        }
+    word w = {.n = *n};
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, *n, sizeof *w.symbols, err));
+    w.symbols = memory;
+    for (size_t i = 0; i < *n; i++) {
+        w.symbols[i] = (symbol){ids[i], (int32_t)i - 1, i + 1 < *n ? (int32_t)i + 1 : -1};
     }
-    if (unknown) {
-        SPAR_TRY(add_symbol(w, bpe->unk, err));
+    SPAR_TRY(merge_all(bpe, &w, err));
+    *n = 0;
+    for (size_t i = 0; i < w.n; i++) {
+        if (w.symbols[i].id >= 0) {
+            ids[(*n)++] = w.symbols[i].id;
+        }
     }
 done:
-    sp_str_release(&one);
+    free(w.symbols);
+    free(w.heap);
     return status;
 }
 
@@ -355,24 +456,25 @@ static spar_status encode_bpe(const void *model, const char *text, size_t n, sp_
                               spar_error *err) {
     spar_status status = SPAR_OK;
     const bpe_model *bpe = model;
-    word w = {0};
+    symbols s = {.n = 0, .capacity = SHORT};
+    s.ids = s.near;
     if (bpe->ignore_merges) {
         int32_t whole = sp_vocabulary_find(bpe->vocabulary, text, n);
         if (whole >= 0) {
-            SPAR_TRY(sp_ids_push(ids, whole, err));
-            goto done;
+            return sp_ids_push(ids, whole, err);
         }
     }
-    SPAR_TRY(split_characters(bpe, text, n, &w, err));
-    SPAR_TRY(merge_all(bpe, &w, err));
-    for (size_t i = 0; i < w.n; i++) {
-        if (w.symbols[i].id >= 0) {
-            SPAR_TRY(sp_ids_push(ids, w.symbols[i].id, err));
-        }
+    SPAR_TRY(split_characters(bpe, text, n, &s, err));
+    if (s.n > SHORT) {
+        SPAR_TRY(merge_long(bpe, s.ids, &s.n, err));
+    } else {
+        s.n = merge_short(bpe, s.ids, s.n);
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        SPAR_TRY(sp_ids_push(ids, s.ids[i], err));
     }
 done:
-    free(w.symbols);
-    free(w.heap);
+    release_symbols(&s);
     return status;
 }
 

@@ -12,27 +12,29 @@ typedef enum node_kind {
     NODE_MATCH,   /* the end of the pattern */
     NODE_PASS,    /* nothing, then next: where the ways of a group meet */
     NODE_SET,     /* least..most characters of a set, then next */
-    NODE_BRANCH,  /* what begins at first; in vain, what begins at next (-1: nothing) */
+    NODE_BRANCH,  /* what begins at first; in vain, what begins at next */
     NODE_LOOK,    /* a character of the set is ahead, then next */
     NODE_NOT,     /* none is */
     NODE_LINE_END /* the end of the text or a newline is */
 } node_kind;
 
-enum { MAX_NODES = 250, MAX_DEPTH = 8, NOWHERE = -1, MANY = 1 << 30 };
+enum { MAX_NODES = 250, MAX_DEPTH = 8, MANY = 1 << 30 };
 
-typedef struct node {
+typedef struct node node;
+struct node {
     node_kind kind;
-    uint64_t set; /* bit in the table's masks */
-    uint32_t least, most;
     bool keeps; /* a repeat gives back nothing of what it took */
-    int next, first;
-    uint64_t begins; /* sets that what follows from here begins with */
-    bool empty;      /* it may also take no character */
-} node;
+    bool empty; /* from here on the pattern may take no character */
+    uint32_t least, most;
+    uint64_t set;       /* bit in the table's masks */
+    uint64_t begins;    /* sets that the pattern begins with from here on */
+    node *next, *first; /* NULL: nowhere, which is to match in vain */
+};
 
 struct sp_program {
     node nodes[MAX_NODES];
-    int n_nodes, start;
+    int n_nodes;
+    const node *start;
     sp_code_table *table; /* owned */
 };
 
@@ -40,7 +42,7 @@ struct sp_program {
 
 /* A part of the graph that is entered at head and left by tail's next. */
 typedef struct part {
-    int head, tail;
+    node *head, *tail;
 } part;
 
 typedef struct parser {
@@ -54,14 +56,14 @@ typedef struct parser {
     int depth;
 } parser;
 
-static int add_node(parser *p, node n) {
+static node *add_node(parser *p, node n) {
     if (p->program->n_nodes == MAX_NODES) {
         p->refused = true;
-        return 0;
+        return &p->program->nodes[0]; /* of a program that will not be used */
     }
-    n.next = NOWHERE;
-    p->program->nodes[p->program->n_nodes] = n;
-    return p->program->n_nodes++;
+    node *out = &p->program->nodes[p->program->n_nodes++];
+    *out = n;
+    return out;
 }
 
 static bool same_set(const sp_code_set *a, const sp_code_set *b) {
@@ -362,10 +364,8 @@ static part take_group(parser *p) {
     p->depth--;
     if (*p->at == '?' && kind < 2) { /* the group, or nothing */
         p->at++;
-        const int nothing = add_node(p, (node){.kind = NODE_BRANCH, .first = out.tail});
-        const int either = add_node(p, (node){.kind = NODE_BRANCH, .first = out.head});
-        p->program->nodes[either].next = nothing;
-        out.head = either;
+        node *nothing = add_node(p, (node){.kind = NODE_BRANCH, .first = out.tail});
+        out.head = add_node(p, (node){.kind = NODE_BRANCH, .first = out.head, .next = nothing});
     }
     p->refused = p->refused || (*p->at && strchr("*+?{", *p->at));
     return out;
@@ -389,35 +389,34 @@ static part take_item(parser *p) {
 }
 
 /* Items one after another, then the node `meet`. Gives where they begin. */
-static int take_sequence(parser *p, int meet) {
-    int head = meet;
-    int tail = NOWHERE;
+static node *take_sequence(parser *p, node *meet) {
+    node *head = meet;
+    node *tail = NULL;
     while (!p->refused && *p->at && *p->at != '|' && *p->at != ')') {
         const part item = take_item(p);
-        if (tail == NOWHERE) {
-            head = item.head;
+        if (tail) {
+            tail->next = item.head;
         } else {
-            p->program->nodes[tail].next = item.head;
+            head = item.head;
         }
         tail = item.tail;
     }
-    if (tail != NOWHERE) {
-        p->program->nodes[tail].next = meet;
+    if (tail) {
+        tail->next = meet;
     }
     return head;
 }
 
 /* Sequences apart by bars, which meet in one node. */
 static part take_alternatives(parser *p) {
-    const int meet = add_node(p, (node){.kind = NODE_PASS});
-    part out = {NOWHERE, meet};
-    for (int last = NOWHERE; !p->refused;) {
-        const int first = take_sequence(p, meet);
-        const int branch = add_node(p, (node){.kind = NODE_BRANCH, .first = first});
-        if (last == NOWHERE) {
-            out.head = branch;
+    part out = {NULL, add_node(p, (node){.kind = NODE_PASS})};
+    for (node *last = NULL; !p->refused;) {
+        node *first = take_sequence(p, out.tail);
+        node *branch = add_node(p, (node){.kind = NODE_BRANCH, .first = first});
+        if (last) {
+            last->next = branch;
         } else {
-            p->program->nodes[last].next = branch;
+            out.head = branch;
         }
         last = branch;
         if (*p->at != '|') {
@@ -430,25 +429,24 @@ static part take_alternatives(parser *p) {
 
 /* ---- the graph ---- */
 
-static int past_meets(const sp_program *m, int at) {
-    while (at != NOWHERE && m->nodes[at].kind == NODE_PASS) {
-        at = m->nodes[at].next;
+static node *past_meets(node *n) {
+    while (n && n->kind == NODE_PASS) {
+        n = n->next;
     }
-    return at;
+    return n;
 }
 
 /* Fill in begins and empty of a node, after those of the nodes behind it. */
-static void look_ahead(sp_program *m, int at, bool *done) {
-    if (at == NOWHERE || done[at]) {
+static void look_ahead(const sp_program *m, node *n, bool *done) {
+    if (!n || done[n - m->nodes]) {
         return;
     }
-    node *n = &m->nodes[at];
-    done[at] = true;
-    n->next = past_meets(m, n->next);
+    done[n - m->nodes] = true;
+    n->next = past_meets(n->next);
     look_ahead(m, n->next, done);
-    if (n->next != NOWHERE) {
-        n->begins = m->nodes[n->next].begins;
-        n->empty = m->nodes[n->next].empty;
+    if (n->next) {
+        n->begins = n->next->begins;
+        n->empty = n->next->empty;
     }
     switch (n->kind) {
     case NODE_MATCH:
@@ -459,29 +457,37 @@ static void look_ahead(sp_program *m, int at, bool *done) {
         n->empty = n->least == 0 && n->empty;
         break;
     case NODE_BRANCH:
-        n->first = past_meets(m, n->first);
+        n->first = past_meets(n->first);
         look_ahead(m, n->first, done);
-        n->begins |= m->nodes[n->first].begins;
-        n->empty = n->empty || m->nodes[n->first].empty;
+        n->begins |= n->first->begins;
+        n->empty = n->empty || n->first->empty;
         break;
     default:
         break;
     }
 }
 
-/* A repeat need give nothing back where what follows cannot begin with what it took. */
+/* Whether a repeat may keep all that it took: the match ends there, or goes on with what the repeat
+ * cannot have taken. */
+static bool may_keep(const sp_program *m, const node *n) {
+    if (n->next->kind == NODE_MATCH) {
+        return true;
+    }
+    for (size_t k = 0; k < m->table->n_masks; k++) {
+        const uint64_t mask = m->table->masks[k];
+        if ((mask & n->set) && (mask & n->next->begins)) {
+            return false;
+        }
+    }
+    return !n->next->empty;
+}
+
 static void find_keeping(sp_program *m) {
     for (int i = 0; i < m->n_nodes; i++) {
         node *n = &m->nodes[i];
-        if (n->kind != NODE_SET || n->next == NOWHERE || m->nodes[n->next].empty) {
-            continue;
+        if (n->kind == NODE_SET && n->next) {
+            n->keeps = n->keeps || may_keep(m, n);
         }
-        bool apart = true;
-        for (size_t k = 0; k < m->table->n_masks; k++) {
-            const uint64_t mask = m->table->masks[k];
-            apart = apart && !((mask & n->set) && (mask & m->nodes[n->next].begins));
-        }
-        n->keeps = n->keeps || apart;
     }
 }
 
@@ -491,13 +497,12 @@ static void parse(parser *p) {
     if (p->refused) {
         return;
     }
-    const int match = add_node(p, (node){.kind = NODE_MATCH});
     bool done[MAX_NODES] = {false};
-    p->program->nodes[all.tail].next = match;
+    all.tail->next = add_node(p, (node){.kind = NODE_MATCH});
     p->program->start = all.head;
     if (!p->refused) {
         look_ahead(p->program, all.head, done);
-        p->refused = p->program->nodes[all.head].empty;
+        p->refused = all.head->empty;
     }
 }
 
@@ -542,7 +547,7 @@ typedef struct search {
 } search;
 
 /* The sets that have the character at p, and its bytes. */
-static uint64_t sets_at(const search *s, const unsigned char *p, size_t *used) {
+static inline uint64_t sets_at(const search *s, const unsigned char *p, size_t *used) {
     if (p == s->end) {
         *used = 0;
         return 0;
@@ -561,68 +566,65 @@ static const unsigned char *step_back(const unsigned char *p) {
     return p;
 }
 
-static const unsigned char *match_from(search *s, int at, const unsigned char *p);
-
-/* As many characters as the repeat takes and what follows it lets it keep, at least n->least, and
- * where the match then ends. */
-static const unsigned char *match_repeat(search *s, const node *n, const unsigned char *p) {
+/* As many characters as a repeat takes from p on: their end, and *count. */
+static inline const unsigned char *take_most(search *s, const node *n, const unsigned char *p,
+                                             uint32_t *count) {
     const unsigned char *const begin = p;
     const uint64_t *ascii = s->program->table->ascii;
-    uint32_t count = 0;
-    while (count < n->most && p < s->end) {
-        if (*p < 0x80) {
-            if (!(ascii[*p] & n->set)) {
-                break;
-            }
-            p++;
-        } else {
-            size_t used;
-            if (!(sets_at(s, p, &used) & n->set)) {
-                break;
-            }
-            p += used;
+    *count = 0;
+    while (*count < n->most && p < s->end) {
+        size_t used = 1;
+        if (!((*p < 0x80 ? ascii[*p] : sets_at(s, p, &used)) & n->set)) {
+            break;
         }
-        count++;
+        p += used;
+        ++*count;
     }
     s->budget -= p - begin;
-    for (; count >= n->least && s->budget >= 0; count--, p = step_back(p)) {
+    return p;
+}
+
+static const unsigned char *match_from(search *s, const node *n, const unsigned char *p);
+
+/* What follows a repeat that took `count` characters up to p, or, in vain, one less at a time. */
+static const unsigned char *give_back(search *s, const node *n, const unsigned char *p,
+                                      uint32_t count) {
+    for (; s->budget >= 0; count--, s->budget--) {
         const unsigned char *end = match_from(s, n->next, p);
-        if (end || n->keeps || count == n->least) {
+        if (end || count == n->least) {
             return end;
         }
-        s->budget--;
+        p = step_back(p);
     }
     return NULL;
 }
 
-/* The end of the match that goes through node `at` at p, or NULL. Calls nest as nodes follow one
+/* The end of the match that goes on with node n at p, or NULL. Calls nest as nodes follow one
  * another, so at most MAX_NODES deep. */
-static const unsigned char *match_from(search *s, int at, const unsigned char *p) {
-    while (at != NOWHERE && s->budget >= 0) {
-        const node *n = &s->program->nodes[at];
+static const unsigned char *match_from(search *s, const node *n, const unsigned char *p) {
+    for (; n && s->budget >= 0; n = n->next) {
         size_t used;
+        uint32_t count;
         switch (n->kind) {
         case NODE_MATCH:
             return p;
         case NODE_SET:
-            if (n->least == 1 && n->most == 1) {
-                if (!(sets_at(s, p, &used) & n->set)) {
-                    return NULL;
-                }
-                p += used;
-                break;
+            p = take_most(s, n, p, &count);
+            if (count < n->least) {
+                return NULL;
             }
-            return match_repeat(s, n, p);
-        case NODE_BRANCH: {
-            const node *first = &s->program->nodes[n->first];
-            if (first->empty || (sets_at(s, p, &used) & first->begins)) {
+            if (!n->keeps && count > n->least) {
+                return give_back(s, n, p, count);
+            }
+            break;
+        case NODE_BRANCH:
+            if (n->first->empty || (sets_at(s, p, &used) & n->first->begins)) {
                 const unsigned char *end = match_from(s, n->first, p);
                 if (end) {
                     return end;
                 }
             }
             break;
-        }
         case NODE_LOOK:
         case NODE_NOT:
             if (((sets_at(s, p, &used) & n->set) != 0) != (n->kind == NODE_LOOK)) {
@@ -637,7 +639,6 @@ static const unsigned char *match_from(search *s, int at, const unsigned char *p
         case NODE_PASS:
             break;
         }
-        at = n->next;
     }
     return NULL;
 }
@@ -646,7 +647,7 @@ spar_status sp_program_find(const sp_program *m, const char *text, size_t n, siz
                             size_t *begin, size_t *end, bool *found, spar_error *err) {
     const unsigned char *const base = (const unsigned char *)text;
     search s = {m, base + n, 10000000 + 64 * (int64_t)n};
-    const uint64_t begins = m->nodes[m->start].begins;
+    const uint64_t begins = m->start->begins;
     size_t used = 0;
     *found = false;
     for (const unsigned char *p = base + at; p < s.end && !*found; p += used) {

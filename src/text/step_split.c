@@ -74,6 +74,36 @@ done:
     return status;
 }
 
+/* The commonest case of split_by, without its machinery: each match and what is between is a word.
+ */
+static spar_status isolate(const sp_program *program, const char *base, const sp_span *word,
+                           sp_words *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *text = base + word->begin;
+    size_t last = 0;
+    for (;;) {
+        size_t begin, end;
+        bool found;
+        SPAR_TRY(sp_program_find(program, text, word->n, last, &begin, &end, &found, err));
+        if (!found) {
+            break;
+        }
+        if (begin > last) {
+            SPAR_TRY(
+                sp_words_add(out, word->begin + last, begin - last, word->first && last == 0, err));
+        }
+        SPAR_TRY(
+            sp_words_add(out, word->begin + begin, end - begin, word->first && begin == 0, err));
+        last = end;
+    }
+    if (last < word->n) {
+        SPAR_TRY(
+            sp_words_add(out, word->begin + last, word->n - last, word->first && last == 0, err));
+    }
+done:
+    return status;
+}
+
 static spar_status split_by(const sp_step *step, const char *base, const sp_span *word,
                             sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -83,6 +113,9 @@ static spar_status split_by(const sp_step *step, const char *base, const sp_span
     size_t begin, end;
     size_t n = word->n;
     bool found;
+    if (step->program && step->behavior == SP_ISOLATED) {
+        return isolate(step->program, base, word, out, err);
+    }
     SPAR_TRY(sp_matcher_init(&m, step, base + word->begin, n, err));
     for (;;) {
         SPAR_TRY(sp_matcher_next(&m, &begin, &end, &found, err));
@@ -151,6 +184,7 @@ static spar_status read_byte_level(sp_step *step, const json_t *value, sp_arena 
     SPAR_TRY(sp_json_get_bool_or(value, "use_regex", true, &step->use_regex, where, err));
     SPAR_TRY(fixed_pattern(step, gpt2_words, SP_ISOLATED, where, err));
     step->rewrites = step->prefix_space;
+    step->idle = !step->prefix_space && !step->use_regex;
 done:
     return status;
 }

@@ -14,18 +14,12 @@ void sp_words_release(sp_words *words) {
     memset(words, 0, sizeof *words);
 }
 
-spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first, spar_error *err) {
-    if (words->n == words->capacity) {
-        void *memory = words->items;
-        spar_status status =
-            sp_mem_grow(&memory, &words->capacity, words->n + 1, sizeof *words->items, err);
-        words->items = memory;
-        if (status != SPAR_OK) {
-            return status;
-        }
-    }
-    words->items[words->n++] = (sp_span){begin, n, first};
-    return SPAR_OK;
+spar_status sp_words_grow(sp_words *words, spar_error *err) {
+    void *memory = words->items;
+    spar_status status =
+        sp_mem_grow(&memory, &words->capacity, words->n + 1, sizeof *words->items, err);
+    words->items = memory;
+    return status;
 }
 
 void sp_pieces_release(sp_pieces *pieces) {
@@ -242,6 +236,9 @@ spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_w
                            spar_error *err) {
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < n; i++) {
+        if (steps[i].idle) {
+            continue;
+        }
         SPAR_TRY(split_once(&steps[i], words, spare, err));
         const sp_words before = *words;
         *words = *spare;

@@ -38,6 +38,7 @@ typedef struct sp_step {
     sp_behavior behavior;
     bool invert, prefix_space, use_regex, split, left, right;
     bool rewrites; /* a pre-tokenizer that does not only cut: its words are of a text of its own */
+    bool idle;     /* one that does nothing */
     enum { SP_PREPEND_ALWAYS, SP_PREPEND_FIRST, SP_PREPEND_NEVER } prepend;
     bool clean, chinese, accents, lower; /* BertNormalizer: what it does; accents: strips them */
     const sp_charsmap *charsmap;         /* arena; Precompiled */
@@ -58,7 +59,19 @@ typedef struct sp_words {
 } sp_words;
 
 void sp_words_release(sp_words *words);
-spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first, spar_error *err);
+spar_status sp_words_grow(sp_words *words, spar_error *err); /* room for one more */
+
+static inline spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first,
+                                       spar_error *err) {
+    if (words->n == words->capacity) {
+        spar_status status = sp_words_grow(words, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+    }
+    words->items[words->n++] = (sp_span){begin, n, first};
+    return SPAR_OK;
+}
 
 /* Pieces of text, growing: the tokens that decoders work on. */
 typedef struct sp_piece {

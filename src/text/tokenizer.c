@@ -287,12 +287,19 @@ static spar_status make_room(sp_ids *ids, spar_error *err) {
     return status;
 }
 
-/* A short word from the cache, or by the model and then into it. end: of the text. */
-static spar_status encode_short_word(encoder *e, const char *word, size_t n, const char *end,
-                                     spar_error *err) {
+/* A word that is to be encoded, with its key where it is short. */
+typedef struct queued_word {
+    const char *text;
+    size_t n;
+    sp_word_key key;
+} queued_word;
+
+static spar_status encode_queued(encoder *e, const queued_word *word, spar_error *err) {
     spar_status status = SPAR_OK;
-    const sp_word_key key = sp_word_key_of(word, n, end);
-    const sp_cached_word *found = sp_word_cache_find(e->cache, &key);
+    if (word->n > SP_CACHED_BYTES) {
+        return encode_word(e, word->text, word->n, err);
+    }
+    const sp_cached_word *found = sp_word_cache_find(e->cache, &word->key);
     if (found) {
         SPAR_TRY(make_room(&e->ids, err));
         memcpy(e->ids.data + e->ids.n, found->ids, sizeof found->ids);
@@ -300,28 +307,43 @@ static spar_status encode_short_word(encoder *e, const char *word, size_t n, con
         return SPAR_OK;
     }
     const size_t before = e->ids.n;
-    SPAR_TRY(encode_word(e, word, n, err));
-    sp_word_cache_put(e->cache, &key, e->ids.data + before, e->ids.n - before);
+    SPAR_TRY(encode_word(e, word->text, word->n, err));
+    sp_word_cache_put(e->cache, &word->key, e->ids.data + before, e->ids.n - before);
 done:
     return status;
 }
 
+/* Words are looked up some places behind where their slots of the cache were asked for. */
 static spar_status encode_words(encoder *e, const char *text, size_t n, bool first,
                                 spar_error *err) {
+    enum { AHEAD = 8 };
     spar_status status = SPAR_OK;
     sp_words *words = &e->words;
+    queued_word queue[AHEAD];
     words->base = text;
     words->n = 0;
     SPAR_TRY(sp_words_add(words, 0, n, first, err));
     SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, err));
     const char *end = words->base == text ? text + n : words->base + words->text.len;
+    size_t asked = 0;
     for (size_t i = 0; i < words->n; i++) {
-        const sp_span *word = &words->items[i];
-        if (word->n > SP_CACHED_BYTES) {
-            SPAR_TRY(encode_word(e, words->base + word->begin, word->n, err));
-        } else if (word->n > 0) {
-            SPAR_TRY(encode_short_word(e, words->base + word->begin, word->n, end, err));
+        const sp_span *span = &words->items[i];
+        queued_word *word = &queue[asked % AHEAD];
+        if (span->n == 0) {
+            continue;
         }
+        if (asked >= AHEAD) {
+            SPAR_TRY(encode_queued(e, word, err));
+        }
+        *word = (queued_word){.text = words->base + span->begin, .n = span->n};
+        if (word->n <= SP_CACHED_BYTES) {
+            word->key = sp_word_key_of(word->text, word->n, end);
+            __builtin_prefetch(&e->cache->slots[sp_word_key_slot(&word->key)]);
+        }
+        asked++;
+    }
+    for (size_t i = asked > AHEAD ? asked - AHEAD : 0; i < asked; i++) {
+        SPAR_TRY(encode_queued(e, &queue[i % AHEAD], err));
     }
 done:
     return status;

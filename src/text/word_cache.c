@@ -36,8 +36,9 @@ spar_status sp_word_caches_take(sp_word_caches *c, sp_word_cache **out, spar_err
             return SPAR_OK;
         }
     }
-    spar_status status = sp_mem_calloc(&memory, 1, sizeof **out, err);
-    *out = status == SPAR_OK ? memory : NULL;
+    /* a slot is a line of the processor's cache */
+    spar_status status = sp_mem_aligned(&memory, 1, sizeof **out, err);
+    *out = status == SPAR_OK ? memset(memory, 0, sizeof **out) : NULL;
     return status;
 }
 
