@@ -11,16 +11,17 @@
 typedef struct spar_bench_options {
     const char *model;       /* path */
     spar_option_list works;  /* "train", "rollout", "prefill", "single" (empty: these), "lora",
-                              * "load" */
+                              * "load", "tokenize" */
     spar_option_list dtypes; /* "f32", "bf16" (empty: both), "int8", "int16" */
     spar_weights weights;    /* how the matrices are kept */
     int threads, runs;       /* runs: each row is the median of so many */
-    int64_t tokens; /* of a sequence trained on, a prompt, or a response; 0: the work's own */
-    int responses;  /* of a rollout; 0: 32 */
-    int sequences;  /* of a training step; 0: 4, or 1 with an adapter */
-    int layers;     /* only the model's first so many; 0: all */
-    bool no_limits; /* leave "machine", "limit_tokens_per_s" and "share_of_limit" out */
-    bool recompute; /* train: activations again in the backward */
+    int64_t tokens;   /* of a sequence trained on, a prompt, or a response; 0: the work's own */
+    int responses;    /* of a rollout; 0: 32 */
+    int sequences;    /* of a training step; 0: 4, or 1 with an adapter */
+    int layers;       /* only the model's first so many; 0: all */
+    bool no_limits;   /* leave "machine", "limit_tokens_per_s" and "share_of_limit" out */
+    bool recompute;   /* train: activations again in the backward */
+    const char *text; /* tokenize: file of UTF-8, each line of which is a text */
     const spar_sink *sink;
 } spar_bench_options;
 
@@ -33,8 +34,9 @@ typedef struct spar_bench_options {
  * peak of int16 is half that of int8. Rows also have the slowest and the fastest run ("slowest",
  * "fastest", tokens a second), "seconds" (load: from the files to the first token) and, of a
  * rollout other than f32, "logprob_error_mean" and "logprob_error_max": the kept log-probs of the
- * sampled tokens against an f32 pass. Each row runs in a process of its own, so that its peak
- * memory is its own. Call it before the process has threads. */
+ * sampled tokens against an f32 pass. Of tokenize, which has no type ("-"), no limit and one
+ * thread, a row has "mb_per_s", a million bytes of text a second. Each row runs in a process of its
+ * own, so that its peak memory is its own. Call it before the process has threads. */
 struct json_t;
 SPAR_API spar_status spar_bench(struct json_t **out, const spar_bench_options *options,
                                 spar_error *err);

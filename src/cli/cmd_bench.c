@@ -7,7 +7,7 @@
 #include "spar/bench.h"
 
 typedef struct bench_values {
-    const char *model;
+    const char *model, *text;
     spar_option_list works, dtypes;
     int weights;
     int64_t threads, runs, tokens, responses, sequences, layers;
@@ -19,7 +19,7 @@ static const spar_option bench_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, BENCH(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file; the quick-start model unless given"},
     {"work", 0, SPAR_OPTION_LIST, BENCH(works), NULL, 0, 0, NULL, "NAME",
-     "train, rollout, prefill, single (these unless given), lora, load"},
+     "train, rollout, prefill, single (these unless given), lora, load, tokenize"},
     {"dtype", 0, SPAR_OPTION_LIST, BENCH(dtypes), NULL, 0, 0, NULL, "TYPE",
      "f32, bf16 (both unless given), int8, int16"},
     CLI_WEIGHTS_ROW(bench_values),
@@ -33,6 +33,8 @@ static const spar_option bench_options[] = {
      "only the model's first layers; 0: all"},
     {"threads", 'j', SPAR_OPTION_INT, BENCH(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
+    {"text", 0, SPAR_OPTION_STRING, BENCH(text), NULL, 0, 0, NULL, "FILE",
+     "text to tokenise, a line at a time"},
     {"runs", 0, SPAR_OPTION_INT, BENCH(runs), "3", 1, 15, NULL, "N",
      "runs a row, of which the median is given"},
     {"recompute", 0, SPAR_OPTION_FLAG, BENCH(recompute), "false", 0, 0, NULL, NULL,
@@ -83,6 +85,9 @@ static void put_table(const json_t *root) {
         printf("%-9s %-5s %10.1f %10.1f %6.1f%% %9.0f", text(row, "work"), text(row, "dtype"),
                number(row, "tokens_per_s"), number(row, "limit_tokens_per_s"),
                100 * number(row, "share_of_limit"), number(row, "peak_rss_mb"));
+        if (json_object_get(row, "mb_per_s")) {
+            printf("  %.1f MB/s of text", number(row, "mb_per_s"));
+        }
         if (json_object_get(row, "seconds")) {
             printf("  %.2f s", number(row, "seconds"));
         }
@@ -217,6 +222,7 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
                                   .layers = (int)v->layers,
                                   .threads = (int)v->threads,
                                   .runs = (int)v->runs,
+                                  .text = v->text,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_bench(&root, &options, err));
     cli_sink_finish();

@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "backend/probe.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/engine.h"
@@ -22,6 +23,7 @@
 typedef struct measurement {
     double tokens; /* of a run */
     double tokens_per_s, slowest, fastest, peak_rss_mb;
+    double bytes;                 /* of the text that was tokenised; 0: none was */
     double weight_bytes;          /* of what a token meets in products */
     double error_mean, error_max; /* of kept log-probs; negative: not measured */
     int64_t matmul_parameters;
@@ -194,9 +196,11 @@ static const struct work {
     spar_status (*run)(bench_state *s, double *tokens, spar_error *err);
     double flops_a_parameter; /* 0: bound by memory bandwidth */
     bool named_only;          /* not part of a default run */
-} works[] = {{"train", work_train, 6, false},     {"rollout", work_rollout, 2, false},
-             {"prefill", work_prefill, 2, false}, {"single", work_single, 0, false},
-             {"lora", work_lora, 4, true},        {"load", NULL, 0, true}};
+    bool of_text;             /* needs the tokenizer alone, and knows no types */
+} works[] = {{"train", work_train, 6, false, false},     {"rollout", work_rollout, 2, false, false},
+             {"prefill", work_prefill, 2, false, false}, {"single", work_single, 0, false, false},
+             {"lora", work_lora, 4, true, false},        {"load", NULL, 0, true, false},
+             {"tokenize", NULL, 0, true, true}};
 enum { N_WORKS = sizeof works / sizeof works[0] };
 
 static double weight_bytes(const spar_model *m, bool half) {
@@ -247,16 +251,74 @@ static spar_status run_work(bench_state *s, const struct work *work, spar_dtype 
     return work->run ? work->run(s, tokens, err) : work_load(s, dtype, tokens, err);
 }
 
+static void put_rates(measurement *out, double *rates, int n) {
+    struct rusage usage;
+    out->tokens_per_s = median(rates, n); /* which sorts them */
+    out->slowest = rates[0];
+    out->fastest = rates[n - 1];
+    getrusage(RUSAGE_SELF, &usage);
+    out->peak_rss_mb = (double)usage.ru_maxrss / 1024;
+}
+
+/* Encode each line of the text; *tokens of all. */
+static spar_status tokenize_lines(const spar_tokenizer *t, const char *text, size_t n,
+                                  double *tokens, spar_error *err) {
+    spar_status status = SPAR_OK;
+    *tokens = 0;
+    for (size_t at = 0; at < n;) {
+        const char *newline = memchr(text + at, '\n', n - at);
+        const size_t end = newline ? (size_t)(newline - text) : n;
+        int32_t *ids;
+        size_t n_ids;
+        SPAR_TRY(spar_tokenizer_encode(t, text + at, end - at, SPAR_TOKENIZE_NO_SPECIAL, &ids,
+                                       &n_ids, err));
+        free(ids);
+        *tokens += (double)n_ids;
+        at = end + 1;
+    }
+done:
+    return status;
+}
+
+/* A run encodes the whole text. */
+static spar_status measure_text(const spar_bench_options *o, measurement *out, spar_error *err) {
+    enum { MAX_TEXT = 1 << 28 };
+    spar_status status = SPAR_OK;
+    spar_tokenizer *t = NULL;
+    char *text = NULL;
+    size_t n;
+    double rates[MAX_RUNS];
+    if (!o->text) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "expected --text FILE, found none"));
+    }
+    SPAR_TRY(sp_file_read(o->text, MAX_TEXT, &text, &n, err));
+    SPAR_TRY(spar_vocab_load(&t, o->model, err));
+    SPAR_TRY(tokenize_lines(t, text, n, &out->tokens, err)); /* the first run also meets words */
+    for (int i = 0; i < o->runs; i++) {
+        const double begun = now();
+        SPAR_TRY(tokenize_lines(t, text, n, &out->tokens, err));
+        rates[i] = out->tokens / (now() - begun);
+    }
+    out->bytes = (double)n;
+    put_rates(out, rates, o->runs);
+done:
+    spar_tokenizer_free(t);
+    free(text);
+    return status;
+}
+
 static spar_status measure(const spar_bench_options *o, const struct work *work, spar_dtype dtype,
                            measurement *out, spar_error *err) {
     spar_status status = SPAR_OK;
     static bench_state s; /* of this process, which measures once */
-    struct rusage usage;
     double rates[MAX_RUNS];
     double tokens;
     void *memory;
     s.options = o;
     out->error_mean = out->error_max = -1;
+    if (work->of_text) {
+        return measure_text(o, out, err);
+    }
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)MAX_SEQUENCES * MAX_TOKENS, sizeof *s.ids, err));
     s.ids = memory;
     SPAR_TRY(load_model(&s, dtype, err));
@@ -271,11 +333,7 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
         rates[i] = tokens / (now() - begun);
     }
     out->tokens = tokens;
-    out->tokens_per_s = median(rates, o->runs); /* which sorts them */
-    out->slowest = rates[0];
-    out->fastest = rates[o->runs - 1];
-    getrusage(RUSAGE_SELF, &usage);
-    out->peak_rss_mb = (double)usage.ru_maxrss / 1024;
+    put_rates(out, rates, o->runs);
     if (work->run == work_rollout && dtype != SPAR_DTYPE_F32 && !o->no_limits) {
         SPAR_TRY(measure_errors(&s, out, err));
     }
@@ -388,21 +446,33 @@ done:
     return status;
 }
 
+static const char *type_name(const row *r) {
+    return r->work->of_text ? "-" : dtypes[r->dtype].name;
+}
+
+/* Whether a work is to be measured in type d; one of text once, by the first. */
+static bool wanted(const spar_bench_options *o, const struct work *work, int d) {
+    if (!listed(&o->works, work->name) || (work->named_only && o->works.n == 0)) {
+        return false;
+    }
+    if (work->of_text) {
+        return d == 0;
+    }
+    return listed(&o->dtypes, dtypes[d].name) && !(dtypes[d].named_only && o->dtypes.n == 0) &&
+           (dtypes[d].trains || work->flops_a_parameter <= 2);
+}
+
 static spar_status measure_rows(const spar_bench_options *o, row *rows, int *n, spar_error *err) {
     spar_status status = SPAR_OK;
     *n = 0;
     for (int d = 0; d < N_DTYPES; d++) {
         for (int w = 0; w < N_WORKS; w++) {
             row *r = &rows[*n];
-            if (!listed(&o->dtypes, dtypes[d].name) || !listed(&o->works, works[w].name) ||
-                (works[w].named_only && o->works.n == 0) ||
-                (dtypes[d].named_only && o->dtypes.n == 0) ||
-                (!dtypes[d].trains && works[w].flops_a_parameter > 2)) {
+            if (!wanted(o, &works[w], d)) {
                 continue;
             }
             *r = (row){.work = &works[w], .dtype = d};
-            spar_sink_log(o->sink, SPAR_LOG_INFO, "measuring %s in %s", works[w].name,
-                          dtypes[d].name);
+            spar_sink_log(o->sink, SPAR_LOG_INFO, "measuring %s, %s", works[w].name, type_name(r));
             SPAR_TRY(measure_apart(o, r->work, dtypes[d].dtype, &r->measured, err));
             (*n)++;
         }
@@ -422,12 +492,16 @@ static void put_limit(json_t *json, const row *r, const machine *m) {
 }
 
 static json_t *row_json(const row *r, const machine *m) {
-    const struct dtype *type = &dtypes[r->dtype];
     const measurement *got = &r->measured;
     json_t *json =
-        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype", type->name,
-                  "tokens_per_s", got->tokens_per_s, "peak_rss_mb", got->peak_rss_mb, "slowest",
-                  got->slowest, "fastest", got->fastest, "tokens", got->tokens);
+        json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
+                  type_name(r), "tokens_per_s", got->tokens_per_s, "peak_rss_mb", got->peak_rss_mb,
+                  "slowest", got->slowest, "fastest", got->fastest, "tokens", got->tokens);
+    if (r->work->of_text) {
+        json_object_set_new(json, "mb_per_s",
+                            json_real(1e-6 * got->bytes * got->tokens_per_s / got->tokens));
+        return json;
+    }
     if (m) {
         put_limit(json, r, m);
     }

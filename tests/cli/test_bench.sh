@@ -37,4 +37,13 @@ run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work rollout,load --dt
 [ "$(grep -c '"logprob_error_mean": 0.0' "$dir/out")" -eq 2 ] || fail "expected two errors of log-probs"
 [ "$(grep -c '"seconds": ' "$dir/out")" -eq 2 ] || fail "expected two loads"
 run 2 bench -m "$shared/models/stories260K/hf" --work train --dtype int8
+
+# Text to tokens: a tokenizer is enough.
+printf 'Once upon a time\n\nthere was a dog.' >"$dir/text"
+run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work tokenize --text "$dir/text" --json
+has '"mb_per_s": '
+has '"dtype": "-"'
+[ "$(grep -c '"work"' "$dir/out")" -eq 1 ] || fail "expected 1 row"
+run 2 bench -m "$shared/models/stories260K/hf" --work tokenize
+err_has "text FILE"
 verdict
