@@ -134,6 +134,9 @@ static spar_status read_prompt(const reading *r, const char *field) {
     if (!json_is_string(value)) {
         SPAR_TRY(wrong_type(r, field, "a string or a list of messages", value));
     }
+    if (json_string_length(value) == 0) { /* what a table has where a field is missing */
+        SPAR_TRY(wrong(r, field, "a prompt", "an empty one"));
+    }
     r->out->messages = json_array();
     SPAR_TRY(r->out->messages != NULL ? append_message(r, r->out->messages, "user", value)
                                       : no_memory(r));
@@ -367,6 +370,9 @@ static spar_status read_instruction_prompt(const reading *r) {
     }
     if (input != NULL && !json_is_null(input) && !json_is_string(input)) {
         SPAR_TRY(wrong_type(r, "input", "a string or nothing", input));
+    }
+    if (json_string_length(instruction) == 0 && json_string_length(input) == 0) {
+        SPAR_TRY(wrong(r, "instruction", "a prompt", "an empty one"));
     }
     sp_str_puts(&text, json_string_value(instruction));
     if (json_string_length(input) > 0) {

@@ -315,8 +315,14 @@ static spar_status look_ahead(loader *l, bool *ids, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_rows *file = NULL;
     json_t *row = NULL;
+    spar_error why;
     SPAR_TRY(spar_rows_open(&file, l->options->data, err));
-    while (spar_rows_next(file, &row, NULL) != SPAR_OK && spar_rows_goes_on(file)) {
+    spar_status first;
+    do {
+        first = spar_rows_next(file, &row, &why);
+    } while (first != SPAR_OK && spar_rows_goes_on(file));
+    if (first == SPAR_NO_MEMORY) { /* any other fault is met, and named, when the rows are read */
+        SPAR_TRY(spar_fail(err, first, "%s", why.message));
     }
     const bool list_of_ids = json_object_get(row, "responses_ids") != NULL;
     if (l->most == SIZE_MAX &&

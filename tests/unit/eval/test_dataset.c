@@ -125,14 +125,16 @@ static void test_labels(void **state) {
     spar_error err;
     write_rows("{\"messages\":[" U "," A "],\"label\":true}\n{\"messages\":[" U "," B
                "],\"label\":false}\n");
-    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err), SPAR_OK);
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err),
+                     SPAR_OK);
     assert_int_equal(data->n, 2);
     assert_false(data->rows[0].bad);
     assert_true(data->rows[1].bad);
     sp_dataset_free(data);
     data = NULL;
     write_rows("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}");
-    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err), SPAR_FORMAT);
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err),
+                     SPAR_FORMAT);
     assert_non_null(strstr(err.message, "rows:1: label: expected true or false, found integer"));
 }
 
@@ -191,6 +193,10 @@ static void test_refused(void **state) {
     refuse(p, "{\"prompt\":\"a\"}", "rows:2: completion: expected a string or a list of messages");
     refuse(p, "{\"prompt\":2,\"completion\":\"b\"}", "rows:2: prompt: expected a string or");
     refuse(p, "{\"prompt\":[],\"completion\":\"b\"}", "rows:2: prompt: expected at least one");
+    refuse(p, "{\"prompt\":\"\",\"completion\":\"b\"}",
+           "rows:2: prompt: expected a prompt, found an ");
+    refuse(a, "{\"instruction\":\"\",\"output\":\"b\"}", "rows:2: instruction: expected a prompt");
+    refuse("", "{\"prompt\":\"a\",\"responses\":[\"b\"]}", "rows:1: row: expected messages, ");
     refuse(a, "{\"instruction\":\"a\"}", "rows:2: output: expected a string, found nothing");
     refuse(a, "{\"output\":\"a\"}", "rows:2: instruction: expected a string, found nothing");
     refuse(a, "{\"instruction\":\"a\",\"input\":1,\"output\":\"b\"}", "rows:2: input: expected a");
@@ -205,6 +211,36 @@ static void test_refused(void **state) {
     refuse("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":true}",
            "{\"prompt\":\"a\",\"completion\":\"c\",\"label\":false}",
            "rows:2: label: expected true or nothing, of a response to learn, found false");
+}
+
+/* Rows of any number of responses, and a third response, only where they are asked for. */
+static void test_wanted(void **state) {
+    (void)state;
+    sp_dataset *data = NULL;
+    spar_error err;
+    write_rows("{\"prompt\":\"a\",\"responses\":[\"b\",\"c\"],\"rewards\":[1,2]}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_GROUPS, NULL, NULL, &err),
+                     SPAR_OK);
+    assert_string_equal(data->name, "responses");
+    assert_null(data->rows[0].response);
+    assert_int_equal(json_array_size(json_object_get(data->rows[0].row, "rewards")), 2);
+    assert_int_equal(json_array_size(data->rows[0].messages), 1);
+    sp_dataset_free(data);
+    data = NULL;
+    write_rows("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"base\":[" A "]}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_BASE, NULL, NULL, &err), SPAR_OK);
+    assert_non_null(data->rows[0].base);
+    assert_null(data->rows[0].row);
+    sp_dataset_free(data);
+    data = NULL;
+    assert_int_equal(sp_dataset_load_rows(&data, path, 0, NULL, NULL, &err), SPAR_OK);
+    assert_null(data->rows[0].base);
+    sp_dataset_free(data);
+    data = NULL;
+    write_rows("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"base\":1}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_BASE, NULL, NULL, &err),
+                     SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "rows:1: base: expected a string or a list of messages"));
 }
 
 static void test_no_memory(void **state) {
@@ -261,9 +297,10 @@ static void test_public_data(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_labels),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_public_data),
+        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_labels),      cmocka_unit_test(test_wanted),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_public_data),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,8 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
+#include "play/offline.h"
 #include "spar/rows.h"
 #include "spar/train.h"
 #include "support.h"
@@ -582,6 +584,82 @@ static void test_policy_gradients_learn(void **state) {
     }
 }
 
+/* An allocation that fails ends the reading, but where it only names a place; nothing is lost. */
+static void test_no_memory(void **state) {
+    (void)state;
+    static const char *const methods[] = {"grpo", "nash_md", "xpo", "kto", "sft"};
+    enum { TRIES = 100 };
+    spar_model *m;
+    spar_error err;
+    const spar_model_options model_options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+    check(spar_model_load(&m, model, &model_options, &err), &err);
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        const spar_train_options options = {.model = model, .data = sampled};
+        sp_objective o;
+        int failed = 0;
+        check(sp_objective_find(&o, methods[i], &err), &err);
+        for (long k = 1; k <= TRIES; k++) {
+            sp_offline rows;
+            sp_mem_fail_at(k);
+            const spar_status status = sp_offline_load(&rows, m, &options, &o, &err);
+            sp_mem_fail_at(0);
+            if (status != SPAR_OK && status != SPAR_NO_MEMORY) {
+                fail_msg("%s, allocation %ld: %s", methods[i], k, err.message);
+            }
+            failed += status == SPAR_NO_MEMORY;
+            assert_true(status == SPAR_OK ? rows.n == ROWS : rows.rows == NULL);
+            sp_offline_release(&rows);
+        }
+        assert_in_range(failed, 15, TRIES - 1);
+    }
+    spar_model_free(m);
+}
+
+/* Responses may be spar generate's, whose ids are taken as they are, or messages; the best first.
+ */
+static void test_responses_of_text(void **state) {
+    (void)state;
+    static const int32_t as_sampled[] = {261, 376};
+    char text[TEST_PATH_MAX];
+    spar_model *m;
+    spar_error err;
+    sp_objective o;
+    sp_offline rows;
+    const spar_model_options model_options = {
+        .dtype = SPAR_DTYPE_F32,
+        .threads = 1,
+        .template_text = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% if m.role == "
+                         "'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"};
+    static const char row[] =
+        "{\"prompt\": \"The sea\", \"completions\": [\"is red.\", [{\"role\": \"assistant\", "
+        "\"content\": \"is blue.\"}], {\"text\": \" a little\", \"ids\": [261, 376]}], \"scores\": "
+        "[0.25, 0.5, 1], \"logprobs\": [-7, -6, -4]}\n";
+    test_path(text, dir, "text.jsonl");
+    check(sp_file_write(text, row, sizeof row - 1, &err), &err);
+    check(spar_model_load(&m, model, &model_options, &err), &err);
+    check(sp_objective_find(&o, "rloo", &err), &err);
+    const spar_train_options options = {.model = model, .data = text};
+    check(sp_offline_load(&rows, m, &options, &o, &err), &err);
+    const sp_offline_row *r = &rows.rows[0];
+    assert_int_equal(r->n, K);
+    assert_int_equal(r->responses[0].n, 2);
+    assert_memory_equal(r->responses[0].ids, as_sampled, sizeof as_sampled);
+    assert_true(r->responses[0].logps[0] == -2 && r->responses[0].logps[1] == -2);
+    for (size_t i = 0; i < K; i++) {
+        assert_int_equal(r->responses[i].place, K - 1 - i);
+        assert_true(rows.lessons.examples[0].replies[i].kept == r->responses[i].logps);
+    }
+    int n_eos;
+    const int32_t eos = *spar_model_eos(m, &n_eos);
+    assert_int_equal(r->responses[1].ids[r->responses[1].n - 1], eos);
+    sp_offline_release(&rows);
+    /* Sums are of whole responses: for a method that sees tokens they are refused. */
+    check(sp_objective_find(&o, "grpo", &err), &err);
+    assert_int_equal(sp_offline_load(&rows, m, &options, &o, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "text.jsonl:1: logprobs[0]: expected a list of "));
+    spar_model_free(m);
+}
+
 int main(void) {
     model = test_shared_or_skip("models/stories260K/hf");
     const struct CMUnitTest tests[] = {
@@ -592,6 +670,8 @@ int main(void) {
         cmocka_unit_test(test_losses_against_another_reference),
         cmocka_unit_test(test_policy_gradients_by_token),
         cmocka_unit_test(test_policy_gradients_learn),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_responses_of_text),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
