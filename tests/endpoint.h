@@ -7,7 +7,8 @@
  *   d  the beginning of a reply                n  a reply that is no JSON
  *   j  JSON that is no chat completion         4  429, Retry-After 1
  *   9  429, Retry-After 9999                   5  500
- *   1  401 with a message
+ *   1  401 with a message                     q  nothing, and the server ends
+ *   w  as o, but slow: behind the answer to a request that came later, the last first
  * A line "LETTER KEY BODY" of each request goes to a log file.
  */
 #ifndef SPAR_TESTS_ENDPOINT_H
@@ -93,9 +94,10 @@ static inline void endpoint_answer(int fd, char letter, const char *request) {
     char body[2048];
     switch (letter) {
     case 'o':
+    case 'w':
     case 'p':
     case 'v':
-        endpoint_verdict(request, letter, body, sizeof body);
+        endpoint_verdict(request, letter == 'w' ? 'o' : letter, body, sizeof body);
         endpoint_send(fd, "200 OK", "", body, strlen(body));
         break;
     case 'd':
@@ -124,8 +126,34 @@ static inline void endpoint_answer(int fd, char letter, const char *request) {
     }
 }
 
+/* Requests that wait for the answer to another one. */
+typedef struct endpoint_held {
+    struct {
+        int fd;
+        char *body; /* owned */
+    } items[64];
+    int n;
+} endpoint_held;
+
+static inline void endpoint_hold(endpoint_held *held, int fd, const char *body) {
+    if (held->n < 64) {
+        held->items[held->n].fd = fd;
+        held->items[held->n++].body = strdup(body);
+    }
+}
+
+static inline void endpoint_answer_held(endpoint_held *held) {
+    while (held->n > 0) {
+        held->n--;
+        endpoint_answer(held->items[held->n].fd, 'w', held->items[held->n].body);
+        close(held->items[held->n].fd);
+        free(held->items[held->n].body);
+    }
+}
+
 static inline void endpoint_serve(int listener, const char *script, const char *log) {
     static char buffer[ENDPOINT_MOST + 1];
+    endpoint_held held = {.n = 0};
     for (;;) {
         const int fd = accept(listener, NULL, NULL);
         const char *body;
@@ -140,20 +168,26 @@ static inline void endpoint_serve(int listener, const char *script, const char *
             fprintf(out, "%c %s %s\n", letter, key, body);
             fclose(out);
         }
-        endpoint_answer(fd, letter, body);
-        if (letter != 't') {
+        if (letter == 'q') {
+            _exit(0);
+        } else if (letter == 'w') {
+            endpoint_hold(&held, fd, body);
+        } else if (letter != 't') {
+            endpoint_answer(fd, letter, body);
             close(fd);
+            endpoint_answer_held(&held);
         }
     }
 }
 
-/* A listening socket on a free port of the loopback. */
+/* A listening socket on that port of the loopback; 0: on a free one. */
 static inline int endpoint_listen(int *port) {
-    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
     socklen_t n = sizeof address;
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, n) != 0 || listen(fd, 16) != 0 ||
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
+        bind(fd, (struct sockaddr *)&address, n) != 0 || listen(fd, 16) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &n) != 0) {
         perror("endpoint");
         exit(1);
@@ -162,7 +196,7 @@ static inline int endpoint_listen(int *port) {
     return fd;
 }
 
-/* Serve in a child, which ends with this process. */
+/* Serve in a child, which ends with this process; *port as endpoint_listen has it. */
 static inline pid_t endpoint_start(const char *script, const char *log, int *port) {
     const int listener = endpoint_listen(port);
     const pid_t child = fork();

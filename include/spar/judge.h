@@ -32,6 +32,7 @@ typedef struct spar_endpoint {
     double request_limit;     /* seconds that one attempt may take */
     double patience;          /* seconds that all attempts at one request may take */
     double rate;              /* requests a minute; 0: as they come */
+    int64_t concurrency;      /* requests at a time, at most; below 1: 1 */
     bool logprobs;            /* ask for them; some endpoints refuse */
 } spar_endpoint;
 
@@ -97,6 +98,16 @@ typedef struct spar_endpoint {
          NULL,                                                                                     \
          "N",                                                                                      \
          "requests a minute at most; 0: as they come"},                                            \
+        {"concurrency",                                                                            \
+         0,                                                                                        \
+         SPAR_OPTION_INT,                                                                          \
+         offsetof(type, field.concurrency),                                                        \
+         "4",                                                                                      \
+         1,                                                                                        \
+         256,                                                                                      \
+         NULL,                                                                                     \
+         "N",                                                                                      \
+         "requests to the endpoint at a time, at most"},                                           \
     {                                                                                              \
         "logprobs", 0, SPAR_OPTION_FLAG, offsetof(type, field.logprobs), "true", 0, 0, NULL, NULL, \
             "ask the endpoint for log-probs, which give the verdict's probability"                 \
@@ -215,6 +226,14 @@ SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_
 SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);
+
+/* Ask what judging these rows, and none before them, will ask, several questions at a time, so that
+ * spar_judge_row has the replies at hand. A judge that asks nobody does nothing. What fails is said
+ * by the row that it belongs to, not here; INTERRUPTED where stop said so, NO_MEMORY.
+ * spar_judge_lookahead: how many rows are worth giving together, 1 for most judges. */
+SPAR_API spar_status spar_judge_ahead(spar_judge *judge, const struct json_t *const *rows, size_t n,
+                                      spar_error *err);
+SPAR_API size_t spar_judge_lookahead(const spar_judge *judge);
 
 /* {"p", "logits" where there are, "scores", "best", "worst", "seconds", "steps", "tokens",
  * "requests" and "no_verdict" where there are, "judge": {"kind", "model"}} as a new reference. */

@@ -65,6 +65,12 @@ spar_status cli_next_row(spar_rows *rows, json_t **row, spar_error *why, spar_er
  * at the end. */
 typedef spar_status (*cli_row_fn)(void *context, const json_t *row, json_t **out, spar_error *err);
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err);
+/* The same with up to `window` rows read at a time, of which `ahead` (may be NULL) is told first;
+ * where it fails nothing more is done. */
+typedef spar_status (*cli_ahead_fn)(void *context, const json_t *const *rows, size_t n,
+                                    spar_error *err);
+spar_status cli_map_windows(const char *path, size_t window, cli_ahead_fn ahead, cli_row_fn fn,
+                            void *context, spar_error *err);
 
 /* Append a JSON list of token ids to ids[*n..]; *ids (owned by the caller) grows. key names the
  * list in messages. */

@@ -65,6 +65,11 @@ done:
     return status;
 }
 
+static spar_status ask_ahead(void *context, const json_t *const *rows, size_t n, spar_error *err) {
+    const judging *j = context;
+    return spar_judge_ahead(j->judge, rows, n, err);
+}
+
 static spar_status run_judge(void *values, int argc, char **argv, spar_error *err) {
     spar_status status = SPAR_OK;
     const judge_values *v = values;
@@ -84,7 +89,8 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
                                         .endpoint = v->endpoint,
                                         .cache = v->cache};
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
-    SPAR_TRY(cli_map_rows(v->data, judge_row, &(judging){judge, v->write}, err));
+    SPAR_TRY(cli_map_windows(v->data, spar_judge_lookahead(judge), ask_ahead, judge_row,
+                             &(judging){judge, v->write}, err));
 done:
     spar_judge_free(judge);
     return status;

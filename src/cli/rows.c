@@ -46,34 +46,103 @@ spar_status cli_next_row(spar_rows *rows, json_t **row, spar_error *why, spar_er
     return status;
 }
 
-spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
+/* Rows that were read and are not written yet; a malformed one is an error in `why`. */
+typedef struct window {
+    json_t **rows;   /* owned, [size]; NULL where why is set */
+    spar_error *why; /* owned, [size] */
+    size_t size, n;
+} window;
+
+static void window_clear(window *w) {
+    for (size_t i = 0; i < w->n; i++) {
+        json_decref(w->rows[i]);
+    }
+    w->n = 0;
+}
+
+static spar_status window_read(window *w, spar_rows *file, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_rows *rows = NULL;
-    int failed = 0;
-    SPAR_TRY(spar_rows_open(&rows, path, err));
-    for (;;) {
+    while (w->n < w->size) {
         json_t *row = NULL;
-        json_t *out = NULL;
-        spar_error why;
-        SPAR_TRY(cli_next_row(rows, &row, &why, err));
-        spar_status one = why.code;
-        if (!row && one == SPAR_OK) {
+        SPAR_TRY(cli_next_row(file, &row, &w->why[w->n], err));
+        if (!row && w->why[w->n].code == SPAR_OK) {
             break;
         }
-        if (row) {
-            one = fn(context, row, &out, &why);
+        w->rows[w->n++] = row;
+    }
+done:
+    return status;
+}
+
+static spar_status window_tell(const window *w, cli_ahead_fn ahead, void *context,
+                               spar_error *err) {
+    size_t n = 0;
+    if (!ahead) {
+        return SPAR_OK;
+    }
+    const json_t **good = malloc((w->n + 1) * sizeof *good);
+    if (!good) {
+        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for the rows");
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        if (w->rows[i]) {
+            good[n++] = w->rows[i];
         }
-        json_decref(row);
+    }
+    const spar_status status = ahead(context, good, n, err);
+    free(good);
+    return status;
+}
+
+static spar_status window_write(const window *w, cli_row_fn fn, void *context, int *failed,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t i = 0; i < w->n; i++) {
+        json_t *out = NULL;
+        spar_error *why = &w->why[i];
+        const spar_status one = w->rows[i] ? fn(context, w->rows[i], &out, why) : why->code;
         if (one != SPAR_OK) {
-            SPAR_TRY(cli_put_error(&why, &failed, err));
+            SPAR_TRY(cli_put_error(why, failed, err));
         } else if (out) {
             SPAR_TRY(cli_put_row(out, err));
         }
     }
+done:
+    return status;
+}
+
+spar_status cli_map_windows(const char *path, size_t size, cli_ahead_fn ahead, cli_row_fn fn,
+                            void *context, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_rows *file = NULL;
+    spar_error broken;
+    int failed = 0;
+    window w = {
+        .rows = calloc(size, sizeof *w.rows), .why = calloc(size, sizeof *w.why), .size = size};
+    if (!w.rows || !w.why) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the rows"));
+    }
+    SPAR_TRY(spar_rows_open(&file, path, err));
+    do {
+        window_clear(&w);
+        const spar_status read = window_read(&w, file, &broken);
+        SPAR_TRY(window_tell(&w, ahead, context, err));
+        SPAR_TRY(window_write(&w, fn, context, &failed, err));
+        if (read != SPAR_OK) {
+            SPAR_TRY(spar_fail(err, read, "%s", broken.message));
+        }
+    } while (w.n > 0);
     SPAR_TRY(cli_rows_status(failed, err));
 done:
-    spar_rows_free(rows);
+    window_clear(&w);
+    free(w.rows);
+    free(w.why);
+    spar_rows_free(file);
     return status;
+}
+
+spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err) {
+    return cli_map_windows(path, 1, NULL, fn, context, err);
 }
 
 spar_status cli_read_ids(const json_t *list, const char *key, int32_t **ids, size_t *n,

@@ -106,6 +106,35 @@ static void ensemble_share(void *context, sp_rundb *db) {
     }
 }
 
+static spar_status ensemble_ahead(void *context, const sp_judge_item *items, size_t n,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    const ensemble *e = context;
+    void *memory;
+    const json_t **rows = NULL;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *rows, err));
+    rows = memory;
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = items[i].row;
+    }
+    for (int i = 0; i < e->n; i++) {
+        SPAR_TRY(spar_judge_ahead(e->members[i], rows, n, err));
+    }
+done:
+    free(rows);
+    return status;
+}
+
+static size_t ensemble_lookahead(const void *context) {
+    const ensemble *e = context;
+    size_t most = 1;
+    for (int i = 0; i < e->n; i++) {
+        const size_t one = spar_judge_lookahead(e->members[i]);
+        most = one > most ? one : most;
+    }
+    return most;
+}
+
 static void add(spar_judgement *out, const spar_judgement *one, double weight) {
     for (size_t i = 0; i < out->k * out->k; i++) {
         out->p[i] += weight * one->p[i];
@@ -146,4 +175,6 @@ const sp_judge_kind sp_judge_ensemble = {.name = "ensemble",
                                          .judge = ensemble_judge,
                                          .close = ensemble_close,
                                          .describe = ensemble_describe,
-                                         .share = ensemble_share};
+                                         .share = ensemble_share,
+                                         .ahead = ensemble_ahead,
+                                         .lookahead = ensemble_lookahead};

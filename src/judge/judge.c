@@ -23,6 +23,8 @@ struct spar_judge {
     const sp_judge_kind *kind;
     char *model; /* owned */
     void *context;
+    size_t ahead_rows;    /* that were asked about and are not judged yet */
+    double ahead_seconds; /* that it took, for each of them */
 };
 
 static bool is_called(const char *known, const char *name, size_t n) {
@@ -58,10 +60,13 @@ bool sp_judge_sees_steps(const char *spec) {
 
 spar_status spar_judge_open(spar_judge **out, const char *spec, const spar_judge_options *options,
                             spar_error *err) {
-    static const spar_judge_options fallback = {
-        .time_limit = 10,
-        .memory_limit = 1024,
-        .endpoint = {.attempts = 6, .request_limit = 120, .patience = 900, .logprobs = true}};
+    static const spar_judge_options fallback = {.time_limit = 10,
+                                                .memory_limit = 1024,
+                                                .endpoint = {.attempts = 6,
+                                                             .request_limit = 120,
+                                                             .patience = 900,
+                                                             .concurrency = 4,
+                                                             .logprobs = true}};
     spar_status status = SPAR_OK;
     void *memory;
     spar_judge *judge = NULL;
@@ -279,9 +284,43 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
     SPAR_TRY(allocate(out, item.k, err));
     SPAR_TRY(judge->kind->judge(judge->context, &item, out, err));
     complete(out, judge->kind->fills);
-    out->seconds = now() - start;
+    out->seconds = now() - start + (judge->ahead_rows ? judge->ahead_seconds : 0);
 done:
+    judge->ahead_rows -= judge->ahead_rows > 0;
     json_decref(one);
+    return status;
+}
+
+/* ---- asking ahead ---- */
+
+size_t spar_judge_lookahead(const spar_judge *judge) {
+    return judge->kind->lookahead ? judge->kind->lookahead(judge->context) : 1;
+}
+
+/* The time is shared by the rows, which spar_judge_row adds to theirs. */
+spar_status spar_judge_ahead(spar_judge *judge, const json_t *const *rows, size_t n,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    sp_judge_item *items = NULL;
+    size_t good = 0;
+    const double start = now();
+    if (!judge->kind->ahead || n == 0) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *items, err));
+    items = memory;
+    for (size_t i = 0; i < n; i++) {
+        good += read_item(judge, rows[i], &items[good], NULL) == SPAR_OK;
+    }
+    status = judge->kind->ahead(judge->context, items, good, err);
+    judge->ahead_rows = n;
+    judge->ahead_seconds = (now() - start) / (double)n;
+    if (status != SPAR_INTERRUPTED && status != SPAR_NO_MEMORY) {
+        status = SPAR_OK;
+    }
+done:
+    free(items);
     return status;
 }
 

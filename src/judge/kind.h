@@ -41,8 +41,13 @@ typedef struct sp_judge_kind {
     bool is_folder; /* model is the path of a model on disk */
     /* Add what else the judgements depend on to the provenance; NULL: nothing. */
     spar_status (*describe)(const void *context, json_t *out, spar_error *err);
-    /* Keep replies that were paid for in a run's database, borrowed; NULL: it pays for none. */
+
+    /* Of judges that are paid and answer several questions at a time; all NULL for others: keep
+     * replies in a run's database, borrowed; ask what judging these rows will ask; how many rows
+     * are worth giving together. */
     void (*share)(void *context, sp_rundb *db);
+    spar_status (*ahead)(void *context, const sp_judge_item *items, size_t n, spar_error *err);
+    size_t (*lookahead)(const void *context);
 } sp_judge_kind;
 
 /* Two responses that are alike up to a step and differ there. */

@@ -62,6 +62,20 @@ done:
     return status;
 }
 
+spar_status sp_judge_each_question(const sp_judge_prompt *prompt, sp_judge_question visit,
+                                   void *context, const sp_judge_item *item, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t a = 0; a < item->k; a++) {
+        for (size_t b = prompt->pairwise ? 0 : a; b < (prompt->pairwise ? item->k : a + 1); b++) {
+            if (!prompt->pairwise || a != b) {
+                SPAR_TRY(visit(context, item, a, b, err));
+            }
+        }
+    }
+done:
+    return status;
+}
+
 spar_status sp_judge_by_verdicts(const sp_judge_prompt *prompt, sp_judge_ask ask, void *context,
                                  const sp_judge_item *item, spar_judgement *out, spar_error *err) {
     return (prompt->pairwise ? judge_pairs : rate_each)(prompt, ask, context, item, out, err);

@@ -9,6 +9,12 @@
 typedef spar_status (*sp_judge_ask)(void *context, const sp_judge_item *item, size_t a, size_t b,
                                     double *logps, spar_judgement *out, spar_error *err);
 
+/* Visit each question of a row in the order in which sp_judge_by_verdicts asks them. */
+typedef spar_status (*sp_judge_question)(void *context, const sp_judge_item *item, size_t a,
+                                         size_t b, spar_error *err);
+spar_status sp_judge_each_question(const sp_judge_prompt *prompt, sp_judge_question visit,
+                                   void *context, const sp_judge_item *item, spar_error *err);
+
 /* Pairwise: every ordered pair is asked about, logits are log p(first) - log p(second), P counts
  * neither as half, and a score is the mean of P over the others and both orders. Single: a score is
  * the mean rating, and P compares. */

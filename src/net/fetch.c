@@ -11,9 +11,9 @@
 #include "base/part.h"
 #include "net/digest.h"
 #include "net/hub_names.h"
+#include "net/patience.h"
 
 enum { MOST_HOPS = 10, MOST_URL = 16384, MOST_TEXT = 64 << 20, MOST_TAG = 200 };
-static const double first_pause = 0.5, longest_pause = 60;
 
 static double now(void) {
     struct timespec t;
@@ -104,42 +104,45 @@ done:
 
 /* ---- patience ---- */
 
-typedef struct patience {
-    int64_t attempts;
-    double pause, spent;
-} patience;
+/* What to do after failures in a row; pauses alone count as time, for files take as long as they
+ * take. */
+typedef struct failures {
+    sp_patience patience;
+    double paused;
+} failures;
+
+static failures none_yet(const sp_session *s) {
+    return (failures){.patience = sp_patience_of(s->options->attempts, s->options->patience)};
+}
 
 static bool is_passing(const sp_http_reply *r) {
-    return (r->status == 0 && !r->lasting) || r->status == 408 || r->status == 429 ||
-           r->status >= 500;
+    return r->status ? sp_patience_may_pass(r->status) : !r->lasting;
 }
 
 /* Wait before another try, or fail with what went wrong. */
-static spar_status wait_again(sp_session *s, patience *p, const sp_http_reply *r, const char *what,
+static spar_status wait_again(sp_session *s, failures *f, const sp_http_reply *r, const char *what,
                               const char *kept, spar_error *err) {
     char why[256];
-    const double wait = fmax(p->pause, r->retry_after);
+    double wait;
     if (r->status) {
         snprintf(why, sizeof why, "HTTP status %ld", r->status);
     } else {
         snprintf(why, sizeof why, "%s", r->error);
     }
-    if (r->lasting || ++p->attempts >= s->options->attempts ||
-        p->spent + wait > s->options->patience) {
+    if (!sp_patience_again(&f->patience, f->paused, r->retry_after, &wait) || r->lasting) {
         return spar_fail(err, SPAR_IO, "%s: %s%s%s", what, why,
                          r->retry_after > 0 ? "; the server asks to wait" : "", kept);
     }
     spar_sink_log(s->options->sink, SPAR_LOG_WARN, "%s: %s; trying again in %.1f s", what, why,
                   wait);
-    p->spent += wait;
-    p->pause = fmin(2 * p->pause, longest_pause);
+    f->paused += wait;
     return sp_http_wait(s->http, wait, err);
 }
 
 spar_status sp_session_text(sp_session *s, const char *url, const char *what, sp_http_reply *reply,
                             spar_error *err) {
     spar_status status = SPAR_OK;
-    patience p = {.pause = first_pause};
+    failures f = none_yet(s);
     char linked[MOST_TAG];
     const sp_http_request request = {.url = url, .stall = s->options->stall, .most = MOST_TEXT};
     for (;;) {
@@ -147,7 +150,7 @@ spar_status sp_session_text(sp_session *s, const char *url, const char *what, sp
         if (!is_passing(reply) && reply->status) {
             goto done;
         }
-        SPAR_TRY(wait_again(s, &p, reply, what, "", err));
+        SPAR_TRY(wait_again(s, &f, reply, what, "", err));
     }
 done:
     return status;
@@ -300,7 +303,7 @@ done:
 /* Tries until the file is there, or the server refuses. */
 static spar_status receive(arrival *a, sp_http_reply *reply, spar_error *err) {
     spar_status status = SPAR_OK;
-    patience p = {.pause = first_pause};
+    failures f = none_yet(a->session);
     while (a->part.size != a->size) {
         char kept[96];
         a->begun = false;
@@ -323,11 +326,11 @@ static spar_status receive(arrival *a, sp_http_reply *reply, spar_error *err) {
             break; /* all of it, or a refusal */
         }
         if (a->part.size > a->from) { /* it moves: patience is new */
-            p = (patience){.pause = first_pause};
+            f = none_yet(a->session);
         }
         snprintf(kept, sizeof kept, "; %lld bytes are kept, call again to go on",
                  (long long)a->part.size);
-        SPAR_TRY(wait_again(a->session, &p, reply, a->fetch->what, a->part.size ? kept : "", err));
+        SPAR_TRY(wait_again(a->session, &f, reply, a->fetch->what, a->part.size ? kept : "", err));
     }
 done:
     return status;

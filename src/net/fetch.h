@@ -1,8 +1,8 @@
 /* One file over the network, whole or not at all, going on with what an earlier call received.
  *
  * Redirects are followed by hand, so that the token goes to the origin that it belongs to and
- * nowhere else. What a network or a server does wrong for a while (no connection, a cut one, 408,
- * 429, 5xx) is tried again, later each time and not before the server's Retry-After.
+ * nowhere else. What a network or a server does wrong for a while (no connection, a cut one, the
+ * statuses of patience.h) is tried again.
  */
 #ifndef SP_NET_FETCH_H
 #define SP_NET_FETCH_H

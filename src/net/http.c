@@ -1,5 +1,6 @@
 #include "net/http.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +10,22 @@
 
 #include "base/mem.h"
 
+/* A request under way, or the room for one. */
+typedef struct exchange {
+    sp_http *http;
+    void *curl;                 /* owned: a CURL */
+    struct curl_slist *headers; /* owned: the request's */
+    sp_http_request request;    /* what it points to is the caller's */
+    sp_http_reply *reply;       /* borrowed; NULL: none is under way */
+    bool too_much;              /* a body in memory beyond its limit */
+} exchange;
+
 struct sp_http {
     sp_http_options options;
-    void *curl; /* owned: a CURL */
+    bool begun;      /* libcurl is set up */
+    exchange single; /* of sp_http_send */
+    void *multi;     /* owned: a CURLM; NULL without slots */
+    exchange *slots; /* owned, [options.slots] */
 };
 
 static bool asked_to_stop(const sp_http *http) {
@@ -69,31 +83,23 @@ bool sp_http_header(const sp_http_reply *reply, const char *name, char *out, siz
 #ifdef SPAR_HAVE_CURL
 #include <curl/curl.h>
 
-/* A request under way. */
-typedef struct exchange {
-    sp_http *http;
-    const sp_http_request *request;
-    sp_http_reply *reply;
-    bool too_much; /* a body in memory beyond its limit */
-} exchange;
-
 static void read_head(exchange *e) {
     curl_off_t length = -1;
-    curl_easy_getinfo(e->http->curl, CURLINFO_RESPONSE_CODE, &e->reply->status);
-    curl_easy_getinfo(e->http->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    curl_easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &e->reply->status);
+    curl_easy_getinfo(e->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     e->reply->length = length;
     if (e->reply->status == 0) { /* a file */
-        e->reply->status = e->request->from > 0 ? 206 : 200;
+        e->reply->status = e->request.from > 0 ? 206 : 200;
     }
 }
 
 static size_t take_bytes(char *bytes, size_t size, size_t n, void *context) {
     exchange *e = context;
-    const size_t most = e->request->most ? e->request->most : SP_HTTP_MOST_BYTES;
+    const size_t most = e->request.most ? e->request.most : SP_HTTP_MOST_BYTES;
     sp_str *body = &e->reply->body;
     read_head(e);
-    if (e->request->take && (e->reply->status == 200 || e->reply->status == 206)) {
-        return e->request->take(e->request->context, e->reply, bytes, size * n) ? size * n : 0;
+    if (e->request.take && (e->reply->status == 200 || e->reply->status == 206)) {
+        return e->request.take(e->request.context, e->reply, bytes, size * n) ? size * n : 0;
     }
     if (size * n > most - body->len) {
         e->too_much = true;
@@ -160,13 +166,13 @@ static bool set_limits(CURL *c, const sp_http_request *r) {
            curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, lrint(ceil(r->stall))) == CURLE_OK;
 }
 
-static bool set_up(exchange *e, struct curl_slist **headers) {
-    CURL *c = e->http->curl;
-    const sp_http_request *r = e->request;
+static bool set_up(exchange *e) {
+    CURL *c = e->curl;
+    const sp_http_request *r = &e->request;
     curl_easy_reset(c); /* the connections stay */
-    return add_headers(headers, r) && set_limits(c, r) &&
+    return add_headers(&e->headers, r) && set_limits(c, r) &&
            curl_easy_setopt(c, CURLOPT_URL, r->url) == CURLE_OK &&
-           curl_easy_setopt(c, CURLOPT_HTTPHEADER, *headers) == CURLE_OK &&
+           curl_easy_setopt(c, CURLOPT_HTTPHEADER, e->headers) == CURLE_OK &&
            (!r->body || curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body) == CURLE_OK) &&
            curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
            curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
@@ -180,17 +186,43 @@ static bool set_up(exchange *e, struct curl_slist **headers) {
            curl_easy_setopt(c, CURLOPT_XFERINFODATA, e->http) == CURLE_OK;
 }
 
+/* Room for requests that go out together. */
+static spar_status make_slots(sp_http *http, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    const int n = http->options.slots;
+    if (n == 0) {
+        return SPAR_OK;
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)n, sizeof *http->slots, err));
+    http->slots = memory;
+    bool made = (http->multi = curl_multi_init()) != NULL;
+    for (int i = 0; made && i < n; i++) {
+        http->slots[i].http = http;
+        made = (http->slots[i].curl = curl_easy_init()) != NULL;
+    }
+    if (!made) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for %d connections", n));
+    }
+done:
+    return status;
+}
+
 spar_status sp_http_open(sp_http **out, const sp_http_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     sp_http *http = NULL;
     *out = NULL;
+    assert(options->slots >= 0 && options->slots <= SP_HTTP_MOST_SLOTS);
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *http, err));
     http = memory;
     http->options = *options;
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(http->curl = curl_easy_init())) {
+    http->begun = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK; /* libcurl counts the calls */
+    http->single = (exchange){.http = http, .curl = http->begun ? curl_easy_init() : NULL};
+    if (!http->single.curl) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a connection"));
     }
+    SPAR_TRY(make_slots(http, err));
     *out = http;
     http = NULL;
 done:
@@ -199,11 +231,20 @@ done:
 }
 
 void sp_http_close(sp_http *http) {
-    if (http) {
-        curl_easy_cleanup(http->curl);
-        curl_global_cleanup();
-        free(http);
+    if (!http) {
+        return;
     }
+    for (int i = 0; http->slots && i < http->options.slots; i++) {
+        sp_http_drop(http, i);
+        curl_easy_cleanup(http->slots[i].curl);
+    }
+    curl_multi_cleanup(http->multi);
+    curl_easy_cleanup(http->single.curl);
+    if (http->begun) {
+        curl_global_cleanup();
+    }
+    free(http->slots);
+    free(http);
 }
 
 /* What no later try mends: names, certificates, files. */
@@ -234,29 +275,105 @@ static spar_status read_result(exchange *e, CURLcode code, spar_error *err) {
         out->lasting = is_lasting(code);
         if (e->too_much) {
             snprintf(out->error, sizeof out->error, "a reply of more than %zu MiB",
-                     (e->request->most ? e->request->most : SP_HTTP_MOST_BYTES) >> 20);
+                     (e->request.most ? e->request.most : SP_HTTP_MOST_BYTES) >> 20);
         } else {
             snprintf(out->error, sizeof out->error, "%s", curl_easy_strerror(code));
         }
         return SPAR_OK;
     }
     read_head(e);
-    curl_easy_getinfo(e->http->curl, CURLINFO_RETRY_AFTER, &wait);
+    curl_easy_getinfo(e->curl, CURLINFO_RETRY_AFTER, &wait);
     out->retry_after = (double)wait;
     return SPAR_OK;
 }
 
-spar_status sp_http_send(sp_http *http, const sp_http_request *request, sp_http_reply *out,
+/* Make an exchange ready for a request. */
+static spar_status begin(exchange *e, const sp_http_request *request, sp_http_reply *out,
                          spar_error *err) {
-    exchange e = {http, request, out, false};
-    struct curl_slist *headers = NULL;
+    e->request = *request;
+    e->reply = out;
+    e->too_much = false;
     sp_http_reply_release(out);
     *out = (sp_http_reply){.length = -1};
-    const spar_status status = set_up(&e, &headers)
-                                   ? read_result(&e, curl_easy_perform(http->curl), err)
-                                   : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a request");
-    curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, NULL);
-    curl_slist_free_all(headers);
+    return set_up(e) ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a request");
+}
+
+static void end(exchange *e) {
+    curl_easy_setopt(e->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(e->headers);
+    e->headers = NULL;
+    e->reply = NULL;
+}
+
+spar_status sp_http_send(sp_http *http, const sp_http_request *request, sp_http_reply *out,
+                         spar_error *err) {
+    exchange *e = &http->single;
+    spar_status status = begin(e, request, out, err);
+    if (status == SPAR_OK) {
+        status = read_result(e, curl_easy_perform(e->curl), err);
+    }
+    end(e);
+    return status;
+}
+
+/* ---- several at a time ---- */
+
+spar_status sp_http_start(sp_http *http, int slot, const sp_http_request *request,
+                          sp_http_reply *out, spar_error *err) {
+    exchange *e = &http->slots[slot];
+    assert(!e->reply);
+    spar_status status = begin(e, request, out, err);
+    if (status == SPAR_OK && curl_multi_add_handle(http->multi, e->curl) != CURLM_OK) {
+        status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for a request");
+    }
+    if (status != SPAR_OK) {
+        end(e);
+    }
+    return status;
+}
+
+void sp_http_drop(sp_http *http, int slot) {
+    exchange *e = &http->slots[slot];
+    if (e->reply) {
+        curl_multi_remove_handle(http->multi, e->curl);
+        end(e);
+    }
+}
+
+/* What has ended since the last look: *slot, or -1. */
+static spar_status next_ended(sp_http *http, int *slot, spar_error *err) {
+    int left;
+    const CURLMsg *message = curl_multi_info_read(http->multi, &left);
+    *slot = -1;
+    if (!message || message->msg != CURLMSG_DONE) {
+        return SPAR_OK;
+    }
+    const CURLcode code = message->data.result;
+    while (http->slots[++*slot].curl != message->easy_handle) {
+    }
+    const spar_status status = read_result(&http->slots[*slot], code, err);
+    sp_http_drop(http, *slot);
+    return status;
+}
+
+spar_status sp_http_next(sp_http *http, double seconds, int *slot, spar_error *err) {
+    static const double step = 0.05; /* between two looks at stop */
+    spar_status status = SPAR_OK;
+    for (double left = seconds;; left -= step) {
+        int running;
+        if (curl_multi_perform(http->multi, &running) != CURLM_OK) {
+            SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for requests"));
+        }
+        SPAR_TRY(next_ended(http, slot, err));
+        if (*slot >= 0 || left <= 0) {
+            break;
+        }
+        if (asked_to_stop(http)) {
+            SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "stopped while waiting for the server"));
+        }
+        curl_multi_poll(http->multi, NULL, 0, (int)ceil(fmin(left, step) * 1000), NULL);
+    }
+done:
     return status;
 }
 
@@ -276,6 +393,21 @@ spar_status sp_http_send(sp_http *http, const sp_http_request *request, sp_http_
                          spar_error *err) {
     (void)http, (void)request, (void)out;
     return spar_fail(err, SPAR_UNSUPPORTED, "this spar was built without libcurl (SPAR_CURL)");
+}
+
+spar_status sp_http_start(sp_http *http, int slot, const sp_http_request *request,
+                          sp_http_reply *out, spar_error *err) {
+    (void)slot;
+    return sp_http_send(http, request, out, err);
+}
+
+spar_status sp_http_next(sp_http *http, double seconds, int *slot, spar_error *err) {
+    (void)seconds, (void)slot;
+    return sp_http_send(http, NULL, NULL, err);
+}
+
+void sp_http_drop(sp_http *http, int slot) {
+    (void)http, (void)slot;
 }
 
 #endif

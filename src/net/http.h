@@ -20,6 +20,7 @@ typedef struct sp_http sp_http;
 typedef struct sp_http_options {
     bool (*stop)(void *context); /* asked while waiting; true ends it; may be NULL */
     void *stop_context;
+    int slots; /* requests that sp_http_start may have under way, 0 to SP_HTTP_MOST_SLOTS */
 } sp_http_options;
 
 /* What came of a request. Zero it before the first; one may serve many requests. */
@@ -33,7 +34,8 @@ typedef struct sp_http_reply {
     char error[160];
 } sp_http_reply;
 
-enum { SP_HTTP_MOST_BYTES = 4 << 20 }; /* of a body in memory, where a request says nothing */
+/* Of a body in memory, where a request says nothing; and of slots. */
+enum { SP_HTTP_MOST_BYTES = 4 << 20, SP_HTTP_MOST_SLOTS = 256 };
 
 typedef struct sp_http_request {
     const char *url;      /* borrowed */
@@ -63,6 +65,15 @@ spar_status sp_http_check_key(const char *key, const char *what, spar_error *err
 spar_status sp_http_send(sp_http *http, const sp_http_request *request, sp_http_reply *out,
                          spar_error *err);
 void sp_http_reply_release(sp_http_reply *reply);
+
+/* The same, several at a time. Start a request in a slot that has none under way; what it points to
+ * and *out are borrowed until it has ended or is dropped. */
+spar_status sp_http_start(sp_http *http, int slot, const sp_http_request *request,
+                          sp_http_reply *out, spar_error *err);
+/* Wait up to so many seconds for one of them to end: *slot is its, or -1 where none has. */
+spar_status sp_http_next(sp_http *http, double seconds, int *slot, spar_error *err);
+/* Give up what a slot has under way, if anything. */
+void sp_http_drop(sp_http *http, int slot);
 
 /* The value of a header of the reply, cut to n bytes; false, and "", where there is none. */
 bool sp_http_header(const sp_http_reply *reply, const char *name, char *out, size_t n);

@@ -239,15 +239,44 @@ done:
     return status;
 }
 
+/* Let the judge ask about the next problems together, this one the first; *until is the first
+ * problem that it was not told of. */
+static spar_status ask_ahead(judging *j, size_t problem, size_t *until, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t most = spar_judge_lookahead(j->judge);
+    size_t n = 0, i = problem;
+    json_t **rows = NULL;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, most, sizeof *rows, err));
+    rows = memory;
+    for (; i < j->out->n && n < most; i++) {
+        if (!j->done[i]) {
+            rows[n++] = row_of(j, i);
+        }
+    }
+    SPAR_TRY(spar_judge_ahead(j->judge, (const json_t *const *)rows, n, err));
+    *until = i;
+done:
+    for (size_t k = 0; k < n; k++) {
+        json_decref(rows[k]);
+    }
+    free(rows);
+    return status == SPAR_OK ? status : spar_error_context(err, "%s", j->role->key);
+}
+
 /* What is judged when the run is stopped, or a judgement fails, is kept. */
 static spar_status judge_rest(judging *j, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_error ignored;
+    size_t ahead = 0;
     SPAR_TRY(open_judge(j->run, j->role, &j->judge, err));
     j->flushed = now();
     for (size_t i = 0; i < j->out->n; i++) {
         if (sp_run_stopped(j->run)) {
             SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "judging was stopped"));
+        }
+        if (!j->done[i] && i >= ahead) {
+            SPAR_TRY(ask_ahead(j, i, &ahead, err));
         }
         if (!j->done[i]) {
             SPAR_TRY(judge_one(j, i, err));

@@ -4,7 +4,7 @@
 #include "endpoint.h"
 
 int main(int argc, char **argv) {
-    int port;
+    int port = 0;
     if (argc != 3) {
         fprintf(stderr, "usage: endpoint SCRIPT LOG\n");
         return 2;

@@ -174,7 +174,7 @@ static void serve(int listener, const char *root, const char *log) {
 }
 
 int main(int argc, char **argv) {
-    int port;
+    int port = 0;
     if (argc != 3) {
         fprintf(stderr, "usage: hub_server ROOT LOG\n");
         return 2;

@@ -106,11 +106,11 @@ for i, a in enumerate(column):
         assert abs(league["wins"][i][j] - want) < 1e-12, (i, j, want)
 END
 
-# A judge behind an endpoint that fails in every way, killed in between: each question is answered
-# once, and the key is stored nowhere.
+# A judge behind an endpoint that fails in every way, killed in between with four questions under way
+# at a time: each is answered once, and the key is stored nowhere.
 if "$spar" --version | grep -q 'HTTP yes'; then
     export SPAR_API_KEY=a-secret-key no_proxy=127.0.0.1
-    "$endpoint" ooxn5joo4dooptooooooooooooooooooooooo "$dir/asked" >"$dir/port" &
+    "$endpoint" ooxn5joo4dowptwwwooooowwwooooooooooo "$dir/asked" >"$dir/port" &
     server=$!
     for _ in $(seq 100); do [ -s "$dir/port" ] && break; sleep 0.02; done
     sed '/^judge:/d; s/iterations: 2/iterations: 1/; s/samples: 4/samples: 2/' "$recipe" \
@@ -127,16 +127,43 @@ if "$spar" --version | grep -q 'HTTP yes'; then
     kill -9 $pid
     wait $pid 2>/dev/null
     run 0 play "$dir/api.yaml" -m "$model" --run "$dir/api" --resume --dtype f32 --threads 1
-    answered=$(grep -c '^[op]' "$dir/asked")
-    different=$(grep '^[op]' "$dir/asked" | cut -d' ' -f2- | sort -u | wc -l)
-    # the kill may have come between an answer and its storing
-    [ "$answered" -le $((different + 1)) ] ||
+    answered=$(grep -c '^[opw]' "$dir/asked")
+    different=$(grep '^[opw]' "$dir/asked" | cut -d' ' -f2- | sort -u | wc -l)
+    # the kill may have come between four answers and their storing
+    [ "$answered" -le $((different + 4)) ] ||
         fail "expected each question to be answered once, found $answered answers to $different"
     [ "$different" -ge 24 ] || fail "expected the prompts to be judged, found $different questions"
     grep -q '^o a-secret-key ' "$dir/asked" || fail "expected the key to be sent"
     grep -rqF a-secret-key "$dir/api" && fail "expected the key to be stored nowhere"
     kill $server
     run 0 play --run "$dir/api" --resume
+
+    # A refusal ends the run with the number of the prompt. What was answered stays, to the end of
+    # the run that goes on.
+    : >"$dir/asked"
+    "$endpoint" oooooo1 "$dir/asked" >"$dir/port" &
+    server=$!
+    for _ in $(seq 100); do [ -s "$dir/port" ] && break; sleep 0.02; done
+    sed "s|127.0.0.1:[0-9]*|127.0.0.1:$(cat "$dir/port")|" "$dir/api.yaml" >"$dir/refused.yaml"
+    run 2 play "$dir/refused.yaml" -m "$model" --run "$dir/refused" --dtype f32 --threads 1
+    grep -qE 'judge: train: prompt [34]: http://.*HTTP status 401: no such key' "$dir/err" ||
+        fail "expected the prompt that was refused: $(cat "$dir/err")"
+    run 0 play "$dir/refused.yaml" --run "$dir/refused" --resume --dtype f32 --threads 1
+    [ "$(grep -c '^o' "$dir/asked")" -eq "$(grep '^o' "$dir/asked" | sort -u | wc -l)" ] ||
+        fail "expected each question to be answered once"
+    cmp -s "$dir/api/final/model.safetensors" "$dir/refused/final/model.safetensors" ||
+        fail "expected the same model from the run that was refused"
+
+    # spar judge asks about many rows together, and answers in their order, with what is wrong.
+    { for i in 1 2 3; do echo "{\"prompt\": \"p$i\", \"responses\": [\"a\", \"bbb\"]}"; done
+      echo '{"prompt": "none"}'
+      echo '{"prompt": "p5", "responses": ["ccc", "d"]}'; } >"$dir/rows.jsonl"
+    run 2 judge --judge api:tiny --data "$dir/rows.jsonl" \
+        --endpoint "http://127.0.0.1:$(cat "$dir/port")/v1" --concurrency 8
+    [ "$(sed 's/^{"p":\[\[0.5,\(0.[27]5\)\].*/\1/' "$dir/out" | xargs)" = \
+        "0.75 0.75 0.75 {error:responses: expected a list of strings, found nothing} 0.25" ] ||
+        fail "expected the rows in their order"
+    kill $server
 fi
 
 refuse() { # STATUS MESSAGE SED: the recipe so changed

@@ -145,7 +145,7 @@ static outcome judge_port(int port, double request_limit, int64_t attempts, doub
 /* The same at an endpoint of its own with that script. */
 static outcome judge_at(const char *script, double request_limit, int64_t attempts,
                         double patience) {
-    int port;
+    int port = 0;
     const pid_t server = endpoint_start(script, seen, &port);
     const outcome o = judge_port(port, request_limit, attempts, patience);
     endpoint_stop(server);
@@ -223,7 +223,7 @@ static void waiting_is_bounded(void **state) {
 /* What was answered is never asked again, by another judge after a failure. */
 static void replies_are_kept(void **state) {
     (void)state;
-    int port;
+    int port = 0;
     const pid_t server = endpoint_start("oox1", seen, &port);
     outcome o = judge_port(port, 5, 2, 60);
     assert_int_equal(o.status, SPAR_INVALID);
@@ -260,6 +260,210 @@ static void answers_without_verdicts(void **state) {
     spar_judgement_release(&o.j);
 }
 
+/* ---- several at a time ---- */
+
+enum { N_ROWS = 8, N_QUESTIONS = 2 * N_ROWS };
+
+/* Judgements of N_ROWS rows that were all asked about ahead. */
+typedef struct batch {
+    spar_status status[N_ROWS];
+    spar_error err[N_ROWS];
+    double p[N_ROWS]; /* of the second response over the first */
+    int64_t requests;
+    double seconds;
+} batch;
+
+static json_t *row_of(int i) {
+    char prompt[16], longer[32];
+    snprintf(prompt, sizeof prompt, "prompt %d", i);
+    snprintf(longer, sizeof longer, "%.*s", i + 2, "an answer that is long");
+    return json_pack("{s:s, s:[s, s]}", "prompt", prompt, "responses", i % 2 ? "x" : longer,
+                     i % 2 ? longer : "x");
+}
+
+static void judge_all(spar_judge *judge, batch *b) {
+    spar_error err;
+    json_t *rows[N_ROWS];
+    for (int i = 0; i < N_ROWS; i++) {
+        rows[i] = row_of(i);
+    }
+    assert_true(spar_judge_lookahead(judge) >= N_ROWS || spar_judge_lookahead(judge) == 1);
+    check(spar_judge_ahead(judge, (const json_t *const *)rows, N_ROWS, &err), &err);
+    for (int i = 0; i < N_ROWS; i++) {
+        spar_judgement j;
+        b->status[i] = spar_judge_row(judge, rows[i], &j, &b->err[i]);
+        b->p[i] = b->status[i] == SPAR_OK ? j.p[2] : -1;
+        b->requests += j.requests;
+        b->seconds += j.seconds;
+        spar_judgement_release(&j);
+        json_decref(rows[i]);
+    }
+}
+
+static batch batch_at(int port, int64_t concurrency, int64_t attempts, double request_limit) {
+    char url[64];
+    batch b = {.requests = 0};
+    spar_error err;
+    spar_judge *judge;
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", port);
+    const spar_judge_options options = {.endpoint = {.url = url,
+                                                     .key_variable = "SPAR_TEST_KEY",
+                                                     .attempts = attempts,
+                                                     .request_limit = request_limit,
+                                                     .patience = 60,
+                                                     .concurrency = concurrency,
+                                                     .logprobs = true},
+                                        .cache = cache};
+    const spar_status status = spar_judge_open(&judge, "api:tiny", &options, &err);
+    if (status == SPAR_UNSUPPORTED) {
+        TEST_SKIP("%s", err.message);
+    }
+    check(status, &err);
+    judge_all(judge, &b);
+    spar_judge_free(judge);
+    return b;
+}
+
+static batch batch_of(const char *script, int64_t concurrency, double request_limit) {
+    int port = 0;
+    const pid_t server = endpoint_start(script, seen, &port);
+    const batch b = batch_at(port, concurrency, 4, request_limit);
+    endpoint_stop(server);
+    return b;
+}
+
+/* The answers of a server that never fails: the short one, first or second. */
+static void is_right(const batch *b, int i) {
+    check(b->status[i], &b->err[i]);
+    assert_true(fabs(b->p[i] - (i % 2 ? 0.25 : 0.75)) < 1e-9);
+}
+
+static void all_right(const batch *b) {
+    for (int i = 0; i < N_ROWS; i++) {
+        is_right(b, i);
+    }
+    assert_int_equal(b->requests, N_QUESTIONS);
+}
+
+/* Questions in the log that were given one of the letters, each counted once. */
+static int count_different(const char *letters) {
+    char *text = NULL;
+    size_t n;
+    spar_error err;
+    json_t *known = json_object();
+    check(sp_file_read(seen, 1 << 20, &text, &n, &err), &err);
+    for (char *line = text; *line; line += strlen(line) + 1) {
+        line[strcspn(line, "\n")] = 0;
+        if (strchr(letters, *line)) {
+            json_object_set_new(known, line + 1, json_true());
+        }
+    }
+    const int count = (int)json_object_size(known);
+    json_decref(known);
+    free(text);
+    return count;
+}
+
+/* w: four are under way together, or else they would time out; they are answered the last first. */
+static void order_does_not_matter(void **state) {
+    (void)state;
+    const batch one = batch_of("", 1, 5);
+    all_right(&one);
+    assert_int_equal(count_seen("o"), N_QUESTIONS);
+    const batch four = batch_of("wwwowwwowwwowwwo", 4, 5);
+    all_right(&four);
+    assert_memory_equal(four.p, one.p, sizeof one.p);
+    assert_int_equal(count_different("ow"), N_QUESTIONS);
+    assert_int_equal(count_seen("ow"), N_QUESTIONS);
+}
+
+/* A fifth would end the waiting of four; there is none, so that they time out. */
+static void no_more_than_allowed(void **state) {
+    (void)state;
+    const batch b = batch_of("wwww", 4, 0.5);
+    all_right(&b);
+    assert_int_equal(count_different("ow"), N_QUESTIONS);
+    assert_int_equal(count_seen("w"), 4);
+}
+
+static void failures_of_one_hold_only_it(void **state) {
+    (void)state;
+    static const char *const scripts[] = {"tooo", "owow4o", "o5oo5", "njoown", "dooxwdo"};
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        const batch b = batch_of(scripts[i], 4, 0.5);
+        all_right(&b);
+        assert_int_equal(count_different("ow"), N_QUESTIONS);
+        assert_int_equal(count_seen("ow"), N_QUESTIONS);
+        assert_int_equal(unlink(cache), 0);
+    }
+}
+
+/* The one that is told to wait comes again when all others have gone, and not before. */
+static void retry_after_holds_one(void **state) {
+    (void)state;
+    char *text = NULL;
+    size_t n;
+    spar_error err;
+    const batch b = batch_of("o4", 4, 5);
+    all_right(&b);
+    assert_true(b.seconds >= 1);
+    check(sp_file_read(seen, 1 << 20, &text, &n, &err), &err);
+    const char *told = strchr(text, '\n') + 1, *last = text;
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        last = line;
+    }
+    assert_int_equal(*told, '4');
+    assert_int_equal(*last, 'o');
+    assert_memory_equal(told + 1, last + 1, strcspn(last, "\n"));
+    free(text);
+    assert_int_equal(count_seen("o"), N_QUESTIONS);
+}
+
+/* The server ends; another one takes its place. */
+static void a_dead_endpoint_loses_nothing(void **state) {
+    (void)state;
+    int port = 0;
+    pid_t server = endpoint_start("ooooooq", seen, &port);
+    const batch dead = batch_at(port, 4, 2, 5);
+    endpoint_stop(server);
+    for (int i = 0; i < N_ROWS; i++) {
+        if (i < 2) {
+            is_right(&dead, i);
+        } else if (dead.status[i] != SPAR_OK) { /* one patience for all of them */
+            assert_int_equal(dead.status[i], SPAR_IO);
+            assert_non_null(strstr(dead.err[i].message, "(2 attempts in"));
+        }
+    }
+    assert_int_equal(dead.status[N_ROWS - 1], SPAR_IO);
+    assert_int_equal(count_different("o"), 6);
+    server = endpoint_start("", seen, &port);
+    batch b = batch_at(port, 4, 2, 5);
+    endpoint_stop(server);
+    assert_int_equal(b.requests, N_QUESTIONS - 6);
+    b.requests += 6;
+    all_right(&b);
+    assert_int_equal(count_different("o"), N_QUESTIONS);
+    assert_int_equal(count_seen("o"), N_QUESTIONS);
+}
+
+/* A refusal is the failure of one row; the others are judged. */
+static void a_refusal_is_its_own_rows(void **state) {
+    (void)state;
+    const batch b = batch_of("ooooo1", 4, 5);
+    int refused = 0;
+    for (int i = 0; i < N_ROWS; i++) {
+        if (b.status[i] == SPAR_OK) {
+            is_right(&b, i);
+        } else {
+            assert_int_equal(b.status[i], SPAR_INVALID);
+            assert_non_null(strstr(b.err[i].message, "HTTP status 401: no such key (1 attempts"));
+            refused++;
+        }
+    }
+    assert_int_equal(refused, 1);
+    assert_int_equal(count_seen("1"), 1);
+}
+
 static void bad_settings_are_refused(void **state) {
     (void)state;
     spar_error err;
@@ -275,13 +479,20 @@ static void bad_settings_are_refused(void **state) {
     setenv("SPAR_TEST_KEY", "two\nlines", 1);
     assert_int_equal(spar_judge_open(&judge, "api:m", &options, &err), SPAR_INVALID);
     assert_non_null(strstr(err.message, "expected one line"));
+    options.endpoint = (spar_endpoint){.url = "http://127.0.0.1", .concurrency = 257};
+    assert_int_equal(spar_judge_open(&judge, "api:m", &options, &err), SPAR_INVALID);
+    assert_non_null(strstr(err.message, "concurrency: expected 1 to 256, found 257"));
 }
 
 int main(void) {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
-    const struct CMUnitTest tests[] = {ROW(verdicts_are_read),       ROW(judgements_are_right),
-                                       ROW(failures_are_waited_out), ROW(waiting_is_bounded),
-                                       ROW(replies_are_kept),        ROW(answers_without_verdicts),
-                                       ROW(bad_settings_are_refused)};
+    const struct CMUnitTest tests[] = {
+        ROW(verdicts_are_read),        ROW(judgements_are_right),
+        ROW(failures_are_waited_out),  ROW(waiting_is_bounded),
+        ROW(replies_are_kept),         ROW(answers_without_verdicts),
+        ROW(bad_settings_are_refused), ROW(order_does_not_matter),
+        ROW(no_more_than_allowed),     ROW(failures_of_one_hold_only_it),
+        ROW(retry_after_holds_one),    ROW(a_dead_endpoint_loses_nothing),
+        ROW(a_refusal_is_its_own_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
