@@ -391,32 +391,6 @@ static void test_broken_merge(void **state) {
     assert_null(t);
 }
 
-/* One word of 10 MB: work that grows with its square would not end. */
-static void test_long_word(void **state) {
-    (void)state;
-    static const struct {
-        const char *tokenizer;
-        char letter;
-    } cases[] = {{"smollm2", 'a'}, {"phi-3-mini", '-'}, {"llama3_1", ' '}, {"t5-small", '-'}};
-    enum { N = 10000000 };
-    spar_error err;
-    char *text = malloc(N);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        spar_tokenizer *t;
-        char path[TEST_PATH_MAX];
-        int32_t *ids;
-        size_t n;
-        memset(text, cases[i].letter, N);
-        snprintf(path, sizeof path, "%s/%s", test_shared("tokenizers"), cases[i].tokenizer);
-        check(spar_tokenizer_load(&t, path, &err), &err);
-        check(spar_tokenizer_encode(t, text, N, 0, &ids, &n, &err), &err);
-        assert_true(n > N / 100000 && n < N);
-        free(ids);
-        spar_tokenizer_free(t);
-    }
-    free(text);
-}
-
 int main(void) {
     if (!test_shared("golden") || !test_shared("tokenizers")) {
         TEST_SKIP("the shared folder with golden/tokenizers is missing");
@@ -430,7 +404,6 @@ int main(void) {
         cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_t5),
         cmocka_unit_test(test_broken_merge),
-        cmocka_unit_test(test_long_word),
         cmocka_unit_test(test_ill_formed),
         cmocka_unit_test(test_streams),
         cmocka_unit_test(test_known_tokens),

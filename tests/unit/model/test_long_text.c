@@ -1,0 +1,96 @@
+/* A long text in one word, or in words of one character: the work grows with its length, and a
+ * logarithm. With the argument "long" it has 10 MB, else 1 MB. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "spar/model.h"
+#include "spar/tokenizer.h"
+#include "support.h"
+
+static const struct vocabulary {
+    const char *path; /* under tokenizers/ of the shared folder */
+    const char *kind;
+} vocabularies[] = {
+    {"qwen3", "byte-level BPE, numbers cut"},
+    {"smollm2", "byte-level BPE"},
+    {"phi-3-mini", "BPE with byte fallback"},
+    {"t5-small", "Unigram"},
+    {"gguf-vocab/ggml-vocab-bert-bge.gguf", "WordPiece"},
+};
+
+/* What a text is made of. */
+static const struct filling {
+    const char *name, *unit;
+} fillings[] = {
+    {"one word", "a"},
+    {"a word of several letters", "interchangeabl"},
+    {"spaces", " "},
+    {"digits", "7"},
+    {"an emoji", "\xF0\x9F\x98\x80"},
+    {"punctuation", "-"},
+    {"marks", "\xCC\x81"},
+};
+
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Seconds to encode n bytes or somewhat less of repeated units. */
+static double encode(const spar_tokenizer *t, const char *text, const char *unit, size_t n) {
+    spar_error err;
+    int32_t *ids;
+    size_t n_ids;
+    n -= n % strlen(unit);
+    const double begun = cpu_seconds();
+    if (spar_tokenizer_encode(t, text, n, SPAR_TOKENIZE_NO_SPECIAL, &ids, &n_ids, &err) !=
+        SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    const double seconds = cpu_seconds() - begun;
+    assert_true(n_ids <= n + 1); /* a space may be put in front */
+    free(ids);
+    return seconds;
+}
+
+/* Ten times the text takes ten times as long, somewhat more where it outgrows the processor's
+ * caches, and a hundred times where the work is quadratic. */
+static void test_long_text(void **state) {
+    const size_t n = *(const size_t *)*state;
+    char *text = malloc(n);
+    for (size_t v = 0; v < sizeof vocabularies / sizeof vocabularies[0]; v++) {
+        spar_error err;
+        spar_tokenizer *t;
+        char path[TEST_PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", test_shared("tokenizers"), vocabularies[v].path);
+        assert_int_equal(spar_vocab_load(&t, path, &err), SPAR_OK);
+        for (size_t f = 0; f < sizeof fillings / sizeof fillings[0]; f++) {
+            const char *unit = fillings[f].unit;
+            for (size_t i = 0; i < n; i++) {
+                text[i] = unit[i % strlen(unit)];
+            }
+            const double tenth = encode(t, text, unit, n / 10);
+            const double whole = encode(t, text, unit, n);
+            print_message("%s, %s: %.2f s, a tenth of it %.2f s\n", vocabularies[v].kind,
+                          fillings[f].name, whole, tenth);
+            assert_true(whole < 30 * tenth + 0.3);
+            assert_true(whole < 3e-6 * (double)n);
+        }
+        spar_tokenizer_free(t);
+    }
+    free(text);
+}
+
+int main(int argc, char **argv) {
+    size_t n = argc > 1 && strcmp(argv[1], "long") == 0 ? 10000000 : 1000000;
+    test_shared_or_skip("tokenizers");
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_long_text, &n)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
