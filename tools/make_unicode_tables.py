@@ -19,7 +19,7 @@ CATEGORIES = (
     "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co Cn"
 ).split()
 UPPER_LOWER, LOWER_UPPER = 30, 31  # runs that change at every code point: even ones Lu, or Ll
-CODE_POINTS = [c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000]
+CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 CATEGORY = [ucd.category(chr(c)) for c in range(0x110000)]
 
 
