@@ -84,6 +84,20 @@ typedef struct sp_dropout {
     uint64_t seed, stream;
 } sp_dropout;
 
+/* Where the T tokens of a mixture's layer go: each to k of E experts. The T k pairs of a token and
+ * an expert are rows, in the order of experts, and within an expert in that of tokens. Arrays are
+ * borrowed. */
+typedef struct sp_routing {
+    int experts, top_k;
+    bool normalised; /* a token's weights are divided by their sum */
+    float *probs;    /* [T,E]: softmax of the router's logits */
+    int32_t *chosen; /* [T,k]: experts, the likeliest first; of equal ones the lower index */
+    int32_t *row;    /* [T,k]: rows of those pairs */
+    int32_t *token;  /* [T k]: of a row */
+    float *weight;   /* [T k]: of a row, what its expert's output is multiplied by */
+    int64_t *first;  /* [E+1]: expert e has rows first[e] .. first[e+1] - 1 */
+} sp_routing;
+
 typedef struct sp_backend sp_backend;
 
 typedef struct sp_ops {
@@ -214,6 +228,24 @@ typedef struct sp_ops {
     /* dg [n] += column sums of dy x; operand dx [T,n] = dy g. dy operand; dx may be dy. */
     void (*scale_columns_bwd)(sp_backend *be, const float *x, const float *g, const void *dy,
                               int64_t T, int64_t n, float *dg, void *dx);
+
+    /* Fill r from the router's logits [T,E]. */
+    void (*route)(sp_backend *be, const float *logits, int64_t T, const sp_routing *r);
+    /* operand dlogits [T,E] = gradient from dweight [T k], by row, and from dprobs [E], which every
+     * token's probabilities have besides (NULL: nothing). */
+    void (*route_bwd)(sp_backend *be, const sp_routing *r, const float *dweight,
+                      const float *dprobs, int64_t T, void *dlogits);
+    /* operand y [n_rows,n] = operand x [rows[i],:] */
+    void (*take_rows)(sp_backend *be, const void *x, const int32_t *rows, int64_t n_rows, int64_t n,
+                      void *y);
+    /* y [T,n] (= or +=) the sum over a token's k rows of x [T k,n], times their weights where
+     * weighted, the likeliest expert's first. */
+    void (*mix)(sp_backend *be, const sp_routing *r, const float *x, bool weighted, int64_t T,
+                int64_t n, float *y, bool accumulate);
+    /* Of y = weight (W h) by rows: dweight [T k] = dh . h, with dh [T k,n] = W^T dy; then dh and
+     * the operand h are multiplied by their row's weight. */
+    void (*weigh_bwd)(sp_backend *be, const sp_routing *r, int64_t T, int64_t n, float *dh, void *h,
+                      float *dweight);
 
     /* Sum of exp((x[i] - max) scale) over n values. Neither threads nor scratch: for tasks that run
      * in the pool themselves (sampling). */

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/columns.h"
 #include "backend/cpu/dropout.h"
+#include "backend/cpu/experts.h"
 #include "backend/cpu/operand.h"
 #include "base/mem.h"
 
@@ -404,6 +405,11 @@ static const sp_ops reference_ops = {
     .dropout_add = dropout_add,
     .scale_columns = scale_columns,
     .scale_columns_bwd = scale_columns_bwd,
+    .route = sp_experts_route,
+    .route_bwd = sp_experts_route_bwd,
+    .take_rows = sp_experts_take_rows,
+    .mix = sp_experts_mix,
+    .weigh_bwd = sp_experts_weigh_bwd,
     .exp_sum = exp_sum,
 };
 
