@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Write tests/golden/arch: tiny random decoders, one a variant, with what transformers computes.
 
-usage: make_arch_fixtures.py FOLDER        (made with torch 2.15, transformers 5.23)
+usage: make_arch_fixtures.py FOLDER [NAME...]     (made with torch 2.15, transformers 5.23 and 5.24)
 
 Each folder holds config.json, model.safetensors, io.json (rows of ids, greedy continuations) and
 expected.safetensors: logits.i [T,V], logp.i [T-1] of the next tokens, and grad.PARAMETER of the sum
-of -log p over tokens 3, 4, ... of every row, all computed in double precision.
+of -log p over tokens 3, 4, ... of every row, all computed in double precision. Of mixtures of
+experts also balance.i, the load-balancing loss of row i alone, and balance.grad.PARAMETER of that of
+the last row; gradients are named as the folder's tensors are, one an expert. NAME-fused has the same
+weights as transformers holds them, experts stacked.
 """
 import json
 import os
@@ -43,6 +46,8 @@ LONG = dict(
     long_factor=[2.0, 6.0],
     original_max_position_embeddings=48,
 )
+MIXTRAL = dict(BASE, intermediate_size=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))
+QWEN3_MOE = dict(BASE, moe_intermediate_size=12, head_dim=8)
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
@@ -52,9 +57,25 @@ VARIANTS = {
         dict(BASE, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=2.0)),
         False,
     ),
+    "mixtral": ("Mixtral", dict(MIXTRAL, num_local_experts=4, sliding_window=9), False),
+    "mixtral-one": ("Mixtral", dict(MIXTRAL, num_local_experts=6, num_experts_per_tok=1), True),
+    "qwen3-moe": (
+        "Qwen3Moe",
+        dict(QWEN3_MOE, num_hidden_layers=3, num_experts=8, num_experts_per_tok=3,
+             norm_topk_prob=True, mlp_only_layers=[1]),
+        False,
+    ),
+    "qwen3-moe-plain": (
+        "Qwen3Moe",
+        dict(QWEN3_MOE, num_experts=5, num_experts_per_tok=2, decoder_sparse_step=2,
+             use_sliding_window=True, sliding_window=7, attention_bias=True),
+        True,
+    ),
+    "qwen3-moe-one": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3, num_experts_per_tok=1), False),
     "granite-tied": ("Granite", dict(GRANITE, tie_word_embeddings=True), True),
 }
 ROWS = (5, 17, 40)
+FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
 
 
 def old_form(path):
@@ -63,6 +84,8 @@ def old_form(path):
     rope = config.pop("rope_parameters")
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     if "full_attention" in rope:
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
@@ -71,6 +94,34 @@ def old_form(path):
         config["rope_scaling"] = rope
     with open(path, "w") as file:
         json.dump(config, file, indent=2)
+
+
+def by_expert(model, name, grad):
+    """Gradients of a parameter by the names of the folder's tensors."""
+    if ".experts." not in name:
+        if model.config.model_type == "mixtral":
+            name = name.replace(".mlp.", ".block_sparse_moe.")
+        return {name: grad}
+    old = model.config.model_type == "mixtral"
+    layer = name.split(".mlp.")[0]
+    folder = layer + (".block_sparse_moe.experts" if old else ".mlp.experts")
+    parts = (("w1", "w3") if old else ("gate_proj", "up_proj")) if "gate_up" in name else (
+        ("w2",) if old else ("down_proj",))
+    return {f"{folder}.{e}.{part}.weight": piece
+            for e in range(len(grad)) for part, piece in zip(parts, grad[e].chunk(len(parts)))}
+
+
+def balance(model, rows, out):
+    if not hasattr(model.config, "router_aux_loss_coef"):
+        return
+    for i, row in enumerate(rows):
+        model.zero_grad()
+        loss = model(input_ids=torch.tensor([row]), use_cache=False, output_router_logits=True).aux_loss
+        out[f"balance.{i}"] = loss.detach().reshape(1)
+    loss.backward()
+    for name, p in model.named_parameters():
+        grad = torch.zeros_like(p) if p.grad is None else p.grad
+        out.update(("balance.grad." + n, g.clone()) for n, g in by_expert(model, name, grad).items())
 
 
 def expected(model, rows):
@@ -83,14 +134,19 @@ def expected(model, rows):
         loss = loss - logp[2:].sum()
     loss.backward()
     for name, p in model.named_parameters():
-        out["grad." + name] = p.grad
+        out.update(("grad." + n, g.clone()) for n, g in by_expert(model, name, p.grad).items())
+    if getattr(model.config, "model_type", "") == "mixtral" and model.config.num_experts_per_tok == 1:
+        for name in out:  # one weight, divided by itself: what is not 0 is rounding
+            if "block_sparse_moe.gate" in name:
+                out[name].zero_()
+    balance(model, rows, out)
     return {name: value.float().contiguous() for name, value in out.items()}
 
 
 def make(folder, name, family, settings, old):
     torch.manual_seed(sum(map(ord, name)))
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
-    config._attn_implementation = "eager"
+    config._attn_implementation = config._experts_implementation = "eager"
     model = getattr(tf, family + "ForCausalLM")(config).float().eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -100,6 +156,9 @@ def make(folder, name, family, settings, old):
     model.save_pretrained(folder)
     if old:
         old_form(f"{folder}/config.json")
+    if name in FUSED:
+        model.save_pretrained(folder + "-fused", save_original_format=False)
+        os.remove(folder + "-fused/generation_config.json")
     model = model.double()
     draw = random.Random(5)
     rows = [[draw.randrange(3, settings["vocab_size"]) for _ in range(n)] for n in ROWS]
@@ -118,6 +177,8 @@ def make(folder, name, family, settings, old):
 
 def main():
     for name, (family, settings, old) in VARIANTS.items():
+        if len(sys.argv) > 2 and name not in sys.argv[2:]:
+            continue
         make(f"{sys.argv[1]}/{name}", name, family, settings, old)
 
 

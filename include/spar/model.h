@@ -63,7 +63,8 @@ SPAR_API const spar_template *spar_model_template(const spar_model *model);
 SPAR_API int64_t spar_model_vocab(const spar_model *model);      /* rows of the output projection */
 SPAR_API int64_t spar_model_context(const spar_model *model);    /* longest sequence, tokens */
 SPAR_API int64_t spar_model_parameters(const spar_model *model); /* a tied head counts once */
-/* Parameters that a token meets in matrix products: the output projection included. */
+/* Parameters that a token meets in matrix products: the output projection included, and of a
+ * mixture's experts those that a token is sent to. */
 SPAR_API int64_t spar_model_matmul_parameters(const spar_model *model);
 SPAR_API const char *spar_model_backend(const spar_model *model); /* one line: kernels, dtype */
 SPAR_API const char *spar_model_path(const spar_model *model);
@@ -88,8 +89,12 @@ SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct j
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);
 
-/* *out = the layers that a checkpoint has, from its configuration alone. */
-SPAR_API spar_status spar_model_layers(int *out, const char *path, spar_error *err);
+/* Sizes of a checkpoint, from its configuration alone. */
+typedef struct spar_model_sizes {
+    int layers;
+    int64_t parameters, active; /* in all; those that act on a token, of a mixture of experts */
+} spar_model_sizes;
+SPAR_API spar_status spar_model_measure(spar_model_sizes *out, const char *path, spar_error *err);
 
 /* Write the model as a complete Hugging Face folder, an attached adapter merged in: config,
  * generation config, safetensors (f32, sharded above 5 GB), tokenizer and chat template. Written

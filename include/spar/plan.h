@@ -29,7 +29,8 @@ typedef struct spar_plan_options {
     const spar_sink *sink;
 } spar_plan_options;
 
-/* *out is a JSON object (new reference): {"memory_mb", "layers", "rows": [{"work", "dtype",
+/* *out is a JSON object (new reference): {"memory_mb", "layers", "parameters",
+ * "active_parameters" (those that act on a token), "rows": [{"work", "dtype",
  * "weights", "recompute", "peak_rss_mb", "tokens_per_s", "seconds", "fits"}]}. The first row is
  * the setting asked for; where it does not fit (or with `all`) settings follow that take less
  * memory, the nearest first, up to the first that fits. seconds are those of all steps, without

@@ -67,6 +67,12 @@ static spar_status run_inspect(void *values, int argc, char **argv, spar_error *
     put_object("config", json_object_get(root, "config"));
     put_object("metadata", json_object_get(root, "metadata"));
     put_object("elements by type", json_object_get(root, "elements_by_dtype"));
+    const json_t *parameters = json_object_get(root, "parameters");
+    if (parameters) {
+        printf("parameters: %lld, of which %lld act on a token\n",
+               (long long)json_integer_value(parameters),
+               (long long)json_integer_value(json_object_get(root, "active_parameters")));
+    }
     printf("tensors: %zu\n", json_array_size(json_object_get(root, "tensors")));
     if (v->tensors) {
         put_tensors(json_object_get(root, "tensors"));

@@ -63,6 +63,8 @@ static void put_plan(const json_t *root) {
                json_is_true(json_object_get(row, "fits")) ? "yes" : "no");
     }
     printf("available: %.0f MB\n", number(root, "memory_mb"));
+    printf("parameters: %.0f, of which %.0f act on a token\n", number(root, "parameters"),
+           number(root, "active_parameters"));
 }
 
 static spar_status run_plan(void *values, int argc, char **argv, spar_error *err) {

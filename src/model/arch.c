@@ -40,6 +40,23 @@ static const sp_number_key granite_numbers[] = {
 static const sp_rename both_norms[] = {
     {SP_MLP_NORM, "pre_feedforward_layernorm.weight", "ffn_norm.weight"}, {.name = NULL}};
 
+static const sp_mixture mixtral_mixture = {.count_key = "num_local_experts",
+                                           .width_key = "intermediate_size",
+                                           .gguf_width = "feed_forward_length",
+                                           .normalised = true};
+
+static const sp_mixture qwen3_mixture = {.count_key = "num_experts",
+                                         .width_key = "moe_intermediate_size",
+                                         .gguf_width = "expert_feed_forward_length",
+                                         .some_layers = true};
+
+static const sp_rename mixtral_names[] = {
+    {SP_ROUTER, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
+    {SP_EXPERT_GATE, "block_sparse_moe.experts.*.w1.weight", "ffn_gate_exps.weight"},
+    {SP_EXPERT_UP, "block_sparse_moe.experts.*.w3.weight", "ffn_up_exps.weight"},
+    {SP_EXPERT_DOWN, "block_sparse_moe.experts.*.w2.weight", "ffn_down_exps.weight"},
+    {.name = NULL}};
+
 static const sp_arch architectures[] = {
     {.model_type = "llama",
      .class_name = "LlamaForCausalLM",
@@ -65,6 +82,28 @@ static const sp_arch architectures[] = {
      .bias = SP_BIAS_CONFIG,
      .qk_norm = SP_QK_HEADS,
      .window = SP_WINDOW_FLAG,
+     .gguf_is_default = true},
+    {.model_type = "mixtral",
+     .class_name = "MixtralForCausalLM",
+     .gguf_name = "llama",
+     .window = SP_WINDOW_ALL,
+     .mixture = &mixtral_mixture,
+     .renames = mixtral_names,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"num_experts_per_tok\": 2}",
+     .own_keys = "num_local_experts num_experts_per_tok output_router_logits router_aux_loss_coef",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "qwen3_moe",
+     .class_name = "Qwen3MoeForCausalLM",
+     .gguf_name = "qwen3moe",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_SWITCH,
+     .mixture = &qwen3_mixture,
+     .defaults = "{\"num_experts_per_tok\": 8, \"sliding_window\": 4096}",
+     .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
+                 "norm_topk_prob decoder_sparse_step mlp_only_layers output_router_logits "
+                 "router_aux_loss_coef",
      .gguf_is_default = true},
     {.model_type = "phi3",
      .class_name = "Phi3ForCausalLM",
@@ -353,8 +392,10 @@ static spar_status read_window(sp_config *c, const json_t *config, const char *w
     int64_t window, pattern, first = 0;
     bool use = true;
     SPAR_TRY(sp_json_get_int_or(config, "sliding_window", 0, INT32_MAX, 0, &window, where, err));
-    if (c->arch->window == SP_WINDOW_FLAG) {
+    if (c->arch->window == SP_WINDOW_FLAG || c->arch->window == SP_WINDOW_SWITCH) {
         SPAR_TRY(sp_json_get_bool_or(config, "use_sliding_window", false, &use, where, err));
+    }
+    if (c->arch->window == SP_WINDOW_FLAG) {
         SPAR_TRY(
             sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &first, where, err));
     }
@@ -573,6 +614,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(find_arch(given, &c->arch, where, err));
     SPAR_TRY(complete(c->arch, given, where, &config, err));
     SPAR_TRY(read_sizes(c, config, where, err));
+    SPAR_TRY(sp_mixture_read(c, config, where, err));
     SPAR_TRY(read_activation(c, config, where, err));
     SPAR_TRY(read_numbers(c, config, where, err));
     SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
@@ -646,9 +688,12 @@ json_t *sp_config_to_json(const sp_config *c) {
         while (first < c->layers && c->window[first] == 0) {
             first++;
         }
-        json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
         json_object_set_new(root, "max_window_layers", json_integer(first));
     }
+    if (c->arch->window == SP_WINDOW_FLAG || c->arch->window == SP_WINDOW_SWITCH) {
+        json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
+    }
+    sp_mixture_write(c, root);
     if (c->arch->window == SP_WINDOW_PATTERN) {
         json_t *list = json_array();
         for (int i = 0; i < c->layers; i++) {

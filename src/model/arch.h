@@ -26,6 +26,7 @@ typedef enum sp_window_rule {
     SP_WINDOW_NONE,
     SP_WINDOW_ALL,    /* sliding_window applies to every layer when it is not null (Mistral) */
     SP_WINDOW_FLAG,   /* only with use_sliding_window, on layers from max_window_layers on (Qwen) */
+    SP_WINDOW_SWITCH, /* only with use_sliding_window, on all layers (Qwen3's mixtures) */
     SP_WINDOW_PATTERN /* on all but every n-th layer (Gemma 2) */
 } sp_window_rule;
 
@@ -63,6 +64,15 @@ typedef struct sp_fusion {
     int roles[3], n_roles;        /* sp_role */
 } sp_fusion;
 
+/* How a family configures its mixtures of experts. */
+typedef struct sp_mixture {
+    const char *count_key;  /* experts of a layer; num_local_experts is read as well */
+    const char *width_key;  /* of an expert's feed-forward */
+    const char *gguf_width; /* metadata suffix of the same */
+    bool normalised;  /* weights of a token are divided by their sum; else by norm_topk_prob */
+    bool some_layers; /* config keys decoder_sparse_step, mlp_only_layers are honoured */
+} sp_mixture;
+
 typedef struct sp_arch {
     const char *model_type; /* config.json "model_type" */
     const char *class_name; /* config.json "architectures"[0] */
@@ -85,12 +95,14 @@ typedef struct sp_arch {
     const sp_rename *renames;     /* NULL: none */
     const char *outer_type;       /* model_type of what has this family's in its text_config */
     const char *outer_class;
-    const sp_fusion *fusions; /* NULL: none */
-    float norm_shift;         /* the gain of a norm is the checkpoint's value plus this */
-    bool rope_by_layer;       /* config keys no_rope_layers, no_rope_layer_interval are honoured */
-    const char *own_keys;     /* keys of config.json that other families have not, by spaces */
-    bool gguf_permuted;       /* q and k rows are stored for interleaved rotary pairs */
-    bool gguf_is_default;     /* the row taken for gguf_name when several share it */
+    const sp_fusion *fusions;  /* NULL: none */
+    float norm_shift;          /* the gain of a norm is the checkpoint's value plus this */
+    bool rope_by_layer;        /* config keys no_rope_layers, no_rope_layer_interval are honoured */
+    const sp_mixture *mixture; /* NULL: every feed-forward is dense */
+    const char *own_keys;      /* keys of config.json that other families have not, by spaces */
+    bool gguf_permuted;        /* q and k rows are stored for interleaved rotary pairs */
+    bool gguf_is_default;      /* the row taken for gguf_name when several share it: one with a
+                                * mixture for files with experts, one without for others */
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
@@ -105,8 +117,9 @@ typedef enum sp_rope_type {
 } sp_rope_type;
 
 enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 8 };
-enum { SP_LONG_PAIRS = 256 };     /* rotated pairs of a head with SP_ROPE_LONG, at most */
-enum { SP_NO_ROPE_INTERVAL = 4 }; /* where layers without rotation are not listed */
+enum { SP_MAX_EXPERTS = 1 << 16 }; /* of all layers */
+enum { SP_LONG_PAIRS = 256 };      /* rotated pairs of a head with SP_ROPE_LONG, at most */
+enum { SP_NO_ROPE_INTERVAL = 4 };  /* where layers without rotation are not listed */
 
 typedef struct sp_config {
     const sp_arch *arch;
@@ -126,6 +139,12 @@ typedef struct sp_config {
     int window[SP_MAX_LAYERS];         /* by layer; 0: full attention */
     int sliding_window;                /* as configured; 0: none */
     bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */
+    int experts, top_k;                /* of a layer with a mixture; of them a token's */
+    int64_t expert_ffn;
+    bool normalised;            /* a token's weights are divided by their sum */
+    bool sparse[SP_MAX_LAYERS]; /* by layer: the feed-forward is a mixture of experts */
+    double balance_weight;      /* router_aux_loss_coef */
+    bool balances;              /* output_router_logits: training adds that loss */
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */
@@ -152,6 +171,8 @@ json_t *sp_config_to_json(const sp_config *config);
 
 /* Where a number of the family is in the configuration. */
 double *sp_config_number(sp_config *config, const sp_number_key *key);
+/* Layers with a mixture of experts. */
+int sp_config_sparse_layers(const sp_config *config);
 /* What configurations of the family mean by leaving keys out. *out is a new reference. */
 spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err);
 /* What GGUF's readers take for query_scalar, which files do not have. */

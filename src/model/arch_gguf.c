@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "model/arch.h"
+#include "model/arch_parts.h"
 
 static spar_status refuse_name(sp_gguf_string name, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     for (int i = 0; sp_arch_at(i); i++) {
-        if (sp_arch_at(i)->gguf_is_default) {
+        const sp_arch *arch = sp_arch_at(i);
+        if (arch->gguf_is_default && !(known.len && strstr(sp_str_get(&known), arch->gguf_name))) {
             sp_str_printf(&known, "%s%s", known.len ? ", " : "", sp_arch_at(i)->gguf_name);
         }
     }
@@ -26,16 +27,26 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
                              spar_error *err) {
     spar_status status = SPAR_OK;
     sp_gguf_string name;
+    char key[128] = "";
+    int64_t experts = 0;
     SPAR_TRY(sp_gguf_get_string(g, "general.architecture", &name, err));
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
-        if (arch->gguf_is_default && strlen(arch->gguf_name) == name.n &&
-            memcmp(arch->gguf_name, name.data, name.n) == 0) {
+        if (!arch->gguf_is_default || strlen(arch->gguf_name) != name.n ||
+            memcmp(arch->gguf_name, name.data, name.n) != 0) {
+            continue;
+        }
+        snprintf(key, sizeof key, "%s.expert_count", arch->gguf_name);
+        SPAR_TRY(sp_gguf_get_int(g, key, 0, SP_MAX_EXPERTS, 0, &experts, err));
+        if ((arch->mixture != NULL) == (experts > 0)) {
             *out = arch;
             goto done;
         }
     }
-    SPAR_TRY(refuse_name(name, where, err));
+    SPAR_TRY(key[0] ? spar_fail(err, SPAR_UNSUPPORTED, "%s: metadata %s: expected %s, found %lld",
+                                where, key, experts > 0 ? "no experts in this family" : "experts",
+                                (long long)experts)
+                    : refuse_name(name, where, err));
 done:
     return status;
 }
@@ -236,6 +247,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     memset(c, 0, sizeof *c);
     SPAR_TRY(find_arch(g, &c->arch, where, err));
     SPAR_TRY(read_sizes(c, g, err));
+    SPAR_TRY(sp_mixture_read_gguf(c, g, where, err));
     SPAR_TRY(read_numbers(c, g, err));
     SPAR_TRY(read_rope(c, g, where, err));
     SPAR_TRY(read_layers(c, g, err));

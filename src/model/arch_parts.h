@@ -1,4 +1,5 @@
-/* Inside of the reading and writing of configurations: shared by arch.c and arch_rope.c. */
+/* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
+ * arch_rope.c and arch_experts.c. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
 
@@ -11,6 +12,14 @@ spar_status sp_arch_check_keys(const json_t *object, const char *known, const ch
 
 /* Rotary settings from config.json; context, head_dim and rope_local_theta are there already. */
 spar_status sp_rope_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
+/* The mixture's settings, of a family that has one: from config.json, from GGUF metadata, and to
+ * config.json. Sizes are there already. */
+spar_status sp_mixture_read(sp_config *config, const json_t *json, const char *where,
+                            spar_error *err);
+spar_status sp_mixture_read_gguf(sp_config *config, const sp_gguf *gguf, const char *where,
+                                 spar_error *err);
+void sp_mixture_write(const sp_config *config, json_t *root);
+
 /* rope_scaling for config.json. New reference. */
 json_t *sp_rope_json(const sp_config *config);
 

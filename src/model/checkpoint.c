@@ -1,5 +1,6 @@
 #include "model/checkpoint.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,16 +42,52 @@ static void join_parts(sp_stored *s, const sp_fusion *f, const sp_params *params
              f->name);
     snprintf(s->gguf_name, sizeof s->gguf_name, "blk.%d.%s", first->layer, f->gguf_name);
     s->rows = 0;
-    s->n_parts = 0;
+    s->n_roles = f->n_roles;
     for (int i = 0; i < f->n_roles; i++) {
         const sp_param *p = sp_params_get(params, (sp_role)f->roles[i], first->layer);
-        s->parts[s->n_parts++] = (int)(p - params->items);
+        assert(p == &params->items[s->first + i]);
         s->rows += p->rows;
     }
 }
 
+int sp_stored_parts(const sp_stored *s) {
+    return s->n_roles * (s->stack > 0 ? (int)s->stack : 1);
+}
+
+int sp_stored_part(const sp_stored *s, int i) {
+    return s->stack > 0 ? s->first + i % s->n_roles * (int)s->stack + i / s->n_roles : s->first + i;
+}
+
+/* What becomes of experts and their router in a form that stacks them. */
+static void stack_experts(sp_stored *s, const sp_config *config, const sp_param *p,
+                          sp_stored_form form) {
+    static const struct {
+        sp_role role;
+        const char *name;
+        int n_roles;
+    } fused[] = {{SP_ROUTER, "mlp.gate.weight", 1},
+                 {SP_EXPERT_GATE, "mlp.experts.gate_up_proj", 2},
+                 {SP_EXPERT_DOWN, "mlp.experts.down_proj", 1}};
+    s->stack = sp_params_by_expert(p->role) ? config->experts : 0;
+    for (size_t i = 0; form == SP_STORED_FUSED && i < sizeof fused / sizeof fused[0]; i++) {
+        if (fused[i].role == p->role) {
+            snprintf(s->name, sizeof s->name, "model.layers.%d.%s", p->layer, fused[i].name);
+            s->n_roles = fused[i].n_roles;
+            s->rows *= fused[i].n_roles;
+        }
+    }
+}
+
+/* Whether a tensor of the form begins with this parameter. */
+static bool begins(const sp_param *p, const sp_fusion *fusion, sp_stored_form form) {
+    if (form == SP_STORED_FOLDER || !sp_params_by_expert(p->role)) {
+        return !fusion || fusion->roles[0] == (int)p->role;
+    }
+    return p->expert == 0 && (form == SP_STORED_GGUF || p->role != SP_EXPERT_UP);
+}
+
 spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
-                           const sp_config *config, spar_error *err) {
+                           const sp_config *config, sp_stored_form form, spar_error *err) {
     void *memory;
     spar_status status = sp_mem_calloc(&memory, (size_t)params->n, sizeof **out, err);
     if (status != SPAR_OK) {
@@ -61,12 +98,12 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
     for (int i = 0; i < params->n; i++) {
         const sp_param *p = &params->items[i];
         const sp_fusion *f = fusion_of(config->arch, p->role);
-        if (f && f->roles[0] != (int)p->role) {
+        if (!begins(p, f, form)) {
             continue; /* with the first of its parts */
         }
         sp_stored *s = &(*out)[(*n)++];
-        s->parts[0] = i;
-        s->n_parts = 1;
+        s->first = i;
+        s->n_roles = 1;
         s->rows = p->rows;
         s->cols = p->cols;
         s->shift = is_norm(p->role) ? config->arch->norm_shift : 0.0F;
@@ -75,23 +112,36 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         if (f) {
             join_parts(s, f, params, p);
         }
+        if (form != SP_STORED_FOLDER) {
+            stack_experts(s, config, p, form);
+        }
     }
     return SPAR_OK;
 }
 
 static bool is_plain(const sp_stored *s, bool gains) {
-    return s->n_parts == 1 && (!gains || s->shift == 0.0F);
+    return sp_stored_parts(s) == 1 && (!gains || s->shift == 0.0F);
 }
 
 static int64_t count_of(const sp_stored *s) {
-    return s->rows * (s->cols ? s->cols : 1);
+    return (s->stack ? s->stack : 1) * s->rows * (s->cols ? s->cols : 1);
+}
+
+int sp_stored_dims(const sp_stored *s, int64_t *dims) {
+    if (s->stack > 0) {
+        *dims++ = s->stack;
+    }
+    dims[0] = s->rows;
+    dims[1] = s->cols;
+    return s->stack ? 3 : s->cols ? 2 : 1;
 }
 
 static void join_values(const sp_stored *s, const sp_params *params, const float *const *values,
                         bool gains, float *out) {
-    for (int k = 0; k < s->n_parts; k++) {
-        const int64_t count = params->items[s->parts[k]].count;
-        const float *from = values[s->parts[k]];
+    for (int k = 0; k < sp_stored_parts(s); k++) {
+        const int part = sp_stored_part(s, k);
+        const int64_t count = params->items[part].count;
+        const float *from = values[part];
         for (int64_t i = 0; i < count; i++) {
             out[i] = gains ? from[i] - s->shift : from[i];
         }
@@ -100,14 +150,14 @@ static void join_values(const sp_stored *s, const sp_params *params, const float
 }
 
 spar_status sp_stored_values_init(sp_stored_values *out, const sp_params *params,
-                                  const sp_config *config, const float *const *values, bool gains,
-                                  spar_error *err) {
+                                  const sp_config *config, sp_stored_form form,
+                                  const float *const *values, bool gains, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     int n = 0;
     size_t joined = 0;
     memset(out, 0, sizeof *out);
-    SPAR_TRY(sp_stored_list(&out->list, &n, params, config, err));
+    SPAR_TRY(sp_stored_list(&out->list, &n, params, config, form, err));
     out->n = (size_t)n;
     SPAR_TRY(sp_mem_calloc(&memory, out->n, sizeof *out->entries, err));
     out->entries = memory;
@@ -122,10 +172,9 @@ spar_status sp_stored_values_init(sp_stored_values *out, const sp_params *params
         const bool plain = is_plain(s, gains);
         out->entries[i] = (sp_tensor_entry){.name = out->list[i].name,
                                             .dtype = SP_F32,
-                                            .n_dims = s->cols ? 2 : 1,
-                                            .dims = {s->rows, s->cols},
-                                            .data = plain ? values[s->parts[0]] : at,
+                                            .data = plain ? values[s->first] : at,
                                             .n_bytes = (size_t)count_of(s) * sizeof(float)};
+        out->entries[i].n_dims = sp_stored_dims(s, out->entries[i].dims);
         if (!plain) {
             join_values(s, params, values, gains, at);
             at += count_of(s);

@@ -10,18 +10,31 @@
 #include "io/safetensors.h"
 #include "model/params.h"
 
-enum { SP_MAX_PARTS = 3 };
+/* How experts are stored: a tensor each, as published folders have them; as transformers 5 holds
+ * them (and writes them with save_original_format off), gate and up of all experts one tensor, down
+ * another; or, in GGUF files, a tensor each of the three, of all experts. */
+typedef enum sp_stored_form { SP_STORED_FOLDER, SP_STORED_FUSED, SP_STORED_GGUF } sp_stored_form;
 
+/* A tensor of a checkpoint. Its parameters are a run of the table: of n_roles roles, of each the
+ * experts, where it is a stack of those; in the tensor, the roles of an expert follow one another.
+ */
 typedef struct sp_stored {
     char name[96], gguf_name[64];
-    int parts[SP_MAX_PARTS], n_parts; /* indices of parameters */
-    int64_t rows, cols;               /* cols 0: a vector */
-    float shift;                      /* a gain is the stored value plus this; in GGUF it is not */
+    int first, n_roles;
+    int64_t stack, rows, cols; /* stack 0: a matrix; cols 0: a vector */
+    float shift;               /* a gain is the stored value plus this; in GGUF it is not */
 } sp_stored;
+
+/* How many parameters it has, and the index of the i-th in the order of the tensor. */
+int sp_stored_parts(const sp_stored *stored);
+int sp_stored_part(const sp_stored *stored, int i);
+
+/* Its shape, to dims [3]; returns how many sizes that has. */
+int sp_stored_dims(const sp_stored *stored, int64_t *dims);
 
 /* The tensors of the checkpoint in its order; *out is owned by the caller. */
 spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
-                           const sp_config *config, spar_error *err);
+                           const sp_config *config, sp_stored_form form, spar_error *err);
 
 /* What is to be written: a tensor for each entry. */
 typedef struct sp_stored_values {
@@ -34,8 +47,8 @@ typedef struct sp_stored_values {
 /* values: of each parameter by index, [count], borrowed while the result is used. gains: the values
  * are weights, from which the shift is taken again; false: gradients. */
 spar_status sp_stored_values_init(sp_stored_values *out, const sp_params *params,
-                                  const sp_config *config, const float *const *values, bool gains,
-                                  spar_error *err);
+                                  const sp_config *config, sp_stored_form form,
+                                  const float *const *values, bool gains, spar_error *err);
 void sp_stored_values_release(sp_stored_values *values);
 
 #endif

@@ -102,6 +102,12 @@ size_t sp_pass_bytes(const spar_model *model, sp_pass_kind kind, int64_t T, int6
 /* Dropout of the adapter's inputs, where it has a rate, in the forward and backward passes from now
  * on: the mask is a function of the seed. Off at first; a training pass has it on request. */
 void sp_pass_dropout(sp_pass *pass, bool on, uint64_t seed);
+/* Of a mixture of experts: from the next forward on, the backward of a training pass adds the
+ * gradient of weight times the load-balancing loss of its batch. 0 at first. */
+void sp_pass_balance(sp_pass *pass, double weight);
+/* After a training pass's forward: that loss, without the weight; 0 where there are no experts.
+ * Every row of the batch counts once, also one that several sequences share. */
+double sp_pass_balance_loss(const sp_pass *pass);
 /* Run the layers over the batch. With a cache, new keys and values are stored there and attention
  * reads it; without, the batch's own rows are the keys. */
 spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *cache,

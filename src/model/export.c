@@ -33,6 +33,9 @@ static void put_sizes(writer *w) {
                  {"embedding_length", c->hidden},
                  {"block_count", c->layers},
                  {"feed_forward_length", c->ffn},
+                 {"expert_count", c->experts},
+                 {"expert_used_count", c->top_k},
+                 {"expert_feed_forward_length", c->expert_ffn},
                  {"attention.head_count", c->heads},
                  {"attention.head_count_kv", c->kv_heads},
                  {"attention.key_length", c->head_dim},
@@ -40,6 +43,9 @@ static void put_sizes(writer *w) {
                  {"rope.dimension_count", c->head_dim},
                  {"vocab_size", c->vocab}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].value == 0) {
+            continue; /* a dense model's experts */
+        }
         sp_gguf_put_u32(w->out, key(w, sizes[i].suffix), (uint32_t)sizes[i].value);
     }
     if (c->sliding_window > 0) {
@@ -117,6 +123,15 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->arch->gguf_wide_layers > 0 && c->query_scalar != sp_config_gguf_scalar(c)) {
         return "a query_pre_attn_scalar that is not the size of a head";
     }
+    if (c->experts > 0 && !c->normalised) {
+        return "norm_topk_prob false";
+    }
+    if (c->experts > 0 && sp_config_sparse_layers(c) < c->layers) {
+        return "a layer without experts";
+    }
+    if (c->arch->window == SP_WINDOW_SWITCH && c->sliding_window > 0) {
+        return "a sliding window";
+    }
     for (int i = 0; c->arch->window == SP_WINDOW_PATTERN && i < c->layers; i++) {
         if ((c->window[i] > 0) != (c->sliding_window > 0 && (i + 1) % c->arch->pattern != 0)) {
             return "a pattern of windows that is not the family's";
@@ -182,7 +197,8 @@ done:
 static sp_dtype type_for(const sp_param *p, sp_dtype wanted, bool head) {
     static const sp_dtype smaller[][2] = {
         {SP_Q4_K, SP_Q5_0}, {SP_Q5_0, SP_F16}, {SP_Q4_0, SP_F16}, {SP_Q8_0, SP_F16}};
-    sp_dtype type = p->cols == 0 ? SP_F32 : wanted == SP_Q4_K && head ? SP_Q8_0 : wanted;
+    const bool f32 = p->cols == 0 || p->role == SP_ROUTER; /* who is chosen must not round */
+    sp_dtype type = f32 ? SP_F32 : wanted == SP_Q4_K && head ? SP_Q8_0 : wanted;
     for (size_t i = 0; i < sizeof smaller / sizeof smaller[0]; i++) {
         if (type == smaller[i][0] && p->cols % sp_dtype_info_of(type)->block_elements != 0) {
             type = smaller[i][1];
@@ -250,13 +266,13 @@ static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, 
     }
     for (size_t i = 0; i < stored->n; i++) {
         const sp_stored *s = &stored->list[i];
-        const sp_param *p = &m->params.items[s->parts[0]];
+        const sp_param *p = &m->params.items[s->first];
         const bool head = p->role == SP_HEAD || (p->role == SP_EMBED && m->config.tied);
-        out[n++] = (sp_gguf_source){.name = s->gguf_name,
-                                    .dtype = type_for(p, type, head),
-                                    .n_dims = s->cols ? 2 : 1,
-                                    .dims = {s->rows, s->cols},
-                                    .data = stored->entries[i].data};
+        out[n] = (sp_gguf_source){.name = s->gguf_name,
+                                  .dtype = type_for(p, type, head),
+                                  .data = stored->entries[i].data};
+        out[n].n_dims = sp_stored_dims(s, out[n].dims);
+        n++;
     }
     return n;
 }
@@ -275,7 +291,8 @@ static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype t
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)count_permuted(m), sizeof *permuted, err));
     permuted = memory;
     order_rows(m, v.values, permuted);
-    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, v.values, false, err));
+    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, SP_STORED_GGUF, v.values, false,
+                                   err));
     if (m->config.rope == SP_ROPE_LLAMA3) {
         SPAR_TRY(rope_factors(&m->config, &factors, err));
     }

@@ -7,7 +7,7 @@
 #include "base/jsonx.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
-#include "model/arch.h"
+#include "model/params.h"
 #include "spar/model.h"
 
 static json_t *tensor_json(const char *name, sp_dtype dtype, int n_dims, const int64_t *dims,
@@ -28,6 +28,19 @@ static void count(json_t *totals, sp_dtype dtype, int n_dims, const int64_t *dim
     }
     json_object_set_new(totals, name,
                         json_integer(n + json_integer_value(json_object_get(totals, name))));
+}
+
+/* What the configuration says that there is, and how much of it acts on a token. */
+static spar_status put_parameters(json_t *root, const sp_config *config, spar_error *err) {
+    sp_params params;
+    const spar_status status = sp_params_create(&params, config, err);
+    if (status == SPAR_OK) {
+        json_object_set_new(root, "parameters", json_integer(sp_params_elements(&params)));
+        json_object_set_new(root, "active_parameters",
+                            json_integer(sp_params_active(&params, config)));
+        sp_params_release(&params);
+    }
+    return status;
 }
 
 static json_t *gguf_value(const sp_gguf_value *v) {
@@ -73,6 +86,7 @@ static spar_status inspect_gguf(json_t *root, const char *path, spar_error *err)
     json_object_set(root, "metadata", metadata);
     if (sp_config_from_gguf(&config, g, path, &why) == SPAR_OK) {
         json_object_set_new(root, "config", sp_config_to_json(&config));
+        SPAR_TRY(put_parameters(root, &config, err));
     } else {
         json_object_set_new(root, "not_loadable", json_string(why.message));
     }
@@ -96,7 +110,9 @@ static spar_status inspect_config(json_t *root, const char *dir, spar_error *err
     SPAR_TRY(sp_json_load_if_there(&config, path, err));
     if (config) {
         json_object_set(root, "config", config);
-        if (sp_config_from_json(&parsed, config, path, &why) != SPAR_OK) {
+        if (sp_config_from_json(&parsed, config, path, &why) == SPAR_OK) {
+            SPAR_TRY(put_parameters(root, &parsed, err));
+        } else {
             json_object_set_new(root, "not_loadable", json_string(why.message));
         }
     }

@@ -23,24 +23,29 @@
 #include "tensor/dtype.h"
 #include "text/tokenizer_parts.h"
 
+static void shape_text(const int64_t *dims, int n, char text[128]) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < n && i < 4 && used < 128; i++) {
+        used +=
+            (size_t)snprintf(text + used, 128 - used, "%s%lld", i ? ", " : "", (long long)dims[i]);
+    }
+}
+
 static spar_status check_shape(const sp_stored *p, const sp_source *s, const char *path,
                                const char *name, spar_error *err) {
-    bool matrix = p->cols > 0;
-    bool ok = matrix ? s->n_dims == 2 && s->dims[0] == p->rows && s->dims[1] == p->cols
-                     : s->n_dims == 1 && s->dims[0] == p->rows;
+    int64_t dims[3];
+    char expected[128], found[128];
+    const int n_dims = sp_stored_dims(p, dims);
+    bool ok = s->n_dims == n_dims;
+    for (int i = 0; ok && i < n_dims; i++) {
+        ok = s->dims[i] == dims[i];
+    }
     if (!ok) {
-        char found[128] = "";
-        size_t used = 0;
-        for (int i = 0; i < s->n_dims && used < sizeof found; i++) {
-            used += (size_t)snprintf(found + used, sizeof found - used, "%s%lld", i ? ", " : "",
-                                     (long long)s->dims[i]);
-        }
-        return matrix ? spar_fail(err, SPAR_MISMATCH,
-                                  "%s: tensor %s: expected shape [%lld, %lld], found [%s]", path,
-                                  name, (long long)p->rows, (long long)p->cols, found)
-                      : spar_fail(err, SPAR_MISMATCH,
-                                  "%s: tensor %s: expected shape [%lld], found [%s]", path, name,
-                                  (long long)p->rows, found);
+        shape_text(dims, n_dims, expected);
+        shape_text(s->dims, s->n_dims, found);
+        return spar_fail(err, SPAR_MISMATCH, "%s: tensor %s: expected shape [%s], found [%s]", path,
+                         name, expected, found);
     }
     return SPAR_OK;
 }
@@ -58,9 +63,10 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params,
                            type->name));
     }
     SPAR_TRY(check_shape(stored, whole, path, name, err));
-    for (int i = 0; i < stored->n_parts; i++) {
-        const sp_param *p = &params->items[stored->parts[i]];
-        sp_source *s = &sources[stored->parts[i]];
+    for (int i = 0; i < sp_stored_parts(stored); i++) {
+        const int part = sp_stored_part(stored, i);
+        const sp_param *p = &params->items[part];
+        sp_source *s = &sources[part];
         *s = *whole;
         s->data = at;
         s->dims[0] = p->rows;
@@ -197,7 +203,7 @@ done:
 /* The form in which a parameter is kept: bits 0 for floats. */
 static sp_affine_form form_of(const sp_param *p, const sp_source *s, spar_weights weights) {
     static const sp_affine_form floats = {0}, q8_0 = {8, false}, q4_1 = {4, true};
-    const bool blocks = p->cols > 0 && sp_blocks_fit(p->cols);
+    const bool blocks = p->cols > 0 && p->role != SP_ROUTER && sp_blocks_fit(p->cols);
     const bool packed = sp_dtype_info_of(s->dtype)->block_elements > 1;
     sp_affine_form form;
     if (!blocks || weights == SPAR_WEIGHTS_F32 || (weights == SPAR_WEIGHTS_FILE && !packed)) {
@@ -250,6 +256,17 @@ static const sp_tensor_entry *find_named(const sp_safetensors *file, const char 
         entry = sp_safetensors_find(file, other);
     }
     return entry;
+}
+
+/* By how the first layer with experts is stored. */
+static sp_stored_form form_of_folder(const sp_safetensors *file, const sp_config *config) {
+    char name[96];
+    int layer = 0;
+    while (layer < config->layers && !config->sparse[layer]) {
+        layer++;
+    }
+    snprintf(name, sizeof name, "model.layers.%d.mlp.experts.gate_up_proj", layer);
+    return find_named(file, name) ? SP_STORED_FUSED : SP_STORED_FOLDER;
 }
 
 static spar_status find_safetensors(const sp_params *params, const sp_stored *list, int n,
@@ -424,7 +441,8 @@ static spar_status load_folder(spar_model **out, const char *dir, bool scorer,
     sources = memory;
     SPAR_TRY(check_pickle(dir, err));
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
-    SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, err));
+    SPAR_TRY(
+        sp_stored_list(&stored, &n_stored, &params, &config, form_of_folder(file, &config), err));
     SPAR_TRY(find_safetensors(&params, stored, n_stored, file, dir, sources, err));
     SPAR_TRY(build(out, &config, &params, dir, sources, options, err));
     if (sp_tokenizer_in(dir)) {
@@ -454,7 +472,7 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     SPAR_TRY(sp_params_create(&params, &config, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)params.n, sizeof *sources, err));
     sources = memory;
-    SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, err));
+    SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, SP_STORED_GGUF, err));
     SPAR_TRY(find_gguf(&params, stored, n_stored, &config, gguf, path, sources, err));
     SPAR_TRY(build(out, &config, &params, path, sources, options, err));
     SPAR_TRY(sp_vocab_from_gguf(gguf, &(*out)->tokenizer, err));
@@ -587,9 +605,10 @@ done:
     return status;
 }
 
-spar_status spar_model_layers(int *out, const char *path, spar_error *err) {
+spar_status spar_model_measure(spar_model_sizes *out, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_config config;
+    sp_params params = {0};
     sp_gguf *gguf = NULL;
     if (sp_file_is_dir(path)) {
         SPAR_TRY(read_config(&config, path, false, err));
@@ -597,8 +616,12 @@ spar_status spar_model_layers(int *out, const char *path, spar_error *err) {
         SPAR_TRY(sp_gguf_open(&gguf, path, err));
         SPAR_TRY(sp_config_from_gguf(&config, gguf, path, err));
     }
-    *out = config.layers;
+    SPAR_TRY(sp_params_create(&params, &config, err));
+    *out = (spar_model_sizes){.layers = config.layers,
+                              .parameters = sp_params_elements(&params),
+                              .active = sp_params_active(&params, &config)};
 done:
+    sp_params_release(&params);
     sp_gguf_free(gguf);
     return status;
 }

@@ -168,6 +168,27 @@ void sp_lora_detach(spar_model *m) {
     m->lora = NULL;
 }
 
+/* Experts are not adapted: all-linear is what is dense. A target that they alone have is refused.
+ */
+static spar_status check_experts(const spar_model *m, const spar_option_list *names,
+                                 spar_error *err) {
+    const bool all = sp_config_sparse_layers(&m->config) == m->config.layers;
+    for (int i = 0; all && i < names->n; i++) {
+        for (int k = 0; k < N_TARGETS; k++) {
+            const sp_role role = targets[k].role;
+            if (strcmp(names->items[i], targets[k].name) == 0 &&
+                !sp_params_get(&m->params, role, 0)) {
+                return spar_fail(err, SPAR_UNSUPPORTED,
+                                 "target module %s: adapters of experts are not supported, and "
+                                 "every feed-forward of %s is a mixture of experts: name q_proj, "
+                                 "k_proj, v_proj or o_proj",
+                                 names->items[i], m->path);
+            }
+        }
+    }
+    return SPAR_OK;
+}
+
 spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint64_t seed,
                            spar_error *err) {
     spar_status status = SPAR_OK;
@@ -175,6 +196,7 @@ spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint
     void *memory;
     sp_lora *l = NULL;
     SPAR_TRY(check_targets(&settings->targets, err));
+    SPAR_TRY(check_experts(m, &settings->targets, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
     chosen = memory;
     for (int i = 0; i < m->params.n; i++) {

@@ -285,19 +285,16 @@ int64_t spar_model_context(const spar_model *m) {
 }
 
 int64_t spar_model_parameters(const spar_model *m) {
-    int64_t n = 0;
-    for (int i = 0; i < m->params.n; i++) {
-        n += m->params.items[i].count;
-    }
-    return n;
+    return sp_params_elements(&m->params);
 }
 
 int64_t spar_model_matmul_parameters(const spar_model *m) {
-    int64_t n = 0;
+    double n = 0;
     for (int i = 0; i < m->params.n; i++) {
-        n += has_products(m, &m->params.items[i]) ? m->params.items[i].count : 0;
+        const sp_param *p = &m->params.items[i];
+        n += has_products(m, p) ? sp_params_share(&m->config, p->role) * (double)p->count : 0;
     }
-    return n;
+    return (int64_t)(n + 0.5);
 }
 
 const char *spar_model_backend(const spar_model *m) {

@@ -7,7 +7,18 @@
 #include "base/mem.h"
 
 /* Rows and columns of a role as named sizes, so that the table below is the model's shape. */
-typedef enum size_name { NONE, VOCAB, HIDDEN, FFN, Q_ROWS, KV_ROWS, Q_NORM, K_NORM } size_name;
+typedef enum size_name {
+    NONE,
+    VOCAB,
+    HIDDEN,
+    FFN,
+    EXPERTS,
+    EXPERT_FFN,
+    Q_ROWS,
+    KV_ROWS,
+    Q_NORM,
+    K_NORM
+} size_name;
 
 static const struct {
     const char *name, *gguf_name;
@@ -35,6 +46,13 @@ static const struct {
     [SP_GATE_BIAS] = {"mlp.gate_proj.bias", "ffn_gate.bias", FFN, NONE, true},
     [SP_UP_BIAS] = {"mlp.up_proj.bias", "ffn_up.bias", FFN, NONE, true},
     [SP_DOWN_BIAS] = {"mlp.down_proj.bias", "ffn_down.bias", HIDDEN, NONE, true},
+    [SP_ROUTER] = {"mlp.gate.weight", "ffn_gate_inp.weight", EXPERTS, HIDDEN, true},
+    [SP_EXPERT_GATE] = {"mlp.experts.*.gate_proj.weight", "ffn_gate_exps.weight", EXPERT_FFN,
+                        HIDDEN, true},
+    [SP_EXPERT_UP] = {"mlp.experts.*.up_proj.weight", "ffn_up_exps.weight", EXPERT_FFN, HIDDEN,
+                      true},
+    [SP_EXPERT_DOWN] = {"mlp.experts.*.down_proj.weight", "ffn_down_exps.weight", HIDDEN,
+                        EXPERT_FFN, true},
     [SP_MLP_POST] = {"post_feedforward_layernorm.weight", "post_ffw_norm.weight", HIDDEN, NONE,
                      true},
     [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
@@ -49,6 +67,10 @@ static int64_t size_of(const sp_config *c, size_name name) {
         return c->hidden;
     case FFN:
         return c->ffn;
+    case EXPERTS:
+        return c->experts;
+    case EXPERT_FFN:
+        return c->expert_ffn;
     case Q_ROWS:
         return (int64_t)c->heads * c->head_dim;
     case KV_ROWS:
@@ -63,7 +85,7 @@ static int64_t size_of(const sp_config *c, size_name name) {
     return 0;
 }
 
-static bool has_role(const sp_config *c, sp_role role) {
+static bool has_role(const sp_config *c, sp_role role, int layer) {
     switch (role) {
     case SP_Q_BIAS:
     case SP_K_BIAS:
@@ -80,10 +102,19 @@ static bool has_role(const sp_config *c, sp_role role) {
     case SP_ATTN_POST:
     case SP_MLP_POST:
         return c->arch->norms != SP_NORMS_BEFORE;
+    case SP_GATE:
+    case SP_UP:
+    case SP_DOWN:
+        return !c->sparse[layer];
     case SP_GATE_BIAS:
     case SP_UP_BIAS:
     case SP_DOWN_BIAS:
-        return c->mlp_bias;
+        return c->mlp_bias && !c->sparse[layer];
+    case SP_ROUTER:
+    case SP_EXPERT_GATE:
+    case SP_EXPERT_UP:
+    case SP_EXPERT_DOWN:
+        return c->sparse[layer];
     case SP_HEAD:
         return !c->tied;
     default:
@@ -107,29 +138,52 @@ static void place(sp_params *p, sp_param *item) {
     p->total += (item->count + 15) / 16 * 16;
 }
 
-static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer) {
-    if (!has_role(c, role)) {
-        return;
+bool sp_params_by_expert(sp_role role) {
+    return role == SP_EXPERT_GATE || role == SP_EXPERT_UP || role == SP_EXPERT_DOWN;
+}
+
+/* The checkpoint's name within a layer: an expert's number stands for the asterisk. */
+static void name_in_layer(sp_param *item, const char *pattern) {
+    const char *star = strchr(pattern, '*');
+    const int before = star ? (int)(star - pattern) : (int)strlen(pattern);
+    char number[16] = "";
+    if (star) {
+        snprintf(number, sizeof number, "%d", item->expert);
     }
+    snprintf(item->name, sizeof item->name, "model.layers.%d.%.*s%s%s", item->layer, before,
+             pattern, number, star ? star + 1 : "");
+}
+
+static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer, int expert) {
     sp_param *item = &p->items[p->n];
     const sp_rename *own = rename_of(c->arch, role);
     const char *name = own ? own->name : role_rows[role].name;
     const char *gguf_name = own ? own->gguf_name : role_rows[role].gguf_name;
+    item->role = role;
+    item->layer = role_rows[role].in_layer ? layer : -1;
+    item->expert = expert;
     if (role_rows[role].in_layer) {
-        snprintf(item->name, sizeof item->name, "model.layers.%d.%s", layer, name);
+        name_in_layer(item, name);
         snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer, gguf_name);
     } else {
         snprintf(item->name, sizeof item->name, "%s", name);
         snprintf(item->gguf_name, sizeof item->gguf_name, "%s", gguf_name);
     }
-    item->role = role;
-    item->layer = role_rows[role].in_layer ? layer : -1;
     item->rows = size_of(c, role_rows[role].rows);
     item->cols = size_of(c, role_rows[role].cols);
     item->count = item->rows * (item->cols ? item->cols : 1);
     place(p, item);
-    p->index[(int)role * p->layers + (item->layer < 0 ? 0 : layer)] = (int16_t)p->n;
+    if (expert == 0) {
+        p->index[(int)role * p->layers + (item->layer < 0 ? 0 : layer)] = p->n;
+    }
     p->n++;
+}
+
+static void add_role(sp_params *p, const sp_config *c, sp_role role, int layer) {
+    const int n = sp_params_by_expert(role) ? c->experts : 1;
+    for (int expert = 0; expert < n && has_role(c, role, layer); expert++) {
+        add_param(p, c, role, layer, expert);
+    }
 }
 
 spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err) {
@@ -137,22 +191,23 @@ spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err
     memset(out, 0, sizeof *out);
     out->layers = c->layers;
     void *memory = NULL;
-    size_t cells = (size_t)SP_ROLES * (size_t)c->layers;
-    SPAR_TRY(sp_mem_calloc(&memory, cells, sizeof *out->items, err));
+    const size_t cells = (size_t)SP_ROLES * (size_t)c->layers;
+    const size_t of_experts = 3 * (size_t)c->experts * (size_t)sp_config_sparse_layers(c);
+    SPAR_TRY(sp_mem_calloc(&memory, cells + of_experts, sizeof *out->items, err));
     out->items = memory;
     SPAR_TRY(sp_mem_calloc(&memory, cells, sizeof *out->index, err));
     out->index = memory;
     for (size_t i = 0; i < cells; i++) {
         out->index[i] = -1;
     }
-    add_param(out, c, SP_EMBED, 0);
+    add_role(out, c, SP_EMBED, 0);
     for (int layer = 0; layer < c->layers; layer++) {
         for (sp_role role = SP_ATTN_NORM; role < SP_FINAL_NORM; role++) {
-            add_param(out, c, role, layer);
+            add_role(out, c, role, layer);
         }
     }
-    add_param(out, c, SP_FINAL_NORM, 0);
-    add_param(out, c, SP_HEAD, 0);
+    add_role(out, c, SP_FINAL_NORM, 0);
+    add_role(out, c, SP_HEAD, 0);
     if (c->tied) {
         out->index[SP_HEAD * out->layers] = out->index[SP_EMBED * out->layers];
     }
@@ -178,6 +233,28 @@ void sp_params_release(sp_params *params) {
     free(params->items);
     free(params->index);
     memset(params, 0, sizeof *params);
+}
+
+double sp_params_share(const sp_config *c, sp_role role) {
+    return sp_params_by_expert(role) ? (double)c->top_k / c->experts : 1.0;
+}
+
+int64_t sp_params_elements(const sp_params *params) {
+    int64_t n = 0;
+    for (int i = 0; i < params->n; i++) {
+        n += params->items[i].count;
+    }
+    return n;
+}
+
+/* The experts of a layer are of one size: top_k of them act. */
+int64_t sp_params_active(const sp_params *params, const sp_config *c) {
+    int64_t n = 0;
+    for (int i = 0; i < params->n; i++) {
+        const sp_param *p = &params->items[i];
+        n += sp_params_by_expert(p->role) && p->expert >= c->top_k ? 0 : p->count;
+    }
+    return n;
 }
 
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer) {

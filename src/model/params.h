@@ -34,6 +34,10 @@ typedef enum sp_role {
     SP_GATE_BIAS,
     SP_UP_BIAS,
     SP_DOWN_BIAS,
+    SP_ROUTER, /* gives the logits of a mixture's experts */
+    SP_EXPERT_GATE,
+    SP_EXPERT_UP,
+    SP_EXPERT_DOWN,
     SP_MLP_POST, /* norm of the feed-forward's output */
     SP_FINAL_NORM,
     SP_HEAD,
@@ -42,9 +46,10 @@ typedef enum sp_role {
 
 typedef struct sp_param {
     char name[96];      /* in the Hugging Face checkpoint */
-    char gguf_name[64]; /* in a GGUF file */
+    char gguf_name[64]; /* in a GGUF file; experts share that of the tensor that holds them */
     sp_role role;
     int layer;             /* -1 outside the layers */
+    int expert;            /* of those that each expert has; else 0 */
     int64_t rows, cols;    /* cols 0: a vector of rows entries */
     int64_t offset, count; /* in the flat array, in elements; offset -1: not there (blocks) */
 } sp_param;
@@ -54,8 +59,9 @@ typedef struct sp_params {
     int n;
     int64_t total; /* elements of the flat array */
     /* Index of (role, layer), or -1 where the model has none; [SP_ROLES][layers]. Roles outside
-     * the layers are at layer 0. With a tied head, SP_HEAD is the index of SP_EMBED. */
-    int16_t *index; /* owned */
+     * the layers are at layer 0. With a tied head, SP_HEAD is the index of SP_EMBED. Of what each
+     * expert has it is that of expert 0; those of the others follow. */
+    int32_t *index; /* owned */
     int layers;
 } sp_params;
 
@@ -64,6 +70,13 @@ void sp_params_release(sp_params *params);
 /* Leave the parameters whose frozen[i] is set out of the flat array: they are kept as blocks. */
 void sp_params_freeze(sp_params *params, const bool *frozen);
 
+/* Whether each expert of a layer has such a parameter. */
+bool sp_params_by_expert(sp_role role);
+/* The share of a parameter's experts that a token is sent to: 1 for what is no expert's. */
+double sp_params_share(const sp_config *config, sp_role role);
+/* Elements of all parameters, and of those that act on a token. */
+int64_t sp_params_elements(const sp_params *params);
+int64_t sp_params_active(const sp_params *params, const sp_config *config);
 /* The parameter of a role, or NULL. */
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
 /* The parameter's place in a flat array, or NULL where the model or the array has none. */

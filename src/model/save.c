@@ -90,7 +90,8 @@ static spar_status write_weights(const spar_model *m, const char *dir, sp_dtype 
     sp_stored_values stored = {0};
     sp_model_values v = {0};
     SPAR_TRY(sp_model_values_init(&v, m, err));
-    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, v.values, true, err));
+    SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, SP_STORED_FOLDER, v.values,
+                                   true, err));
     SPAR_TRY(sp_safetensors_write_as(dir, stored.entries, stored.n, metadata, max_shard_bytes, type,
                                      err));
 done:

@@ -157,7 +157,8 @@ spar_status spar_model_score_grads(spar_model *model, spar_score_row *rows, size
     for (int i = 0; i < p->n; i++) {
         values[i] = grads + p->items[i].offset;
     }
-    SPAR_TRY(sp_stored_values_init(&stored, p, &model->config, values, false, err));
+    SPAR_TRY(
+        sp_stored_values_init(&stored, p, &model->config, SP_STORED_FOLDER, values, false, err));
     SPAR_TRY(sp_safetensors_write(path, stored.entries, stored.n, NULL, err));
 done:
     sp_stored_values_release(&stored);

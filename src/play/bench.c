@@ -210,8 +210,9 @@ static double weight_bytes(const spar_model *m, bool half) {
         if (m->params.items[i].role == SP_EMBED && !m->config.tied) {
             continue;
         }
-        bytes += w->blocks ? (double)sp_blocks_bytes(w->blocks)
-                           : (double)(w->out * w->in) * (half ? 2 : 4);
+        bytes += sp_params_share(&m->config, m->params.items[i].role) *
+                 (w->blocks ? (double)sp_blocks_bytes(w->blocks)
+                            : (double)(w->out * w->in) * (half ? 2 : 4));
     }
     return bytes;
 }

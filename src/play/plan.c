@@ -171,16 +171,18 @@ spar_status spar_plan(json_t **out, const spar_plan_options *o, spar_error *err)
         o->work, o->weights == SPAR_WEIGHTS_AUTO && trains(o->work) ? SPAR_WEIGHTS_F32 : o->weights,
         o->recompute};
     json_t *rows = json_array();
-    int layers = 0;
+    spar_model_sizes sizes = {0};
     bool fits = false;
     if (o->recompute && !trains(o->work)) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID,
                            "--recompute: expected --work train or lora, found %s", o->work));
     }
-    SPAR_TRY(spar_model_layers(&layers, o->model, err));
-    SPAR_TRY(add_row(o, &asked, layers, memory, rows, &fits, err));
-    SPAR_TRY(add_alternatives(o, &asked, layers, memory, rows, fits, err));
-    *out = json_pack("{s:f, s:i, s:O}", "memory_mb", memory, "layers", layers, "rows", rows);
+    SPAR_TRY(spar_model_measure(&sizes, o->model, err));
+    SPAR_TRY(add_row(o, &asked, sizes.layers, memory, rows, &fits, err));
+    SPAR_TRY(add_alternatives(o, &asked, sizes.layers, memory, rows, fits, err));
+    *out = json_pack("{s:f, s:i, s:I, s:I, s:O}", "memory_mb", memory, "layers", sizes.layers,
+                     "parameters", (json_int_t)sizes.parameters, "active_parameters",
+                     (json_int_t)sizes.active, "rows", rows);
     if (!*out) {
         status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for the plan");
     }

@@ -9,14 +9,16 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/rng.h"
 #include "model/engine.h"
 #include "support.h"
 
 enum { RESPONSES = 4, PROMPT = 37, MAX_LENGTH = 23, MAX_SCORED = 512 };
 
-static const char *const families[] = {"llama",          "llama3-rope", "qwen2",  "qwen3",
-                                       "mistral-window", "gemma2",      "gemma3", "olmo2"};
+static const char *const families[] = {"llama",          "llama3-rope", "qwen2",          "qwen3",
+                                       "mistral-window", "gemma2",      "gemma3",         "olmo2",
+                                       "mixtral",        "qwen3-moe",   "qwen3-moe-plain"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
@@ -28,7 +30,10 @@ static spar_model *load(const char *family, int threads, bool reference) {
     spar_error err;
     spar_model *model;
     char path[TEST_PATH_MAX];
-    snprintf(path, sizeof path, "%s/%s", test_shared("golden/arch"), family);
+    snprintf(path, sizeof path, "%s/tests/golden/arch/%s", SPAR_SOURCE_DIR, family);
+    if (!sp_file_is_dir(path)) {
+        snprintf(path, sizeof path, "%s/%s", test_shared("golden/arch"), family);
+    }
     spar_model_options options = {
         .dtype = SPAR_DTYPE_F32, .threads = threads, .reference = reference};
     check(spar_model_load(&model, path, &options, &err), &err);
@@ -36,9 +41,9 @@ static spar_model *load(const char *family, int threads, bool reference) {
     return model;
 }
 
-static void random_ids(int32_t *ids, size_t n, uint64_t stream) {
+static void random_ids(const spar_model *m, int32_t *ids, size_t n, uint64_t stream) {
     for (size_t i = 0; i < n; i++) {
-        ids[i] = 3 + (int32_t)sp_rng_below(11, stream, i, 317);
+        ids[i] = 3 + (int32_t)sp_rng_below(11, stream, i, (uint32_t)m->config.vocab - 3);
     }
 }
 
@@ -84,12 +89,12 @@ static void run_shared(spar_model *m, result *out) {
     int root, rest, segment;
     sp_batch_init(&b);
     init(out, m);
-    random_ids(prompt, PROMPT, 1);
+    random_ids(m, prompt, PROMPT, 1);
     check(sp_batch_add(&b, -1, prompt, 20, &root, &err), &err);
     check(sp_batch_add(&b, root, prompt + 20, PROMPT - 20, &rest, &err), &err);
     for (int r = 0; r < RESPONSES; r++) {
         size_t start;
-        random_ids(response, length_of(r), 10 + (uint64_t)r);
+        random_ids(m, response, length_of(r), 10 + (uint64_t)r);
         check(sp_batch_add(&b, rest, response, length_of(r), &segment, &err), &err);
         check(sp_batch_score(&b, segment, 0, &start, &err), &err);
         for (size_t k = 0; k < length_of(r); k++) {
@@ -108,11 +113,11 @@ static void run_separate(spar_model *m, bool packed, result *out) {
     float c[MAX_SCORED];
     sp_batch_init(&b);
     init(out, m);
-    random_ids(ids, PROMPT, 1);
+    random_ids(m, ids, PROMPT, 1);
     for (int r = 0; r < RESPONSES; r++) {
         size_t start;
         int segment;
-        random_ids(ids + PROMPT, length_of(r), 10 + (uint64_t)r);
+        random_ids(m, ids + PROMPT, length_of(r), 10 + (uint64_t)r);
         check(sp_batch_add(&b, -1, ids, PROMPT + length_of(r), &segment, &err), &err);
         check(sp_batch_score(&b, segment, PROMPT, &start, &err), &err);
         for (size_t k = 0; k < length_of(r); k++) {

@@ -1,0 +1,250 @@
+#include "model/mixture.h"
+
+#include <string.h>
+
+typedef struct placer {
+    char *base;
+    size_t used;
+} placer;
+
+static void *place(placer *p, int64_t n, size_t size) {
+    void *at = p->base ? p->base + p->used : NULL;
+    p->used += ((size_t)n * size + 63) / 64 * 64;
+    return at;
+}
+
+size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model *m, bool train,
+                             int64_t T) {
+    placer p = {base, 0};
+    const sp_config *c = &m->config;
+    const int64_t S = T * c->top_k, wide = train ? S * c->expert_ffn : 0;
+    out->routing = (sp_routing){.experts = c->experts,
+                                .top_k = c->top_k,
+                                .normalised = c->normalised,
+                                .probs = place(&p, T * c->experts, sizeof(float)),
+                                .chosen = place(&p, S, sizeof(int32_t)),
+                                .row = place(&p, S, sizeof(int32_t)),
+                                .token = place(&p, S, sizeof(int32_t)),
+                                .weight = place(&p, S, sizeof(float)),
+                                .first = place(&p, c->experts + 1, sizeof(int64_t))};
+    out->gate = place(&p, wide, m->backend->operand_size);
+    out->up = place(&p, wide, m->backend->operand_size);
+    return p.used;
+}
+
+size_t sp_mixture_place_space(sp_mixture_space *out, char *base, const spar_model *m, bool train,
+                              int64_t T) {
+    placer p = {base, 0};
+    const sp_config *c = &m->config;
+    const size_t operand = m->backend->operand_size;
+    const int64_t E = c->experts, H = c->hidden, S = T * c->top_k, F = c->expert_ffn;
+    const int64_t back = train; /* arrays of the backward have no rows without one */
+    out->entry = place(&p, T * H, operand);
+    out->logits = place(&p, T * E, sizeof(float));
+    out->taken = place(&p, S * H, operand);
+    out->hidden = place(&p, S * F, operand);
+    out->wide[0] = place(&p, S * F, sizeof(float));
+    out->wide[1] = place(&p, S * F, sizeof(float));
+    out->out = place(&p, S * H, sizeof(float));
+    out->dy = place(&p, back * T * H, operand);
+    out->dtaken = place(&p, back * S * H, operand);
+    out->dgate = place(&p, back * S * F, operand);
+    out->dup = place(&p, back * S * F, operand);
+    out->dweight = place(&p, back * S, sizeof(float));
+    out->dlogits = place(&p, back * T * E, operand);
+    out->dentry = place(&p, back * T * H, sizeof(float));
+    out->count = place(&p, back * E, sizeof(int64_t));
+    out->sum = place(&p, back * E, sizeof(double));
+    out->dprobs = place(&p, back * E, sizeof(float));
+    return p.used;
+}
+
+/* An expert with its rows of the arrays: n of them, from row on. */
+typedef struct expert {
+    const sp_weight *gate, *up, *down;
+    int64_t row, n;
+    int index;
+} expert;
+
+static expert expert_at(const spar_model *m, int layer, const sp_routing *r, int e) {
+    return (expert){.gate = sp_model_matrix(m, SP_EXPERT_GATE, layer) + e,
+                    .up = sp_model_matrix(m, SP_EXPERT_UP, layer) + e,
+                    .down = sp_model_matrix(m, SP_EXPERT_DOWN, layer) + e,
+                    .row = r->first[e],
+                    .n = r->first[e + 1] - r->first[e],
+                    .index = e};
+}
+
+/* Row `row` of an operand array with n entries a row. */
+static void *operand_row(const spar_model *m, void *array, int64_t row, int64_t n) {
+    return (char *)array + (size_t)(row * n) * m->backend->operand_size;
+}
+
+static spar_status linear(const spar_model *m, const sp_weight *w, const void *x, int64_t n,
+                          float *y, spar_error *err) {
+    const sp_ops *ops = m->backend->ops;
+    return m->terms > 0 && w->blocks != NULL
+               ? ops->linear_whole(m->backend, w, NULL, x, m->terms, n, y, false, err)
+               : ops->linear(m->backend, w, NULL, x, n, y, false, err);
+}
+
+spar_status sp_mixture_logits(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                              spar_error *err) {
+    return linear(m, sp_model_matrix(m, SP_ROUTER, layer), s->entry, T, s->logits, err);
+}
+
+static spar_status expert_forward(const spar_model *m, const expert *e, const sp_mixture_space *s,
+                                  const sp_mixture_acts *a, bool train, bool whole,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    const int64_t H = m->config.hidden, F = m->config.expert_ffn;
+    /* In f32 what the backward wants is what the products give. */
+    const bool direct = train && m->backend->compute == SP_COMPUTE_F32;
+    float *gate = (direct ? (float *)a->gate : s->wide[0]) + e->row * F;
+    float *up = (direct ? (float *)a->up : s->wide[1]) + e->row * F;
+    const bool keeps = train && !direct;
+    const void *x = operand_row(m, s->taken, e->row, H);
+    void *hidden = operand_row(m, s->hidden, e->row, F);
+    SPAR_TRY(linear(m, e->gate, x, e->n, gate, err));
+    SPAR_TRY(linear(m, e->up, x, e->n, up, err));
+    m->backend->ops->glu(m->backend, m->config.act, gate, up, e->n * F, hidden,
+                         keeps ? operand_row(m, a->gate, e->row, F) : NULL,
+                         keeps ? operand_row(m, a->up, e->row, F) : NULL);
+    if (whole) {
+        SPAR_TRY(linear(m, e->down, hidden, e->n, s->out + e->row * H, err));
+    }
+done:
+    return status;
+}
+
+spar_status sp_mixture_forward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                               sp_mixture_acts *a, bool train, float *to, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const sp_routing *r = &a->routing;
+    be->ops->route(be, s->logits, T, r);
+    be->ops->take_rows(be, s->entry, r->token, T * r->top_k, m->config.hidden, s->taken);
+    for (int i = 0; i < r->experts; i++) {
+        const expert e = expert_at(m, layer, r, i);
+        if (e.n > 0) {
+            SPAR_TRY(expert_forward(m, &e, s, a, train, to != NULL, err));
+        }
+    }
+    if (to) {
+        be->ops->mix(be, r, s->out, true, T, m->config.hidden, to, true);
+    }
+done:
+    return status;
+}
+
+static float *grad_of(const spar_model *m, float *grads, sp_role role, int layer, int index) {
+    return grads ? grads + (sp_params_get(&m->params, role, layer) + index)->offset : NULL;
+}
+
+/* dw += dy^T x, where the weights train. */
+static spar_status add_dw(const spar_model *m, const sp_weight *w, const void *dy, const void *x,
+                          int64_t n, float *dw, spar_error *err) {
+    return dw ? m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, n, dw, NULL, err)
+              : SPAR_OK;
+}
+
+/* Of the down projection: its gradient, with s->hidden times the rows' weights already; then those
+ * of gate and up, and of the expert's input, to s->out. */
+static spar_status expert_backward(const spar_model *m, int layer, const expert *e,
+                                   const sp_mixture_space *s, const sp_mixture_acts *a,
+                                   float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const int64_t H = m->config.hidden, F = m->config.expert_ffn;
+    const void *dy = operand_row(m, s->dtaken, e->row, H), *x = operand_row(m, s->taken, e->row, H);
+    void *dgate = operand_row(m, s->dgate, e->row, F), *dup = operand_row(m, s->dup, e->row, F);
+    float *dx = s->out + e->row * H;
+    SPAR_TRY(add_dw(m, e->down, dy, operand_row(m, s->hidden, e->row, F), e->n,
+                    grad_of(m, grads, SP_EXPERT_DOWN, layer, e->index), err));
+    be->ops->glu_bwd(be, m->config.act, operand_row(m, a->gate, e->row, F),
+                     operand_row(m, a->up, e->row, F), s->wide[0] + e->row * F, e->n * F, dgate,
+                     dup);
+    SPAR_TRY(add_dw(m, e->gate, dgate, x, e->n, grad_of(m, grads, SP_EXPERT_GATE, layer, e->index),
+                    err));
+    SPAR_TRY(add_dw(m, e->up, dup, x, e->n, grad_of(m, grads, SP_EXPERT_UP, layer, e->index), err));
+    SPAR_TRY(be->ops->linear_dx(be, e->gate, dgate, e->n, dx, false, err));
+    SPAR_TRY(be->ops->linear_dx(be, e->up, dup, e->n, dx, true, err));
+done:
+    return status;
+}
+
+/* s->wide[0] = the gradient of the down projections' inputs, as if every weight were 1. */
+static spar_status hidden_backward(const spar_model *m, int layer, const sp_mixture_space *s,
+                                   const sp_mixture_acts *a, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const int64_t H = m->config.hidden, F = m->config.expert_ffn;
+    for (int i = 0; i < a->routing.experts; i++) {
+        const expert e = expert_at(m, layer, &a->routing, i);
+        if (e.n > 0) {
+            SPAR_TRY(be->ops->linear_dx(be, e.down, operand_row(m, s->dtaken, e.row, H), e.n,
+                                        s->wide[0] + e.row * F, false, err));
+        }
+    }
+done:
+    return status;
+}
+
+spar_status sp_mixture_backward(const spar_model *m, int layer, int64_t T,
+                                const sp_mixture_space *s, const sp_mixture_acts *a, bool balances,
+                                float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const sp_routing *r = &a->routing;
+    const sp_weight *router = sp_model_matrix(m, SP_ROUTER, layer);
+    const int64_t H = m->config.hidden, F = m->config.expert_ffn, S = T * r->top_k;
+    be->ops->take_rows(be, s->entry, r->token, S, H, s->taken);
+    be->ops->take_rows(be, s->dy, r->token, S, H, s->dtaken);
+    SPAR_TRY(hidden_backward(m, layer, s, a, err));
+    be->ops->glu_kept(be, m->config.act, a->gate, a->up, S * F, s->hidden);
+    be->ops->weigh_bwd(be, r, T, F, s->wide[0], s->hidden, s->dweight);
+    for (int i = 0; i < r->experts; i++) {
+        const expert e = expert_at(m, layer, r, i);
+        if (e.n > 0) {
+            SPAR_TRY(expert_backward(m, layer, &e, s, a, grads, err));
+        }
+    }
+    be->ops->mix(be, r, s->out, false, T, H, s->dentry, false);
+    be->ops->route_bwd(be, r, s->dweight, balances ? s->dprobs : NULL, T, s->dlogits);
+    SPAR_TRY(
+        add_dw(m, router, s->dlogits, s->entry, T, grad_of(m, grads, SP_ROUTER, layer, 0), err));
+    SPAR_TRY(be->ops->linear_dx(be, router, s->dlogits, T, s->dentry, true, err));
+done:
+    return status;
+}
+
+void sp_mixture_count_begin(const spar_model *m, const sp_mixture_space *s) {
+    memset(s->count, 0, (size_t)m->config.experts * sizeof *s->count);
+    memset(s->sum, 0, (size_t)m->config.experts * sizeof *s->sum);
+}
+
+void sp_mixture_count(int64_t T, const sp_mixture_space *s, const sp_mixture_acts *a) {
+    const sp_routing *r = &a->routing;
+    for (int e = 0; e < r->experts; e++) {
+        s->count[e] += r->first[e + 1] - r->first[e];
+        for (int64_t t = 0; t < T; t++) {
+            s->sum[e] += (double)r->probs[t * r->experts + e];
+        }
+    }
+}
+
+/* Fedus et al. 2022 (Switch Transformers), eq. 4-6, as transformers computes it: f_e and P_e are
+ * means over the tokens of all layers, and with k experts a token the f_e sum up to k. f_e is a
+ * count, without a gradient. */
+double sp_mixture_balance(const spar_model *m, int64_t T, const sp_mixture_space *s,
+                          double weight) {
+    const int E = m->config.experts;
+    const double n = (double)T * sp_config_sparse_layers(&m->config);
+    double loss = 0;
+    for (int e = 0; e < E && n > 0; e++) {
+        const double f = (double)s->count[e] / n;
+        loss += E * f * s->sum[e] / n;
+        s->dprobs[e] = (float)(weight * E * f / n);
+    }
+    return loss;
+}
