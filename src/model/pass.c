@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "model/engine.h"
 #include "model/lora.h"
+#include "model/mixture.h"
 
 /* What one layer leaves for its backward. x is the residual stream at the layer's entry and x_mid
  * between attention and feed-forward; norms and the activation are cheap and recomputed. */
@@ -19,6 +20,7 @@ typedef struct layer_acts {
     void *gate, *up;             /* operand [T,F] */
     float *rstd_q, *rstd_k;      /* [T*heads], [T*kv_heads] */
     float *out[2], *rstd_out[2]; /* [T,H], [T]: what a half's output norm saw; NULL without one */
+    sp_mixture_acts mixture;     /* in place of gate and up, where the layer has experts */
 } layer_acts;
 
 /* The two halves of a layer: roles of what gives their output, and of its norm. */
@@ -43,13 +45,15 @@ struct sp_pass {
     char *block;        /* owned: all arrays below */
     layer_acts *layers; /* owned; model layers when training, else 1 */
     chain_arrays chain;
-    float *x_out;                /* [T,H]: after the last layer */
-    float *rstd;                 /* [T] */
-    float *rows_x;               /* [R,H]: scored rows of x_out */
-    void *rows_norm;             /* operand [R,H] */
-    float *rows_rstd, *head_lse; /* [R] */
-    void *low[SP_ROLES];         /* operand [T,rank] of the linear roles: s x A^T of an adapter */
-    bool dropping;               /* dropout of the adapters' inputs, by dropout_seed */
+    sp_mixture_space mixture;     /* of models with experts */
+    double balance, balance_loss; /* weight of the load-balancing loss; its value */
+    float *x_out;                 /* [T,H]: after the last layer */
+    float *rstd;                  /* [T] */
+    float *rows_x;                /* [R,H]: scored rows of x_out */
+    void *rows_norm;              /* operand [R,H] */
+    float *rows_rstd, *head_lse;  /* [R] */
+    void *low[SP_ROLES];          /* operand [T,rank] of the linear roles: s x A^T of an adapter */
+    bool dropping;                /* dropout of the adapters' inputs, by dropout_seed */
     uint64_t dropout_seed;
     float *direction;   /* [T, max(H, Hq, F)]: V x, where an adapter has magnitudes */
     void *dy_direction; /* operand, the same size: its gradient */
@@ -107,8 +111,17 @@ static sizes sizes_of(const sp_config *c) {
                    .layers = c->layers};
 }
 
-static void place_layer(placer *p, layer_acts *a, const sizes *s, const sp_arch *arch, bool train,
-                        int64_t T, size_t operand) {
+/* Layers first .. last share the arrays. */
+static void place_layer(placer *p, layer_acts *a, const spar_model *m, int first, int last,
+                        bool train, int64_t T) {
+    const sizes of_model = sizes_of(&m->config), *s = &of_model;
+    const sp_arch *arch = m->config.arch;
+    const size_t operand = m->backend->operand_size;
+    bool dense = false, sparse = false;
+    for (int l = first; l <= last; l++) {
+        sparse = sparse || m->config.sparse[l];
+        dense = dense || !m->config.sparse[l];
+    }
     const bool qk_norm = arch->qk_norm != SP_QK_PLAIN;
     const bool out_norm = arch->norms != SP_NORMS_BEFORE;
     a->x = place_f32(p, T * s->H);
@@ -126,8 +139,12 @@ static void place_layer(placer *p, layer_acts *a, const sizes *s, const sp_arch 
     }
     a->att = place(p, T * s->Hq, operand);
     a->lse = place_f32(p, T * s->heads);
-    a->gate = place(p, train ? T * s->F : 0, operand);
-    a->up = place(p, train ? T * s->F : 0, operand);
+    a->gate = place(p, train && dense ? T * s->F : 0, operand);
+    a->up = place(p, train && dense ? T * s->F : 0, operand);
+    if (sparse) {
+        const size_t bytes = sp_mixture_place_acts(&a->mixture, NULL, m, train, T);
+        sp_mixture_place_acts(&a->mixture, place(p, 1, bytes), m, train, T);
+    }
 }
 
 /* What a linear role gives. */
@@ -182,7 +199,8 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
             pass->layers[l] = pass->layers[0];
             pass->layers[l].x = place_f32(&p, T * s.H);
         } else {
-            place_layer(&p, &pass->layers[l], &s, m->config.arch, pass->train, T, operand);
+            const bool shared = pass->recompute || !pass->train;
+            place_layer(&p, &pass->layers[l], m, l, shared ? s.layers - 1 : l, pass->train, T);
         }
     }
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
@@ -191,6 +209,10 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     pass->rows_norm = place(&p, R * s.H, operand);
     pass->rows_rstd = place_f32(&p, R);
     pass->head_lse = place_f32(&p, R);
+    if (sp_config_sparse_layers(&m->config) > 0) {
+        const size_t bytes = sp_mixture_place_space(&pass->mixture, NULL, m, pass->train, T);
+        sp_mixture_place_space(&pass->mixture, place(&p, 1, bytes), m, pass->train, T);
+    }
     const bool drops = pass->train && m->lora && m->lora->settings.dropout > 0;
     const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
     pass->dropped = place(&p, T * widest, operand);
@@ -244,6 +266,14 @@ void sp_pass_dropout(sp_pass *pass, bool on, uint64_t seed) {
     const sp_lora *l = pass->model->lora;
     pass->dropping = on && pass->train && l && l->settings.dropout > 0;
     pass->dropout_seed = seed;
+}
+
+void sp_pass_balance(sp_pass *pass, double weight) {
+    pass->balance = sp_config_sparse_layers(&pass->model->config) > 0 ? weight : 0;
+}
+
+double sp_pass_balance_loss(const sp_pass *pass) {
+    return pass->balance_loss;
 }
 
 /* Make room for T rows and R scored rows; what the pass held is lost. */
@@ -524,6 +554,28 @@ static spar_status attend(sp_pass *pass, int layer, const sp_batch *batch, sp_kv
     return m->backend->ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err);
 }
 
+/* The half of a layer with experts, whose rows are not the chain's: it ends one and begins another.
+ */
+static spar_status mix_experts(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *x_next,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, pass->mixture.entry);
+    SPAR_TRY(sp_mixture_logits(m, layer, T, &pass->mixture, err));
+    if (x_next && x_next != a->x_mid) {
+        m->backend->ops->copy(m->backend, a->x_mid, T * m->config.hidden, x_next);
+    }
+    SPAR_TRY(chain_end(pass, err));
+    SPAR_TRY(
+        sp_mixture_forward(m, layer, T, &pass->mixture, &a->mixture, pass->train, x_next, err));
+    if (pass->train && x_next) {
+        sp_mixture_count(T, &pass->mixture, &a->mixture);
+    }
+    SPAR_TRY(chain_begin(pass, T, err));
+done:
+    return status;
+}
+
 /* Row-wise: what follows attention. x_next NULL: only what the backward needs, without the layer's
  * output. */
 static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *x_next,
@@ -542,6 +594,10 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts 
         ops->copy(m->backend, a->x, T * s.H, a->x_mid);
     }
     SPAR_TRY(put_out(pass, ATTENTION, layer, a->att, T, a, a->x_mid, err));
+    if (m->config.sparse[layer]) {
+        SPAR_TRY(mix_experts(pass, layer, T, a, x_next, err));
+        goto done;
+    }
     take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, c->norm);
     SPAR_TRY(linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
     SPAR_TRY(linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
@@ -593,6 +649,9 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     SPAR_TRY(reserve(pass, T, (int64_t)batch->n_scored, err));
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
                            factor_or_one(m->config.embed_scale), pass->layers[0].x);
+    if (pass->train && sp_config_sparse_layers(&m->config) > 0) {
+        sp_mixture_count_begin(m, &pass->mixture);
+    }
     /* A chain runs from one attention to the next. */
     SPAR_TRY(chain_begin(pass, T, err));
     SPAR_TRY(project_qkv(pass, 0, batch, &pass->layers[0], err));
@@ -609,6 +668,9 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
         }
     }
     SPAR_TRY(chain_end(pass, err));
+    if (pass->train && sp_config_sparse_layers(&m->config) > 0) {
+        pass->balance_loss = sp_mixture_balance(m, T, &pass->mixture, pass->balance);
+    }
 done:
     drop_chain(pass, status);
     return status;
@@ -815,10 +877,27 @@ static void take_in_backward(sp_pass *pass, sp_role role, int layer, const float
     }
 }
 
-/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid, and dout that of
- * attention's output. */
-static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a,
-                                         float *grads, spar_error *err) {
+/* dx (gradient at the output of a layer with experts) becomes the gradient at x_mid. */
+static spar_status backward_experts(sp_pass *pass, int layer, int64_t T, layer_acts *a,
+                                    float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_mixture_space *s = &pass->mixture;
+    m->backend->ops->to_operand(m->backend, pass->dx, T * m->config.hidden, 1, s->dy);
+    take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, s->entry);
+    SPAR_TRY(chain_end(pass, err));
+    SPAR_TRY(sp_mixture_backward(m, layer, T, s, &a->mixture, pass->balance > 0,
+                                 m->lora ? NULL : grads, err));
+    SPAR_TRY(chain_begin(pass, T, err));
+    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, s->dentry, T, m->config.hidden,
+              pass->dx, true, grads);
+done:
+    return status;
+}
+
+/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid. */
+static spar_status backward_dense(sp_pass *pass, int layer, int64_t T, layer_acts *a, float *grads,
+                                  spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
@@ -837,6 +916,17 @@ static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, la
     SPAR_TRY(linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, taken, true, grads,
                              err));
     take_in_backward(pass, SP_MLP_NORM, layer, a->x_mid, T, grads);
+done:
+    return status;
+}
+
+/* Row-wise: what follows attention; dx becomes the gradient at x_mid, and dout that of attention's
+ * output. */
+static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, layer_acts *a,
+                                         float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(pass->model->config.sparse[layer] ? backward_experts(pass, layer, T, a, grads, err)
+                                               : backward_dense(pass, layer, T, a, grads, err));
     put_out_backward(pass, ATTENTION, layer, T, a, grads);
     SPAR_TRY(
         linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false, grads, err));
