@@ -32,6 +32,8 @@ typedef struct spar_train_options {
     const double *params; /* [SPAR_PARAM_COUNT], SPAR_PARAM_OWN where none is given; NULL: none */
     const char *optimizer, *schedule; /* rows of those tables */
     double lr, warmup_ratio, weight_decay, max_grad_norm;
+    double balance; /* weight of the load-balancing loss of a mixture of experts; below 0: what the
+                     * model's configuration says */
     int64_t batch, epochs;
     int64_t steps;      /* in place of epochs; 0: none */
     int64_t max_tokens; /* rows of a packed micro-batch */

@@ -8,7 +8,7 @@ typedef struct train_values {
     const char *model, *data, *method, *reference, *out, *log, *template_path;
     const char *optimizer, *schedule;
     double params[SPAR_PARAM_COUNT];
-    double lr, warmup, weight_decay, clip, lora_alpha;
+    double lr, warmup, weight_decay, clip, lora_alpha, balance;
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
     int dtype, shuffle, on_bad_row, on_long, weights;
     bool recompute, lora_dora;
@@ -60,6 +60,10 @@ static const spar_option train_options[] = {
      "a row over --max-length: stop (or as --on-bad-row says), leave it out, or cut its responses"},
     {"recompute", 0, SPAR_OPTION_FLAG, TRAIN(recompute), "false", 0, 0, NULL, NULL,
      "make activations again in the backward: less memory, a quarter more work"},
+    {"balance", 0, SPAR_OPTION_NUMBER, TRAIN(balance), "-1", -1, 1e3, NULL, "X",
+     "weight of the load-balancing loss of a mixture of experts; -1: router_aux_loss_coef where "
+     "the "
+     "model's configuration has output_router_logits, else 0"},
     {"lora-rank", 0, SPAR_OPTION_INT, TRAIN(lora_rank), "0", 0, 4096, NULL, "N",
      "train an adapter of this rank instead of the weights; 0: the weights"},
     {"lora-alpha", 0, SPAR_OPTION_NUMBER, TRAIN(lora_alpha), "16", 1e-6, 1e6, NULL, "X",
@@ -115,6 +119,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .skip_bad = v->on_bad_row == 1,
                                         .on_long = (spar_train_long)v->on_long,
                                         .recompute = v->recompute,
+                                        .balance = v->balance,
                                         .dtype = (spar_dtype)v->dtype,
                                         .weights = (spar_weights)v->weights,
                                         .threads = (int)v->threads,

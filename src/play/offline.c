@@ -173,6 +173,7 @@ static spar_status make_trainer(session *s, spar_error *err) {
                                         .max_grad_norm = o->max_grad_norm,
                                         .max_tokens = o->max_tokens,
                                         .recompute = o->recompute,
+                                        .balance = o->balance,
                                         .seed = o->seed};
     return sp_trainer_create(&s->trainer, s->model, &options, err);
 }
@@ -216,6 +217,7 @@ static spar_status log_step(session *s, int64_t step, const sp_step_stats *t, do
                    {"s_w", t->s_chosen, true},
                    {"s_l", t->s_rejected, compares},
                    {"kl", t->kl, reads_reference(s)},
+                   {"balance", t->balance, t->balance > 0},
                    {"changed_f32", t->changed_f32, true},
                    {"changed_bf16", t->changed_bf16, true},
                    {"tokens_per_s", rate, true}};

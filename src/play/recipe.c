@@ -96,6 +96,17 @@ static const spar_option lora_options[] = {
          NULL,                                                                                     \
          "keep only each layer's input and make the rest again in the backward: less memory, a "   \
          "quarter more work"},                                                                     \
+        {"balance",                                                                                \
+         0,                                                                                        \
+         SPAR_OPTION_NUMBER,                                                                       \
+         ARM(balance),                                                                             \
+         "-1",                                                                                     \
+         -1,                                                                                       \
+         1e3,                                                                                      \
+         NULL,                                                                                     \
+         "X",                                                                                      \
+         "weight of the load-balancing loss of a mixture of experts; -1: router_aux_loss_coef "    \
+         "where the model's configuration has output_router_logits, else 0"},                      \
         {"optimizer", 0,      SPAR_OPTION_STRING, ARM(optimizer), "adamw", 0, 0,                   \
          NULL,        "NAME", "adamw or rmsprop"},                                                 \
         {"lr", 0, SPAR_OPTION_NUMBER, ARM(lr), "1e-5", 0, 1, NULL, "X", "peak learning rate"},     \

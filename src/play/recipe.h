@@ -85,6 +85,7 @@ typedef struct sp_arm {
     const char *optimizer, *schedule;
     double lr, warmup_ratio;
     double params[SPAR_PARAM_COUNT]; /* of the objective, as given */
+    double balance; /* weight of a mixture's load-balancing loss; below 0: the model's own */
     double weight_decay, max_grad_norm, adam_beta1, adam_beta2, adam_eps, rms_alpha;
     bool exact_reference; /* score the opponent by the trainer's own pass, not by the sampler's */
     bool sequence_mean;

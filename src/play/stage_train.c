@@ -21,7 +21,8 @@ spar_status sp_stage_trainer(sp_run *run, const sp_arm *arm, const char *optimiz
                                   .max_tokens = arm->max_tokens,
                                   .seed = run->seed,
                                   .recompute = arm->recompute,
-                                  .sequence_mean = arm->sequence_mean};
+                                  .sequence_mean = arm->sequence_mean,
+                                  .balance = arm->balance};
     return sp_trainer_create(out, run->model, &options, err);
 }
 
@@ -88,23 +89,24 @@ static spar_status store_step(sp_run *run, int64_t stage, int64_t step, const sp
     const struct {
         const char *name;
         double value;
-        bool pairs_only;
-    } rows[] = {{"loss", s->loss, false},
-                {"margin", s->margin, true},
-                {"accuracy", s->accuracy, true},
-                {"s_chosen", s->s_chosen, true},
-                {"s_rejected", s->s_rejected, true},
-                {"kl", s->kl, true},
-                {"grad_norm", s->grad_norm, false},
-                {"lr", s->lr, false},
-                {"changed_f32", s->changed_f32, false},
-                {"changed_bf16", s->changed_bf16, false},
-                {"tokens", (double)s->tokens, false},
-                {"response_tokens", (double)s->response_tokens, false}};
+        bool there;
+    } rows[] = {{"loss", s->loss, true},
+                {"margin", s->margin, pairs},
+                {"accuracy", s->accuracy, pairs},
+                {"s_chosen", s->s_chosen, pairs},
+                {"s_rejected", s->s_rejected, pairs},
+                {"kl", s->kl, pairs},
+                {"balance", s->balance, s->balance > 0},
+                {"grad_norm", s->grad_norm, true},
+                {"lr", s->lr, true},
+                {"changed_f32", s->changed_f32, true},
+                {"changed_bf16", s->changed_bf16, true},
+                {"tokens", (double)s->tokens, true},
+                {"response_tokens", (double)s->response_tokens, true}};
     spar_status status = SPAR_OK;
     SPAR_TRY(sp_rundb_begin(run->db, err));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (pairs || !rows[i].pairs_only) {
+        if (rows[i].there) {
             SPAR_TRY(put(run, stage, step, rows[i].name, rows[i].value, err));
         }
     }

@@ -230,6 +230,13 @@ static void fill(float *x, size_t n, double value) {
     }
 }
 
+/* The weight of the load-balancing loss: what is asked for, or what transformers would train with.
+ */
+static double balance_weight(const sp_trainer *t) {
+    const sp_config *c = &t->model->config;
+    return t->options.balance >= 0 ? t->options.balance : c->balances ? c->balance_weight : 0;
+}
+
 /* What is known of a step before its first micro-batch. */
 typedef struct plan {
     const sp_objective *objective;
@@ -237,6 +244,7 @@ typedef struct plan {
     size_t n, good;            /* examples; those with a good response */
     int64_t tokens, responses; /* that take part */
     double z;                  /* KTO */
+    double balance;            /* weight of the load-balancing loss, over the rows of the step */
 } plan;
 
 static double share_of(size_t n) {
@@ -439,6 +447,27 @@ done:
     return status;
 }
 
+/* The step's load-balancing loss is the mean of those of its micro-batches by their rows, so that a
+ * row weighs as much in each. */
+static void plan_balance(const sp_trainer *t, const sp_example *e, plan *p) {
+    const double weight = balance_weight(t);
+    size_t rows = 0;
+    for (size_t at = 0; weight > 0 && at < p->n;) {
+        const size_t take = next_micro_batch(t, e + at, p->n - at, p->which);
+        rows += packed_rows(e + at, take, p->which);
+        at += take;
+    }
+    p->balance = rows > 0 ? weight / (double)rows : 0;
+}
+
+/* After a micro-batch's forward: its share of that loss. */
+static void note_balance(const sp_trainer *t, const plan *p, sp_step_stats *stats) {
+    const double rows = (double)sp_batch_rows(&t->batch);
+    if (p->balance > 0) {
+        stats->balance += p->balance / balance_weight(t) * rows * sp_pass_balance_loss(t->pass);
+    }
+}
+
 static spar_status take_step(sp_trainer *t, const sp_example *examples, const plan *p, double lr,
                              sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -450,7 +479,9 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, const pl
         sp_pass_dropout(t->pass, true,
                         sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
                                       (uint64_t)at, 0));
+        sp_pass_balance(t->pass, p->balance * (double)packed_rows(e, take, p->which));
         SPAR_TRY(forward(t, e, take, p->which, err));
+        note_balance(t, p, stats);
         SPAR_TRY(weights(t, e, take, p, stats, err));
         SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
         stats->tokens += sp_batch_rows(&t->batch);
@@ -545,6 +576,7 @@ spar_status sp_trainer_step(sp_trainer *t, const sp_example *examples, size_t n,
     if (objective->kind == SP_OBJECTIVE_LABELLED) {
         SPAR_TRY(measure_z(t, examples, &p, err));
     }
+    plan_balance(t, examples, &p);
     SPAR_TRY(take_step(t, examples, &p, lr, stats, err));
 done:
     return status;

@@ -39,8 +39,9 @@ typedef struct sp_step_stats {
     double margin, accuracy;     /* winner over loser, and the share above 0; not for SFT */
     double s_chosen, s_rejected; /* mean s of the winners (the first) and the losers; SFT: the mean
                                   * log-prob of a response */
-    double kl; /* estimate of KL(opponent || policy) per sequence, from the losers, which the
-                * opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
+    double kl;      /* estimate of KL(opponent || policy) per sequence, from the losers, which the
+                     * opponent sampled: mean of exp(s_l) - 1 - s_l (the k3 estimator, Schulman 2020) */
+    double balance; /* a mixture's load-balancing loss, where it is trained on; not in `loss` */
     double grad_norm, lr;
     double changed_f32, changed_bf16; /* share of weights whose f32, bf16 value changed */
     int64_t tokens, response_tokens;  /* rows computed; tokens scored */
@@ -54,6 +55,8 @@ typedef struct sp_trainer_options {
     uint64_t seed;        /* of an adapter's dropout */
     bool recompute;       /* activations again in the backward, instead of keeping them */
     bool sequence_mean;   /* SFT: mean of per-sequence means in place of the token mean */
+    double balance;       /* weight of a mixture's load-balancing loss; below 0: as the model's
+                           * configuration says */
 } sp_trainer_options;
 
 typedef struct sp_trainer sp_trainer;
