@@ -1,4 +1,4 @@
-/* The op table: everything that the model computes, as about twenty coarse operations.
+/* The op table: everything that the model computes, as some forty coarse operations.
  *
  * A backend is a device with its threads, scratch and one row of function pointers. The CPU
  * reference (cpu/reference.c) is complete and plain; the tuned row (cpu/tuned.c) overrides entries;
