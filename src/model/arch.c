@@ -601,18 +601,28 @@ done:
     return status;
 }
 
+spar_status sp_config_complete(const json_t *given, const sp_arch **arch, json_t **out,
+                               const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    *arch = NULL;
+    *out = NULL;
+    if (!json_is_object(given)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", where,
+                           sp_json_type_name(given)));
+    }
+    SPAR_TRY(find_arch(given, arch, where, err));
+    SPAR_TRY(complete(*arch, given, where, out, err));
+done:
+    return status;
+}
+
 spar_status sp_config_from_json(sp_config *out, const json_t *given, const char *where,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
     sp_config *c = out;
     json_t *config = NULL;
     memset(c, 0, sizeof *c);
-    if (!json_is_object(given)) {
-        return spar_fail(err, SPAR_FORMAT, "%s: expected an object, found %s", where,
-                         sp_json_type_name(given));
-    }
-    SPAR_TRY(find_arch(given, &c->arch, where, err));
-    SPAR_TRY(complete(c->arch, given, where, &config, err));
+    SPAR_TRY(sp_config_complete(given, &c->arch, &config, where, err));
     SPAR_TRY(read_sizes(c, config, where, err));
     SPAR_TRY(sp_mixture_read(c, config, where, err));
     SPAR_TRY(read_activation(c, config, where, err));

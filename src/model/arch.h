@@ -160,6 +160,10 @@ typedef struct sp_config {
     int32_t eos[SP_MAX_EOS]; /* every id that ends a turn */
 } sp_config;
 
+/* config.json as its family means it: with what it leaves out, and of an outer one, which has
+ * images besides, the text's part. *arch: the family. *out is a new reference. */
+spar_status sp_config_complete(const json_t *given, const sp_arch **arch, json_t **out,
+                               const char *where, spar_error *err);
 spar_status sp_config_from_json(sp_config *out, const json_t *config, const char *where,
                                 spar_error *err);
 spar_status sp_config_from_gguf(sp_config *out, const sp_gguf *gguf, const char *where,

@@ -193,3 +193,15 @@ void sp_stored_values_release(sp_stored_values *v) {
     free(v->joined);
     memset(v, 0, sizeof *v);
 }
+
+const sp_tensor_entry *sp_checkpoint_find(const sp_safetensors *file, const char *name) {
+    const sp_tensor_entry *entry = sp_safetensors_find(file, name);
+    const char *dot = strchr(name, '.');
+    const char *const prefixes[] = {"", "language_model.", "model.language_model."};
+    for (size_t i = 0; !entry && dot && i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        char other[160];
+        snprintf(other, sizeof other, "%s%s", prefixes[i], i == 1 ? name : dot + 1);
+        entry = sp_safetensors_find(file, other);
+    }
+    return entry;
+}

@@ -36,6 +36,10 @@ int sp_stored_dims(const sp_stored *stored, int64_t *dims);
 spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
                            const sp_config *config, sp_stored_form form, spar_error *err);
 
+/* A tensor by its name; or as it is saved from the inner module, or within a model that reads
+ * images besides (by transformers 4 and 5). NULL: it is not there. Borrowed. */
+const sp_tensor_entry *sp_checkpoint_find(const sp_safetensors *file, const char *name);
+
 /* What is to be written: a tensor for each entry. */
 typedef struct sp_stored_values {
     sp_tensor_entry *entries; /* owned; f32 */

@@ -244,20 +244,6 @@ done:
     return status;
 }
 
-/* A tensor by its name; or as it is saved from the inner module, or within a model that reads
- * images besides (by transformers 4 and 5). */
-static const sp_tensor_entry *find_named(const sp_safetensors *file, const char *name) {
-    const sp_tensor_entry *entry = sp_safetensors_find(file, name);
-    const char *dot = strchr(name, '.');
-    const char *const prefixes[] = {"", "language_model.", "model.language_model."};
-    for (size_t i = 0; !entry && dot && i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        char other[160];
-        snprintf(other, sizeof other, "%s%s", prefixes[i], i == 1 ? name : dot + 1);
-        entry = sp_safetensors_find(file, other);
-    }
-    return entry;
-}
-
 /* By how the first layer with experts is stored. */
 static sp_stored_form form_of_folder(const sp_safetensors *file, const sp_config *config) {
     char name[96];
@@ -266,7 +252,7 @@ static sp_stored_form form_of_folder(const sp_safetensors *file, const sp_config
         layer++;
     }
     snprintf(name, sizeof name, "model.layers.%d.mlp.experts.gate_up_proj", layer);
-    return find_named(file, name) ? SP_STORED_FUSED : SP_STORED_FOLDER;
+    return sp_checkpoint_find(file, name) ? SP_STORED_FUSED : SP_STORED_FOLDER;
 }
 
 static spar_status find_safetensors(const sp_params *params, const sp_stored *list, int n,
@@ -275,7 +261,7 @@ static spar_status find_safetensors(const sp_params *params, const sp_stored *li
     spar_status status = SPAR_OK;
     for (int i = 0; i < n; i++) {
         const char *name = list[i].name;
-        const sp_tensor_entry *entry = find_named(file, name);
+        const sp_tensor_entry *entry = sp_checkpoint_find(file, name);
         if (!entry) {
             SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, name));
             goto done;

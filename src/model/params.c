@@ -132,6 +132,11 @@ static const sp_rename *rename_of(const sp_arch *arch, sp_role role) {
     return NULL;
 }
 
+const char *sp_role_name(const sp_arch *arch, sp_role role) {
+    const sp_rename *own = rename_of(arch, role);
+    return own ? own->name : role_rows[role].name;
+}
+
 /* Every parameter starts on a 64-byte line. */
 static void place(sp_params *p, sp_param *item) {
     item->offset = p->total;
@@ -157,7 +162,7 @@ static void name_in_layer(sp_param *item, const char *pattern) {
 static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer, int expert) {
     sp_param *item = &p->items[p->n];
     const sp_rename *own = rename_of(c->arch, role);
-    const char *name = own ? own->name : role_rows[role].name;
+    const char *name = sp_role_name(c->arch, role);
     const char *gguf_name = own ? own->gguf_name : role_rows[role].gguf_name;
     item->role = role;
     item->layer = role_rows[role].in_layer ? layer : -1;

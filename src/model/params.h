@@ -77,6 +77,11 @@ double sp_params_share(const sp_config *config, sp_role role);
 /* Elements of all parameters, and of those that act on a token. */
 int64_t sp_params_elements(const sp_params *params);
 int64_t sp_params_active(const sp_params *params, const sp_config *config);
+
+/* What a family's Hugging Face checkpoints call a role; within a layer, behind "model.layers.N.".
+ */
+const char *sp_role_name(const sp_arch *arch, sp_role role);
+
 /* The parameter of a role, or NULL. */
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
 /* The parameter's place in a flat array, or NULL where the model or the array has none. */

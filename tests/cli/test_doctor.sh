@@ -112,6 +112,41 @@ broken other_head 'w["lm_head.weight"] = w[embedding][:2] + [bytes(len(w[embeddi
     "tied head missing" "lm_head.weight differs"
 make same_head 'w["lm_head.weight"] = w[embedding]'
 run 0 doctor -m "$dir/same_head"
+broken no_word 'c.pop("tie_word_embeddings")' "tied head missing" \
+    "tie_word_embeddings is not there, which means false, and there is no lm_head.weight"
+
+# A family whose files name things otherwise: the text's part of the configuration, tensors under a
+# prefix, and a head that is tied unless it says otherwise.
+gemma='
+text = dict(c, model_type="gemma3_text", query_pre_attn_scalar=8, sliding_window=16, architectures=["Gemma3ForCausalLM"])
+for key in ["hidden_act", "mlp_bias", "pretraining_tp", "tie_word_embeddings", "rope_parameters"]: text.pop(key)
+for layer in range(5):
+    for norm, n in [("self_attn.q_norm", 8), ("self_attn.k_norm", 8), ("pre_feedforward_layernorm", 64),
+                    ("post_feedforward_layernorm", 64)]:
+        w[f"model.layers.{layer}.{norm}.weight"] = ["F32", [n], bytes(4 * n)]
+c = {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text, "eos_token_id": 2}
+w = {name.replace("model.", prefix, 1): values for name, values in w.items()}
+embedding = prefix + "embed_tokens.weight"
+zeros = w[embedding][:2] + [bytes(len(w[embedding][2]))]'
+newer="prefix = \"model.language_model.\"$gemma" older="prefix = \"language_model.model.\"$gemma"
+make gemma "$newer"
+run 0 doctor -m "$dir/gemma"
+out "nothing found"
+make gemma_older "$older"
+run 0 doctor -m "$dir/gemma_older"
+broken gemma_head "$newer
+w['lm_head.weight'] = zeros" "tied head missing" "lm_head.weight differs from model.language_model.embed_tokens.weight"
+broken gemma_older_head "$older
+w['language_model.lm_head.weight'] = zeros" "tied head missing" \
+    "language_model.lm_head.weight differs from language_model.model.embed_tokens.weight"
+broken gemma_no_head "$newer
+text['tie_word_embeddings'] = False" "tied head missing" "tie_word_embeddings is false, and there is no lm_head.weight"
+broken gemma_rows "$newer
+text['vocab_size'] = 500" "wrong vocabulary size" "vocab_size is 500, model.language_model.embed_tokens.weight has 512 rows"
+broken gemma_context "$newer
+t['model_max_length'] = 4096" "rope scaling dropped" "max_position_embeddings is 512"
+broken gemma_end "$newer
+c['eos_token_id'] = 0; g.pop('eos_token_id'); text['eos_token_id'] = 0; t['eos_token'] = '<unk>'" "missing EOS" "the chat template's end of a turn is </s> (2)"
 
 # ---- data ----
 good='{"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."}'

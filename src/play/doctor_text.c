@@ -1,0 +1,245 @@
+/* The chat template against the tokenizer, on a short conversation. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "play/doctor_parts.h"
+
+/* Rows of the vocabulary that no token has: a share that is more than rounding up to a multiple. */
+enum { MUCH_PADDING = 512 };
+static const double much_padding_share = 0.05;
+
+static void check_vocabulary(sp_doctor *d) {
+    const int64_t rows = spar_model_vocab(d->model);
+    const int64_t tokens = spar_tokenizer_vocab_size(spar_model_tokenizer(d->model));
+    if (tokens > rows) {
+        sp_doctor_add(d, "wrong vocabulary size",
+                      "grow the embedding, or take the added tokens out of the tokenizer",
+                      "the tokenizer's largest id is %lld, the model has %lld rows",
+                      (long long)tokens - 1, (long long)rows);
+    } else if (rows - tokens > MUCH_PADDING &&
+               (double)(rows - tokens) > much_padding_share * (double)rows) {
+        sp_doctor_add(d, "wrong vocabulary size", "check that the tokenizer is this model's",
+                      "the model has %lld rows, the tokenizer %lld tokens", (long long)rows,
+                      (long long)tokens);
+    }
+}
+
+static bool holds(const json_t *ids, int32_t id) {
+    size_t i;
+    const json_t *item;
+    if (json_is_integer(ids)) {
+        return json_integer_value(ids) == id;
+    }
+    json_array_foreach(ids, i, item) {
+        if (json_integer_value(item) == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether generation ends at an id: the generation config's list counts where it has one, as other
+ * programs take it; of a GGUF file what it names. */
+bool sp_doctor_ends_generation(const sp_doctor *d, int32_t id) {
+    const json_t *own = json_object_get(d->generation, "eos_token_id");
+    own = own && !json_is_null(own) ? own : json_object_get(d->config, "eos_token_id");
+    return own && !json_is_null(own) ? holds(own, id) : sp_model_ends_turn(d->model, id);
+}
+
+static void complain_end(sp_doctor *d, const char *what, int32_t id) {
+    sp_doctor_add(
+        d, "missing EOS",
+        "add the id to eos_token_id of generation_config.json (or config.json): generation does "
+        "not stop at it",
+        "%s is %s (%d), which no eos_token_id has", what,
+        spar_tokenizer_token(spar_model_tokenizer(d->model), id), id);
+}
+
+size_t sp_doctor_leading(const int32_t *ids, size_t n, int32_t id) {
+    size_t i = 0;
+    while (i < n && id >= 0 && ids[i] == id) {
+        i++;
+    }
+    return i;
+}
+
+static spar_status check_bos(sp_doctor *d, const json_t *prompt, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = spar_model_tokenizer(d->model);
+    const int32_t bos = spar_tokenizer_bos(t);
+    char *text = NULL;
+    int32_t *plain = NULL, *special = NULL;
+    size_t n, n_plain, n_special;
+    SPAR_TRY(sp_model_render(d->model, prompt, true, &text, &n, err));
+    SPAR_TRY(spar_tokenizer_encode(t, text, n, SPAR_TOKENIZE_NO_SPECIAL, &plain, &n_plain, err));
+    SPAR_TRY(spar_tokenizer_encode(t, text, n, 0, &special, &n_special, err));
+    if (sp_doctor_leading(plain, n_plain, bos) > 1) {
+        sp_doctor_add(d, "double BOS", "take one of them out of the template",
+                      "the chat template writes BOS twice");
+    } else if (sp_doctor_leading(special, n_special, bos) > 1) {
+        sp_doctor_add(
+            d, "double BOS",
+            "take bos_token out of the template, or let the tokenizer add none; spar adds none to "
+            "rendered text, other programs do",
+            "the chat template writes BOS, and the tokenizer adds it as well");
+    }
+done:
+    free(text);
+    free(plain);
+    free(special);
+    return status;
+}
+
+/* The first special token behind a reply, which ends the turn. */
+static spar_status check_end(sp_doctor *d, const json_t *whole, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = spar_model_tokenizer(d->model);
+    static const char reply[] = "Yes";
+    char *text = NULL;
+    int32_t *ids = NULL, end = -1;
+    size_t n, n_ids;
+    SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
+    const char *at = strstr(text, reply), *last = at;
+    while (at) {
+        last = at;
+        at = strstr(at + 1, reply);
+    }
+    if (last) {
+        SPAR_TRY(spar_tokenizer_encode(t, last, strlen(last), SPAR_TOKENIZE_NO_SPECIAL, &ids,
+                                       &n_ids, err));
+        for (size_t i = 0; i < n_ids && end < 0; i++) {
+            end = spar_tokenizer_is_special(t, ids[i]) ? ids[i] : -1;
+        }
+    }
+    if (end < 0) {
+        sp_doctor_add(d, "missing EOS",
+                      "let the template write the end-of-turn token behind a reply",
+                      "the chat template ends a reply with no special token");
+    } else if (!sp_doctor_ends_generation(d, end)) {
+        complain_end(d, "the chat template's end of a turn", end);
+    }
+done:
+    free(text);
+    free(ids);
+    return status;
+}
+
+/* Each reply of a longer conversation stands behind the prompt that it was generated from: else the
+ * assistant's tokens are not where a mask would look for them. */
+static spar_status check_turns(sp_doctor *d, const json_t *prompt, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *all = json_deep_copy(prompt);
+    char *first = NULL, *text = NULL;
+    size_t n_first, n;
+    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", "Yes"));
+    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "user", "content", "Why?"));
+    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", "So."));
+    SPAR_TRY(sp_model_render(d->model, prompt, true, &first, &n_first, err));
+    SPAR_TRY(sp_model_render(d->model, all, false, &text, &n, err));
+    if (n < n_first + 3 || memcmp(text, first, n_first) != 0 ||
+        strncmp(text + n_first, "Yes", 3) != 0) {
+        sp_doctor_add(
+            d, "template mismatch",
+            "mend the chat template so that earlier replies stay as they were generated",
+            "in a conversation of several turns the assistant's first reply does not follow its "
+            "generation prompt");
+    }
+done:
+    free(first);
+    free(text);
+    json_decref(all);
+    return status;
+}
+
+void sp_turn_release(sp_turn *turn) {
+    free(turn->prompt);
+    free(turn->reply);
+    *turn = (sp_turn){0};
+}
+
+spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const char *response,
+                           bool wrong[SP_FAULTS], sp_turn *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *whole = json_deep_copy(messages);
+    int32_t *ids = NULL;
+    size_t n = 0;
+    *out = (sp_turn){0};
+    json_array_append_new(whole, json_pack("{s:s, s:s}", "role", "assistant", "content", response));
+    const spar_status turn = sp_model_turn(d->model, messages, response, &out->prompt,
+                                           &out->n_prompt, &out->reply, &out->n_reply, err);
+    wrong[SP_FAULT_TEMPLATE] |= turn == SPAR_MISMATCH;
+    if (turn != SPAR_OK) {
+        status = turn == SPAR_MISMATCH ? SPAR_OK : turn;
+        goto done;
+    }
+    SPAR_TRY(spar_model_chat_ids(d->model, whole, false, &ids, &n, err));
+    /* The reply ends with its turn; the template may write more behind it. An end that is only
+     * appended to ids is none of the text. */
+    const size_t shared = out->n_prompt + out->n_reply - 1;
+    wrong[SP_FAULT_BOUNDARY] |=
+        n < shared || memcmp(ids, out->prompt, out->n_prompt * sizeof *ids) != 0 ||
+        memcmp(ids + out->n_prompt, out->reply, (out->n_reply - 1) * sizeof *ids) != 0;
+    wrong[SP_FAULT_BOS] |=
+        sp_doctor_leading(out->prompt, out->n_prompt,
+                          spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
+done:
+    json_decref(whole);
+    free(ids);
+    return status;
+}
+
+static spar_status check_template(sp_doctor *d, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool wrong[SP_FAULTS] = {false};
+    json_t *prompt = json_pack("[{s:s, s:s}]", "role", "user", "content", "Is it so?");
+    json_t *whole = json_deep_copy(prompt);
+    sp_turn turn = {0};
+    json_array_append_new(whole, json_pack("{s:s, s:s}", "role", "assistant", "content", "Yes"));
+    SPAR_TRY(check_bos(d, prompt, err));
+    SPAR_TRY(check_end(d, whole, err));
+    SPAR_TRY(sp_doctor_turn(d, prompt, "Yes", wrong, &turn, err));
+    for (int f = 0; f < SP_FAULTS; f++) {
+        if (wrong[f] && f != SP_FAULT_BOS) { /* check_bos has said so */
+            sp_doctor_add(d, sp_doctor_faults[f].check, sp_doctor_faults[f].mend,
+                          "a short conversation: %s", sp_doctor_faults[f].found);
+        }
+    }
+    if (!wrong[SP_FAULT_TEMPLATE]) {
+        SPAR_TRY(check_turns(d, prompt, err));
+    }
+done:
+    sp_turn_release(&turn);
+    json_decref(prompt);
+    json_decref(whole);
+    return status;
+}
+
+spar_status sp_doctor_check_text(sp_doctor *d, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = spar_model_tokenizer(d->model);
+    if (!t) {
+        sp_doctor_note(d, "no tokenizer: text was not checked");
+        return SPAR_OK;
+    }
+    check_vocabulary(d);
+    const int32_t eos = spar_tokenizer_eos(t), pad = spar_tokenizer_pad(t);
+    if (eos >= 0 && !sp_doctor_ends_generation(d, eos)) {
+        complain_end(d, "the tokenizer's eos_token", eos);
+    }
+    if (pad >= 0 && pad == eos) {
+        sp_doctor_note(d, "pad_token is eos_token: spar pads nothing; programs that "
+                          "leave padding out of the labels leave the end out too");
+    }
+    if (d->model->config.n_eos == 0) {
+        sp_doctor_add(d, "missing EOS",
+                      "name the end-of-turn token in generation_config.json (eos_token_id)",
+                      "neither the configuration nor the tokenizer names a token that ends a turn");
+    } else if (spar_model_template(d->model)) {
+        SPAR_TRY(check_template(d, err));
+    } else {
+        sp_doctor_note(d, "no chat template: conversations were not "
+                          "checked");
+    }
+done:
+    return status;
+}
