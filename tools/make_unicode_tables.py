@@ -28,13 +28,7 @@ def check_library():
     for name in CATEGORIES:
         if name in ("Cs", "Cn"):
             continue
-        split = pre_tokenizers.Split(Regex(r"\p{%s}" % name), "removed", invert=True)
-        found = set()
-        for begin in range(0, len(CODE_POINTS), 20000):
-            text = "".join(map(chr, CODE_POINTS[begin : begin + 20000]))
-            for piece, _ in split.pre_tokenize_str(text):
-                found.update(map(ord, piece))
-        if found != {c for c in CODE_POINTS if CATEGORY[c] == name}:
+        if matched(r"\p{%s}" % name) != {c for c in CODE_POINTS if CATEGORY[c] == name}:
             sys.exit(f"the library's {name} is not that of Unicode {ucd.unidata_version}")
 
 
@@ -66,6 +60,41 @@ def ranges(members):
         else:
             out.append([c, c])
     return out
+
+
+def matched(pattern):
+    """The code points that the library's expression matches."""
+    split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    found = set()
+    for begin in range(0, len(CODE_POINTS), 20000):
+        text = "".join(map(chr, CODE_POINTS[begin : begin + 20000]))
+        for piece, _ in split.pre_tokenize_str(text):
+            found.update(map(ord, piece))
+    return found
+
+
+def script_runs():
+    """(first code point, number of a script) where runs begin, as UnicodeScripts has them; 0 goes with
+    any script."""
+    step = pre_tokenizers.UnicodeScripts()
+
+    def together(*characters):
+        return len(step.pre_tokenize_str("".join(characters))) == 1
+
+    runs, known = [], []  # known: a character of each script
+    for c in CODE_POINTS:
+        s = chr(c)
+        if together("a", s) and together("\u4e2d", s):
+            number = 0
+        elif runs and runs[-1][1] and together(known[runs[-1][1] - 1], s):
+            number = runs[-1][1]
+        else:
+            number = next((i + 1 for i, k in enumerate(known) if together(k, s)), len(known) + 1)
+            if number > len(known):
+                known.append(s)
+        if not runs or runs[-1][1] != number:
+            runs.append((c, number))
+    return runs
 
 
 def splits(step):
@@ -143,6 +172,11 @@ def main():
     put("sp_unicode_categories", f"General categories of Unicode {ucd.unidata_version}: first code "
         "point << 5 | category, where a run begins.",
         [first << 5 | category for first, category in category_runs()])  # fmt: skip
+    for script in ("Han", "Hiragana", "Katakana", "Hangul"):
+        put_ranges(f"sp_unicode_{script.lower()}", f"The script {script}, of Unicode {ucd.unidata_version}.",
+                   matched(r"\p{%s}" % script))  # fmt: skip
+    put("sp_unicode_scripts", "Scripts as the step UnicodeScripts has them: first code point << 8 | number, "
+        "where a run begins; 0: any.", [first << 8 | number for first, number in script_runs()])  # fmt: skip
     put_ranges("sp_unicode_old_punctuation", "Punctuation as of Unicode 8, with ASCII's symbols.",
                splits(pre_tokenizers.Punctuation()))  # fmt: skip
     put_ranges("sp_unicode_old_marks", "Marks (M) as of Unicode 9.", removed(normalizers.StripAccents()))

@@ -37,18 +37,22 @@ bool sp_char_is_other(unsigned c) {
     return is_in(sp_unicode_old_other, sp_unicode_old_other_n, c);
 }
 
-/* The number of the general category: the last run that begins at c or before. */
-static unsigned category(uint32_t c) {
-    size_t low = 0, high = sp_unicode_categories_n;
+/* What the last of the runs that begin at c or before says: runs are first << bits | value. */
+static unsigned value_at(const uint32_t *runs, size_t n, unsigned bits, uint32_t c) {
+    size_t low = 0, high = n;
     while (high - low > 1) {
         const size_t middle = low + (high - low) / 2;
-        if (sp_unicode_categories[middle] >> 5 <= c) {
+        if (runs[middle] >> bits <= c) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    return sp_unicode_categories[low] & 31U;
+    return runs[low] & ((1U << bits) - 1);
+}
+
+unsigned sp_char_script(unsigned c) {
+    return value_at(sp_unicode_scripts, sp_unicode_scripts_n, 8, c);
 }
 
 /* The symbols that have the property Alphabetic: circled and squared letters. */
@@ -59,7 +63,7 @@ static bool is_enclosed_letter(unsigned c) {
 
 bool sp_char_is_word(unsigned c) {
     /* Lu..Nl, which are letters, marks, digits and letters that are numbers; Pc; turns of Lu, Ll */
-    const unsigned k = category(c);
+    const unsigned k = value_at(sp_unicode_categories, sp_unicode_categories_n, 5, c);
     return k <= 9 || k == 11 || k >= 30 || c == 0x200C || c == 0x200D || is_enclosed_letter(c);
 }
 

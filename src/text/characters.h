@@ -16,6 +16,8 @@ bool sp_char_is_word(unsigned code_point);
 bool sp_char_is_mark(unsigned code_point);       /* M, as of Unicode 9 */
 bool sp_char_is_nonspacing(unsigned code_point); /* Mn, as of Unicode 8 */
 bool sp_char_is_other(unsigned code_point);      /* Cc, Cf and Co, as of Unicode 8 */
+/* The number of its script, as the step UnicodeScripts has them; 0: it goes with any. */
+unsigned sp_char_script(unsigned code_point);
 /* Its lower case where that is one other character (as of Unicode 17), else itself. */
 unsigned sp_char_lower(unsigned code_point);
 

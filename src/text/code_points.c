@@ -70,9 +70,30 @@ static void add_turns(sp_code_set *s, uint32_t first, uint32_t last, uint32_t wa
     }
 }
 
-bool sp_code_set_add_category(sp_code_set *s, const char *name, size_t n) {
+static bool add_script(sp_code_set *s, const char *name, size_t n) {
+    const struct {
+        const char *name;
+        const uint32_t *pairs;
+        size_t n;
+    } scripts[] = {{"Han", sp_unicode_han, sp_unicode_han_n},
+                   {"Hiragana", sp_unicode_hiragana, sp_unicode_hiragana_n},
+                   {"Katakana", sp_unicode_katakana, sp_unicode_katakana_n},
+                   {"Hangul", sp_unicode_hangul, sp_unicode_hangul_n}};
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        if (strlen(scripts[i].name) == n && memcmp(scripts[i].name, name, n) == 0) {
+            sp_code_set_add_pairs(s, scripts[i].pairs, scripts[i].n);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sp_code_set_add_property(sp_code_set *s, const char *name, size_t n) {
     const uint32_t wanted = categories_of(name, n);
-    for (size_t i = 0; wanted && i < sp_unicode_categories_n; i++) {
+    if (!wanted) {
+        return add_script(s, name, n);
+    }
+    for (size_t i = 0; i < sp_unicode_categories_n; i++) {
         const uint32_t run = sp_unicode_categories[i];
         const uint32_t first = run >> 5, kind = run & 31U;
         const uint32_t end = i + 1 < sp_unicode_categories_n ? sp_unicode_categories[i + 1] >> 5
@@ -83,7 +104,7 @@ bool sp_code_set_add_category(sp_code_set *s, const char *name, size_t n) {
             sp_code_set_add(s, first, end - 1);
         }
     }
-    return wanted != 0;
+    return true;
 }
 
 static int by_first(const void *a, const void *b) {

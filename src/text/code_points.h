@@ -28,8 +28,9 @@ void sp_code_set_release(sp_code_set *set);
 spar_status sp_code_set_status(const sp_code_set *set, spar_error *err);
 void sp_code_set_add(sp_code_set *set, uint32_t first, uint32_t last);
 void sp_code_set_add_set(sp_code_set *set, const sp_code_set *other);
-/* All of a general category, as in \p{...}: "Lu", "L", ...; false: there is none of this name. */
-bool sp_code_set_add_category(sp_code_set *set, const char *name, size_t n);
+/* What \p{...} names: a general category ("Lu", "L", ...), or one of the scripts Han, Hiragana,
+ * Katakana and Hangul; false: none has this name. */
+bool sp_code_set_add_property(sp_code_set *set, const char *name, size_t n);
 /* Pairs of a first and a last code point, as unicode_tables.h has them. */
 void sp_code_set_add_pairs(sp_code_set *set, const uint32_t *pairs, size_t n);
 void sp_code_set_invert(sp_code_set *set);

@@ -101,9 +101,9 @@ static void add_members(sp_code_set *set, sp_code_set *members, bool inverted) {
     sp_code_set_release(members);
 }
 
-/* Behind "\p" or "\P": {Name} or {^Name} of a general category. Scripts and other names are not
- * taken. */
-static void take_category(parser *p, bool inverted, sp_code_set *set) {
+/* Behind "\p" or "\P": {Name} or {^Name} of a general category, or of a script that is known here.
+ * Other names are not taken. */
+static void take_property(parser *p, bool inverted, sp_code_set *set) {
     sp_code_set members = {0};
     const char *name = p->at;
     if (*name != '{') {
@@ -116,7 +116,7 @@ static void take_category(parser *p, bool inverted, sp_code_set *set) {
         name++;
     }
     const size_t n = strcspn(name, "}");
-    if (name[n] == '}' && sp_code_set_add_category(&members, name, n)) {
+    if (name[n] == '}' && sp_code_set_add_property(&members, name, n)) {
         p->at = name + n + 1;
     } else {
         p->refused = true;
@@ -154,15 +154,15 @@ static bool take_escape(parser *p, sp_code_set *set, uint32_t *c) {
     if (found) {
         const bool inverted = isupper((unsigned char)letter) != 0;
         if (letter == 'p' || letter == 'P') {
-            take_category(p, inverted, set);
+            take_property(p, inverted, set);
             return false;
         }
         if (letter == 's' || letter == 'S') { /* White_Space */
             sp_code_set_add(&members, '\t', '\r');
             sp_code_set_add(&members, 0x85, 0x85);
-            sp_code_set_add_category(&members, "Z", 1);
+            sp_code_set_add_property(&members, "Z", 1);
         } else {
-            sp_code_set_add_category(&members, "Nd", 2);
+            sp_code_set_add_property(&members, "Nd", 2);
         }
         add_members(set, &members, inverted);
         return false;

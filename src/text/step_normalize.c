@@ -21,7 +21,7 @@ static spar_status read_form(sp_step *step, bool only_composes, const char *wher
                              spar_error *err) {
     sp_code_set sets[2] = {0};
     if (only_composes) {
-        sp_code_set_add_category(&sets[0], "M", 1);
+        sp_code_set_add_property(&sets[0], "M", 1);
         sp_code_set_add_pairs(&sets[0], sp_unicode_not_composed, sp_unicode_not_composed_n);
     } else {
         sp_code_set_add(&sets[0], 0x80, SP_CODE_POINTS - 1);

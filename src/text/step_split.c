@@ -348,6 +348,34 @@ done:
     return status;
 }
 
+/* A word ends where the script changes; characters of none go on with the word that they are in,
+ * and at the beginning, where there is none yet, they are lost, as in the reference. */
+static spar_status split_scripts(const sp_step *step, const char *base, const sp_span *word,
+                                 sp_words *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const size_t last = word->begin + word->n;
+    size_t begin = last;
+    unsigned before = 0;
+    (void)step;
+    for (size_t at = word->begin, used; at < last; at += used) {
+        unsigned c;
+        used = sp_utf8_decode(base + at, last - at, &c);
+        const unsigned script = sp_char_script(c);
+        if (script == 0 || script == before) {
+            continue;
+        }
+        if (before) {
+            SPAR_TRY(
+                sp_words_add(out, begin, at - begin, word->first && begin == word->begin, err));
+        }
+        begin = at;
+        before = script;
+    }
+    SPAR_TRY(sp_words_add(out, begin, last - begin, word->first && begin == word->begin, err));
+done:
+    return status;
+}
+
 static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
                                   const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -431,5 +459,6 @@ const sp_step_type sp_splitter_types[] = {
      .stage = SP_PRE_TOKENIZER,
      .read = read_fixed_length,
      .split = split_fixed_length},
+    {.name = "UnicodeScripts", .stage = SP_PRE_TOKENIZER, .split = split_scripts},
     {.name = "BertPreTokenizer", .stage = SP_PRE_TOKENIZER, .read = read_bert, .split = split_by},
     {.name = NULL}};

@@ -183,6 +183,126 @@ static const struct split_case {
     {"{\"type\": \"CharDelimiterSplit\", \"delimiter\": \"x\"}", "\xC3\xA9 x", "\xC3\xA9 "},
     {"{\"type\": \"FixedLength\", \"length\": 3}", "abcd\xC3\xA9\xE4\xB8\xADx",
      "abc|d\xC3\xA9\xE4\xB8\xAD|x"},
+    {"{\"type\": \"UnicodeScripts\"}",
+     "a b 12 \xE4\xB8\xAD\xE3\x83\xBC\xE3\x81\x82\xE3\x82\xA2\xEA\xB0\x80!",
+     "a b |12 |\xE4\xB8\xAD\xE3\x83\xBC\xE3\x81\x82\xE3\x82\xA2|\xEA\xB0\x80|!"},
+    {"{\"type\": \"UnicodeScripts\"}", "  a", "a"},
+    {"{\"type\": \"UnicodeScripts\"}", "\x09 a", "\x09 |a"},
+    {"{\"type\": \"UnicodeScripts\"}", "\xD1\x8F\xCC\x81 \xD1\x8F,\xE3\x80\x82\xE4\xB8\xAD",
+     "\xD1\x8F|\xCC\x81 |\xD1\x8F|,\xE3\x80\x82|\xE4\xB8\xAD"},
+    {"{\"type\": \"UnicodeScripts\"}", "   ", ""},
+    {"{\"type\": \"UnicodeScripts\"}",
+     "\xF0\x9F\x98\x80"
+     "a\xD8\x80\xF3\xA0\x84\x80"
+     "b",
+     "\xF0\x9F\x98\x80|a|\xD8\x80|\xF3\xA0\x84\x80|b"},
+    {"{\"type\": \"UnicodeScripts\"}", "\xEA\x80\x80 \xE1\xBC\x80\xCE\xB1",
+     "\xEA\x80\x80 |\xE1\xBC\x80\xCE\xB1"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+     "\"[\\\\p{Han}]+|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&"
+     "[^\\\\p{Han}]]*[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|"
+     "'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{"
+     "Han}]]+[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+     "\\\\p{N}{1,3}| "
+     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}",
+     "Hello\xE4\xB8\xAD\xE6\x96\x87World's \xE3\x80\x87\xE3\x81\x82x 1234 \xE4\xB8\xAD "
+     "e\xCC\x81\xE4\xBA\x8C!?\x0A\x0A  z",
+     "Hello|\xE4\xB8\xAD\xE6\x96\x87|World's| |\xE3\x80\x87|\xE3\x81\x82x| |123|4| |\xE4\xB8\xAD| "
+     "e\xCC\x81|\xE4\xBA\x8C|!?\x0A\x0A| | z"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+     "\"[\\\\p{Han}]+|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&"
+     "[^\\\\p{Han}]]*[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|"
+     "'d)?|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{"
+     "Han}]]+[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}&&[^\\\\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+     "\\\\p{N}{1,3}| "
+     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}",
+     "ABCdef\xE2\xBA\x80\xE3\x80\x85\xE6\xBC\xA2\xEA\xB0\x80x  ",
+     "ABCdef|\xE2\xBA\x80\xE3\x80\x85\xE6\xBC\xA2|\xEA\xB0\x80x|  "},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[\\\\p{Hiragana}\\\\p{Katakana}]+\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}",
+     "\xE3\x81\x82\xE3\x82\xA2\xE3\x83\xBC\xE3\x80\x81x\xEF\xBD\xB1",
+     "\xE3\x81\x82\xE3\x82\xA2|\xE3\x83\xBC\xE3\x80\x81x|\xEF\xBD\xB1"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\P{Hangul}\"}, \"behavior\": "
+     "\"Isolated\", \"invert\": false}",
+     "\xEA\xB0\x80\xE1\x84\x80"
+     "a\xE3\x84\xB1"
+     "b",
+     "\xEA\xB0\x80\xE1\x84\x80|a|\xE3\x84\xB1|b"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[[a-c]&&[b-z]]\"}, \"behavior\": "
+     "\"Isolated\", \"invert\": false}",
+     "abcd", "a|b|c|d"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[^a&&[ab]]+\"}, \"behavior\": \"Isolated\", "
+     "\"invert\": false}",
+     "abca", "a|bc|a"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"Removed\"}",
+     "a,,b !?\xE3\x80\x82"
+     "c\xE2\xB9\x83"
+     "d",
+     "a|b |c\xE2\xB9\x83"
+     "d"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"MergedWithPrevious\"}",
+     "a,,b !?\xE3\x80\x82"
+     "c\xE2\xB9\x83"
+     "d",
+     "a,|,|b !|?|\xE3\x80\x82|c\xE2\xB9\x83"
+     "d"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"MergedWithNext\"}",
+     "a,,b !?\xE3\x80\x82"
+     "c\xE2\xB9\x83"
+     "d",
+     "a|,|,b |!|?|\xE3\x80\x82"
+     "c\xE2\xB9\x83"
+     "d"},
+    {"{\"type\": \"Punctuation\", \"behavior\": \"Contiguous\"}",
+     "a,,b !?\xE3\x80\x82"
+     "c\xE2\xB9\x83"
+     "d",
+     "a|,,|b |!?\xE3\x80\x82|c\xE2\xB9\x83"
+     "d"},
+    {"{\"type\": \"FixedLength\", \"length\": 1}", "ab\xE4\xB8\xAD\xC3\xA9\xF0\x9F\x98\x80x",
+     "a|b|\xE4\xB8\xAD|\xC3\xA9|\xF0\x9F\x98\x80|x"},
+    {"{\"type\": \"FixedLength\", \"length\": 3}", "ab\xE4\xB8\xAD\xC3\xA9\xF0\x9F\x98\x80x",
+     "ab\xE4\xB8\xAD|\xC3\xA9\xF0\x9F\x98\x80x"},
+    {"{\"type\": \"Digits\", \"individual_digits\": true}",
+     "a\xC2\xB2\xF0\x91\xB7\xA1\xE2\x85\xA7"
+     "b12",
+     "a|\xC2\xB2|\xF0\x91\xB7\xA1|\xE2\x85\xA7|b|1|2"},
+    {"{\"type\": \"Digits\", \"individual_digits\": false}",
+     "a\xC2\xB2\xF0\x91\xB7\xA1\xE2\x85\xA7"
+     "b12",
+     "a|\xC2\xB2\xF0\x91\xB7\xA1\xE2\x85\xA7|b|12"},
+    {"{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{L}+\"}, \"behavior\": \"Removed\", "
+     "\"invert\": true}",
+     "a\xF0\x90\x97\x80\xF0\x9E\x97\x90"
+     "b \xEA\x9F\x8B"
+     "1\xE1\xB2\x89",
+     "a\xF0\x90\x97\x80\xF0\x9E\x97\x90"
+     "b|\xEA\x9F\x8B|\xE1\xB2\x89"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": "
+     "\"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"always\", \"split\": "
+     "false}]}",
+     " ab c\xE2\x96\x81"
+     "d",
+     "\xE2\x96\x81"
+     "ab|\xE2\x96\x81"
+     "c\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": "
+     "\"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"never\", \"split\": "
+     "false}]}",
+     " ab c\xE2\x96\x81"
+     "d",
+     "ab|c\xE2\x96\x81"
+     "d"},
+    {"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"WhitespaceSplit\"}, {\"type\": "
+     "\"Metaspace\", \"replacement\": \"\\u2581\", \"prepend_scheme\": \"first\", \"split\": "
+     "false}]}",
+     " ab c\xE2\x96\x81"
+     "d",
+     "ab|c\xE2\x96\x81"
+     "d"},
 };
 
 static const struct normal_case {
@@ -698,8 +818,8 @@ static const struct refusal {
     {"{\"normalizer\": {\"type\": \"Precompiled\", \"precompiled_charsmap\": \"A-==\"}}",
      SPAR_FORMAT, "base64"},
     {"{\"normalizer\": {\"type\": \"Unaccent\"}}", SPAR_UNSUPPORTED, "Unaccent"},
-    {"{\"pre_tokenizer\": {\"type\": \"UnicodeScripts\"}}", SPAR_UNSUPPORTED,
-     "pre_tokenizer: type UnicodeScripts"},
+    {"{\"pre_tokenizer\": {\"type\": \"Syllables\"}}", SPAR_UNSUPPORTED,
+     "pre_tokenizer: type Syllables"},
     {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": \"a(\"}, \"behavior\": "
      "\"Isolated\"}}",
      SPAR_FORMAT, "a("},
