@@ -446,8 +446,9 @@ static spar_model *make_wide(const char *dir) {
     return load_from(dir, (spar_model_options){.dtype = SPAR_DTYPE_F32});
 }
 
-/* Quantised GGUF: experts are kept as the blocks of the file, routers as floats; the logits are
- * those of the same numbers as floats. Adapters of attention train on it. */
+/* In f32 the same bits as in the folder. Quantised GGUF: experts are kept as the blocks of the
+ * file, routers as floats; the logits are those of the same numbers as floats. Adapters of
+ * attention train on it. */
 static void test_blocks(void **state) {
     (void)state;
     spar_error err;
@@ -459,8 +460,13 @@ static void test_blocks(void **state) {
     for (int i = 0; i < 16; i++) {
         ids[i] = (i * 7) % 40;
     }
-    check(spar_model_export(m, test_path(path, dir, "q8.gguf"), "q8_0", &err), &err);
+    check(spar_model_export(m, test_path(path, dir, "f32.gguf"), "f32", &err), &err);
     spar_model *a = load_from(path, (spar_model_options){.dtype = SPAR_DTYPE_F32});
+    assert_string_equal(a->config.arch->model_type, "qwen3_moe");
+    check_same_weights(a, m);
+    spar_model_free(a);
+    check(spar_model_export(m, test_path(path, dir, "q8.gguf"), "q8_0", &err), &err);
+    a = load_from(path, (spar_model_options){.dtype = SPAR_DTYPE_F32});
     spar_model *b = load_from(
         path, (spar_model_options){.dtype = SPAR_DTYPE_F32, .weights = SPAR_WEIGHTS_FILE});
     assert_memory_equal(sp_model_matrix(b, SP_ROUTER, 1)->data,

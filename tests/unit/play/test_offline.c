@@ -453,10 +453,11 @@ static void check_columns(const json_t *row, const sp_objective *o) {
     const struct {
         const char *name;
         bool number;
-    } columns[] = {{"step", true},        {"loss", true},         {"grad_norm", true},
-                   {"lr", true},          {"margin", compares},   {"accuracy", compares},
-                   {"s_w", true},         {"s_l", compares},      {"kl", refers},
-                   {"changed_f32", true}, {"changed_bf16", true}, {"tokens_per_s", true}};
+    } columns[] = {{"step", true},        {"loss", true},        {"grad_norm", true},
+                   {"lr", true},          {"margin", compares},  {"accuracy", compares},
+                   {"s_w", true},         {"s_l", compares},     {"kl", refers},
+                   {"balance", false},    {"changed_f32", true}, {"changed_bf16", true},
+                   {"tokens_per_s", true}};
     enum { COLUMNS = sizeof columns / sizeof columns[0] };
     assert_int_equal(json_object_size(row), COLUMNS);
     for (int c = 0; c < COLUMNS; c++) {
