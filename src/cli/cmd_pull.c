@@ -28,7 +28,7 @@ static const spar_option pull_options[] = {
     {"dataset", 0, SPAR_OPTION_FLAG, PULL(dataset), "false", 0, 0, NULL, NULL,
      "a data set, not a model"},
     {"offline", 0, SPAR_OPTION_FLAG, PULL(offline), "false", 0, 0, NULL, NULL,
-     "only what the cache has; so does HF_HUB_OFFLINE=1"},
+     "only what the cache has, with --out copied from there; so does HF_HUB_OFFLINE=1"},
     {"sha256", 0, SPAR_OPTION_STRING, PULL(sha256), NULL, 0, 0, NULL, "HEX",
      "what the file behind a URL must hash to"},
     {"attempts", 0, SPAR_OPTION_INT, PULL(attempts), "6", 1, 1000, NULL, "N",

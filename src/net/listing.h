@@ -9,7 +9,7 @@
 typedef struct sp_hub_file {
     char *path; /* owned; checked: it stays in its folder */
     int64_t size;
-    char hash[SP_DIGEST_TEXT]; /* SHA-256 of a large file, git's SHA-1 of another */
+    char hash[SP_DIGEST_TEXT]; /* SHA-256 of a large file, git's SHA-1 of another; "": unknown */
 } sp_hub_file;
 
 typedef struct sp_listing {

@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "net/listing.h"
+#include "net/snapshot.h"
 
 /* A pull of a repository under way. */
 typedef struct pull {
@@ -80,14 +80,14 @@ static spar_status add_bytes(void *context, const void *bytes, size_t n, spar_er
     return sp_digest_add(context, bytes, n, err);
 }
 
-/* Whether a file of a folder is whole, by its bytes. */
+/* Whether a file of a folder is whole, by its bytes; of an unknown hash none is known to be. */
 static spar_status is_whole(const char *path, const sp_hub_file *f, bool *out, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_digest digest = {0};
     sp_map map = {0};
     char found[SP_DIGEST_TEXT];
     *out = false;
-    if (!has_size(path, f->size)) {
+    if (!f->hash[0] || !has_size(path, f->size)) {
         return SPAR_OK;
     }
     SPAR_TRY(sp_map_open(&map, path, err));
@@ -185,27 +185,34 @@ done:
     return status;
 }
 
+static spar_status copy_file(const char *from, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_map map = {0};
+    sp_writer writer = {.fd = -1};
+    SPAR_TRY(make_parent(path, err));
+    SPAR_TRY(sp_map_open(&map, from, err));
+    SPAR_TRY(sp_writer_open(&writer, path, err));
+    sp_writer_write(&writer, map.data, map.size);
+    SPAR_TRY(sp_writer_commit(&writer, err));
+done:
+    sp_writer_abort(&writer);
+    sp_map_close(&map);
+    return status;
+}
+
 /* A file of --out that the cache has. *done: whether it had. */
 static spar_status copy_from_cache(const pull *p, const sp_hub_file *f, const char *path,
                                    bool *done, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str blob = SP_STR_INIT;
-    sp_map map = {0};
-    sp_writer writer = {.fd = -1};
     *done = false;
     put_blob(&blob, p, f);
     SPAR_TRY(sp_str_status(&blob, err));
     SPAR_TRY(is_whole(sp_str_get(&blob), f, done, err));
     if (*done) {
-        SPAR_TRY(make_parent(path, err));
-        SPAR_TRY(sp_map_open(&map, sp_str_get(&blob), err));
-        SPAR_TRY(sp_writer_open(&writer, path, err));
-        sp_writer_write(&writer, map.data, map.size);
-        SPAR_TRY(sp_writer_commit(&writer, err));
+        SPAR_TRY(copy_file(sp_str_get(&blob), path, err));
     }
 done:
-    sp_writer_abort(&writer);
-    sp_map_close(&map);
     sp_str_release(&blob);
     return status;
 }
@@ -309,11 +316,15 @@ done:
     return status;
 }
 
+static void put_snapshot(sp_str *out, const pull *p) {
+    sp_str_printf(out, "%s/snapshots/%s", sp_str_get(&p->folder), p->files.commit);
+}
+
 static void set_target(pull *p) {
     if (p->options->out) {
         sp_str_puts(&p->target, p->options->out);
     } else {
-        sp_str_printf(&p->target, "%s/snapshots/%s", sp_str_get(&p->folder), p->files.commit);
+        put_snapshot(&p->target, p);
     }
 }
 
@@ -336,66 +347,86 @@ done:
 
 /* ---- offline ---- */
 
-/* Every wanted link of the snapshot leads to a file; *n counts them. */
-static spar_status check_links(const pull *p, const char *dir, const char *inside, size_t *n,
-                               spar_error *err) {
+/* A file of the snapshot into --out, unless it is there already. */
+static spar_status copy_offline(const pull *p, const char *snapshot, const sp_hub_file *f,
+                                spar_error *err) {
     spar_status status = SPAR_OK;
-    char **names = NULL;
-    size_t n_names = 0;
-    sp_str path = SP_STR_INIT, name = SP_STR_INIT;
-    struct stat info;
-    SPAR_TRY(sp_dir_list(dir, &names, &n_names, err));
-    for (size_t i = 0; i < n_names; i++) {
-        sp_str_clear(&path);
-        sp_str_clear(&name);
-        sp_str_printf(&path, "%s/%s", dir, names[i]);
-        sp_str_printf(&name, "%s%s%s", inside, inside[0] ? "/" : "", names[i]);
-        SPAR_TRY(sp_str_status(&path, err));
-        SPAR_TRY(sp_str_status(&name, err));
-        if (sp_file_is_dir(sp_str_get(&path))) {
-            SPAR_TRY(check_links(p, sp_str_get(&path), sp_str_get(&name), n, err));
-        } else if (sp_hub_wants(p->options, sp_str_get(&name))) {
-            (*n)++;
-            if (stat(sp_str_get(&path), &info) != 0) {
-                SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
-                                   "%s, %s: offline, and its bytes are not in the cache",
-                                   p->repo.name, sp_str_get(&name)));
-            }
-        }
+    sp_str from = SP_STR_INIT, path = SP_STR_INIT;
+    bool there, whole = true;
+    sp_str_printf(&from, "%s/%s", snapshot, f->path);
+    put_target(&path, p, f);
+    SPAR_TRY(sp_str_status(&from, err));
+    SPAR_TRY(sp_str_status(&path, err));
+    SPAR_TRY(is_whole(sp_str_get(&path), f, &there, err));
+    if (there) {
+        goto done;
+    }
+    if (f->hash[0]) {
+        SPAR_TRY(is_whole(sp_str_get(&from), f, &whole, err));
+    }
+    if (!whole) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s, %s: its bytes in the cache are not those of the hash %s; remove "
+                           "the blob and pull it again, with the network",
+                           p->repo.name, f->path, f->hash));
+    }
+    SPAR_TRY(copy_file(sp_str_get(&from), sp_str_get(&path), err));
+done:
+    sp_str_release(&from);
+    sp_str_release(&path);
+    return status;
+}
+
+static spar_status copy_all_offline(const pull *p, const char *snapshot, spar_error *err) {
+    spar_status status = SPAR_OK;
+    double bytes = 0;
+    SPAR_TRY(sp_dir_make(p->options->out, err));
+    for (size_t i = 0; i < p->files.n; i++) {
+        bytes += (double)p->files.files[i].size;
+    }
+    SPAR_TRY(check_space(p->options->out, bytes, err));
+    for (size_t i = 0; i < p->files.n; i++) {
+        SPAR_TRY(copy_offline(p, snapshot, &p->files.files[i], err));
     }
 done:
-    sp_names_free(names, n_names);
-    sp_str_release(&path);
-    sp_str_release(&name);
+    return status;
+}
+
+/* *snapshot: the revision's folder in the cache. */
+static spar_status find_snapshot(pull *p, sp_str *snapshot, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_error unknown;
+    if (sp_hub_commit(p->files.commit, sp_str_get(&p->folder), p->repo.revision, &unknown) ==
+        SPAR_OK) {
+        put_snapshot(snapshot, p);
+    }
+    SPAR_TRY(sp_str_status(snapshot, err));
+    if (!snapshot->len || !sp_file_is_dir(sp_str_get(snapshot))) {
+        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
+                           "%s, revision %s: offline, and not in the cache (%s)", p->repo.name,
+                           p->repo.revision, sp_str_get(&p->folder)));
+    }
+done:
     return status;
 }
 
 static spar_status pull_offline(pull *p, spar_error *err) {
     spar_status status = SPAR_OK;
-    spar_error unknown;
-    size_t n = 0;
-    if (p->options->out) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                           "--out: expected no folder offline: files are in the "
-                           "cache"));
-    }
-    if (sp_hub_commit(p->files.commit, sp_str_get(&p->folder), p->repo.revision, &unknown) ==
-        SPAR_OK) {
-        set_target(p);
-    }
-    SPAR_TRY(sp_str_status(&p->target, err));
-    if (!p->target.len || !sp_file_is_dir(sp_str_get(&p->target))) {
-        SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
-                           "%s, revision %s: offline, and not in the cache (%s)", p->repo.name,
-                           p->repo.revision, sp_str_get(&p->folder)));
-    }
-    SPAR_TRY(check_links(p, sp_str_get(&p->target), "", &n, err));
-    if (n == 0) {
+    sp_str snapshot = SP_STR_INIT;
+    SPAR_TRY(find_snapshot(p, &snapshot, err));
+    SPAR_TRY(sp_snapshot_list(&p->files, sp_str_get(&snapshot), p->repo.name, p->options, err));
+    if (p->files.n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND,
                            "%s, revision %s: offline, and the cache has no file that is wanted",
                            p->repo.name, p->repo.revision));
     }
+    set_target(p);
+    SPAR_TRY(sp_str_status(&p->target, err));
+    if (p->options->out) {
+        SPAR_TRY(copy_all_offline(p, sp_str_get(&snapshot), err));
+    }
 done:
+    sp_str_release(&snapshot);
     return status;
 }
 

@@ -100,7 +100,23 @@ run 5 pull --offline org/other
 err_has "offline, and not in the cache"
 run 5 pull --offline org/tiny --include '*.gguf'
 err_has "the cache has no file that is wanted"
+run 0 pull --offline org/tiny --out "$dir/copied"
+out "$dir/copied"
+diff -r "$snapshot" "$dir/copied" >&2 || fail "the copy differs"
+[ -z "$(find "$dir/copied" -type l)" ] || fail "expected plain files"
+echo 'a text' >"$dir/copied/sub/a note.txt" # of the right length
+touch -d 2000-01-01 "$dir/copied/config.json"
+run 0 pull --offline org/tiny --out "$dir/copied" --exclude '*.safetensors'
+diff -r "$snapshot" "$dir/copied" >&2 || fail "the copy was not mended"
+[ "$(stat -c %Y "$dir/copied/config.json")" = "$(date -d 2000-01-01 +%s)" ] || fail "copied again"
+rm -r "$dir/copied"
+printf x | dd of="$folder/blobs/$weights" bs=1 seek=9 conv=notrunc 2>/dev/null
+run 11 pull --offline org/tiny --out "$dir/copied"
+err_has "model.safetensors: its bytes in the cache are not those of the hash $weights"
+[ ! -e "$dir/copied/model.safetensors" ] || fail "a file of other bytes was copied"
 rm "$folder/blobs/$weights"
+run 5 pull --offline org/tiny --out "$dir/copied"
+err_has "model.safetensors: offline, and its bytes are not in the cache"
 run 5 pull --offline org/tiny
 err_has "model.safetensors: offline, and its bytes are not in the cache"
 [ ! -e "$dir/hub.log" ] || fail "offline, and the hub was asked"
@@ -112,6 +128,8 @@ if [ -e "$model" ]; then
     mkdir -p "$other" "$cache/models--else--stories/refs"
     printf %s "$commit" >"$cache/models--else--stories/refs/main"
     ln -s "$model"/* "$other"
+    run 0 pull --offline else/stories --out "$dir/stories" # links that name no hash
+    diff -r "$model" "$dir/stories" >&2 || fail "the copy of the stories differs"
     for name in else/stories hub:else/stories "else/stories@$commit"; do
         feed 0 '{"text": "Once"}' tokenize -m "$name"
         lines 1
