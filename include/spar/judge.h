@@ -217,9 +217,10 @@ SPAR_API void spar_judge_free(spar_judge *judge); /* NULL is fine */
 SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_t **out,
                                            spar_error *err);
 
-/* row: {"responses": [string...] (process: also lists of steps, and "completions": [step...] in
- * the place of one response, as TRL has it), "prompt": any (models: a string or a list of
- * messages), "reference" or "answer": what verifiers check against}; for models also
+/* row: {"responses": [string or {"text": string}...] (process: also lists of steps, and
+ * "completions": [step...] in the place of one response, as TRL has it), "prompt": any (models: a
+ * string or a list of messages), "reference" or "answer": what verifiers check against}; for models
+ * also
  * {"responses_ids":
  * [[id...]...], "prompt_ids": [id...]}. *out is filled; release it by spar_judgement_release, which
  * is fine after a failure too. */
@@ -242,11 +243,13 @@ SPAR_API spar_status spar_judgement_json(const spar_judge *judge, const spar_jud
 
 /* A row to train on, of what was judged; one that spar train and a recipe's data file read. */
 typedef enum spar_judged_row {
-    SPAR_JUDGED_BEST,     /* best of n: {"prompt", "completion"} */
-    SPAR_JUDGED_PAIR,     /* {"prompt", "chosen", "rejected"}: the best and the worst, where the one
-                           * is preferred */
-    SPAR_JUDGED_STEP_PAIR /* the same of the two responses, alike up to a step, whose scores at that
-                           * step differ most, with "step", from 1, and "margin" */
+    SPAR_JUDGED_BEST, /* best of n: {"prompt", "completion"} */
+    SPAR_JUDGED_PAIR, /* {"prompt", "chosen", "rejected"}: the best and the worst, where the one
+                       * is preferred */
+    SPAR_JUDGED_STEP_PAIR, /* the same of the two responses, alike up to a step, whose scores at
+                            * that step differ most, with "step", from 1, and "margin" */
+    SPAR_JUDGED_GROUP /* {"prompt", "responses", "rewards", "p"}: all of them, and what else the
+                       * row gives of prompt_ids, responses_ids and logprobs */
 } spar_judged_row;
 /* *out: a new reference; NULL where there is no such row. INVALID for steps of a judge that sees
  * none. */

@@ -81,6 +81,7 @@ static spar_status row_ids(const spar_model *m, const generate_values *v, const 
         r->prompt = json_incref(prompt);
         SPAR_TRY(text_ids(m, v, prompt, r, err));
     } else if (json_is_array(messages)) {
+        r->prompt = json_incref((json_t *)(uintptr_t)messages);
         SPAR_TRY(spar_model_chat_ids(m, messages, true, &r->ids, &r->n, err));
     } else if (ids) {
         SPAR_TRY(cli_read_ids(ids, "ids", &r->ids, &r->n, err));

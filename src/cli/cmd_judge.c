@@ -36,9 +36,10 @@ static const spar_option judge_options[] = {
     {"tau", 0, SPAR_OPTION_NUMBER, JUDGE(tau), "0.1", 1e-6, 1e6, NULL, "X",
      "what a general preference model's score is divided by"},
     {"write", 0, SPAR_OPTION_CHOICE, JUDGE(write), "judgements", 0, 0,
-     "judgements|best|pairs|step-pairs", "WHAT",
-     "judgements, or rows to train on: the best response, the best against the worst, or the two "
-     "that a process reward model tells apart most at the first step in which they differ"},
+     "judgements|best|pairs|step-pairs|groups", "WHAT",
+     "judgements, or rows to train on: the best response, the best against the worst, the two that "
+     "a process reward model tells apart most at the first step in which they differ, or all with "
+     "their scores as rewards"},
     {"cache", 0, SPAR_OPTION_STRING, JUDGE(cache), NULL, 0, 0, NULL, "FILE",
      "keep the endpoint's replies here, and do not ask again for what is there"},
     {"dtype", 0, SPAR_OPTION_CHOICE, JUDGE(dtype), "f32", 0, 0, "f32|bf16", "TYPE",

@@ -205,16 +205,34 @@ done:
     return status;
 }
 
+/* The responses with the texts of those that are objects, as spar generate writes them; NULL where
+ * none is. */
+static json_t *texts_of(const json_t *responses) {
+    json_t *texts = NULL;
+    size_t i;
+    json_t *response;
+    json_array_foreach((json_t *)(uintptr_t)responses, i, response) {
+        json_t *text = json_object_get(response, "text");
+        if (json_is_string(text)) {
+            texts = texts ? texts : json_copy((json_t *)(uintptr_t)responses);
+            json_array_set(texts, i, text);
+        }
+    }
+    return texts;
+}
+
 static spar_status read_item(const spar_judge *judge, const json_t *row, sp_judge_item *item,
                              spar_error *err) {
     const json_t *reference = json_object_get(row, "reference");
     const bool ids = judge->kind->reads_ids && json_object_get(row, "responses_ids");
     const char *key = ids ? "responses_ids" : "responses";
     const json_t *responses = json_object_get(row, key);
+    json_t *texts = texts_of(responses);
     *item = (sp_judge_item){.k = json_array_size(responses),
                             .row = row,
                             .ids = ids,
-                            .responses = responses,
+                            .responses = texts ? texts : responses,
+                            .texts = texts,
                             .prompt = json_object_get(row, ids ? "prompt_ids" : "prompt"),
                             .reference = reference ? reference : json_object_get(row, "answer")};
     return check_item(item, key, judge->kind->reads_steps, err);
@@ -272,7 +290,7 @@ static double now(void) {
 spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement *out,
                            spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_judge_item item;
+    sp_judge_item item = {0};
     json_t *one = NULL;
     const double start = now();
     memset(out, 0, sizeof *out);
@@ -287,6 +305,7 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
     out->seconds = now() - start + (judge->ahead_rows ? judge->ahead_seconds : 0);
 done:
     judge->ahead_rows -= judge->ahead_rows > 0;
+    json_decref(item.texts);
     json_decref(one);
     return status;
 }
@@ -311,7 +330,11 @@ spar_status spar_judge_ahead(spar_judge *judge, const json_t *const *rows, size_
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *items, err));
     items = memory;
     for (size_t i = 0; i < n; i++) {
-        good += read_item(judge, rows[i], &items[good], NULL) == SPAR_OK;
+        if (read_item(judge, rows[i], &items[good], NULL) == SPAR_OK) {
+            good++;
+        } else {
+            json_decref(items[good].texts);
+        }
     }
     status = judge->kind->ahead(judge->context, items, good, err);
     judge->ahead_rows = n;
@@ -320,6 +343,9 @@ spar_status spar_judge_ahead(spar_judge *judge, const json_t *const *rows, size_
         status = SPAR_OK;
     }
 done:
+    for (size_t i = 0; i < good; i++) {
+        json_decref(items[i].texts);
+    }
     free(items);
     return status;
 }

@@ -20,6 +20,7 @@ typedef struct sp_judge_item {
     const json_t *prompt;    /* NULL: none */
     const json_t *reference; /* NULL: none */
     const json_t *row;       /* as it was given */
+    json_t *texts;           /* owned by the item: of responses that are objects; NULL: none is */
 } sp_judge_item;
 
 /* What a kind's judge makes: scores, from which P follows by comparing; or both. */

@@ -9,7 +9,9 @@
 /* A response as one text: lists of steps are joined by line breaks. A new reference. */
 static json_t *whole(const json_t *row, size_t i) {
     const json_t *completions = json_object_get(row, "completions");
-    json_t *response = json_array_get(json_object_get(row, "responses"), i);
+    json_t *given = json_array_get(json_object_get(row, "responses"), i);
+    json_t *text_of_object = json_object_get(given, "text");
+    json_t *response = text_of_object ? text_of_object : given;
     const json_t *steps = response ? response : completions;
     sp_str text = SP_STR_INIT;
     size_t s;
@@ -82,12 +84,46 @@ static spar_status step_pair(const spar_judgement *j, const json_t *row, json_t 
                : SPAR_OK;
 }
 
+static json_t *list_of(const double *values, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_real(values[i]));
+    }
+    return list;
+}
+
+/* The prompt and all responses as they were given, with the scores as rewards, and P. */
+static spar_status group(const spar_judgement *j, const json_t *row, json_t **out,
+                         spar_error *err) {
+    static const char *const kept[] = {"prompt", "responses", "prompt_ids", "responses_ids",
+                                       "logprobs"};
+    json_t *made = json_object(), *p = json_array();
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        json_t *value = json_object_get(row, kept[i]);
+        if (value) {
+            json_object_set(made, kept[i], value);
+        }
+    }
+    for (size_t i = 0; i < j->k; i++) {
+        json_array_append_new(p, list_of(j->p + i * j->k, j->k));
+    }
+    json_object_set_new(made, "rewards", list_of(j->scores, j->k));
+    if (json_object_set_new(made, "p", p) != 0) {
+        json_decref(made);
+        made = NULL;
+    }
+    return give(made, out, err);
+}
+
 spar_status spar_judgement_row(const spar_judgement *j, const json_t *row, spar_judged_row what,
                                json_t **out, spar_error *err) {
     json_t *prompt = json_object_get(row, "prompt");
     *out = NULL;
     if (what == SPAR_JUDGED_STEP_PAIR) {
         return step_pair(j, row, out, err);
+    }
+    if (what == SPAR_JUDGED_GROUP) {
+        return group(j, row, out, err);
     }
     if (what == SPAR_JUDGED_BEST) {
         return give(json_pack("{s:O*, s:o}", "prompt", prompt, "completion", whole(row, j->best)),

@@ -46,6 +46,15 @@ feed 0 "$rows" judge --judge verifier:exact --write pairs
 out '{"prompt":"6*7?","chosen":"42","rejected":"41"}'
 feed 2 "$rows" judge --judge verifier:exact --write step-pairs
 has 'expected a judge that scores steps'
+# All responses with what they scored; those of spar generate stay as they are, and are read by text.
+feed 0 '{"prompt": "6*7?", "responses": [{"text": "41", "ids": [5]}, "42"], "reference": "42", "extra": 1}' \
+    judge --judge verifier:exact --write groups
+out '{"prompt":"6*7?","responses":[{"text":"41","ids":[5]},"42"],"rewards":[0.0,1.0],"p":[[0.5,0.0],[1.0,0.5]]}'
+feed 0 '{"prompt": "6*7?", "responses": [{"text": "41"}, {"text": "42"}], "reference": "42"}' \
+    judge --judge verifier:exact --write pairs
+out '{"prompt":"6*7?","chosen":"42","rejected":"41"}'
+feed 2 '{"prompt": "6*7?", "responses": [{"ids": [5]}], "reference": "42"}' judge --judge verifier:exact
+has 'responses[0]: expected a string, found object'
 run 5 judge --judge process:"$dir/missing"
 
 run 5 judge --judge llm:"$dir/missing"

@@ -162,6 +162,21 @@ group 0 --method sppo --lr 0
 awk "BEGIN { d = $(losses) / (0.5e6 * ((0.35 / 3) ^ 2 + (0.8 / 3 ) ^ 2 + (0.45 / 3) ^ 2)) - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
     fail "sppo on a matrix: found $(losses)"
 group 0 --method nash_md
+# The model's own responses, judged, and trained on as they were sampled: a loop of three commands.
+printf '%s\n' '{"prompt": "The sea"}' '{"messages": [{"role": "user", "content": "The sun"}]}' >"$dir/prompts.jsonl"
+run 0 generate -m "$model" --template "$template" --prompts "$dir/prompts.jsonl" --samples 4 --temperature 1 \
+    --max-new-tokens 12 --dtype f32
+cp "$dir/out" "$dir/sampled.jsonl"
+run 0 judge --data "$dir/sampled.jsonl" --write groups \
+    --judge "program:while IFS= read -r row; do echo \"{\\\"score\\\": -\${#row}}\"; done"
+cp "$dir/out" "$dir/group.jsonl"
+for method in grpo nash_md; do
+    group 0 --method $method
+    err_has "2 rows to learn from, 0 left out; layout: rows of prompt and responses"
+    # the log-probs kept from sampling are those of the model, but for rounding
+    grep -q "differ by [0-9.]*e-0[5-9] on average" "$dir/err" || fail "$method: expected the model's own log-probs"
+done
+
 # Rows over --max-length, and transcripts.
 cat >"$dir/long.jsonl" <<'ROWS'
 {"chosen": "\n\nHuman: The sea\n\nAssistant: is blue.", "rejected": "\n\nHuman: The sea\n\nAssistant: is red."}
