@@ -161,7 +161,12 @@ static spar_status count_named(const loader *l, bool has_rejected, bool has_base
                                spar_error *err) {
     *n = l->shape == SHAPE_SINGLE ? 1 : has_base && l->most == 3 ? 3 : 2;
     if (*n > 1 && !has_rejected) {
-        return spar_fail(err, SPAR_INVALID, "rejected: expected a response, found none");
+        return l->most == SIZE_MAX
+                   ? spar_fail(err, SPAR_INVALID,
+                               "expected responses with what method %s reads of each, or chosen "
+                               "and rejected, found one response",
+                               l->objective->name)
+                   : spar_fail(err, SPAR_INVALID, "rejected: expected a response, found none");
     }
     if (*n < 3 && l->fewest == 3) {
         return spar_fail(err, SPAR_INVALID,
@@ -238,19 +243,26 @@ done:
 
 /* ---- ids ---- */
 
+/* A response alone may be called by either name. */
+static const char *first_key(const loader *l, const json_t *row) {
+    const bool completion = l->shape == SHAPE_SINGLE && json_object_get(row, "completion_ids");
+    return completion || l->labelled ? "completion_ids" : "chosen_ids";
+}
+
 static spar_status fill_ids(loader *l, const json_t *json, sp_offline_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *const keys[MOST_NAMED] = {l->labelled ? "completion_ids" : "chosen_ids",
-                                          "rejected_ids", "base_ids"};
+    const char *const keys[MOST_NAMED] = {first_key(l, json), "rejected_ids", "base_ids"};
     const json_t *label = json_object_get(json, "label");
     double scores[MOST_NAMED] = {0};
     size_t n;
     SPAR_TRY(sp_dataset_scores(json, &scores[0], &scores[1], err));
     SPAR_TRY(sp_offline_ids(l->model, json_object_get(json, "prompt_ids"), "prompt_ids",
                             &row->prompt, &row->n_prompt, err));
-    if (l->labelled && !json_is_boolean(label)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "label: expected true or false, found %s",
-                           sp_json_type_name(label)));
+    if (l->labelled ? !json_is_boolean(label) : l->shape == SHAPE_SINGLE && json_is_false(label)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_FORMAT, "label: expected %s, found %s",
+                      l->labelled ? "true or false" : "true or nothing, of a response to learn",
+                      json_is_false(label) ? "false" : sp_json_type_name(label)));
     }
     scores[0] = l->labelled ? json_is_true(label) : scores[0];
     SPAR_TRY(count_named(l, true, json_object_get(json, keys[2]), &n, err));
@@ -284,9 +296,10 @@ static spar_status load_ids(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_rows *file = NULL;
     json_t *row = NULL;
-    l->out->layout = l->shape == SHAPE_GROUP ? "token ids: prompt_ids, responses_ids"
-                     : l->labelled           ? "token ids: prompt_ids, completion_ids, label"
-                                             : "token ids: prompt_ids, chosen_ids, rejected_ids";
+    l->out->layout = l->shape == SHAPE_GROUP    ? "token ids: prompt_ids, responses_ids"
+                     : l->labelled              ? "token ids: prompt_ids, completion_ids, label"
+                     : l->shape == SHAPE_SINGLE ? "token ids: prompt_ids and a response's"
+                                                : "token ids: prompt_ids, chosen_ids, rejected_ids";
     SPAR_TRY(spar_rows_open(&file, l->options->data, err));
     for (;;) {
         spar_error why;
@@ -329,9 +342,7 @@ static spar_status look_ahead(loader *l, bool *ids, spar_error *err) {
         (list_of_ids || json_object_get(row, "responses") || json_object_get(row, "completions"))) {
         l->shape = SHAPE_GROUP;
     }
-    *ids = l->shape == SHAPE_GROUP
-               ? list_of_ids
-               : json_object_get(row, l->labelled ? "completion_ids" : "chosen_ids") != NULL;
+    *ids = l->shape == SHAPE_GROUP ? list_of_ids : json_object_get(row, first_key(l, row)) != NULL;
 done:
     json_decref(row);
     spar_rows_free(file);
@@ -407,6 +418,17 @@ static void describe(const loader *l) {
     for (size_t i = 0; i < out->n && l->shape == SHAPE_GROUP; i++) {
         const sp_offline_row *row = &out->rows[i];
         alike += row->responses[0].score == row->responses[row->n - 1].score;
+    }
+    size_t pairs = 0;
+    for (size_t i = 0; i < out->n && l->most == 3; i++) {
+        pairs += out->rows[i].n == 2;
+    }
+    if (pairs > 0) {
+        snprintf(line, sizeof line,
+                 "%zu rows have no response of the base's: their losses are "
+                 "those of the pair alone",
+                 pairs);
+        say(l, line);
     }
     if (alike > 0) {
         snprintf(line, sizeof line,

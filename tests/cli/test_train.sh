@@ -132,6 +132,17 @@ err_has "ids.jsonl:1: base: expected a response of the reference, which method x
 run 2 train -m "$model" --data "$dir/ids.jsonl" --method grpo --log "$dir/l"
 err_has "ids.jsonl:1: expected score_chosen and score_rejected, which method grpo reads"
 
+printf '%s\n' '{"prompt": "a", "completion": "b"}' >"$dir/plain.jsonl"
+run 2 train -m "$model" --template "$template" --data "$dir/plain.jsonl" --method rloo --log "$dir/l"
+err_has "plain.jsonl:1: expected responses with what method rloo reads of each, or chosen and rejected, found one response"
+run 0 train -m "$model" --data "$dir/ids.jsonl" --method t_spin --log "$dir/l"
+err_has "3 rows have no response of the base's"
+head -1 "$dir/kto.jsonl" >"$dir/single.jsonl"
+run 0 train -m "$model" --data "$dir/single.jsonl" --method sft --log "$dir/l"
+err_has "1 rows to learn from, 0 left out; layout: token ids: prompt_ids and a response's"
+run 3 train -m "$model" --data "$dir/kto.jsonl" --method sft --log "$dir/l"
+err_has "kto.jsonl:2: label: expected true or nothing, of a response to learn, found false"
+
 # Any number of responses with rewards, as text or ids; the best is shown first; it learns.
 cat >"$dir/group.jsonl" <<'ROWS'
 {"prompt": "The sea", "responses": ["is red.", "is blue.", "is a very long and tiring story."], "rewards": [0, 1, 0.5]}

@@ -88,7 +88,7 @@ static json_t *row_of(int r, const sight *given) {
                             list_of_ids(ids[r][0], lengths[r][0]), "rejected_ids",
                             list_of_ids(ids[r][1], lengths[r][1]), "base_ids",
                             list_of_ids(ids[r][2], lengths[r][2]), "completion_ids",
-                            list_of_ids(ids[r][0], lengths[r][0]), "label", r == 0, "responses_ids",
+                            list_of_ids(ids[r][0], lengths[r][0]), "label", 1, "responses_ids",
                             responses, "rewards", list_of_numbers(rewards[r], K), "p", matrix,
                             "score_chosen", scores[0], "score_rejected", scores[1]);
     json_object_set_new(row, given ? "logprobs" : "unread", logps);
