@@ -19,14 +19,15 @@ static const spar_option bench_options[] = {
     {"model", 'm', SPAR_OPTION_STRING, BENCH(model), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face folder or a GGUF file; the quick-start model unless given"},
     {"work", 0, SPAR_OPTION_LIST, BENCH(works), NULL, 0, 0, NULL, "NAME",
-     "train, rollout, prefill, single (these unless given), lora, load, tokenize"},
+     "train, rollout, prefill, single (these unless given), lora, load, tokenize, pairrm"},
     {"dtype", 0, SPAR_OPTION_LIST, BENCH(dtypes), NULL, 0, 0, NULL, "TYPE",
      "f32, bf16 (both unless given), int8, int16"},
     CLI_WEIGHTS_ROW(bench_values),
     {"tokens", 0, SPAR_OPTION_INT, BENCH(tokens), "0", 0, 32768, NULL, "N",
-     "tokens of a sequence trained on, a prompt or a response; 0: what the work usually has"},
+     "tokens of a sequence trained on, a prompt, a response or a pair; 0: what the work usually "
+     "has"},
     {"responses", 0, SPAR_OPTION_INT, BENCH(responses), "0", 0, 512, NULL, "N",
-     "responses of a rollout; 0: 32"},
+     "responses of a rollout; 0: 32; candidates of pairrm; 0: 4"},
     {"sequences", 0, SPAR_OPTION_INT, BENCH(sequences), "0", 0, 64, NULL, "N",
      "sequences of a training step; 0: 4, or 1 with an adapter"},
     {"layers", 0, SPAR_OPTION_INT, BENCH(layers), "0", 0, 100000, NULL, "N",
@@ -90,6 +91,9 @@ static void put_table(const json_t *root) {
         }
         if (json_object_get(row, "seconds")) {
             printf("  %.2f s", number(row, "seconds"));
+        }
+        if (json_object_get(row, "pairs_per_s")) {
+            printf("  %.2f pairs/s", number(row, "pairs_per_s"));
         }
         if (json_object_get(row, "logprob_error_mean")) {
             printf("  log-probs off by %.2g on average, %.2g at most",
@@ -206,11 +210,6 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
         return compare(argv, err);
     }
     SPAR_TRY(cli_check_operands(argc, argv, 0, 0, "options only", err));
-    if (!model) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_NOT_FOUND,
-                      "expected -m MODEL or the quick-start model (tools/fetch_model gets it)"));
-    }
     spar_bench_options options = {.model = model,
                                   .works = v->works,
                                   .dtypes = v->dtypes,
@@ -224,6 +223,11 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
                                   .runs = (int)v->runs,
                                   .text = v->text,
                                   .sink = cli_sink()};
+    if (!model && spar_bench_needs_model(&options)) {
+        SPAR_TRY(
+            spar_fail(err, SPAR_NOT_FOUND,
+                      "expected -m MODEL or the quick-start model (tools/fetch_model gets it)"));
+    }
     SPAR_TRY(spar_bench(&root, &options, err));
     cli_sink_finish();
     if (v->json) {

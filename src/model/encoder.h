@@ -22,6 +22,7 @@
 #include "spar/model.h"
 #include "spar/status.h"
 
+struct json_t;
 typedef struct sp_encoder sp_encoder;
 
 /* Load a folder. Of the options, threads, reference and dtype are read: AUTO is f32, products in
@@ -29,10 +30,16 @@ typedef struct sp_encoder sp_encoder;
  * another shape, UNSUPPORTED an unknown family or setting. *out is owned by the caller. */
 spar_status sp_encoder_load(sp_encoder **out, const char *dir, const spar_model_options *options,
                             spar_error *err);
+/* The same of a configuration (a JSON object as in config.json, borrowed) with weights made in
+ * memory, uniform with standard deviation 0.02 from `seed`, gains 1: for measuring. */
+spar_status sp_encoder_random(sp_encoder **out, const struct json_t *config, uint64_t seed,
+                              const spar_model_options *options, spar_error *err);
 void sp_encoder_free(sp_encoder *encoder);
 
 int64_t sp_encoder_hidden_size(const sp_encoder *encoder);
-int64_t sp_encoder_labels(const sp_encoder *encoder);  /* outputs of the head; PairRM: its tasks */
+int64_t sp_encoder_labels(const sp_encoder *encoder); /* outputs of the head; PairRM: its tasks */
+/* Weights of the layers that every token meets in products. */
+int64_t sp_encoder_matmul_parameters(const sp_encoder *encoder);
 int64_t sp_encoder_context(const sp_encoder *encoder); /* longest row, tokens */
 int64_t sp_encoder_types(const sp_encoder *encoder);   /* of tokens: 2 tells two texts apart */
 bool sp_encoder_doubles_separator(const sp_encoder *encoder); /* RoBERTa: between two texts */

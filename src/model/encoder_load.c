@@ -6,13 +6,15 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "io/safetensors.h"
 #include "model/encoder_parts.h"
 #include "tensor/dtype.h"
 
 /* The walk over all weights: with base NULL it measures, then it fills. */
 typedef struct walker {
-    const sp_safetensors *file;
+    const sp_safetensors *file; /* NULL: random weights of `seed` */
+    uint64_t seed;
     const char *path;
     float *base; /* NULL while measuring */
     size_t used; /* floats */
@@ -22,10 +24,10 @@ typedef struct walker {
 enum { MAX_LABELS = 1 << 16 };
 
 static const sp_tensor_entry *find(const walker *w, const char *name) {
-    const sp_tensor_entry *entry = sp_safetensors_find(w->file, name);
+    const sp_tensor_entry *entry = w->file ? sp_safetensors_find(w->file, name) : NULL;
     /* Older BERT files name the two vectors of a layer norm otherwise. */
     static const char *const old[][2] = {{"LayerNorm.weight", "gamma"}, {"LayerNorm.bias", "beta"}};
-    for (int i = 0; i < 2 && !entry; i++) {
+    for (int i = 0; i < 2 && w->file && !entry; i++) {
         const size_t n = strlen(name), tail = strlen(old[i][0]);
         if (n > tail && strcmp(name + n - tail, old[i][0]) == 0) {
             char older[256];
@@ -58,20 +60,49 @@ static spar_status check_entry(const walker *w, const sp_tensor_entry *entry, co
     return SPAR_OK;
 }
 
+static bool ends_with(const char *name, const char *end) {
+    const size_t n = strlen(name), tail = strlen(end);
+    return n >= tail && strcmp(name + n - tail, end) == 0;
+}
+
+/* The values of a tensor at a place of the flat array, where none are read: gains are 1, others
+ * uniform with standard deviation 0.02, four numbers of 16 bits from each random word. */
+static void make_values(const walker *w, const char *name, float *to, int64_t count) {
+    const float step = 0.02F * 3.46410162F / 65536.0F;
+    if (ends_with(name, "LayerNorm.weight")) {
+        for (int64_t i = 0; i < count; i++) {
+            to[i] = 1;
+        }
+        return;
+    }
+    for (int64_t i = 0; i < count; i += 4) {
+        const uint64_t word = sp_rng_u64(w->seed, w->used, (uint64_t)i);
+        for (int64_t k = 0; k < 4 && i + k < count; k++) {
+            to[i + k] = ((float)(uint16_t)(word >> (16 * k)) - 32767.5F) * step;
+        }
+    }
+}
+
 /* *out = the tensor [rows, cols] (cols 0: a vector), every one on a 64-byte line. */
 static spar_status take_entry(walker *w, const sp_tensor_entry *entry, const char *name,
                               int64_t rows, int64_t cols, const float **out) {
-    const spar_status status = check_entry(w, entry, name, rows, cols);
-    if (status != SPAR_OK) {
-        return status;
-    }
+    spar_status status = SPAR_OK;
     const int64_t count = rows * (cols ? cols : 1);
+    if (w->file) {
+        SPAR_TRY(check_entry(w, entry, name, rows, cols));
+    }
     if (w->base) {
-        sp_dtype_info_of(entry->dtype)->to_f32(entry->data, w->base + w->used, count);
-        *out = w->base + w->used;
+        float *to = w->base + w->used;
+        if (w->file) {
+            sp_dtype_info_of(entry->dtype)->to_f32(entry->data, to, count);
+        } else {
+            make_values(w, name, to, count);
+        }
+        *out = to;
     }
     w->used += (size_t)(count + 15) / 16 * 16;
-    return SPAR_OK;
+done:
+    return status;
 }
 
 static spar_status take(walker *w, const char *name, int64_t rows, int64_t cols,
@@ -280,18 +311,26 @@ done:
     return status;
 }
 
+/* Place and fill all weights; w has where they come from. */
+static spar_status take_weights(walker *w, sp_encoder *e) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)e->config.layers, sizeof *e->layers, w->err));
+    e->layers = memory;
+    SPAR_TRY(walk(w, e));
+    SPAR_TRY(sp_mem_aligned(&memory, w->used, sizeof(float), w->err));
+    e->weights = w->base = memory;
+    SPAR_TRY(walk(w, e));
+done:
+    return status;
+}
+
 static spar_status load_weights(sp_encoder *e, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_safetensors *file = NULL;
-    void *memory;
-    SPAR_TRY(sp_mem_calloc(&memory, (size_t)e->config.layers, sizeof *e->layers, err));
-    e->layers = memory;
     SPAR_TRY(sp_safetensors_open(&file, dir, err));
     walker w = {.file = file, .path = dir, .err = err};
-    SPAR_TRY(walk(&w, e));
-    SPAR_TRY(sp_mem_aligned(&memory, w.used, sizeof(float), err));
-    e->weights = w.base = memory;
-    SPAR_TRY(walk(&w, e));
+    SPAR_TRY(take_weights(&w, e));
 done:
     sp_safetensors_free(file);
     return status;
@@ -310,27 +349,57 @@ done:
     return status;
 }
 
-spar_status sp_encoder_load(sp_encoder **out, const char *dir, const spar_model_options *options,
-                            spar_error *err) {
-    static const spar_model_options defaults = {0};
+static spar_status create(sp_encoder **out, const spar_model_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_encoder *e = NULL;
     void *memory;
-    options = options ? options : &defaults;
     if (options->dtype != SPAR_DTYPE_AUTO && options->dtype != SPAR_DTYPE_F32 &&
         options->dtype != SPAR_DTYPE_BF16) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_UNSUPPORTED, "%s: dtype of an encoder: expected f32 or bf16", dir));
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "dtype of an encoder: expected f32 or bf16"));
     }
-    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *e, err));
-    e = memory;
-    SPAR_TRY(read_config(e, dir, err));
-    SPAR_TRY(load_weights(e, dir, err));
+    SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof **out, err));
+    *out = memory;
+done:
+    return status;
+}
+
+/* Threads and kernels, once the weights are there. */
+static spar_status make_ready(sp_encoder *e, const spar_model_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
     SPAR_TRY(sp_pool_create(&e->pool, options->threads, err));
     SPAR_TRY(sp_backend_create(
         &e->backend, options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
         options->dtype == SPAR_DTYPE_BF16 ? SP_COMPUTE_BF16 : SP_COMPUTE_F32, e->pool, err));
     SPAR_TRY(each_weight(e, prepare, err));
+done:
+    return status;
+}
+
+spar_status sp_encoder_load(sp_encoder **out, const char *dir, const spar_model_options *options,
+                            spar_error *err) {
+    static const spar_model_options defaults = {0};
+    spar_status status = SPAR_OK;
+    sp_encoder *e = NULL;
+    options = options ? options : &defaults;
+    SPAR_TRY(create(&e, options, err));
+    SPAR_TRY(read_config(e, dir, err));
+    SPAR_TRY(load_weights(e, dir, err));
+    SPAR_TRY(make_ready(e, options, err));
+    *out = e;
+    e = NULL;
+done:
+    sp_encoder_free(e);
+    return status;
+}
+
+spar_status sp_encoder_random(sp_encoder **out, const json_t *config, uint64_t seed,
+                              const spar_model_options *options, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_encoder *e = NULL;
+    walker w = {.seed = seed, .path = "random weights", .err = err};
+    SPAR_TRY(create(&e, options, err));
+    SPAR_TRY(sp_encoder_config_read(&e->config, config, w.path, err));
+    SPAR_TRY(take_weights(&w, e));
+    SPAR_TRY(make_ready(e, options, err));
     *out = e;
     e = NULL;
 done:
@@ -359,6 +428,11 @@ int64_t sp_encoder_hidden_size(const sp_encoder *e) {
 
 int64_t sp_encoder_labels(const sp_encoder *e) {
     return e->labels;
+}
+
+int64_t sp_encoder_matmul_parameters(const sp_encoder *e) {
+    const sp_encoder_config *c = &e->config;
+    return c->layers * (4 * c->hidden * c->hidden + 2 * c->hidden * c->ffn);
 }
 
 int64_t sp_encoder_context(const sp_encoder *e) {

@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "model/engine.h"
 #include "model/lora.h"
+#include "play/bench_pairs.h"
 #include "spar/generate.h"
 #include "train/trainer.h"
 
@@ -23,6 +24,7 @@
 typedef struct measurement {
     double tokens; /* of a run */
     double tokens_per_s, slowest, fastest, peak_rss_mb;
+    double pairs;                 /* of a run; 0: it compares none */
     double bytes;                 /* of the text that was tokenised; 0: none was */
     double weight_bytes;          /* of what a token meets in products */
     double error_mean, error_max; /* of kept log-probs; negative: not measured */
@@ -63,6 +65,7 @@ typedef struct bench_state {
     const spar_bench_options *options;
     spar_model *model;
     sp_trainer *trainer;
+    sp_bench_pairs *pairs;
     int32_t *ids; /* owned, [MAX_SEQUENCES, MAX_TOKENS] */
     size_t n_prompt;
     spar_response responses[MAX_RESPONSES]; /* of the last run that sampled; owned */
@@ -191,16 +194,39 @@ done:
     return status;
 }
 
+/* All ordered pairs of 4 candidates, of 400 tokens each. */
+static spar_status work_pairrm(bench_state *s, double *tokens, spar_error *err) {
+    *tokens = sp_bench_pairs_count(s->pairs) * (double)length_of(s, 400);
+    return sp_bench_pairs_run(s->pairs, err);
+}
+
+static spar_status open_pairs(bench_state *s, spar_dtype dtype, measurement *out, spar_error *err) {
+    const spar_bench_options *o = s->options;
+    const spar_model_options options = {.dtype = dtype, .threads = o->threads, .layers = o->layers};
+    const size_t candidates = o->responses > 0 ? (size_t)o->responses : 4;
+    const spar_status status =
+        sp_bench_pairs_open(&s->pairs, &options, length_of(s, 400), candidates, err);
+    if (status == SPAR_OK) {
+        out->pairs = sp_bench_pairs_count(s->pairs);
+        out->matmul_parameters = sp_bench_pairs_parameters(s->pairs);
+    }
+    return status;
+}
+
+/* What a work needs besides a language model. */
+typedef enum work_kind { OF_MODEL, OF_TEXT, OF_PAIRS } work_kind;
+
 static const struct work {
     const char *name;
     spar_status (*run)(bench_state *s, double *tokens, spar_error *err);
     double flops_a_parameter; /* 0: bound by memory bandwidth */
     bool named_only;          /* not part of a default run */
-    bool of_text;             /* needs the tokenizer alone, and knows no types */
-} works[] = {{"train", work_train, 6, false, false},     {"rollout", work_rollout, 2, false, false},
-             {"prefill", work_prefill, 2, false, false}, {"single", work_single, 0, false, false},
-             {"lora", work_lora, 4, true, false},        {"load", NULL, 0, true, false},
-             {"tokenize", NULL, 0, true, true}};
+    work_kind kind; /* OF_TEXT: the tokenizer alone, and no type; OF_PAIRS: it makes its model */
+} works[] = {
+    {"train", work_train, 6, false, OF_MODEL},     {"rollout", work_rollout, 2, false, OF_MODEL},
+    {"prefill", work_prefill, 2, false, OF_MODEL}, {"single", work_single, 0, false, OF_MODEL},
+    {"lora", work_lora, 4, true, OF_MODEL},        {"load", NULL, 0, true, OF_MODEL},
+    {"tokenize", NULL, 0, true, OF_TEXT},          {"pairrm", work_pairrm, 2, true, OF_PAIRS}};
 enum { N_WORKS = sizeof works / sizeof works[0] };
 
 static double weight_bytes(const spar_model *m, bool half) {
@@ -308,6 +334,17 @@ done:
     return status;
 }
 
+static spar_status open_model(bench_state *s, spar_dtype dtype, measurement *out, spar_error *err) {
+    const spar_status status = load_model(s, dtype, err);
+    if (status == SPAR_OK) {
+        out->matmul_parameters = spar_model_matmul_parameters(s->model);
+        /* Emulated bf16 reads the weights as the f32 numbers that they round to. */
+        out->weight_bytes =
+            weight_bytes(s->model, dtype == SPAR_DTYPE_BF16 && sp_backend_has_bf16());
+    }
+    return status;
+}
+
 static spar_status measure(const spar_bench_options *o, const struct work *work, spar_dtype dtype,
                            measurement *out, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -317,15 +354,13 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
     void *memory;
     s.options = o;
     out->error_mean = out->error_max = -1;
-    if (work->of_text) {
+    if (work->kind == OF_TEXT) {
         return measure_text(o, out, err);
     }
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)MAX_SEQUENCES * MAX_TOKENS, sizeof *s.ids, err));
     s.ids = memory;
-    SPAR_TRY(load_model(&s, dtype, err));
-    out->matmul_parameters = spar_model_matmul_parameters(s.model);
-    /* Emulated bf16 reads the weights as the f32 numbers that they round to. */
-    out->weight_bytes = weight_bytes(s.model, dtype == SPAR_DTYPE_BF16 && sp_backend_has_bf16());
+    SPAR_TRY(work->kind == OF_PAIRS ? open_pairs(&s, dtype, out, err)
+                                    : open_model(&s, dtype, out, err));
     /* the first run also makes buffers and primitives */
     SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
     for (int i = 0; i < o->runs; i++) {
@@ -341,6 +376,7 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
 done:
     drop_responses(&s);
     sp_trainer_free(s.trainer);
+    sp_bench_pairs_free(s.pairs);
     spar_model_free(s.model);
     free(s.ids);
     return status;
@@ -448,7 +484,7 @@ done:
 }
 
 static const char *type_name(const row *r) {
-    return r->work->of_text ? "-" : dtypes[r->dtype].name;
+    return r->work->kind == OF_TEXT ? "-" : dtypes[r->dtype].name;
 }
 
 /* Whether a work is to be measured in type d; one of text once, by the first. */
@@ -456,11 +492,11 @@ static bool wanted(const spar_bench_options *o, const struct work *work, int d) 
     if (!listed(&o->works, work->name) || (work->named_only && o->works.n == 0)) {
         return false;
     }
-    if (work->of_text) {
+    if (work->kind == OF_TEXT) {
         return d == 0;
     }
     return listed(&o->dtypes, dtypes[d].name) && !(dtypes[d].named_only && o->dtypes.n == 0) &&
-           (dtypes[d].trains || work->flops_a_parameter <= 2);
+           (dtypes[d].trains || (work->flops_a_parameter <= 2 && work->kind == OF_MODEL));
 }
 
 static spar_status measure_rows(const spar_bench_options *o, row *rows, int *n, spar_error *err) {
@@ -498,7 +534,7 @@ static json_t *row_json(const row *r, const machine *m) {
         json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "work", r->work->name, "dtype",
                   type_name(r), "tokens_per_s", got->tokens_per_s, "peak_rss_mb", got->peak_rss_mb,
                   "slowest", got->slowest, "fastest", got->fastest, "tokens", got->tokens);
-    if (r->work->of_text) {
+    if (r->work->kind == OF_TEXT) {
         json_object_set_new(json, "mb_per_s",
                             json_real(1e-6 * got->bytes * got->tokens_per_s / got->tokens));
         return json;
@@ -508,6 +544,10 @@ static json_t *row_json(const row *r, const machine *m) {
     }
     if (!r->work->run) {
         json_object_set_new(json, "seconds", json_real(1 / got->tokens_per_s));
+    }
+    if (got->pairs > 0) {
+        json_object_set_new(json, "pairs_per_s",
+                            json_real(got->pairs * got->tokens_per_s / got->tokens));
     }
     if (got->error_mean >= 0) {
         json_object_set_new(json, "logprob_error_mean", json_real(got->error_mean));
@@ -563,4 +603,12 @@ spar_status spar_bench(json_t **out, const spar_bench_options *options, spar_err
     }
 done:
     return status;
+}
+
+bool spar_bench_needs_model(const spar_bench_options *options) {
+    bool needs = options->works.n == 0;
+    for (int i = 0; i < N_WORKS && options->works.n > 0; i++) {
+        needs = needs || (works[i].kind != OF_PAIRS && listed(&options->works, works[i].name));
+    }
+    return needs;
 }

@@ -7,6 +7,19 @@ run 2 bench -m x --dtype f64
 XDG_CACHE_HOME=$dir run 5 bench
 err_has "fetch_model"
 
+# PairRM makes its model: no file is needed, and a pair has a length that its parts fit.
+run 2 bench --work pairrm --tokens 9
+err_has "10 to 2048"
+run 2 bench --work pairrm --dtype int8
+XDG_CACHE_HOME=$dir run 0 bench --work pairrm --layers 1 --tokens 16 --responses 2 --runs 1 --json
+for part in '"work": "pairrm"' '"dtype": "f32"' '"dtype": "bf16"' '"pairs_per_s": ' '"tokens": 32.0' \
+    '"share_of_limit": '; do
+    has "$part"
+done
+cp "$dir/out" "$dir/pairs.json"
+run 0 bench --compare "$dir/pairs.json" "$dir/pairs.json"
+has "pairrm    bf16"
+
 skip_without models/stories260K/hf
 run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work single,prefill --dtype f32 --json
 for part in '"gemm_gflops": {' '"f32": ' '"bf16": ' '"int8": ' '"bandwidth_gbs": ' '"cores": ' \
