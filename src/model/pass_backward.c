@@ -1,0 +1,199 @@
+/* Backward over a packed batch. */
+#include <string.h>
+
+#include "model/pass_parts.h"
+
+static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, const float *rstd,
+                      const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                      float *grads) {
+    spar_model *m = pass->model;
+    m->backend->ops->rmsnorm_bwd(m->backend, x, sp_pass_vector(m, role, layer), rstd, dy, n, dim,
+                                 dx, accumulate, sp_pass_grad(pass, grads, role, layer));
+}
+
+/* Row-wise: dy of the half's output layer, from dx. */
+static void put_out_backward(sp_pass *pass, int half, int layer, int64_t T, const sp_layer_acts *a,
+                             float *grads) {
+    spar_model *m = pass->model;
+    const sp_half *h = &sp_halves[half];
+    const float *dout = pass->dx;
+    if (a->out[half]) {
+        norm_grad(pass, h->norm, layer, a->out[half], a->rstd_out[half], pass->dx, T,
+                  m->config.hidden, pass->chain.dnorm, false, grads);
+        dout = pass->chain.dnorm;
+    }
+    m->backend->ops->to_operand(m->backend, dout, T * m->config.hidden,
+                                sp_factor_or_one(m->config.residual_scale), pass->dy[h->linear]);
+}
+
+/* Where the gradient of a half's input goes: through its norm, or at once to dx. */
+static float *taken_grad(const sp_pass *pass, sp_role norm, int layer) {
+    return sp_pass_vector(pass->model, norm, layer) ? pass->chain.dnorm : pass->dx;
+}
+
+static void take_in_backward(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T,
+                             float *grads) {
+    if (sp_pass_vector(pass->model, role, layer)) {
+        norm_grad(pass, role, layer, x, pass->rstd, pass->chain.dnorm, T,
+                  pass->model->config.hidden, pass->dx, true, grads);
+    }
+}
+
+/* dx (gradient at the output of a layer with experts) becomes the gradient at x_mid. */
+static spar_status backward_experts(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
+                                    float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_mixture_space *s = &pass->mixture;
+    m->backend->ops->to_operand(m->backend, pass->dx, T * m->config.hidden, 1, s->dy);
+    sp_pass_take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, s->entry);
+    SPAR_TRY(sp_pass_chain_end(pass, err));
+    SPAR_TRY(sp_mixture_backward(m, layer, T, s, &a->mixture, pass->balance > 0,
+                                 m->lora ? NULL : grads, err));
+    SPAR_TRY(sp_pass_chain_begin(pass, T, err));
+    norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, s->dentry, T, m->config.hidden,
+              pass->dx, true, grads);
+done:
+    return status;
+}
+
+/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid. */
+static spar_status backward_dense(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
+                                  float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const sp_pass_sizes s = sp_pass_sizes_of(&m->config);
+    float *wide = pass->chain.wide[0], *taken = taken_grad(pass, SP_MLP_NORM, layer);
+    const bool joins = taken == pass->dx;
+    ops->glu_kept(m->backend, m->config.act, a->gate, a->up, T * s.F, pass->hidden);
+    put_out_backward(pass, SP_MLP_HALF, layer, T, a, grads);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T, wide,
+                                     false, grads, err));
+    ops->glu_bwd(m->backend, m->config.act, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE],
+                 pass->dy[SP_UP]);
+    sp_pass_take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, pass->norm_mlp);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, taken,
+                                     joins, grads, err));
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, taken, true,
+                                     grads, err));
+    take_in_backward(pass, SP_MLP_NORM, layer, a->x_mid, T, grads);
+done:
+    return status;
+}
+
+/* Row-wise: what follows attention; dx becomes the gradient at x_mid, and dout that of attention's
+ * output. */
+static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
+                                         float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(pass->model->config.sparse[layer] ? backward_experts(pass, layer, T, a, grads, err)
+                                               : backward_dense(pass, layer, T, a, grads, err));
+    put_out_backward(pass, SP_ATTENTION_HALF, layer, T, a, grads);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false,
+                                     grads, err));
+done:
+    return status;
+}
+
+/* Row-wise: from dq, dk, dv, dx (gradient at x_mid) becomes the gradient at x. */
+static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
+                                float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    const sp_pass_sizes s = sp_pass_sizes_of(c);
+    const int64_t T = (int64_t)batch->n_tokens;
+    float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
+    const bool joins = taken == pass->dx;
+    sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
+    if (c->arch->qk_norm != SP_QK_PLAIN) {
+        int64_t dim;
+        int64_t n = sp_pass_qk_norms(c, T, c->heads, &dim);
+        norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, n, dim, pass->dq, false,
+                  grads);
+        n = sp_pass_qk_norms(c, T, c->kv_heads, &dim);
+        norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, pass->dk, n, dim, pass->dk, false,
+                  grads);
+    }
+    sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->norm_attn);
+    ops->to_operand(m->backend, pass->dq, T * s.Hq, 1, pass->dy[SP_Q]);
+    ops->to_operand(m->backend, pass->dk, T * s.Hk, 1, pass->dy[SP_K]);
+    ops->to_operand(m->backend, pass->dv, T * s.Hk, 1, pass->dy[SP_V]);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_Q, SP_Q_BIAS, layer, pass->norm_attn, T, taken, joins,
+                                     grads, err));
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_K, SP_K_BIAS, layer, pass->norm_attn, T, taken, true,
+                                     grads, err));
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_V, SP_V_BIAS, layer, pass->norm_attn, T, taken, true,
+                                     grads, err));
+    take_in_backward(pass, SP_ATTN_NORM, layer, a->x, T, grads);
+done:
+    return status;
+}
+
+static spar_status backward_layers(sp_pass *pass, const sp_batch *batch, float *grads,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const int64_t T = (int64_t)batch->n_tokens;
+    SPAR_TRY(sp_pass_chain_begin(pass, T, err));
+    for (int l = m->config.layers - 1; l >= 0; l--) {
+        sp_layer_acts *a = &pass->layers[l];
+        if (pass->recompute && l + 1 < m->config.layers) { /* the last layer's are still there */
+            SPAR_TRY(sp_pass_chain_end(pass, err));
+            SPAR_TRY(sp_pass_recompute(pass, l, batch, err));
+            SPAR_TRY(sp_pass_chain_begin(pass, T, err));
+        }
+        SPAR_TRY(backward_feed_forward(pass, l, T, a, grads, err));
+        SPAR_TRY(sp_pass_chain_end(pass, err));
+        const sp_attention attention = sp_pass_attention(m, l, batch);
+        SPAR_TRY(m->backend->ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att,
+                                                a->lse, pass->dout, pass->dq, pass->dk, pass->dv,
+                                                err));
+        SPAR_TRY(sp_pass_chain_begin(pass, T, err));
+        SPAR_TRY(backward_qkv(pass, l, batch, a, grads, err));
+    }
+    SPAR_TRY(sp_pass_chain_end(pass, err));
+done:
+    sp_pass_chain_drop(pass, status);
+    return status;
+}
+
+/* Hugging Face models look up with padding_idx = pad_token_id: that row learns nothing from being
+ * an input (only, when tied, as an output). Checkpoints are trained so, and so it is here. */
+static void mask_padding(const spar_model *m, const sp_batch *batch, float *dx) {
+    size_t H = (size_t)m->config.hidden;
+    for (size_t t = 0; t < batch->n_tokens; t++) {
+        if (batch->ids[t] == m->config.pad) {
+            memset(dx + t * H, 0, H * sizeof *dx);
+        }
+    }
+}
+
+spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    int64_t T = (int64_t)batch->n_tokens;
+    int64_t R = (int64_t)batch->n_scored;
+    int64_t H = m->config.hidden;
+    const sp_logit_form form = sp_pass_logit_form(m);
+    SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form, pass->rows_norm,
+                                batch->targets, pass->head_lse, c, R, pass->drows,
+                                sp_pass_grad(pass, grads, SP_HEAD, 0), err));
+    norm_grad(pass, SP_FINAL_NORM, 0, pass->rows_x, pass->rows_rstd, pass->drows, R, H, pass->drows,
+              false, grads);
+    memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
+    ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
+    SPAR_TRY(backward_layers(pass, batch, grads, err));
+    float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
+    if (dembed) {
+        mask_padding(m, batch, pass->dx);
+        ops->embed_dw(m->backend, batch->ids, T, H, pass->dx,
+                      sp_factor_or_one(m->config.embed_scale), dembed);
+    }
+done:
+    return status;
+}
