@@ -30,7 +30,7 @@
 
 /* PRAGMA user_version. A database of an older version gets the tables that it lacks when it is
  * opened for writing; read alone, it gives no rows of them. */
-enum { SP_RUNDB_SCHEMA = 4 };
+enum { SP_RUNDB_SCHEMA = 5 };
 
 typedef struct sp_rundb sp_rundb;
 
@@ -216,6 +216,20 @@ spar_status sp_rundb_put_steps(sp_rundb *db, const sp_rundb_steps *row, spar_err
 spar_status sp_rundb_each_steps(sp_rundb *db, int64_t stage, const char *judge, int64_t prompt,
                                 sp_rundb_steps_fn fn, void *context,
                                 spar_error *err); /* of one prompt, by response */
+
+/* What a phase of a stage took of one process. Who goes on with a stage adds a segment; a put
+ * replaces its own, as time goes on. */
+typedef struct sp_rundb_work {
+    int64_t stage;
+    const char *phase;
+    int64_t segment;     /* from 1 */
+    double cpu, seconds; /* of all threads; by the clock */
+} sp_rundb_work;
+typedef spar_status (*sp_rundb_work_fn)(void *context, const sp_rundb_work *row, spar_error *err);
+
+spar_status sp_rundb_put_work(sp_rundb *db, const sp_rundb_work *row, spar_error *err);
+spar_status sp_rundb_each_work(sp_rundb *db, int64_t stage, sp_rundb_work_fn fn, void *context,
+                               spar_error *err); /* by phase and segment */
 
 /* What an endpoint replied to a request, by the request's whole text: what was paid for once. A put
  * replaces. get gives NULL where there is none; *reply is owned by the caller (free()). */

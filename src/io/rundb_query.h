@@ -91,6 +91,13 @@
     X(EACH_STEPS, "reading the scores of steps",                                                   \
       "SELECT stage, judge, prompt, response, scores FROM steps "                                  \
       "WHERE stage = ?1 AND judge = ?2 AND prompt = ?3 ORDER BY response")                         \
+    X(PUT_WORK, "recording what a phase took",                                                     \
+      "INSERT INTO work(stage, phase, segment, cpu, seconds) VALUES(?1, ?2, ?3, ?4, ?5) "          \
+      "ON CONFLICT(stage, phase, segment) DO UPDATE SET cpu = excluded.cpu, "                      \
+      "seconds = excluded.seconds")                                                                \
+    X(EACH_WORK, "reading what phases took",                                                       \
+      "SELECT stage, phase, segment, cpu, seconds FROM work WHERE stage = ?1 "                     \
+      "ORDER BY phase, segment")                                                                   \
     X(PUT_REPLY, "keeping an endpoint's reply",                                                    \
       "INSERT INTO replies(request, reply) VALUES(?1, ?2) "                                        \
       "ON CONFLICT(request) DO UPDATE SET reply = excluded.reply")                                 \

@@ -23,6 +23,7 @@ typedef struct visitor {
         sp_rundb_evaluation_fn evaluation;
         sp_rundb_judgement_fn judgement;
         sp_rundb_steps_fn steps;
+        sp_rundb_work_fn work;
         sp_rundb_checkpoint_fn checkpoint;
     } fn;
 } visitor;
@@ -510,6 +511,38 @@ spar_status sp_rundb_each_steps(sp_rundb *db, int64_t stage, const char *judge, 
     sp_rundb_bind_text(&q, judge);
     sp_rundb_bind_int(&q, prompt);
     return walk(&q, visit_steps, &(visitor){context, {.steps = fn}}, NULL, err);
+}
+
+/* ---- work ---- */
+
+spar_status sp_rundb_put_work(sp_rundb *db, const sp_rundb_work *row, spar_error *err) {
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_PUT_WORK);
+    sp_rundb_bind_int(&q, row->stage);
+    sp_rundb_bind_text(&q, row->phase);
+    sp_rundb_bind_int(&q, row->segment);
+    sp_rundb_bind_real(&q, row->cpu);
+    sp_rundb_bind_real(&q, row->seconds);
+    return sp_rundb_query_run(&q, err);
+}
+
+static spar_status visit_work(sp_rundb_query *q, const visitor *v, spar_error *err) {
+    const sp_rundb_work row = {.stage = sp_rundb_column_int(q, 0),
+                               .phase = sp_rundb_column_text(q, 1),
+                               .segment = sp_rundb_column_int(q, 2),
+                               .cpu = sp_rundb_column_real(q, 3),
+                               .seconds = sp_rundb_column_real(q, 4)};
+    const spar_status status = sp_rundb_query_row_status(q, err);
+    return status == SPAR_OK ? v->fn.work(v->context, &row, err) : status;
+}
+
+spar_status sp_rundb_each_work(sp_rundb *db, int64_t stage, sp_rundb_work_fn fn, void *context,
+                               spar_error *err) {
+    if (db->version < 5) {
+        return SPAR_OK;
+    }
+    sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_EACH_WORK);
+    sp_rundb_bind_int(&q, stage);
+    return walk(&q, visit_work, &(visitor){context, {.work = fn}}, NULL, err);
 }
 
 /* ---- replies ---- */

@@ -128,4 +128,14 @@ static const char version_4[] =
     "  PRIMARY KEY(stage, judge, prompt, response)"
     ") STRICT, WITHOUT ROWID;";
 
-const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2, version_3, version_4};
+static const char version_5[] = "CREATE TABLE work("
+                                "  stage INTEGER NOT NULL REFERENCES stages(id),"
+                                "  phase TEXT NOT NULL,"
+                                "  segment INTEGER NOT NULL CHECK(segment > 0),"
+                                "  cpu REAL NOT NULL CHECK(cpu >= 0),"
+                                "  seconds REAL NOT NULL CHECK(seconds >= 0),"
+                                "  PRIMARY KEY(stage, phase, segment)"
+                                ") STRICT, WITHOUT ROWID;";
+
+const char *const sp_rundb_schema[SP_RUNDB_SCHEMA] = {version_1, version_2, version_3, version_4,
+                                                      version_5};

@@ -12,6 +12,7 @@
 #include "play/lessons.h"
 #include "play/samples.h"
 #include "play/stage_train.h"
+#include "play/work.h"
 
 /* ---- base ---- */
 
@@ -112,7 +113,9 @@ static spar_status run_epoch(epochs *e, int64_t epoch, bool *kept, spar_error *e
     SPAR_TRY(epoch_trainer(e, epoch, err));
     e->best->loaded = false;
     e->w.first_step = epoch * sp_stage_steps(e->arm, &e->w);
-    SPAR_TRY(sp_stage_train(run, stage, e->arm, e->trainer, &e->w, &sequences, err));
+    SPAR_TRY(sp_work_begin(run, stage, "train", err));
+    SPAR_TRY(sp_work_end(
+        run, sp_stage_train(run, stage, e->arm, e->trainer, &e->w, &sequences, err), err));
     SPAR_TRY(sp_run_evaluate(run, stage, SP_SET_GATE, &gate, err));
     if (gate > e->best->gate + run->recipe.gate_margin) {
         SPAR_TRY(sp_run_save_checkpoint(run, stage, path, err));
@@ -219,7 +222,9 @@ static spar_status train_control(sp_run *run, int64_t stage, const sp_arm *arm, 
                            .sequences = sequences,
                            .lr = arm->control_lr};
         SPAR_TRY(sp_stage_trainer(run, arm, arm->control_optimizer, &trainer, err));
-        SPAR_TRY(sp_stage_train(run, stage, arm, trainer, &w, &trained, err));
+        SPAR_TRY(sp_work_begin(run, stage, "train", err));
+        SPAR_TRY(
+            sp_work_end(run, sp_stage_train(run, stage, arm, trainer, &w, &trained, err), err));
     }
 done:
     sp_trainer_free(trainer);

@@ -109,6 +109,14 @@ done:
     return status;
 }
 
+static spar_status take_work(void *context, const sp_rundb_work *row, spar_error *err) {
+    entry *e = context;
+    (void)err;
+    e->cpu += row->cpu;
+    return SPAR_OK;
+}
+
+/* Runs of before the table of work have its sums, of one process, among the metrics. */
 static spar_status take_figure(void *context, const sp_rundb_metric *row, spar_error *err) {
     entry *e = context;
     (void)err;
@@ -151,6 +159,7 @@ static spar_status take_stage(void *context, const sp_rundb_stage *stage, spar_e
     e->characters = 0;
     SPAR_TRY(sp_rundb_each_evaluation(c->db, stage->id, "report", take_score, &scores, err));
     SPAR_TRY(sp_rundb_each_metric(c->db, stage->id, NULL, take_figure, e, err));
+    SPAR_TRY(sp_rundb_each_work(c->db, stage->id, take_work, e, err));
     e->stage = stage->id;
     e->iterations = stage->iteration;
     e->first = stage->iteration == 1 ? mean(e->scores, e->n) : e->first;

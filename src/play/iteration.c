@@ -12,6 +12,7 @@
 #include "play/pairs.h"
 #include "play/stage_train.h"
 #include "play/verified.h"
+#include "play/work.h"
 #include "train/game.h"
 
 /* What an iteration sampled, and what that gave to learn from. */
@@ -273,10 +274,8 @@ static spar_status make_candidate(loop *l, bool trained, int64_t *sequences, spa
         l->best->loaded = false;
         SPAR_TRY(sp_candidate_load(l->run, l->path, err));
     } else {
-        const double begun = sp_run_cpu_seconds();
-        SPAR_TRY(train(l, sequences, err));
-        SPAR_TRY(
-            sp_run_put_value(l->run, l->stage, "cpu_train", sp_run_cpu_seconds() - begun, err));
+        SPAR_TRY(sp_work_begin(l->run, l->stage, "train", err));
+        SPAR_TRY(sp_work_end(l->run, train(l, sequences, err), err));
         SPAR_TRY(sp_candidate_save(l->run, l->stage, l->path, *sequences, err));
     }
 done:

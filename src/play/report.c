@@ -253,6 +253,19 @@ static spar_status take_metric(void *context, const sp_rundb_metric *row, spar_e
     return SPAR_OK;
 }
 
+/* By phase: {"cpu_seconds", "seconds", "processes"}, of all who worked at it. */
+static spar_status take_work(void *context, const sp_rundb_work *row, spar_error *err) {
+    json_t *out = context;
+    json_t *phase = json_object_get(out, row->phase);
+    const double cpu = json_real_value(json_object_get(phase, "cpu_seconds")) + row->cpu;
+    const double seconds = json_real_value(json_object_get(phase, "seconds")) + row->seconds;
+    phase = json_pack("{s:f, s:f, s:I}", "cpu_seconds", cpu, "seconds", seconds, "processes",
+                      (json_int_t)row->segment);
+    return json_object_set_new(out, row->phase, phase) == 0
+               ? SPAR_OK
+               : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a report");
+}
+
 static spar_status take_pair(void *context, const sp_rundb_pair *row, spar_error *err) {
     json_t *out = context;
     (void)err;
@@ -307,12 +320,13 @@ static const stage *find_stage(const reader *r, int64_t id) {
 static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *metrics = json_pack("{s:{}}", "steps");
-    json_t *pairs = json_object();
+    json_t *pairs = json_object(), *work = json_object();
     evaluation_context gate = {r, &s->gate};
     evaluation_context report = {r, &s->report};
     judge_cost train = {0}, measured = {.s = s};
     SPAR_TRY(sp_rundb_each_metric(r->db, s->id, NULL, take_metric, metrics, err));
     SPAR_TRY(sp_rundb_each_pair(r->db, s->id, take_pair, pairs, err));
+    SPAR_TRY(sp_rundb_each_work(r->db, s->id, take_work, work, err));
     SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "train", take_judgement, &train, err));
     SPAR_TRY(sp_rundb_each_judgement(r->db, s->id, "report", take_judgement, &measured, err));
     SPAR_TRY(sp_rundb_each_evaluation(r->db, s->id, "gate", take_evaluation, &gate, err));
@@ -320,9 +334,9 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     s->kept = json_real_value(json_object_get(metrics, "kept")) > 0.5;
     s->parent = (int64_t)json_real_value(json_object_get(metrics, "parent"));
     s->json =
-        json_pack("{s:I, s:s, s:s, s:I, s:b, s:b, s:O, s:O}", "stage", (json_int_t)s->id, "arm",
-                  s->arm, "kind", s->kind, "iteration", (json_int_t)s->iteration, "finished",
-                  s->finished, "kept", s->kept, "metrics", metrics, "pairs", pairs);
+        json_pack("{s:I, s:s, s:s, s:I, s:b, s:b, s:O, s:O, s:O}", "stage", (json_int_t)s->id,
+                  "arm", s->arm, "kind", s->kind, "iteration", (json_int_t)s->iteration, "finished",
+                  s->finished, "kept", s->kept, "metrics", metrics, "pairs", pairs, "work", work);
     if (train.prompts > 0) {
         json_object_set_new(s->json, "judged", cost_json(&train));
     }
@@ -335,6 +349,7 @@ static spar_status read_stage(reader *r, stage *s, spar_error *err) {
 done:
     json_decref(metrics);
     json_decref(pairs);
+    json_decref(work);
     return status;
 }
 

@@ -317,6 +317,40 @@ static void write_controls(const table *t, const json_t *stages) {
     }
 }
 
+/* Time by the clock and of the processor, of all processes that worked at a stage. */
+static void write_work(const table *t, const json_t *stages) {
+    enum { COLUMNS = 6 };
+    static const char *const names[COLUMNS] = {"stage",       "sampling, s",  "processor, s",
+                                               "training, s", "processor, s", "processes"};
+    static const int widths[COLUMNS] = {NAME_WIDTH, 12, 13, 12, 13, 10};
+    static const char *const phases[] = {"sample", "train"};
+    size_t i;
+    json_t *s;
+    header(t, names, widths, COLUMNS);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        const json_t *work = json_object_get(s, "work");
+        char text[96];
+        double processes = 0;
+        if (json_object_size(work) == 0) {
+            continue;
+        }
+        begin_row(t);
+        stage_name(s, text, sizeof text);
+        cell(t, text, widths[0]);
+        for (int p = 0; p < 2; p++) {
+            const json_t *phase = json_object_get(work, phases[p]);
+            snprintf(text, sizeof text, "%.1f", number(phase, "seconds"));
+            cell(t, phase ? text : "-", widths[1]);
+            snprintf(text, sizeof text, "%.1f", number(phase, "cpu_seconds"));
+            cell(t, phase ? text : "-", widths[2]);
+            processes = phase ? fmax(processes, number(phase, "processes")) : processes;
+        }
+        snprintf(text, sizeof text, "%.0f", processes);
+        cell(t, text, widths[5]);
+        end_row(t);
+    }
+}
+
 static const json_t *stage_of(const json_t *stages, json_int_t id) {
     size_t i;
     json_t *s;
@@ -471,5 +505,9 @@ void spar_report_write(const json_t *report, spar_report_format format, FILE *ou
     if (any(stages, "pairs")) {
         section(&t, "Pairs");
         write_pairs(&t, stages);
+    }
+    if (any(stages, "work")) {
+        section(&t, "What the stages took");
+        write_work(&t, stages);
     }
 }

@@ -25,12 +25,6 @@ bool sp_run_stopped(const sp_run *run) {
     return run->options->stop && run->options->stop(run->options->stop_context);
 }
 
-double sp_run_cpu_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 void sp_run_log(const sp_run *run, const char *fmt, ...) {
     char line[1024];
     va_list args;

@@ -45,6 +45,13 @@ typedef struct sp_best {
     bool loaded;    /* its weights are in the model now */
 } sp_best;
 
+/* A phase at work in this process (play/work.h). */
+typedef struct sp_work {
+    const char *phase; /* borrowed; NULL: none */
+    int64_t stage, segment;
+    double cpu, begun, stored; /* clocks when it began, and when it was last stored */
+} sp_work;
+
 typedef struct sp_run {
     const spar_play_options *options;
     sp_recipe recipe;
@@ -61,6 +68,7 @@ typedef struct sp_run {
     int64_t base_stage; /* that measured the start model */
     bool controls, resumed;
     FILE *log; /* owned: log.txt */
+    sp_work work;
     spar_sink sink;
 } sp_run;
 
@@ -70,8 +78,6 @@ void sp_run_close(sp_run *run);
 
 spar_status sp_run_path(const sp_run *run, const char *relative, char **out, spar_error *err);
 bool sp_run_stopped(const sp_run *run);
-/* Processor time of this process so far, of all threads: what work costs on a busy machine too. */
-double sp_run_cpu_seconds(void);
 void sp_run_log(const sp_run *run, const char *fmt, ...) SPAR_PRINTF(2, 3);
 
 /* The stage at the next ordinal: found when the run had begun it, else made. *done says whether it

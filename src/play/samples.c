@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "play/work.h"
 
 void sp_samples_release(sp_samples *samples) {
     for (size_t i = 0; i < samples->n; i++) {
@@ -18,6 +19,7 @@ void sp_samples_release(sp_samples *samples) {
 }
 
 static bool ask_stop(void *context) {
+    sp_work_tick(context);
     return sp_run_stopped(context);
 }
 
@@ -165,19 +167,21 @@ done:
     return status;
 }
 
+static spar_status sample_all(sampling_job *j, spar_error *err) {
+    if (j->cast) {
+        return sample_cast(j, err);
+    }
+    memset(j->mine, true, j->problems->n * sizeof *j->mine);
+    return sample_mine(j, err);
+}
+
 static spar_status sample_and_store(sp_run *run, int64_t stage, const sp_problems *problems, int k,
                                     const sp_cast *cast, spar_error *err) {
     spar_status status = SPAR_OK;
     sampling_job j = {.run = run, .stage = stage, .problems = problems, .k = k, .cast = cast};
-    const double begun = sp_run_cpu_seconds();
     SPAR_TRY(allocate_job(&j, err));
-    if (cast) {
-        SPAR_TRY(sample_cast(&j, err));
-    } else {
-        memset(j.mine, true, problems->n * sizeof *j.mine);
-        SPAR_TRY(sample_mine(&j, err));
-    }
-    SPAR_TRY(sp_run_put_value(run, stage, "cpu_sample", sp_run_cpu_seconds() - begun, err));
+    SPAR_TRY(sp_work_begin(run, stage, "sample", err));
+    SPAR_TRY(sp_work_end(run, sample_all(&j, err), err));
     SPAR_TRY(store_samples(&j, err));
 done:
     release_job(&j);
@@ -246,7 +250,7 @@ spar_status sp_samples_share(sp_run *run, int64_t from, int64_t stage, bool fres
     SPAR_TRY(sp_rundb_begin(run->db, err));
     SPAR_TRY(sp_rundb_each_sample(run->db, from, copy_sample, &c, err));
     SPAR_TRY(sp_rundb_each_score(run->db, from, copy_score, &c, err));
-    SPAR_TRY(copy_value(run, from, stage, "cpu_sample", err));
+    SPAR_TRY(sp_work_share(run, from, stage, "sample", err));
     SPAR_TRY(sp_rundb_put_phase(run->db, stage, "sample", 1, 1, err));
     if (fresh) {
         SPAR_TRY(copy_value(run, from, stage, "first_problem", err));

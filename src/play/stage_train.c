@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "play/work.h"
 
 enum { STREAM_ORDER = 4 };
 
@@ -202,6 +203,7 @@ static spar_status run_steps(session *s, int64_t from, spar_error *err) {
         }
         SPAR_TRY(run_step(s, step, &stats, err));
         SPAR_TRY(store_step(s->run, s->stage, step + 1, &stats, compares, err));
+        sp_work_tick(s->run);
         tokens += (double)stats.tokens;
         report(s->run, step + 1, s->steps, &stats, compares, tokens / seconds_since(&begun));
         int64_t every = s->run->recipe.checkpoint_steps;

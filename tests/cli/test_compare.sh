@@ -85,6 +85,19 @@ def arms(folder):
             for a in json.load(open(folder + "/report.json"))["arms"]]
 assert arms(sys.argv[1]) == arms(sys.argv[2])
 END
+# A kill leaves what its process took, for the next one to add to.
+python3 - "$dir/killed" <<'END' >"$dir/out" 2>&1 || fail "what the killed processes took does not add up"
+import json, sqlite3, sys
+total, several = 0, 0
+for seed in (3, 4):
+    db = sqlite3.connect(f"file:{sys.argv[1]}/seed-{seed}/run.db?mode=ro", uri=True)
+    total += db.execute("select sum(w.cpu) from work as w join stages as s on s.id = w.stage "
+                        "where s.arm = 'grpo'").fetchone()[0]
+    several += db.execute("select count(*) from work where segment > 1").fetchone()[0]
+grpo = [a for a in json.load(open(sys.argv[1] + "/report.json"))["arms"] if a["arm"] == "grpo"][0]
+assert several > 0
+assert abs(grpo["cpu_seconds"] - total / 2) < 1e-9, (grpo["cpu_seconds"], total)
+END
 for seed in 3 4; do
     cmp -s "$dir/whole/seed-$seed/final/model.safetensors" \
         "$dir/killed/seed-$seed/final/model.safetensors" || fail "seed $seed: another model after kills"

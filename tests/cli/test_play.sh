@@ -62,6 +62,43 @@ if [ "$status" -eq 10 ]; then
 elif [ "$status" -ne 0 ]; then
     fail "stopped: expected status 10, found $status"
 fi
+# Stopped while it trains, what it took adds up over the processes.
+sed '/^arms:/,$d' "$recipe" >"$dir/long.yaml"
+printf 'arms:\n  - {name: spin, method: spin, pairs: real, epochs: 20, lr: 1e-5}\n' >>"$dir/long.yaml"
+run 0 play "$dir/long.yaml" -m "$model" --run "$dir/long" --dtype f32 --threads 1
+has "What the stages took"
+"$spar" play "$dir/long.yaml" -m "$model" --run "$dir/halves" --dtype f32 --threads 1 >"$dir/out" 2>"$dir/err" &
+pid=$!
+python3 - "$dir/halves/run.db" <<'END' || fail "expected steps of training"
+import sqlite3, sys, time
+for _ in range(3000):
+    time.sleep(0.02)
+    try:
+        db = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+        if (db.execute("select max(step) from metrics").fetchone()[0] or 0) >= 20:
+            sys.exit(0)
+    except sqlite3.Error:
+        pass
+sys.exit(1)
+END
+kill -TERM $pid
+wait $pid
+[ $? -eq 10 ] || fail "expected a run that was stopped"
+run 0 play --run "$dir/halves" --resume
+run 0 report "$dir/halves" --json
+python3 - "$dir/out" "$dir/halves/run.db" "$dir/long/run.db" <<'END' >"$dir/err" 2>&1 || fail "what the processes took does not add up"
+import json, sqlite3, sys
+report = json.load(open(sys.argv[1]))
+halves, whole = (sqlite3.connect(f"file:{p}?mode=ro", uri=True).execute(
+    "select cpu, seconds from work where phase='train' order by segment").fetchall() for p in sys.argv[2:])
+assert len(halves) == 2 and len(whole) == 1, (halves, whole)
+assert all(cpu > 0 and seconds > 0 for cpu, seconds in halves), halves
+took = [s["work"]["train"] for s in report["stages"] if "train" in s["work"]]
+assert len(took) == 1 and took[0]["processes"] == 2, took
+assert abs(took[0]["cpu_seconds"] - sum(cpu for cpu, _ in halves)) < 1e-9
+assert abs(took[0]["seconds"] - sum(seconds for _, seconds in halves)) < 1e-9
+assert took[0]["cpu_seconds"] > 0.5 * whole[0][0], (halves, whole)
+END
 # What a run began with it goes on with; other kernels are named.
 cp -r "$dir/whole" "$dir/again"
 run 0 play --run "$dir/again" --resume

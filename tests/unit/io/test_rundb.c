@@ -400,6 +400,46 @@ static void test_steps(void **state) {
     sp_rundb_close(db);
 }
 
+static spar_status check_work(void *context, const sp_rundb_work *row, spar_error *err) {
+    static const sp_rundb_work rows[] = {
+        {1, "sample", 1, 0.5, 0.25}, {1, "train", 1, 3, 2}, {1, "train", 2, 1, 1}};
+    int *n = context;
+    const sp_rundb_work *want = &rows[*n % 3];
+    (void)err;
+    assert_int_equal(row->stage, want->stage);
+    assert_string_equal(row->phase, want->phase);
+    assert_int_equal(row->segment, want->segment);
+    assert_true(row->cpu == want->cpu && row->seconds == want->seconds);
+    ++*n;
+    return SPAR_OK;
+}
+
+static void test_work(void **state) {
+    (void)state;
+    spar_error err;
+    int n = 0;
+    sp_rundb *db = open_run(SP_RUNDB_CREATE);
+    put_basics(db);
+    sp_rundb_work work = {1, "train", 2, 1, 1};
+    OK(sp_rundb_put_work(db, &work, &err));
+    work = (sp_rundb_work){1, "train", 1, 2, 1};
+    OK(sp_rundb_put_work(db, &work, &err));
+    work.cpu = 3; /* a put replaces */
+    work.seconds = 2;
+    OK(sp_rundb_put_work(db, &work, &err));
+    work = (sp_rundb_work){1, "sample", 1, 0.5, 0.25};
+    OK(sp_rundb_put_work(db, &work, &err));
+    OK(sp_rundb_each_work(db, 1, check_work, &n, &err));
+    assert_int_equal(n, 3);
+    OK(sp_rundb_each_work(db, 2, check_work, &n, &err));
+    assert_int_equal(n, 3);
+    work.segment = 0;
+    REFUSED(sp_rundb_put_work(db, &work, &err), INVALID, "CHECK");
+    work = (sp_rundb_work){99, "sample", 1, 0.5, 0.25};
+    REFUSED(sp_rundb_put_work(db, &work, &err), INVALID, "FOREIGN KEY");
+    sp_rundb_close(db);
+}
+
 /* A run of the first version is read as it is, and gets the later tables when it goes on. */
 static void test_older_version(void **state) {
     (void)state;
@@ -408,9 +448,11 @@ static void test_older_version(void **state) {
     sp_rundb *db = open_run(SP_RUNDB_CREATE);
     put_basics(db);
     sp_rundb_close(db);
-    meddle("DROP TABLE judgements; DROP TABLE replies; DROP TABLE steps; PRAGMA user_version = 1");
+    meddle("DROP TABLE judgements; DROP TABLE replies; DROP TABLE steps; DROP TABLE work; "
+           "PRAGMA user_version = 1");
     db = open_run(SP_RUNDB_READ);
     OK(sp_rundb_each_judgement(db, 1, "train", check_judgement, &n, &err));
+    OK(sp_rundb_each_work(db, 1, check_work, &n, &err));
     sp_rundb_close(db);
     sp_rundb_close(open_run(SP_RUNDB_RESUME));
     db = open_run(SP_RUNDB_RESUME);
@@ -687,7 +729,7 @@ static void test_foreign_databases(void **state) {
     meddle("PRAGMA user_version = 1000");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "newer spar");
     refuse_open(SP_RUNDB_CREATE, SPAR_MISMATCH, "newer spar");
-    meddle("PRAGMA user_version = 4; PRAGMA application_id = 7");
+    meddle("PRAGMA user_version = 5; PRAGMA application_id = 7");
     refuse_open(SP_RUNDB_RESUME, SPAR_MISMATCH, "another program");
     meddle("PRAGMA application_id = 1936744818; DROP TABLE scores");
     sp_rundb *db = open_run(SP_RUNDB_RESUME);
@@ -803,6 +845,7 @@ int main(void) {
         ROW(test_metrics_and_the_rest),
         ROW(test_judgements),
         ROW(test_steps),
+        ROW(test_work),
         ROW(test_older_version),
         ROW(test_replies),
         ROW(test_meta),
