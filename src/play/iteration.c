@@ -239,13 +239,13 @@ static spar_status train(loop *l, int64_t *sequences, spar_error *err) {
     SPAR_TRY(gather(l, &lessons, err));
     sp_run_log(l->run, "%s: %zu samples gave %zu to learn from; training on %zu", arm->name,
                now->samples.n, now->groups.n, lessons.n);
-    const size_t largest = sp_lessons_largest(&lessons);
+    const size_t largest = sp_lessons_largest(&lessons, &arm->objective);
     if ((int64_t)largest > arm->max_tokens) {
-        sp_run_log(
-            l->run,
-            "%s: a prompt with its responses takes %zu rows, more than max_tokens: %lld. They "
-            "are trained on together, in as much more memory",
-            arm->name, largest, (long long)arm->max_tokens);
+        sp_run_log(l->run,
+                   "%s: a prompt with what is computed beside it takes %zu rows, more than "
+                   "max_tokens: %lld, "
+                   "and as much more memory",
+                   arm->name, largest, (long long)arm->max_tokens);
     }
     if (lessons.n > 0) {
         const sp_curriculum w = {.examples = lessons.examples,

@@ -203,14 +203,17 @@ void sp_lessons_same_anchor(sp_lessons *l) {
     }
 }
 
-size_t sp_lessons_largest(const sp_lessons *l) {
+size_t sp_lessons_largest(const sp_lessons *l, const sp_objective *objective) {
+    const bool apart = sp_objective_separates(objective);
     size_t largest = 0;
     for (size_t i = 0; i < l->n; i++) {
         const sp_example *e = &l->examples[i];
-        size_t rows = e->n_prompt;
+        size_t rows = 0;
         for (size_t k = 0; k < e->n_replies; k++) {
-            rows += e->replies[k].n;
+            const size_t n = e->replies[k].n;
+            rows = !apart ? rows + n : n > rows ? n : rows;
         }
+        rows += e->n_prompt;
         largest = rows > largest ? rows : largest;
     }
     return largest;

@@ -23,8 +23,9 @@ void sp_lessons_release(sp_lessons *l);
 void sp_lessons_add(sp_lessons *l, const int32_t *prompt, size_t n_prompt);
 void sp_lessons_reply(sp_lessons *l, const sp_reply *reply);
 
-/* Rows of the largest example: a prompt with all its replies, which are trained on together. */
-size_t sp_lessons_largest(const sp_lessons *l);
+/* Rows of the most that is computed together: a prompt with all its replies, or with one of them
+ * where the objective takes them apart. */
+size_t sp_lessons_largest(const sp_lessons *l, const sp_objective *objective);
 
 /* KTO: examples of one reply each get a second, borrowed from the next example that has another
  * prompt, and cut to what the prompt leaves of `longest` tokens. INVALID where all have the same

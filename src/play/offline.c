@@ -322,11 +322,11 @@ done:
 
 /* An example is trained on whole. */
 static void warn_of_size(const session *s) {
-    const size_t largest = sp_lessons_largest(&s->data.lessons);
+    const size_t largest = sp_lessons_largest(&s->data.lessons, &s->objective);
     if ((int64_t)largest > s->options->max_tokens) {
         spar_sink_log(s->options->sink, SPAR_LOG_WARN,
-                      "a prompt with its responses takes %zu rows, more than --max-tokens: %lld. "
-                      "They are trained on together, in as much more memory",
+                      "a prompt with what is computed beside it takes %zu rows, more than "
+                      "--max-tokens: %lld, and as much more memory",
                       largest, (long long)s->options->max_tokens);
     }
 }

@@ -47,7 +47,8 @@ typedef struct sp_loss {
     const char *citation;     /* paper and equation */
     const sp_tunable *params; /* at most SP_LOSS_MAX_PARAMS, in the order of eval's params */
     size_t fewest, most; /* responses. Two: winner, loser. A third is a response of the anchor's.
-                          * With most SIZE_MAX any number, the best first and the worst last */
+                          * With most SIZE_MAX any number, the best first and the worst last; the
+                          * loss is then a sum over them, the margin of those two */
     unsigned reads;      /* SP_READS_... */
     /* d [k]: out, d loss / d policy of each response. Finite for finite log-probs of magnitude up
      * to 1e6 and params within their bounds. */

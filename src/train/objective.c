@@ -108,3 +108,9 @@ void sp_objective_responses(const sp_objective *o, size_t *fewest, size_t *most)
         *most = SIZE_MAX;
     }
 }
+
+bool sp_objective_separates(const sp_objective *o) {
+    size_t fewest, most;
+    sp_objective_responses(o, &fewest, &most);
+    return most == SIZE_MAX;
+}

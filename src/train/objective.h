@@ -47,4 +47,8 @@ unsigned sp_objective_reads(const sp_objective *o);
 /* Responses of a prompt that the objective takes: at least *fewest, at most *most. */
 void sp_objective_responses(const sp_objective *o, size_t *fewest, size_t *most);
 
+/* Whether every response adds to the loss by itself, whatever the log-probs of the others: an
+ * example may then be computed in parts. */
+bool sp_objective_separates(const sp_objective *o);
+
 #endif

@@ -151,8 +151,13 @@ static double scale_of(const sp_policy_gradient *row, const sp_pg_response *y, c
     return 1.0 / divisors[row->per];
 }
 
+static bool has_finite_logps(const sp_pg_response *y, const double *params) {
+    return isfinite(sum(y->policy, y->n)) && isfinite(sum(y->opponent, y->n)) &&
+           (params[SP_PG_KL] == 0.0 || (y->anchor && isfinite(sum(y->anchor, y->n))));
+}
+
 static spar_status check(const sp_policy_gradient *row, const sp_pg_response *y, size_t k,
-                         const double *params, spar_error *err) {
+                         size_t from, size_t n, const double *params, spar_error *err) {
     spar_status status = SPAR_OK;
     SPAR_TRY(sp_tunable_check(row->params, params, row->name, err));
     if (k < 2 && row->advantage != SP_ADVANTAGE_WIN_RATE) {
@@ -161,10 +166,9 @@ static spar_status check(const sp_policy_gradient *row, const sp_pg_response *y,
     }
     for (size_t i = 0; i < k; i++) {
         const bool wins = row->advantage == SP_ADVANTAGE_WIN_RATE;
-        const bool finite =
-            isfinite(sum(y[i].policy, y[i].n)) && isfinite(sum(y[i].opponent, y[i].n)) &&
-            isfinite(wins ? y[i].win_rate : y[i].reward) &&
-            (params[SP_PG_KL] == 0.0 || (y[i].anchor && isfinite(sum(y[i].anchor, y[i].n))));
+        const bool asked = i >= from && i < from + n;
+        const bool finite = isfinite(wins ? y[i].win_rate : y[i].reward) &&
+                            (!asked || has_finite_logps(&y[i], params));
         if (y[i].n < 1 || !finite) {
             SPAR_TRY(spar_fail(err, SPAR_INVALID,
                                "%s: response %zu: expected tokens with finite log-probs and a "
@@ -177,17 +181,17 @@ done:
 }
 
 spar_status sp_pg_eval(const sp_policy_gradient *row, const sp_pg_response *y, size_t k,
-                       const double *params, const sp_pg_batch *batch, double *loss,
-                       spar_error *err) {
+                       size_t from, size_t n, const double *params, const sp_pg_batch *batch,
+                       double *loss, spar_error *err) {
     spar_status status = SPAR_OK;
     double *advantages = NULL;
     void *memory;
     *loss = 0.0;
-    SPAR_TRY(check(row, y, k, params, err));
+    SPAR_TRY(check(row, y, k, from, n, params, err));
     SPAR_TRY(sp_mem_calloc(&memory, k, sizeof *advantages, err));
     advantages = memory;
     sp_pg_advantages(row, y, k, advantages);
-    for (size_t i = 0; i < k; i++) {
+    for (size_t i = from; i < from + n; i++) {
         const double scale = scale_of(row, &y[i], params, batch);
         *loss += row->per == SP_PER_RESPONSE ? by_response(&y[i], advantages[i], params, scale)
                                              : by_tokens(&y[i], advantages[i], params, scale);

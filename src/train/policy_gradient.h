@@ -64,11 +64,12 @@ const sp_policy_gradient *sp_policy_gradient_at(int i);
 void sp_pg_advantages(const sp_policy_gradient *row, const sp_pg_response *y, size_t k,
                       double *advantages);
 
-/* *loss: out, what these k responses add to the batch's loss; its derivatives go to y[i].weights.
+/* *loss: out, what n of these k responses, from `from` on, add to the batch's loss; its derivatives
+ * go to their weights. Of the others only rewards and win rates are read, for the advantages.
  * INVALID for parameters out of bounds, fewer than two responses where advantages compare them,
  * and for numbers that are not finite. */
 spar_status sp_pg_eval(const sp_policy_gradient *row, const sp_pg_response *y, size_t k,
-                       const double *params, const sp_pg_batch *batch, double *loss,
-                       spar_error *err);
+                       size_t from, size_t n, const double *params, const sp_pg_batch *batch,
+                       double *loss, spar_error *err);
 
 #endif

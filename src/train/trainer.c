@@ -160,6 +160,52 @@ static size_t next_micro_batch(const sp_trainer *t, const sp_example *e, size_t 
     return take;
 }
 
+/* A micro-batch: n examples, or, where one alone is too large and its replies need not be together,
+ * as many of them as fit. */
+typedef struct micro_batch {
+    const sp_example *e;
+    size_t n;
+    part which;
+} micro_batch;
+
+/* Cuts examples into micro-batches, one after the other. */
+typedef struct cutter {
+    const sp_example *e;
+    size_t n;
+    part which;      /* of every example */
+    bool apart;      /* replies of an example may be computed apart */
+    size_t at, from; /* the next example, and the first of its replies that is left */
+} cutter;
+
+/* Replies of one example from `from` on that fit in max_tokens with their prompt, at least one. */
+static part fitting_replies(const sp_trainer *t, const sp_example *e, size_t from) {
+    part out = {from, 1};
+    while (from + out.most < e->n_replies &&
+           packed_rows(e, 1, (part){from, out.most + 1}) <= (size_t)t->options.max_tokens) {
+        out.most++;
+    }
+    return out;
+}
+
+static bool next_cut(const sp_trainer *t, cutter *c, micro_batch *out) {
+    if (c->at == c->n) {
+        return false;
+    }
+    const sp_example *e = c->e + c->at;
+    *out = (micro_batch){e, c->from > 0 ? 1 : next_micro_batch(t, e, c->n - c->at, c->which),
+                         c->which};
+    if (out->n == 1 && c->apart) {
+        out->which = fitting_replies(t, e, c->from);
+        c->from += out->which.most;
+        if (c->from < e->n_replies) {
+            return true;
+        }
+    }
+    c->from = 0;
+    c->at += out->n;
+    return true;
+}
+
 static spar_status add_reply(sp_trainer *t, int prompt, const sp_reply *reply, size_t at,
                              spar_error *err) {
     spar_status status = SPAR_OK;
@@ -251,8 +297,9 @@ static double share_of(size_t n) {
     return n > 0 ? 1.0 / (double)n : 0.0;
 }
 
-static spar_status sft_weights(sp_trainer *t, const sp_example *e, const size_t *places,
+static spar_status sft_weights(sp_trainer *t, const sp_example *e, const size_t *places, part which,
                                const plan *p, sp_step_stats *stats, spar_error *err) {
+    (void)which;
     spar_status status = SPAR_OK;
     sp_sft_mean mean = t->options.sequence_mean ? SP_SFT_MEAN_SEQUENCES : SP_SFT_MEAN_TOKENS;
     double weight;
@@ -267,7 +314,8 @@ done:
 }
 
 static spar_status label_weights(sp_trainer *t, const sp_example *e, const size_t *places,
-                                 const plan *p, sp_step_stats *stats, spar_error *err) {
+                                 part which, const plan *p, sp_step_stats *stats, spar_error *err) {
+    (void)which;
     spar_status status = SPAR_OK;
     const sp_reply *reply = &e->replies[0];
     const double share = share_of(p->n);
@@ -311,80 +359,103 @@ done:
     return status;
 }
 
-/* log-probs are plain sums: every token of a response has its response's derivative. */
+static sp_loss_response response_of(const sp_trainer *t, const sp_reply *reply, size_t place) {
+    return (sp_loss_response){.policy = sum(t->logp + place, reply->n),
+                              .opponent = reply->opponent,
+                              .anchor = reply->anchor,
+                              .win_rate = reply->win_rate,
+                              .reward = reply->reward,
+                              .length = (int64_t)reply->n};
+}
+
+/* log-probs are plain sums: every token of a response has its response's derivative. Of replies
+ * that are computed apart, the loss is the sum, and the margin that of the first and the last
+ * alone. */
 static spar_status loss_weights(sp_trainer *t, const sp_example *e, const size_t *places,
-                                const plan *p, sp_step_stats *stats, spar_error *err) {
+                                part which, const plan *p, sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
+    const sp_loss *loss = p->objective->loss;
+    const double *params = p->objective->params, share = share_of(p->n);
     const size_t k = e->n_replies;
-    const double share = share_of(p->n);
+    size_t n;
     sp_loss_value value;
+    const sp_reply *reply = part_of(e, which, &n);
     SPAR_TRY(reserve_asked(t, k, err));
     sp_loss_response *y = t->asked.losses;
-    for (size_t i = 0; i < k; i++) {
-        const sp_reply *reply = &e->replies[i];
-        y[i] = (sp_loss_response){.policy = sum(t->logp + places[i], reply->n),
-                                  .opponent = reply->opponent,
-                                  .anchor = reply->anchor,
-                                  .win_rate = reply->win_rate,
-                                  .reward = reply->reward,
-                                  .length = (int64_t)reply->n};
+    for (size_t i = 0; i < n; i++) {
+        y[i] = response_of(t, &reply[i], places[i]);
     }
-    const sp_loss *loss = p->objective->loss;
-    SPAR_TRY(sp_loss_eval(loss, y, k, p->objective->params, t->asked.d, &value, err));
-    for (size_t i = 0; i < k; i++) {
-        fill(t->c + places[i], e->replies[i].n, share * t->asked.d[i]);
+    SPAR_TRY(sp_loss_eval(loss, y, n, params, t->asked.d, &value, err));
+    for (size_t i = 0; i < n; i++) {
+        fill(t->c + places[i], reply[i].n, share * t->asked.d[i]);
     }
-    const size_t l = sp_loss_loser(loss, k);
     stats->loss += share * value.loss;
-    note_margin(stats, share, value.margin, y[0].policy - y[0].opponent,
-                y[l].policy - y[l].opponent);
+    sp_loss_response *ends = t->asked.ends;
+    ends[0] = which.from == 0 ? y[0] : ends[0];
+    if (which.from + n == k) {
+        ends[1] = n == k ? y[sp_loss_loser(loss, k)] : y[n - 1];
+        if (n < k) {
+            SPAR_TRY(sp_loss_eval(loss, ends, 2, params, t->asked.d, &value, err));
+        }
+        note_margin(stats, share, value.margin, ends[0].policy - ends[0].opponent,
+                    ends[1].policy - ends[1].opponent);
+    }
 done:
     return status;
 }
 
+/* Advantages are of all replies, the rest is each one's own. */
 static spar_status token_weights(sp_trainer *t, const sp_example *e, const size_t *places,
-                                 const plan *p, sp_step_stats *stats, spar_error *err) {
+                                 part which, const plan *p, sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
     const size_t k = e->n_replies;
     const sp_pg_batch batch = {p->responses, p->tokens};
     double loss;
+    size_t n;
+    part_of(e, which, &n);
     SPAR_TRY(reserve_asked(t, k, err));
     sp_pg_response *y = t->asked.tokens;
     for (size_t i = 0; i < k; i++) {
         const sp_reply *reply = &e->replies[i];
-        y[i] = (sp_pg_response){.policy = t->logp + places[i],
+        const bool here = i >= which.from && i < which.from + n;
+        y[i] = (sp_pg_response){.policy = here ? t->logp + places[i - which.from] : NULL,
                                 .opponent = reply->opponent_tokens,
                                 .anchor = reply->anchor_tokens,
-                                .weights = t->c + places[i],
+                                .weights = here ? t->c + places[i - which.from] : NULL,
                                 .n = (int64_t)reply->n,
                                 .reward = reply->reward,
                                 .win_rate = reply->win_rate};
     }
-    SPAR_TRY(sp_pg_eval(p->objective->gradient, y, k, p->objective->params, &batch, &loss, err));
-    const sp_reply *w = &e->replies[0], *l = &e->replies[k - 1];
-    const double s_w = sum(y[0].policy, w->n) - w->opponent;
-    const double s_l = sum(y[k - 1].policy, l->n) - l->opponent;
+    SPAR_TRY(sp_pg_eval(p->objective->gradient, y, k, which.from, n, p->objective->params, &batch,
+                        &loss, err));
     stats->loss += loss;
-    note_margin(stats, share_of(p->n), s_w - s_l, s_w, s_l);
+    sp_loss_response *ends = t->asked.ends;
+    ends[0] = which.from == 0 ? response_of(t, &e->replies[0], places[0]) : ends[0];
+    if (which.from + n == k) {
+        ends[1] = response_of(t, &e->replies[k - 1], places[n - 1]);
+        const double s_w = ends[0].policy - ends[0].opponent;
+        const double s_l = ends[1].policy - ends[1].opponent;
+        note_margin(stats, share_of(p->n), s_w - s_l, s_w, s_l);
+    }
 done:
     return status;
 }
 
 /* One weight a token: the derivative of the batch's loss by that token's log-prob. */
-static spar_status weights(sp_trainer *t, const sp_example *e, size_t n, const plan *p,
-                           sp_step_stats *stats, spar_error *err) {
-    typedef spar_status (*weigh_fn)(sp_trainer *, const sp_example *, const size_t *, const plan *,
-                                    sp_step_stats *, spar_error *);
+static spar_status weights(sp_trainer *t, const micro_batch *m, const plan *p, sp_step_stats *stats,
+                           spar_error *err) {
+    typedef spar_status (*weigh_fn)(sp_trainer *, const sp_example *, const size_t *, part,
+                                    const plan *, sp_step_stats *, spar_error *);
     static const weigh_fn weigh[] = {[SP_OBJECTIVE_SFT] = sft_weights,
                                      [SP_OBJECTIVE_LABELLED] = label_weights,
                                      [SP_OBJECTIVE_RESPONSES] = loss_weights,
                                      [SP_OBJECTIVE_TOKENS] = token_weights};
     spar_status status = SPAR_OK;
     const size_t *places = t->places;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < m->n; i++) {
         size_t replies;
-        part_of(&e[i], p->which, &replies);
-        SPAR_TRY(weigh[p->objective->kind](t, &e[i], places, p, stats, err));
+        part_of(&m->e[i], m->which, &replies);
+        SPAR_TRY(weigh[p->objective->kind](t, &m->e[i], places, m->which, p, stats, err));
         places += replies;
     }
 done:
@@ -447,15 +518,20 @@ done:
     return status;
 }
 
+static cutter cuts_of(const sp_example *e, const plan *p) {
+    return (cutter){
+        .e = e, .n = p->n, .which = p->which, .apart = sp_objective_separates(p->objective)};
+}
+
 /* The step's load-balancing loss is the mean of those of its micro-batches by their rows, so that a
  * row weighs as much in each. */
 static void plan_balance(const sp_trainer *t, const sp_example *e, plan *p) {
     const double weight = balance_weight(t);
     size_t rows = 0;
-    for (size_t at = 0; weight > 0 && at < p->n;) {
-        const size_t take = next_micro_batch(t, e + at, p->n - at, p->which);
-        rows += packed_rows(e + at, take, p->which);
-        at += take;
+    cutter cuts = cuts_of(e, p);
+    micro_batch m;
+    while (weight > 0 && next_cut(t, &cuts, &m)) {
+        rows += packed_rows(m.e, m.n, m.which);
     }
     p->balance = rows > 0 ? weight / (double)rows : 0;
 }
@@ -473,20 +549,19 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, const pl
     spar_status status = SPAR_OK;
     memset(stats, 0, sizeof *stats);
     sp_grad_clear(t->grads, t->trainable.total, t->model->pool);
-    for (size_t at = 0; at < p->n;) {
-        const sp_example *e = examples + at;
-        size_t take = next_micro_batch(t, e, p->n - at, p->which);
+    cutter cuts = cuts_of(examples, p);
+    micro_batch m;
+    while (next_cut(t, &cuts, &m)) {
         sp_pass_dropout(t->pass, true,
                         sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
-                                      (uint64_t)at, 0));
-        sp_pass_balance(t->pass, p->balance * (double)packed_rows(e, take, p->which));
-        SPAR_TRY(forward(t, e, take, p->which, err));
+                                      (uint64_t)(m.e - examples), m.which.from));
+        sp_pass_balance(t->pass, p->balance * (double)packed_rows(m.e, m.n, m.which));
+        SPAR_TRY(forward(t, m.e, m.n, m.which, err));
         note_balance(t, p, stats);
-        SPAR_TRY(weights(t, e, take, p, stats, err));
+        SPAR_TRY(weights(t, &m, p, stats, err));
         SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
         stats->tokens += sp_batch_rows(&t->batch);
         stats->response_tokens += (int64_t)t->batch.n_scored;
-        at += take;
     }
     SPAR_TRY(update(t, lr, stats, err));
 done:
@@ -534,11 +609,11 @@ static spar_status score(sp_trainer *t, const sp_example *examples, size_t n, pa
     spar_status status = SPAR_OK;
     memset(out.gap, 0, sizeof *out.gap);
     sp_pass_dropout(t->pass, false, 0);
-    for (size_t at = 0; at < n;) {
-        size_t take = next_micro_batch(t, examples + at, n - at, which);
-        SPAR_TRY(forward(t, examples + at, take, which, err));
-        take_scores(t, examples + at, take, which, &out);
-        at += take;
+    cutter cuts = {.e = examples, .n = n, .which = which, .apart = which.most > 1};
+    micro_batch m;
+    while (next_cut(t, &cuts, &m)) {
+        SPAR_TRY(forward(t, m.e, m.n, m.which, err));
+        take_scores(t, m.e, m.n, m.which, &out);
     }
 done:
     return status;

@@ -20,6 +20,7 @@ struct sp_trainer {
         sp_loss_response *losses; /* owned, what an objective is asked with */
         sp_pg_response *tokens;
         double *d;
+        sp_loss_response ends[2]; /* the first and the last reply of an example computed in parts */
         size_t capacity[3];
     } asked;
 };

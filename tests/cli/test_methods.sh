@@ -55,11 +55,10 @@ play sppo
 kept || fail "sppo: expected pairs"
 play sppo "pairs:all"
 has '"kept, all 4"'
-# A group that is larger than a micro-batch is trained on whole, and the log says what it takes.
+# A group that is larger than a micro-batch is computed in parts.
 play grpo "samples:16 max_tokens:64"
 has '"kept, all 16"'
-grep -q "arm: a prompt with its responses takes [0-9]* rows, more than max_tokens: 64" "$dir/run/log.txt" ||
-    fail "expected the size of the largest group"
+grep -q "more than max_tokens" "$dir/run/log.txt" && fail "expected parts that fit"
 play kto
 has '"kept, good alone"'
 has '"kept, bad alone"'

@@ -156,8 +156,12 @@ err_has "of 1 rows all responses are alike"
 err_has "the rows' log-probs and the model's own differ by "
 grep -q 'first row, responses\[1\] .*is blue' "$dir/err" || fail "expected the best response"
 group 0 --method rloo --kl 0.1 --clip-low 0.1 --clip-high 0.3 --reference "$model"
+group 0 --method dr_grpo --constant 16 --max-tokens 24
+grep -q "more than --max-tokens" "$dir/err" && fail "expected responses that fit by themselves"
 group 0 --method dr_grpo --constant 16 --max-tokens 8
-err_has "more than --max-tokens: 8"
+err_has "a prompt with what is computed beside it takes 22 rows, more than --max-tokens: 8"
+run 0 train -m "$model" --data "$dir/ids.jsonl" --max-tokens 6 --log "$dir/l"
+err_has "takes 8 rows, more than --max-tokens: 6"
 group 2 --method grpo --reference "$model"
 err_has "reads no reference while its kl is 0"
 group 3 --method nash_md

@@ -178,7 +178,7 @@ static void expected_gradient(const sp_policy_gradient *row, size_t k, double *g
                                     .n = 1,
                                     .reward = rewards[of[i]]};
         }
-        assert_int_equal(sp_pg_eval(row, y, k, params, &batch, &loss, &err), SPAR_OK);
+        assert_int_equal(sp_pg_eval(row, y, k, 0, k, params, &batch, &loss, &err), SPAR_OK);
         for (size_t i = 0; i < k; i++) {
             for (int a = 0; a < N; a++) {
                 gradient[a] += weight * (double)weights[i] * ((a == of[i]) - exp(opponent[a]));

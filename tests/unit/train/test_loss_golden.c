@@ -151,7 +151,8 @@ static void check_gradient(const sp_policy_gradient *row, const json_t *expected
         for (size_t k = 0; k < RESPONSES; k++) {
             y[k] = read_response(groups, first + k, &r[k]);
         }
-        assert_int_equal(sp_pg_eval(row, y, RESPONSES, params, &batch, &loss, &err), SPAR_OK);
+        assert_int_equal(sp_pg_eval(row, y, RESPONSES, 0, RESPONSES, params, &batch, &loss, &err),
+                         SPAR_OK);
         total += loss;
         for (size_t k = 0; k < RESPONSES; k++) {
             const json_t *weights = json_array_get(get(expected, "weights"), first + k);

@@ -291,6 +291,92 @@ static void test_a_step_lowers_the_loss(void **state) {
     }
 }
 
+enum { WATCHED = 4000 };
+
+/* As if another had sampled, each token a little less likely. */
+static void move_opponent(size_t k) {
+    for (size_t t = 0; t < sizeof opponent_tokens / sizeof *opponent_tokens; t++) {
+        opponent_tokens[t] -= 0.0625F;
+    }
+    for (size_t i = 0; i < EXAMPLES; i++) {
+        for (size_t j = 0; j < k; j++) {
+            replies[i][j].opponent -= 0.0625 * (double)lengths[i][j];
+        }
+    }
+}
+
+/* One step on a model of its own, with micro-batches of so many rows. The large epsilon makes the
+ * update all but linear in the gradient, so that rounding stays rounding. */
+static sp_step_stats step_of(const sp_objective *o, int64_t max_tokens, float *weights) {
+    sp_step_stats stats;
+    spar_error err;
+    spar_model *model = load();
+    sp_trainer *trainer;
+    const sp_trainer_options settings = {.optimizer = "rmsprop",
+                                         .eps = 1,
+                                         .alpha = 0.99,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.999,
+                                         .max_tokens = max_tokens};
+    check(sp_trainer_create(&trainer, model, &settings, &err), &err);
+    prepare(trainer, replies_of(o));
+    move_opponent(replies_of(o));
+    check(sp_trainer_step(trainer, examples, EXAMPLES, o, 1e-2, &stats, &err), &err);
+    memcpy(weights, sp_model_trainable(model).values, WATCHED * sizeof *weights);
+    sp_trainer_free(trainer);
+    spar_model_free(model);
+    return stats;
+}
+
+static void expect_same(const char *name, const sp_step_stats *a, const sp_step_stats *b) {
+    const double found[] = {b->loss, b->margin, b->s_chosen, b->s_rejected, b->kl, b->grad_norm};
+    const double expected[] = {a->loss, a->margin, a->s_chosen, a->s_rejected, a->kl, a->grad_norm};
+    for (size_t k = 0; k < sizeof found / sizeof *found; k++) {
+        if (!(fabs(found[k] - expected[k]) <= 1e-4 * fmax(0.1, fabs(expected[k])))) {
+            fail_msg("%s: figure %zu is %.9g, expected %.9g", name, k, found[k], expected[k]);
+        }
+    }
+    assert_true(b->accuracy == a->accuracy);
+}
+
+/* Where every response adds to the loss by itself, an example that is too large is computed in
+ * parts, which make the same step but for rounding: one response at a time, or as many as 12 rows
+ * hold with their prompt of 4. */
+static void test_parts_make_the_same_step(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {9, 12};
+    static float start[WATCHED], whole[WATCHED], parts[WATCHED];
+    int separate = 0;
+    spar_model *model = load();
+    memcpy(start, sp_model_trainable(model).values, sizeof start);
+    spar_model_free(model);
+    for (int i = 0; i < sp_objective_count(); i++) {
+        sp_objective o;
+        spar_error err;
+        check(sp_objective_find(&o, sp_objective_name_at(i), &err), &err);
+        if (!sp_objective_separates(&o)) {
+            continue;
+        }
+        const sp_step_stats a = step_of(&o, 64, whole);
+        double moved = 0, apart = 0;
+        for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+            const sp_step_stats b = step_of(&o, sizes[s], parts);
+            assert_true(b.tokens > a.tokens); /* prompts are computed again */
+            assert_int_equal(b.response_tokens, a.response_tokens);
+            expect_same(o.name, &a, &b);
+            for (int k = 0; k < WATCHED; k++) {
+                moved = fmax(moved, fabs((double)(whole[k] - start[k])));
+                apart = fmax(apart, fabs((double)(whole[k] - parts[k])));
+            }
+        }
+        if (!(moved > 1e-6 && apart < 1e-3 * moved)) {
+            fail_msg("%s: weights moved by %g, and %g apart", o.name, moved, apart);
+        }
+        separate++;
+    }
+    assert_int_equal(separate, sp_policy_gradient_count() + 1);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     sp_objective o;
@@ -323,6 +409,7 @@ int main(void) {
         cmocka_unit_test(test_every_objective_is_here),
         cmocka_unit_test(test_rate_zero),
         cmocka_unit_test(test_a_step_lowers_the_loss),
+        cmocka_unit_test(test_parts_make_the_same_step),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -73,7 +73,7 @@ static const double *params_of(const sp_policy_gradient *r, double clip, double 
 static double loss_of(const sp_policy_gradient *r, group *g, const double *params) {
     double loss;
     spar_error err;
-    assert_int_equal(sp_pg_eval(r, g->y, K, params, &batch, &loss, &err), SPAR_OK);
+    assert_int_equal(sp_pg_eval(r, g->y, K, 0, K, params, &batch, &loss, &err), SPAR_OK);
     return loss;
 }
 
@@ -234,24 +234,61 @@ static void test_pull(void **state) {
     }
 }
 
+/* A group in two parts: the losses add up, weights are those of the whole, and nothing else is read
+ * of the others. */
+static void test_parts(void **state) {
+    (void)state;
+    for (int r = 0; r < sp_policy_gradient_count(); r++) {
+        const double *params = params_of(sp_policy_gradient_at(r), 0.2, 0.2, 0.3);
+        group whole, g;
+        double losses[2];
+        spar_error err;
+        fill(&whole, 0.5);
+        const double loss = loss_of(sp_policy_gradient_at(r), &whole, params);
+        for (size_t part = 0; part < 2; part++) {
+            const size_t from = part ? 1 : 0, n = part ? K - 1 : 1;
+            fill(&g, 0.5);
+            for (size_t i = 0; i < K; i++) {
+                if (i < from || i >= from + n) {
+                    g.y[i].policy = NULL;
+                    g.y[i].weights = NULL;
+                }
+            }
+            assert_int_equal(sp_pg_eval(sp_policy_gradient_at(r), g.y, K, from, n, params, &batch,
+                                        &losses[part], &err),
+                             SPAR_OK);
+            for (size_t i = from; i < from + n; i++) {
+                assert_memory_equal(g.weights[i], whole.weights[i],
+                                    (size_t)lengths[i] * sizeof(float));
+            }
+        }
+        near(losses[0] + losses[1], loss, 1e-14);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     double params[SP_PG_PARAMS] = {0.2, 0.2, 0.0, 0.5}, loss;
     spar_error err;
     group g;
     fill(&g, 0.1);
-    assert_int_equal(sp_pg_eval(row("grpo"), g.y, 1, params, &batch, &loss, &err), SPAR_INVALID);
+    assert_int_equal(sp_pg_eval(row("grpo"), g.y, 1, 0, 1, params, &batch, &loss, &err),
+                     SPAR_INVALID);
     assert_non_null(strstr(err.message, "two responses"));
-    assert_int_equal(sp_pg_eval(row("nash_md"), g.y, 1, params, &batch, &loss, &err), SPAR_OK);
+    assert_int_equal(sp_pg_eval(row("nash_md"), g.y, 1, 0, 1, params, &batch, &loss, &err),
+                     SPAR_OK);
     g.y[1].reward = (double)NAN;
-    assert_int_equal(sp_pg_eval(row("rloo"), g.y, K, params, &batch, &loss, &err), SPAR_INVALID);
+    assert_int_equal(sp_pg_eval(row("rloo"), g.y, K, 0, K, params, &batch, &loss, &err),
+                     SPAR_INVALID);
     assert_non_null(strstr(err.message, "response 1"));
     fill(&g, 0.1);
     params[SP_PG_KL] = 0.1;
     g.y[2].anchor = NULL;
-    assert_int_equal(sp_pg_eval(row("grpo"), g.y, K, params, &batch, &loss, &err), SPAR_INVALID);
+    assert_int_equal(sp_pg_eval(row("grpo"), g.y, K, 0, K, params, &batch, &loss, &err),
+                     SPAR_INVALID);
     params[SP_PG_KL] = -0.1;
-    assert_int_equal(sp_pg_eval(row("grpo"), g.y, K, params, &batch, &loss, &err), SPAR_INVALID);
+    assert_int_equal(sp_pg_eval(row("grpo"), g.y, K, 0, K, params, &batch, &loss, &err),
+                     SPAR_INVALID);
     assert_non_null(strstr(err.message, "kl"));
 }
 
@@ -260,7 +297,7 @@ int main(void) {
         cmocka_unit_test(test_advantages), cmocka_unit_test(test_at_the_opponent),
         cmocka_unit_test(test_gradients),  cmocka_unit_test(test_clipping),
         cmocka_unit_test(test_kinks),      cmocka_unit_test(test_pull),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_parts),      cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
