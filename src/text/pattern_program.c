@@ -133,10 +133,11 @@ static uint32_t take_hex(parser *p, size_t digits, bool braced) {
         const char one[2] = {*p->at++, 0};
         c = c << 4 | (uint32_t)strtol(one, NULL, 16);
     }
-    if (n == 0 || (!braced && n < digits) || (braced && *p->at++ != '}') || c >= SP_CODE_POINTS) {
+    if (n == 0 || (braced ? *p->at != '}' : n < digits) || c >= SP_CODE_POINTS) {
         p->refused = true;
         return 0;
     }
+    p->at += braced;
     return c;
 }
 
@@ -188,6 +189,10 @@ static bool take_escape(parser *p, sp_code_set *set, uint32_t *c) {
 
 static uint32_t take_character(parser *p) {
     unsigned c;
+    if (*p->at == '\0') {
+        p->refused = true;
+        return 0;
+    }
     p->at += sp_utf8_decode(p->at, strlen(p->at), &c);
     return c;
 }
@@ -287,7 +292,7 @@ static uint64_t take_set(parser *p) {
         sp_code_set_add(&set, '\n', '\n');
         sp_code_set_invert(&set);
     } else {
-        p->refused = p->refused || strchr("^*+?()]{}|", *p->at); /* also at the end */
+        p->refused = p->refused || strchr("^*+?()]{}|", *p->at);
         c = take_character(p);
         sp_code_set_add(&set, c, c);
     }
@@ -543,7 +548,7 @@ void sp_program_free(sp_program *m) {
 typedef struct search {
     const sp_program *program;
     const unsigned char *end;
-    int64_t budget; /* characters that may yet be looked at */
+    int64_t budget; /* bytes that may yet be taken, and ways tried */
 } search;
 
 /* The sets that have the character at p, and its bytes. */
@@ -618,6 +623,7 @@ static const unsigned char *match_from(search *s, const node *n, const unsigned 
             }
             break;
         case NODE_BRANCH:
+            s->budget--;
             if (n->first->empty || (sets_at(s, p, &used) & n->first->begins)) {
                 const unsigned char *end = match_from(s, n->first, p);
                 if (end) {

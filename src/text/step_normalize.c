@@ -47,18 +47,108 @@ static spar_status read_decomposing(sp_step *step, const json_t *value, sp_arena
     return read_form(step, false, where, err);
 }
 
-static spar_status map_part(const char *text, size_t n, utf8proc_option_t options, sp_str *out,
-                            spar_error *err) {
-    utf8proc_uint8_t *mapped = NULL;
-    utf8proc_ssize_t length =
-        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &mapped, options);
-    if (length < 0) {
-        return spar_fail(err, length == UTF8PROC_ERROR_NOMEM ? SPAR_NO_MEMORY : SPAR_FORMAT,
-                         "Unicode normalisation: %s", utf8proc_errmsg(length));
+/* Code points, growing. */
+typedef struct points {
+    utf8proc_int32_t *items; /* owned */
+    size_t n, capacity;
+} points;
+
+static spar_status grow_points(points *p, size_t more, spar_error *err) {
+    void *memory = p->items;
+    spar_status status = sp_mem_grow(&memory, &p->capacity, p->n + more, sizeof *p->items, err);
+    p->items = memory;
+    return status;
+}
+
+/* Append the decompositions of all characters of text, not yet in order. */
+static spar_status decompose(const char *text, size_t n, utf8proc_option_t options, points *out,
+                             spar_error *err) {
+    enum { LONGEST = 32 }; /* more than any decomposition has */
+    spar_status status = SPAR_OK;
+    for (size_t at = 0; at < n;) {
+        unsigned c;
+        at += sp_utf8_decode(text + at, n - at, &c);
+        SPAR_TRY(grow_points(out, LONGEST, err));
+        const utf8proc_ssize_t length = utf8proc_decompose_char(
+            (utf8proc_int32_t)c, out->items + out->n, LONGEST, options, NULL);
+        if (length < 0) {
+            SPAR_TRY(
+                spar_fail(err, SPAR_FORMAT, "Unicode normalisation: %s", utf8proc_errmsg(length)));
+        }
+        out->n += (size_t)length;
     }
-    sp_str_append(out, mapped, (size_t)length);
-    free(mapped);
+done:
+    return status;
+}
+
+static unsigned class_of(utf8proc_int32_t c) {
+    return (unsigned)utf8proc_get_property(c)->combining_class;
+}
+
+/* Bring a run of marks into the order of their classes, equal ones as they are (Unicode 15, D109):
+ * by counting, since swapping neighbours takes time with the square of a long run. */
+static spar_status order_run(utf8proc_int32_t *run, size_t n, points *spare, spar_error *err) {
+    size_t begins[257] = {0};
+    bool ordered = true;
+    spare->n = 0;
+    for (size_t i = 1; i < n; i++) {
+        ordered = ordered && class_of(run[i - 1]) <= class_of(run[i]);
+    }
+    if (ordered) {
+        return SPAR_OK;
+    }
+    spar_status status = grow_points(spare, n, err);
+    if (status != SPAR_OK) {
+        return status;
+    }
+    for (size_t i = 0; i < n; i++) {
+        begins[class_of(run[i]) + 1]++;
+    }
+    for (size_t k = 1; k < 257; k++) {
+        begins[k] += begins[k - 1];
+    }
+    for (size_t i = 0; i < n; i++) {
+        spare->items[begins[class_of(run[i])]++] = run[i];
+    }
+    memcpy(run, spare->items, n * sizeof *run);
     return SPAR_OK;
+}
+
+static spar_status order_marks(points *p, points *spare, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (size_t begin = 0, end; begin < p->n; begin = end) {
+        end = begin;
+        while (end < p->n && class_of(p->items[end]) != 0) {
+            end++;
+        }
+        SPAR_TRY(order_run(p->items + begin, end - begin, spare, err));
+        end += end == begin; /* a starter */
+    }
+done:
+    return status;
+}
+
+/* Append the form of a stretch of text. marks and spare are scratch. */
+static spar_status map_part(const char *text, size_t n, utf8proc_option_t options, points *marks,
+                            points *spare, sp_str *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    marks->n = 0;
+    SPAR_TRY(decompose(text, n, options, marks, err));
+    SPAR_TRY(order_marks(marks, spare, err));
+    if (options & UTF8PROC_COMPOSE) {
+        const utf8proc_ssize_t length =
+            utf8proc_normalize_utf32(marks->items, (utf8proc_ssize_t)marks->n, options);
+        if (length < 0) {
+            SPAR_TRY(
+                spar_fail(err, SPAR_FORMAT, "Unicode normalisation: %s", utf8proc_errmsg(length)));
+        }
+        marks->n = (size_t)length;
+    }
+    for (size_t i = 0; i < marks->n; i++) {
+        sp_str_put_utf8(out, (unsigned)marks->items[i]);
+    }
+done:
+    return status;
 }
 
 /* The sets of the character at s. */
@@ -97,6 +187,7 @@ static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_optio
                                spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str out = SP_STR_INIT;
+    points marks = {0}, spare = {0};
     const char *s = sp_str_get(text);
     size_t done_to = 0;
     size_t begin, end;
@@ -106,7 +197,7 @@ static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_optio
     }
     while (begin < text->len) {
         sp_str_append(&out, s + done_to, begin - done_to);
-        SPAR_TRY(map_part(s + begin, end - begin, options, &out, err));
+        SPAR_TRY(map_part(s + begin, end - begin, options, &marks, &spare, &out, err));
         done_to = end;
         next_stretch(step, s, text->len, end, &begin, &end);
     }
@@ -117,6 +208,8 @@ static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_optio
     out = (sp_str)SP_STR_INIT;
 done:
     sp_str_release(&out);
+    free(marks.items);
+    free(spare.items);
     return status;
 }
 

@@ -35,6 +35,7 @@ static const struct filling {
     {"an emoji", "\xF0\x9F\x98\x80"},
     {"punctuation", "-"},
     {"marks", "\xCC\x81"},
+    {"marks of two classes", "\xCC\x81\xCC\xA3"},
 };
 
 static double cpu_seconds(void) {
