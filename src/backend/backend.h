@@ -30,8 +30,9 @@
 typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
 /* The activation of a feed-forward: x sigmoid(x); x Phi(x), Phi the normal distribution function;
- * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). */
-typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH } sp_act;
+ * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). The last
+ * two, max(x, 0) and tanh x, are for `activate` alone. */
+typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_TANH } sp_act;
 
 /* A weight matrix W [out, in] as the matrix products want it: the f32 master, or a frozen matrix as
  * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
@@ -72,6 +73,21 @@ typedef struct sp_attention {
     bool cache_bf16;
 } sp_attention;
 
+/* Attention of packed rows in which every token sees all tokens of its own row, with the relative
+ * terms of DeBERTa (arXiv 2006.03654, eq. 4): the score of query i and key j is
+ *     scale (q_i . k_j + q_i . pos_key[b] + k_j . pos_query[b]),   b = buckets[i - j]. */
+typedef struct sp_relative_attention {
+    int n_heads, head_dim;
+    float scale;
+    int n_rows;
+    const int64_t *starts; /* [n_rows + 1], borrowed: row r is the tokens starts[r] .. of a batch */
+    const float *pos_key;  /* [related, n_heads*D], borrowed; NULL: without this term */
+    const float *pos_query; /* the same */
+    int64_t related;
+    const int32_t *buckets; /* borrowed: from -(N - 1) to N - 1, N the longest row; monotonic, each
+                             * in 0 .. related - 1. Read where there is a term. */
+} sp_relative_attention;
+
 /* What becomes of a logit z: scale z, and with cap > 0 then cap tanh(scale z / cap). */
 typedef struct sp_logit_form {
     float scale, cap;
@@ -106,11 +122,11 @@ typedef struct sp_ops {
     /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
      * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
      * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
-     * copy, add_scaled, rmsnorm*, rope, glu*, each over n elements or rows that T divides; and
-     * linear_dw, which runs after the rows, in the order of the calls. Their arrays must stay what
-     * they are until the end, which reports the errors. local_row: bytes a row of all arrays that
-     * chain_local will be asked for. put_off false: all run at once, and any op may be called.
-     * chain_end without a chain does nothing. */
+     * copy, add_scaled, rmsnorm*, layernorm, rope, activate, glu*, each over n elements or rows
+     * that T divides; and linear_dw, which runs after the rows, in the order of the calls. Their
+     * arrays must stay what they are until the end, which reports the errors. local_row: bytes a
+     * row of all arrays that chain_local will be asked for. put_off false: all run at once, and any
+     * op may be called. chain_end without a chain does nothing. */
     spar_status (*chain_begin)(sp_backend *be, int64_t T, size_t local_row, bool put_off,
                                spar_error *err);
     /* An array of T rows of `row` bytes that lives within the chain, for the ops of the chain alone
@@ -164,12 +180,23 @@ typedef struct sp_ops {
                         const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
                         float *dg);
 
+    /* rows x [n,dim], with v = x + shift (shift [dim] or NULL): y = (v - mean v) g / sqrt(var v +
+     * eps)
+     * + bias, f32, which may be x; and the same as operand z, where it is not NULL. */
+    void (*layernorm)(sp_backend *be, const float *x, const float *shift, const float *g,
+                      const float *bias, int64_t n, int64_t dim, float eps, float *y, void *z);
+
     /* Rotary embedding in place on x [T, n_heads*D]: pairs (i, i + D/2), angle of row t from
      * cos/sin tables [max_pos, D/2] at positions[t]; sign -1 rotates back (backward). */
     void (*rope)(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
                  const float *cos_table, const float *sin_table, const int32_t *positions,
                  float sign);
 
+    /* q, k, v f32 [*, n_heads*D]; operand out like q. With bf16 operands the products may round
+     * their inputs (q, k, v, positions, probabilities before they are divided by their sum). */
+    spar_status (*relative_attention)(sp_backend *be, const sp_relative_attention *a,
+                                      const float *q, const float *k, const float *v, void *out,
+                                      spar_error *err);
     /* q [*, n_heads*D] by q_start; k, v by kv_start, f32 [*, n_kv_heads*D] or of a cache; operand
      * out like q; lse [*, n_heads]: log-sum-exp of the scaled scores of the row (for backward); may
      * be NULL. With bf16 operands, or a cache of bf16, the products may round their inputs (scaled
@@ -186,6 +213,11 @@ typedef struct sp_ops {
                                  const float *dout, float *dq, float *dk, float *dv,
                                  spar_error *err);
 
+    /* y [n,dim] = act(x + shift), shift [dim] or NULL; an operand, or with `f32` f32, which may be
+     * x.
+     */
+    void (*activate)(sp_backend *be, sp_act act, const float *x, const float *shift, int64_t n,
+                     int64_t dim, bool f32, void *y);
     /* operand y [n] = act(gate) * up. With kept_gate and kept_up (both or neither NULL), gate and
      * up are also stored there as operands, for the backward. */
     void (*glu)(sp_backend *be, sp_act act, const float *gate, const float *up, int64_t n, void *y,

@@ -66,10 +66,10 @@ static const sp_encoder_arch architectures[] = {
 
 static const struct {
     const char *name;
-    sp_activation act;
+    sp_act act;
 } activations[] = {
-    {"gelu", SP_ACT_GELU}, {"gelu_new", SP_ACT_GELU_TANH}, {"gelu_pytorch_tanh", SP_ACT_GELU_TANH},
-    {"relu", SP_ACT_RELU}, {"tanh", SP_ACT_TANH},
+    {"gelu", SP_GELU}, {"gelu_new", SP_GELU_TANH}, {"gelu_pytorch_tanh", SP_GELU_TANH},
+    {"relu", SP_RELU}, {"tanh", SP_TANH},
 };
 
 static spar_status find_arch(const json_t *config, const sp_encoder_arch **out, const char *where,
@@ -131,7 +131,7 @@ done:
 }
 
 static spar_status read_activation(const json_t *config, const char *key, const char *fallback,
-                                   sp_activation *out, const char *where, spar_error *err) {
+                                   sp_act *out, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const char *name;
     SPAR_TRY(sp_json_get_string_or(config, key, fallback, &name, where, err));
@@ -294,7 +294,7 @@ spar_status sp_encoder_config_read(sp_encoder_config *out, const json_t *config,
     SPAR_TRY(check_refused(config, where, err));
     SPAR_TRY(read_sizes(c, config, where, err));
     SPAR_TRY(read_activation(config, "hidden_act", "gelu", &c->act, where, err));
-    c->head_act = SP_ACT_TANH;
+    c->head_act = SP_TANH;
     if (c->arch->head_act_config) {
         SPAR_TRY(read_activation(config, "pooler_hidden_act", "gelu", &c->head_act, where, err));
     }

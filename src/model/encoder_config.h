@@ -6,14 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "spar/status.h"
-
-typedef enum sp_activation {
-    SP_ACT_GELU,
-    SP_ACT_GELU_TANH,
-    SP_ACT_RELU,
-    SP_ACT_TANH
-} sp_activation;
 
 /* A family with a head. Tensors of the encoder begin with prefix; head_dense and head_out are the
  * two layers of the head, without ".weight". */
@@ -35,7 +29,7 @@ typedef struct sp_encoder_config {
     int64_t vocab, hidden, embedding, ffn, positions, types;
     int layers, heads;
     float norm_eps;
-    sp_activation act, head_act;
+    sp_act act, head_act;
     int32_t pad;
     bool absolute;        /* position embeddings are added to the input */
     bool c2p, p2c;        /* terms of disentangled attention */
@@ -47,7 +41,7 @@ typedef struct sp_encoder_config {
     int64_t buckets;      /* of log-spaced distances; 0: distances as they are */
     int64_t max_distance; /* where the log buckets end */
     int64_t taps; /* DeBERTa-v2: kernel of the convolution beside the first layer; 0: none */
-    sp_activation conv_act;
+    sp_act conv_act;
     int32_t source, first, second, cls, sep; /* PairRM: special tokens */
 } sp_encoder_config;
 

@@ -25,7 +25,7 @@ static spar_status classify(void *context, sp_encoder *e, const sp_encoder_pack 
         memcpy(s->q + i * H, s->x + pack->starts[i] * H, (size_t)H * sizeof *s->q);
     }
     SPAR_TRY(sp_encoder_apply(e, &e->head_dense, s->q, n, s->k, err));
-    sp_encoder_activate(e, e->config.head_act, s->k, n * H);
+    e->backend->ops->activate(e->backend, e->config.head_act, s->k, NULL, n, H, true, s->k);
     SPAR_TRY(sp_encoder_apply(e, &e->head_out, s->k, n, out + (int64_t)first * e->labels, err));
 done:
     return status;

@@ -370,6 +370,7 @@ static spar_status make_ready(sp_encoder *e, const spar_model_options *options, 
         &e->backend, options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
         options->dtype == SPAR_DTYPE_BF16 ? SP_COMPUTE_BF16 : SP_COMPUTE_F32, e->pool, err));
     SPAR_TRY(each_weight(e, prepare, err));
+    SPAR_TRY(sp_encoder_project_positions(e, err));
 done:
     return status;
 }
@@ -419,6 +420,7 @@ void sp_encoder_free(sp_encoder *e) {
     free(e->space.block);
     free(e->layers);
     free(e->weights);
+    free(e->relative_weights);
     free(e);
 }
 

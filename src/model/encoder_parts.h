@@ -23,36 +23,27 @@ typedef struct sp_encoder_norm {
 typedef struct sp_encoder_layer {
     sp_encoder_linear q, k, v, o, up, down;
     sp_encoder_linear pos_key, pos_query; /* of the relative embeddings, where not shared */
+    const float *positions[2]; /* [2 span, hidden]: the relative embeddings as keys, as queries */
     sp_encoder_norm attention_norm, output_norm;
 } sp_encoder_layer;
 
-enum { SP_ENCODER_QUERIES = 256 }; /* query rows of a block of scores, at most */
-
-/* Arrays of a forward pass, one block. T rows of a pack, S rows of the relative embeddings (those
- * that the pack's distances meet),
- * N tokens of its longest row, B query rows of a block of scores. */
+/* Arrays of a forward pass, one block. T rows of a pack, N tokens of its longest row. */
 typedef struct sp_encoder_space {
     char *block; /* owned */
     size_t bytes;
-    float *x, *q, *k, *v, *a;         /* [T, hidden] */
-    float *wide;                      /* [T, max(ffn, embedding)] */
-    float *taps;                      /* [T, hidden x taps]: what the convolution reads */
-    float *relative;                  /* [S, hidden], normalised once a pass */
-    float *pos_key, *pos_query;       /* [S, hidden], of the layer at work */
-    float *head_q, *head_k, *head_vt; /* [N, D], [N, D], [D, N]: one head of one row */
-    float *head_out;                  /* [B, D] */
-    float *head_pos;                  /* [S, D] */
-    float *scores;                    /* [B, N] */
-    float *c2p;                       /* [B, S] */
-    float *p2c;                       /* [N, S] */
-    void *operand;                    /* of the widest product's input; f32: unused */
-    int32_t *buckets;                 /* [2 N - 1]: row of S by distance + N - 1 */
-    int64_t related;                  /* S; 0: no relative positions */
+    float *x, *q, *k, *v;   /* [T, hidden] */
+    void *a;                /* operand [T, hidden] */
+    float *embedded;        /* [T, embedding]; unused where embedding is hidden */
+    float *taps;            /* [T, hidden x taps]: what the convolution reads */
+    void *operand;          /* of the widest product's input outside the layers */
+    int64_t first, related; /* the rows of the relative embeddings that the pack's distances meet */
+    int32_t *buckets;       /* [2 N - 1]: row, from the first on, by distance + N - 1 */
 } sp_encoder_space;
 
 struct sp_encoder {
     sp_encoder_config config;
-    float *weights; /* owned */
+    float *weights;          /* owned */
+    float *relative_weights; /* owned: of all layers' positions */
     sp_weight words;
     const float *positions, *types; /* [., embedding]; NULL: none */
     sp_encoder_linear embedding_projection;
@@ -68,25 +59,25 @@ struct sp_encoder {
     sp_backend *backend; /* owned */
 };
 
-/* Rows of a pack: their ids follow each other, row i begins at starts[i]. */
+/* Rows of a pack: their ids follow each other, row i begins at starts[i] and ends at starts[i + 1].
+ */
 typedef struct sp_encoder_pack {
     const sp_token_row *rows;
-    const int64_t *starts;
+    const int64_t *starts; /* n + 1 of them */
     size_t n;
     int64_t tokens, longest;
 } sp_encoder_pack;
 
-/* y [T, out] = x [T, in] W^T + bias, x f32 in any compute type. */
+/* y [T, out] = x [T, in] W^T + bias, x f32 in any compute type; its operand goes by space.operand.
+ */
 spar_status sp_encoder_apply(sp_encoder *e, const sp_encoder_linear *l, const float *x, int64_t T,
                              float *y, spar_error *err);
-/* x [T, dim] = layer norm of (x + add) by row; add may be NULL. */
-void sp_encoder_norm_rows(sp_encoder *e, const sp_encoder_norm *norm, float *x, const float *add,
-                          int64_t T, int64_t dim);
-void sp_encoder_activate(sp_encoder *e, sp_activation act, float *x, int64_t n);
 
-/* space.a [T, hidden] = attention of every row to itself, from space.q, k, v; with
- * space.pos_key and pos_query, DeBERTa's terms. */
-spar_status sp_encoder_attention(sp_encoder *e, const sp_encoder_pack *pack, spar_error *err);
+/* Fill all layers' positions from the relative embeddings, which are the same for every text. */
+spar_status sp_encoder_project_positions(sp_encoder *e, spar_error *err);
+/* space.a = attention of every row to itself, from space.q, k, v; with DeBERTa's terms. */
+spar_status sp_encoder_attention(sp_encoder *e, const sp_encoder_layer *l,
+                                 const sp_encoder_pack *pack, spar_error *err);
 
 /* Run the layers: space.x holds the last hidden states [pack->tokens, hidden]. The rows are checked
  * and the space reserved here. */

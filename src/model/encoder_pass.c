@@ -1,15 +1,11 @@
 /* The forward pass of an encoder over packed rows. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "model/encoder_parts.h"
 
-enum {
-    PACK_TOKENS = 2048, /* rows of a pack, as long as it holds more than one row */
-    TASK_VALUES = 1 << 14
-};
+enum { PACK_TOKENS = 8192 }; /* rows of a pack, as long as it holds more than one row */
 
 spar_status sp_encoder_apply(sp_encoder *e, const sp_encoder_linear *l, const float *x, int64_t T,
                              float *y, spar_error *err) {
@@ -21,81 +17,12 @@ spar_status sp_encoder_apply(sp_encoder *e, const sp_encoder_linear *l, const fl
     return e->backend->ops->linear(e->backend, &l->w, l->bias, operand, T, y, false, err);
 }
 
-typedef struct rows_job {
-    const sp_encoder_norm *norm;
-    float *x;
-    const float *add;
-    int64_t n, dim, chunk;
-    float eps;
-    float (*act)(float);
-} rows_job;
-
-static void run_rows(sp_encoder *e, sp_pool_fn fn, rows_job *j) {
-    sp_pool_run(e->pool, (int)((j->n + j->chunk - 1) / j->chunk), fn, j);
-}
-
-/* Mean and variance in double: the two passes of the reference lose nothing that matters here. */
-static void norm_row(const rows_job *j, float *x, const float *add) {
-    double mean = 0, variance = 0;
-    for (int64_t i = 0; i < j->dim; i++) {
-        x[i] += add ? add[i] : 0.0F;
-        mean += (double)x[i];
-    }
-    mean /= (double)j->dim;
-    for (int64_t i = 0; i < j->dim; i++) {
-        const double d = (double)x[i] - mean;
-        variance += d * d;
-    }
-    const float rstd = (float)(1.0 / sqrt(variance / (double)j->dim + (double)j->eps));
-    for (int64_t i = 0; i < j->dim; i++) {
-        x[i] = (x[i] - (float)mean) * rstd * j->norm->gain[i] + j->norm->bias[i];
-    }
-}
-
-static void norm_task(void *context, int task, int worker) {
-    const rows_job *j = context;
-    const int64_t first = task * j->chunk;
-    (void)worker;
-    for (int64_t t = first; t < j->n && t < first + j->chunk; t++) {
-        norm_row(j, j->x + t * j->dim, j->add ? j->add + t * j->dim : NULL);
-    }
-}
-
-void sp_encoder_norm_rows(sp_encoder *e, const sp_encoder_norm *norm, float *x, const float *add,
-                          int64_t T, int64_t dim) {
-    rows_job j = {.norm = norm, .x = x, .add = add, .n = T, .dim = dim, .eps = e->config.norm_eps};
-    j.chunk = dim < TASK_VALUES ? TASK_VALUES / dim : 1;
-    run_rows(e, norm_task, &j);
-}
-
-static float gelu(float x) {
-    return 0.5F * x * (1.0F + erff(x * 0.70710678F));
-}
-
-static float gelu_tanh(float x) {
-    return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
-}
-
-static float relu(float x) {
-    return x > 0 ? x : 0;
-}
-
-static void activate_task(void *context, int task, int worker) {
-    const rows_job *j = context;
-    const int64_t first = task * j->chunk;
-    (void)worker;
-    for (int64_t i = first; i < j->n && i < first + j->chunk; i++) {
-        j->x[i] = j->act(j->x[i]);
-    }
-}
-
-void sp_encoder_activate(sp_encoder *e, sp_activation act, float *x, int64_t n) {
-    static float (*const functions[])(float) = {[SP_ACT_GELU] = gelu,
-                                                [SP_ACT_GELU_TANH] = gelu_tanh,
-                                                [SP_ACT_RELU] = relu,
-                                                [SP_ACT_TANH] = tanhf};
-    rows_job j = {.x = x, .n = n, .chunk = TASK_VALUES, .act = functions[act]};
-    run_rows(e, activate_task, &j);
+/* space.x [T, hidden] = layer norm of x + shift by row, and the same as an operand, if it is asked
+ * for. */
+static void norm_rows(sp_encoder *e, const sp_encoder_norm *norm, const float *shift, int64_t T,
+                      void *operand) {
+    e->backend->ops->layernorm(e->backend, e->space.x, shift, norm->gain, norm->bias, T,
+                               e->config.hidden, e->config.norm_eps, e->space.x, operand);
 }
 
 static int64_t max64(int64_t a, int64_t b) {
@@ -105,41 +32,27 @@ static int64_t max64(int64_t a, int64_t b) {
 /* The walk over the space: with base NULL it only measures. */
 static size_t place(sp_encoder *e, int64_t T, int64_t N, char *base) {
     const sp_encoder_config *c = &e->config;
-    const int64_t H = c->hidden, D = H / c->heads, S = 2 * c->span;
-    const int64_t B = N < SP_ENCODER_QUERIES ? N : SP_ENCODER_QUERIES,
-                  wide = max64(c->ffn, c->embedding);
-    const int64_t widest =
-        max64(max64(T * max64(max64(wide, 2 * H), H * c->taps), S * H), max64(B, D) * N);
+    const int64_t H = c->hidden, embedded = c->embedding == H ? 0 : T * c->embedding;
+    const int64_t operand = (int64_t)e->backend->operand_size, size = sizeof(float);
+    const int64_t widest = max64(T * H * max64(c->taps, 1), embedded);
     sp_encoder_space *s = &e->space;
-    void *places[] = {&s->x,      &s->q,      &s->k,        &s->v,        &s->a,
-                      &s->wide,   &s->taps,   &s->relative, &s->pos_key,  &s->pos_query,
-                      &s->head_q, &s->head_k, &s->head_vt,  &s->head_out, &s->head_pos,
-                      &s->scores, &s->c2p,    &s->p2c,      &s->operand,  &s->buckets};
-    const int64_t counts[] = {T * H,
-                              T * H,
-                              T * H,
-                              T * H,
-                              T * H,
-                              T * wide,
-                              T * H * c->taps,
-                              S * H,
-                              S * H,
-                              S * H,
-                              N * D,
-                              N * D,
-                              N * D,
-                              B * D,
-                              S * D,
-                              B * N,
-                              B * S,
-                              N * S,
-                              e->backend->compute == SP_COMPUTE_F32 ? 0 : widest,
-                              2 * N};
+    const struct {
+        void *to;
+        int64_t bytes;
+    } arrays[] = {{&s->x, T * H * size},
+                  {&s->q, T * H * size},
+                  {&s->k, T * H * size},
+                  {&s->v, T * H * size},
+                  {&s->a, T * H * operand},
+                  {&s->embedded, embedded * size},
+                  {&s->taps, T * H * c->taps * size},
+                  {&s->operand, operand == size ? 0 : widest * operand},
+                  {&s->buckets, 2 * N * size}};
     size_t used = 0;
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         void *at = base ? base + used : NULL;
-        memcpy(places[i], &at, sizeof at);
-        used += ((size_t)counts[i] * sizeof(float) + 63) / 64 * 64;
+        memcpy(arrays[i].to, &at, sizeof at);
+        used += ((size_t)arrays[i].bytes + 63) / 64 * 64;
     }
     return used;
 }
@@ -209,7 +122,7 @@ static void embed_row(const sp_encoder *e, const sp_token_row *row, float *x) {
 static spar_status embed(sp_encoder *e, const sp_encoder_pack *pack, spar_error *err) {
     const sp_encoder_config *c = &e->config;
     const bool project = c->embedding != c->hidden;
-    float *to = project ? e->space.wide : e->space.x;
+    float *to = project ? e->space.embedded : e->space.x;
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < pack->n; i++) {
         embed_row(e, &pack->rows[i], to + pack->starts[i] * c->embedding);
@@ -217,66 +130,73 @@ static spar_status embed(sp_encoder *e, const sp_encoder_pack *pack, spar_error 
     if (project) {
         SPAR_TRY(sp_encoder_apply(e, &e->embedding_projection, to, pack->tokens, e->space.x, err));
     }
-    sp_encoder_norm_rows(e, &e->embedding_norm, e->space.x, NULL, pack->tokens, c->hidden);
+    norm_rows(e, &e->embedding_norm, NULL, pack->tokens, NULL);
 done:
     return status;
 }
 
-/* The relative embeddings from the nearest to the farthest bucket of the pack, and which of them
- * belongs to which distance. */
+/* Which rows of the relative embeddings the pack's distances meet, and which of them each meets. */
 static void relate(sp_encoder *e, int64_t longest) {
     const sp_encoder_config *c = &e->config;
     sp_encoder_space *s = &e->space;
-    s->related = 0;
     if (c->span == 0) {
         return;
     }
-    const int32_t first = sp_encoder_bucket(c, 1 - longest);
-    s->related = sp_encoder_bucket(c, longest - 1) - first + 1;
+    s->first = sp_encoder_bucket(c, 1 - longest);
+    s->related = sp_encoder_bucket(c, longest - 1) - s->first + 1;
     for (int64_t d = 1 - longest; d < longest; d++) {
-        s->buckets[d + longest - 1] = sp_encoder_bucket(c, d) - first;
-    }
-    memcpy(s->relative, e->relative + first * c->hidden,
-           (size_t)(s->related * c->hidden) * sizeof(float));
-    if (c->norm_relative) {
-        sp_encoder_norm_rows(e, &e->relative_norm, s->relative, NULL, s->related, c->hidden);
+        s->buckets[d + longest - 1] = sp_encoder_bucket(c, d) - (int32_t)s->first;
     }
 }
 
-static spar_status project(sp_encoder *e, const sp_encoder_layer *l, int64_t T, spar_error *err) {
-    const sp_encoder_config *c = &e->config;
-    sp_encoder_space *s = &e->space;
+/* ---- the layers: between two attentions, one chain of row-wise operations ---- */
+
+/* Arrays of a chain. */
+typedef struct chain {
+    void *in;     /* operand [T, hidden]: what the next product reads */
+    float *wide;  /* [T, ffn] */
+    void *hidden; /* operand [T, ffn] */
+} chain;
+
+static spar_status begin(sp_encoder *e, int64_t T, chain *c, spar_error *err) {
+    const size_t H = (size_t)e->config.hidden, F = (size_t)e->config.ffn;
+    const size_t operand = e->backend->operand_size;
+    const sp_ops *ops = e->backend->ops;
+    const spar_status status =
+        ops->chain_begin(e->backend, T, (H + F) * operand + F * sizeof(float), true, err);
+    if (status == SPAR_OK) {
+        c->in = ops->chain_local(e->backend, H * operand);
+        c->wide = ops->chain_local(e->backend, F * sizeof(float));
+        c->hidden = ops->chain_local(e->backend, F * operand);
+    }
+    return status;
+}
+
+static spar_status project(sp_encoder *e, const sp_encoder_layer *l, int64_t T, const chain *c,
+                           spar_error *err) {
+    sp_backend *be = e->backend;
+    const sp_encoder_space *s = &e->space;
     spar_status status = SPAR_OK;
-    SPAR_TRY(sp_encoder_apply(e, &l->q, s->x, T, s->q, err));
-    SPAR_TRY(sp_encoder_apply(e, &l->k, s->x, T, s->k, err));
-    SPAR_TRY(sp_encoder_apply(e, &l->v, s->x, T, s->v, err));
-    if (c->c2p) {
-        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->k : &l->pos_key, s->relative, s->related,
-                                  s->pos_key, err));
-    }
-    if (c->p2c) {
-        SPAR_TRY(sp_encoder_apply(e, c->shared ? &l->q : &l->pos_query, s->relative, s->related,
-                                  s->pos_query, err));
-    }
+    SPAR_TRY(be->ops->linear(be, &l->q.w, l->q.bias, c->in, T, s->q, false, err));
+    SPAR_TRY(be->ops->linear(be, &l->k.w, l->k.bias, c->in, T, s->k, false, err));
+    SPAR_TRY(be->ops->linear(be, &l->v.w, l->v.bias, c->in, T, s->v, false, err));
 done:
     return status;
 }
 
 /* x = norm(x + attention), x = norm(x + mlp): norms behind the sums, as in the first transformer.
- */
-static spar_status forward_layer(sp_encoder *e, const sp_encoder_layer *l,
-                                 const sp_encoder_pack *pack, spar_error *err) {
-    const int64_t T = pack->tokens, H = e->config.hidden;
-    sp_encoder_space *s = &e->space;
+ * The biases of what is added go with the norms. */
+static spar_status feed(sp_encoder *e, const sp_encoder_layer *l, int64_t T, const chain *c,
+                        spar_error *err) {
+    sp_backend *be = e->backend;
+    const sp_encoder_space *s = &e->space;
     spar_status status = SPAR_OK;
-    SPAR_TRY(project(e, l, T, err));
-    SPAR_TRY(sp_encoder_attention(e, pack, err));
-    SPAR_TRY(sp_encoder_apply(e, &l->o, s->a, T, s->q, err));
-    sp_encoder_norm_rows(e, &l->attention_norm, s->x, s->q, T, H);
-    SPAR_TRY(sp_encoder_apply(e, &l->up, s->x, T, s->wide, err));
-    sp_encoder_activate(e, e->config.act, s->wide, T * e->config.ffn);
-    SPAR_TRY(sp_encoder_apply(e, &l->down, s->wide, T, s->q, err));
-    sp_encoder_norm_rows(e, &l->output_norm, s->x, s->q, T, H);
+    SPAR_TRY(be->ops->linear(be, &l->o.w, NULL, s->a, T, s->x, true, err));
+    norm_rows(e, &l->attention_norm, l->o.bias, T, c->in);
+    SPAR_TRY(be->ops->linear(be, &l->up.w, NULL, c->in, T, c->wide, false, err));
+    be->ops->activate(be, e->config.act, c->wide, l->up.bias, T, e->config.ffn, false, c->hidden);
+    SPAR_TRY(be->ops->linear(be, &l->down.w, NULL, c->hidden, T, s->x, true, err));
+    norm_rows(e, &l->output_norm, l->down.bias, T, c->in);
 done:
     return status;
 }
@@ -304,11 +224,47 @@ static void read_taps(sp_encoder *e, const sp_encoder_pack *pack) {
 static spar_status convolve(sp_encoder *e, int64_t T, spar_error *err) {
     const int64_t H = e->config.hidden;
     sp_encoder_space *s = &e->space;
+    const sp_ops *ops = e->backend->ops;
     const spar_status status = sp_encoder_apply(e, &e->convolution, s->taps, T, s->q, err);
     if (status == SPAR_OK) {
-        sp_encoder_activate(e, e->config.conv_act, s->q, T * H);
-        sp_encoder_norm_rows(e, &e->convolution_norm, s->x, s->q, T, H);
+        ops->activate(e->backend, e->config.conv_act, s->q, NULL, T, H, true, s->q);
+        ops->add_scaled(e->backend, s->q, T * H, 1, s->x);
+        norm_rows(e, &e->convolution_norm, NULL, T, NULL);
     }
+    return status;
+}
+
+/* What lies before the first attention. */
+static spar_status enter(sp_encoder *e, int64_t T, spar_error *err) {
+    sp_backend *be = e->backend;
+    spar_status status = SPAR_OK;
+    chain c;
+    SPAR_TRY(begin(e, T, &c, err));
+    be->ops->to_operand(be, e->space.x, T * e->config.hidden, 1, c.in);
+    SPAR_TRY(project(e, &e->layers[0], T, &c, err));
+    SPAR_TRY(be->ops->chain_end(be, err));
+done:
+    return status;
+}
+
+/* From the attention of layer i to that of the next one, or to the end. */
+static spar_status leave(sp_encoder *e, int i, int64_t T, spar_error *err) {
+    sp_backend *be = e->backend;
+    spar_status status = SPAR_OK;
+    chain c;
+    SPAR_TRY(begin(e, T, &c, err));
+    SPAR_TRY(feed(e, &e->layers[i], T, &c, err));
+    if (i == 0 && e->config.taps > 0) { /* whose products are not of its own row alone */
+        SPAR_TRY(be->ops->chain_end(be, err));
+        SPAR_TRY(convolve(e, T, err));
+        SPAR_TRY(begin(e, T, &c, err));
+        be->ops->to_operand(be, e->space.x, T * e->config.hidden, 1, c.in);
+    }
+    if (i + 1 < e->config.layers) {
+        SPAR_TRY(project(e, &e->layers[i + 1], T, &c, err));
+    }
+    SPAR_TRY(be->ops->chain_end(be, err));
+done:
     return status;
 }
 
@@ -320,27 +276,27 @@ spar_status sp_encoder_forward(sp_encoder *e, const sp_encoder_pack *pack, spar_
     if (e->config.taps > 0) {
         read_taps(e, pack);
     }
+    SPAR_TRY(enter(e, pack->tokens, err));
     for (int i = 0; i < e->config.layers; i++) {
-        SPAR_TRY(forward_layer(e, &e->layers[i], pack, err));
-        if (i == 0 && e->config.taps > 0) {
-            SPAR_TRY(convolve(e, pack->tokens, err));
-        }
+        SPAR_TRY(sp_encoder_attention(e, &e->layers[i], pack, err));
+        SPAR_TRY(leave(e, i, pack->tokens, err));
     }
 done:
     return status;
 }
 
-/* Rows from `first` on that make one pack; starts has room for all. */
+/* Rows from `first` on that make one pack; starts has room for all and one more. */
 static sp_encoder_pack next_pack(const sp_token_row *rows, size_t n, size_t first,
                                  int64_t *starts) {
     sp_encoder_pack pack = {.rows = rows + first, .starts = starts};
+    starts[0] = 0;
     while (first + pack.n < n) {
         const int64_t tokens = (int64_t)rows[first + pack.n].n;
         if (pack.n > 0 && pack.tokens + tokens > PACK_TOKENS) {
             break;
         }
-        starts[pack.n++] = pack.tokens;
         pack.tokens += tokens;
+        starts[++pack.n] = pack.tokens;
         pack.longest = max64(pack.longest, tokens);
     }
     return pack;
@@ -357,7 +313,7 @@ spar_status sp_encoder_run(sp_encoder *e, const sp_token_row *rows, size_t n,
             goto done;
         }
     }
-    SPAR_TRY(sp_mem_calloc(&starts, n, sizeof(int64_t), err));
+    SPAR_TRY(sp_mem_calloc(&starts, n + 1, sizeof(int64_t), err));
     for (size_t first = 0; first < n;) {
         const sp_encoder_pack pack = next_pack(rows, n, first, starts);
         SPAR_TRY(sp_encoder_forward(e, &pack, err));

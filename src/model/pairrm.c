@@ -93,7 +93,7 @@ static spar_status compare_pack(void *context, sp_encoder *e, const sp_encoder_p
         memcpy(in + r * 2 * H + H, x + (int64_t)(r % 2 ? pair->second : pair->first) * H, state);
     }
     SPAR_TRY(sp_encoder_apply(e, &e->head_dense, in, rows, dense, err));
-    sp_encoder_activate(e, e->config.head_act, dense, rows * H);
+    e->backend->ops->activate(e->backend, e->config.head_act, dense, NULL, rows, H, true, dense);
     for (int64_t r = 0; r < rows; r += 2) {
         SPAR_TRY(sp_encoder_apply(e, &e->head_out, dense + r * H, 2, out, err));
         double sum = 0;

@@ -32,7 +32,7 @@ static int64_t rows_of(int64_t width) {
 /* The arguments of any of them; each uses the fields that it needs. width: elements of a row. */
 typedef struct row_job {
     const sp_simd *simd;
-    const float *g, *cos_table, *sin_table;
+    const float *g, *shift, *bias, *cos_table, *sin_table;
     float *dg; /* partial sums by chunk, or NULL */
     int64_t width, dim, chunk;
     float eps, sign, factor;
@@ -236,6 +236,66 @@ static void rmsnorm(sp_backend *be, const float *x, const float *g, int64_t n, i
 static void rmsnorm_f32(sp_backend *be, const float *x, const float *g, int64_t n, int64_t dim,
                         float eps, float *y, float *rstd) {
     run_rmsnorm(be, x, g, n, dim, eps, y, false, rstd);
+}
+
+static int layernorm_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->layernorm(floats(r, 0), j->shift, j->g, j->bias, r->n * (j->width / j->dim), j->dim,
+                       j->eps, floats(r, 1), r->at[2], j->bf16);
+    return 0;
+}
+
+static void layernorm(sp_backend *be, const float *x, const float *shift, const float *g,
+                      const float *bias, int64_t n, int64_t dim, float eps, float *y, void *z) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const int64_t rows = rows_in(be, n), width = n / rows * dim;
+    const row_job j = {.simd = simd_of(be),
+                       .g = g,
+                       .shift = shift,
+                       .bias = bias,
+                       .width = width,
+                       .dim = dim,
+                       .eps = eps,
+                       .bf16 = is_bf16(be)};
+    sp_step_init(&s, layernorm_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, y, (size_t)width * sizeof *y);
+    if (z != NULL) {
+        add_array(&s, z, (size_t)width * be->operand_size);
+    }
+    sp_step_run(be, &s, rows, rows_of(dim));
+}
+
+static int activate_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    const size_t size = j->bf16 ? sizeof(uint16_t) : sizeof(float);
+    for (int64_t i = 0; i < r->n * j->width; i += j->dim) {
+        j->simd->activate(j->act, floats(r, 0) + i, j->shift, j->dim, r->at[1] + (size_t)i * size,
+                          j->bf16);
+    }
+    return 0;
+}
+
+static void activate(sp_backend *be, sp_act act, const float *x, const float *shift, int64_t n,
+                     int64_t dim, bool f32, void *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const int64_t rows = rows_in(be, n), width = n / rows * dim;
+    const row_job j = {.simd = simd_of(be),
+                       .shift = shift,
+                       .width = width,
+                       .dim = dim,
+                       .act = act,
+                       .bf16 = is_bf16(be) && !f32};
+    sp_step_init(&s, activate_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, y, (size_t)width * (j.bf16 ? sizeof(uint16_t) : sizeof(float)));
+    sp_step_run(be, &s, rows, rows_of(dim));
 }
 
 static int rmsnorm_bwd_rows(const void *job, const sp_rows *r) {
@@ -515,6 +575,8 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->rmsnorm = rmsnorm;
     ops->rmsnorm_f32 = rmsnorm_f32;
     ops->rmsnorm_bwd = rmsnorm_bwd;
+    ops->layernorm = layernorm;
+    ops->activate = activate;
     ops->rope = rope;
     ops->glu = glu;
     ops->glu_kept = glu_kept;

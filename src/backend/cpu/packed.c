@@ -423,6 +423,13 @@ static size_t rows_operands(const rows_job *j, int64_t rows) {
     return (size_t)sp_round_up(rows * j->K * (int64_t)j->be->operand_size, 64);
 }
 
+static void add_bias(const rows_job *j, int64_t rows, float *c) {
+    const sp_simd *simd = &((const sp_tuned *)j->be->state)->simd;
+    for (int64_t i = 0; i < rows; i++) {
+        simd->add(j->bias, j->N, c + i * j->N);
+    }
+}
+
 static int multiply_rows(const void *job, const sp_rows *r) {
     const rows_job *j = job;
     const bool padded = r->n != sp_packed_rows(r->n), in_place = j->direct && !padded;
@@ -442,6 +449,8 @@ static int multiply_rows(const void *job, const sp_rows *r) {
                           j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
         if (!in_place) {
             put_rows(j->be, &of, c, r->n, n, n0, (float *)(void *)r->at[1], j->N);
+        } else if (j->bias != NULL) {
+            add_bias(j, r->n, c);
         }
     }
     return code;
@@ -476,7 +485,7 @@ static spar_status multiply_later(product *p, spar_error *err) {
                   .tile = b->whole ? b->N : b->tile,
                   .tile_bytes = b->tile_bytes,
                   .accumulate = of->accumulate,
-                  .direct = of->bias == NULL && b->whole};
+                  .direct = b->whole};
     SPAR_TRY(rows_kernels(&j, p, err));
     sp_step step;
     sp_step_init(&step, multiply_rows, &j, sizeof j);

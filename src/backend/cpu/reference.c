@@ -226,6 +226,28 @@ static void rmsnorm_f32(sp_backend *be, const float *x, const float *g, int64_t 
     }
 }
 
+static void layernorm(sp_backend *be, const float *x, const float *shift, const float *g,
+                      const float *bias, int64_t n, int64_t dim, float eps, float *y, void *z) {
+    for (int64_t r = 0; r < n; r++, x += dim, y += dim) {
+        double mean = 0, variance = 0;
+        for (int64_t i = 0; i < dim; i++) {
+            y[i] = x[i] + (shift != NULL ? shift[i] : 0.0F);
+            mean += (double)y[i];
+        }
+        mean /= (double)dim;
+        for (int64_t i = 0; i < dim; i++) {
+            variance += ((double)y[i] - mean) * ((double)y[i] - mean);
+        }
+        const double rstd = 1.0 / sqrt(variance / (double)dim + (double)eps);
+        for (int64_t i = 0; i < dim; i++) {
+            y[i] = (float)(((double)y[i] - mean) * rstd * (double)g[i] + (double)bias[i]);
+            if (z != NULL) {
+                sp_operand_store(be, z, r * dim + i, y[i]);
+            }
+        }
+    }
+}
+
 /* With y = x s g, s = rstd: dx = s (g dy - x s^2 mean(g dy x)), dg = sum over rows of dy x s. */
 static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
                         const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
@@ -290,6 +312,30 @@ static gate_share share_of(sp_act act, double x) {
     const bool plain = act == SP_SILU;
     const double s = sigmoid(plain ? x : c * (x + bend * x * x * x));
     return (gate_share){s, s * (1.0 - s) * (plain ? 1.0 : c * (1.0 + 3.0 * bend * x * x))};
+}
+
+static double activated(sp_act act, double x) {
+    switch (act) {
+    case SP_RELU:
+        return x > 0 ? x : 0;
+    case SP_TANH:
+        return tanh(x);
+    default:
+        return x * share_of(act, x).w;
+    }
+}
+
+static void activate(sp_backend *be, sp_act act, const float *x, const float *shift, int64_t n,
+                     int64_t dim, bool f32, void *y) {
+    for (int64_t i = 0; i < n * dim; i++) {
+        const float v = x[i] + (shift != NULL ? shift[i % dim] : 0.0F);
+        const float value = (float)activated(act, (double)v);
+        if (f32) {
+            ((float *)y)[i] = value;
+        } else {
+            sp_operand_store(be, y, i, value);
+        }
+    }
 }
 
 static void glu(sp_backend *be, sp_act act, const float *gate, const float *up, int64_t n, void *y,
@@ -389,10 +435,13 @@ static const sp_ops reference_ops = {
     .rmsnorm = rmsnorm,
     .rmsnorm_f32 = rmsnorm_f32,
     .rmsnorm_bwd = rmsnorm_bwd,
+    .layernorm = layernorm,
     .rope = rope,
+    .relative_attention = sp_reference_relative_attention,
     .attention = sp_reference_attention,
     .cache_put = sp_reference_cache_put,
     .attention_bwd = sp_reference_attention_bwd,
+    .activate = activate,
     .glu = glu,
     .glu_kept = glu_kept,
     .glu_bwd = glu_bwd,

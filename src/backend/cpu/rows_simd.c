@@ -106,6 +106,52 @@ static void rmsnorm(const float *x, const float *g, int64_t n, int64_t dim, floa
     }
 }
 
+static float sum_of(const float *x, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        sum += x[i];
+    }
+    return sum;
+}
+
+static float square_distance(const float *x, int64_t n, float from) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        sum += (x[i] - from) * (x[i] - from);
+    }
+    return sum;
+}
+
+/* y = x + shift; y may be x. */
+static void shifted(const float *x, const float *shift, int64_t n, float *y) {
+    if (shift == NULL) {
+        memmove(y, x, (size_t)n * sizeof *y);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = x[i] + shift[i];
+    }
+}
+
+static void layernorm(const float *x, const float *shift, const float *g, const float *bias,
+                      int64_t n, int64_t dim, float eps, float *y, void *z, bool bf16) {
+    for (int64_t r = 0; r < n; r++, x += dim, y += dim) {
+        shifted(x, shift, dim, y);
+        const float mean = sum_of(y, dim) / (float)dim;
+        const float rstd = 1.0F / sqrtf(square_distance(y, dim, mean) / (float)dim + eps);
+#pragma omp simd
+        for (int64_t i = 0; i < dim; i++) {
+            y[i] = (y[i] - mean) * rstd * g[i] + bias[i];
+        }
+        if (z != NULL) {
+            scale(y, dim, 1, (char *)z + (size_t)(r * dim) * (bf16 ? 2 : 4), bf16);
+        }
+    }
+}
+
 /* dg += dy x s of one row; the result is sum g dy x. */
 static float norm_sums(const float *x, const float *g, const float *dy, int64_t dim, float s,
                        float *dg) {
@@ -225,7 +271,41 @@ INLINE float share_slope(sp_act act, float x, float w) {
     case SP_GELU_TANH:                                                                             \
         call(SP_GELU_TANH);                                                                        \
         break;                                                                                     \
+    default: /* no gate of a feed-forward */                                                       \
+        break;                                                                                     \
     }
+
+INLINE float activated(sp_act act, float x) {
+    return act == SP_TANH ? sp_tanh(x) : act == SP_RELU ? (x > 0 ? x : 0.0F) : x * share(act, x);
+}
+
+INLINE void activate_as(sp_act act, const float *x, const float *shift, int64_t n, void *y,
+                        bool bf16) {
+    if (shift == NULL) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(y, i, activated(act, x[i]), bf16);
+        }
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        put(y, i, activated(act, x[i] + shift[i]), bf16);
+    }
+}
+
+static void activate(sp_act act, const float *x, const float *shift, int64_t n, void *y,
+                     bool bf16) {
+#define CALL(a) bf16 ? activate_as(a, x, shift, n, y, true) : activate_as(a, x, shift, n, y, false)
+    if (act == SP_TANH) {
+        CALL(SP_TANH);
+    } else if (act == SP_RELU) {
+        CALL(SP_RELU);
+    } else {
+        FOR_EACH_ACTIVATION(CALL)
+    }
+#undef CALL
+}
 
 INLINE void glu_as(sp_act act, const float *gate, const float *up, int64_t n, void *y,
                    void *kept_gate, void *kept_up, bool bf16) {
@@ -369,6 +449,8 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->dot = dot;
     table->rmsnorm = rmsnorm;
     table->rmsnorm_bwd = rmsnorm_bwd;
+    table->layernorm = layernorm;
+    table->activate = activate;
     table->rope = rope;
     table->glu = glu;
     table->glu_kept = glu_kept;

@@ -4,6 +4,7 @@
     void sp_simd_fill_rows_##level(sp_simd *table);                                                \
     void sp_simd_fill_blocks_##level(sp_simd *table);                                              \
     void sp_simd_fill_pairs_##level(sp_simd *table);                                               \
+    void sp_simd_fill_relative_##level(sp_simd *table);                                            \
     void sp_simd_fill_quant_##level(sp_simd *table);                                               \
     void sp_simd_fill_pack_##level(sp_simd *table);                                                \
     void sp_simd_fill_quant_bf16_##level(sp_simd *table);                                          \
@@ -12,6 +13,7 @@
         sp_simd_fill_rows_##level(table);                                                          \
         sp_simd_fill_blocks_##level(table);                                                        \
         sp_simd_fill_pairs_##level(table);                                                         \
+        sp_simd_fill_relative_##level(table);                                                      \
         sp_simd_fill_quant_##level(table);                                                         \
         sp_simd_fill_pack_##level(table);                                                          \
         sp_simd_fill_quant_bf16_##level(table);                                                    \

@@ -104,6 +104,18 @@ typedef struct sp_bf16_product {
     uint16_t *space; /* bf16 [panels, in, 16], 64-byte aligned */
 } sp_bf16_product;
 
+/* A block of scores s [n_queries, s_row] to which relative terms are added: score (i, j) gets
+ * c2p[i, b] + p2c[j, b], b = up[i - j] = down[j - i]. Queries and keys come in multiples of 16; up
+ * and down can be read from -(n_keys + 15) to n_queries + 15 and the other way round, and 16
+ * numbers behind every row of c2p and p2c. A term that is NULL is left out. */
+typedef struct sp_relative_block {
+    float *s;
+    int64_t s_row, n_queries, n_keys;
+    const float *c2p, *p2c;
+    int64_t table_row; /* of both */
+    const int32_t *up, *down;
+} sp_relative_block;
+
 typedef struct sp_simd {
     void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
     /* operand y, which may be x where it is f32 */
@@ -129,6 +141,11 @@ typedef struct sp_simd {
                     bool bf16, float *rstd);
     void (*rmsnorm_bwd)(const float *x, const float *g, const float *rstd, const float *dy,
                         int64_t n, int64_t dim, float *dx, bool accumulate, float *dg);
+    /* y may be x; z may be NULL. */
+    void (*layernorm)(const float *x, const float *shift, const float *g, const float *bias,
+                      int64_t n, int64_t dim, float eps, float *y, void *z, bool bf16);
+    /* Of one row: shift [n] or NULL; y may be x where it is f32. */
+    void (*activate)(sp_act act, const float *x, const float *shift, int64_t n, void *y, bool bf16);
     void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
                  const float *sin_table, const int32_t *positions, float sign);
     void (*glu)(sp_act act, const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
@@ -173,6 +190,11 @@ typedef struct sp_simd {
      * multiple of 32, with zeros where no key is. */
     void (*softmax_grad_pairs)(const sp_scores *p, const float *lse, const float *delta,
                                const float *dp, const sp_pair_grads *to);
+
+    void (*relative_add)(const sp_relative_block *p);
+    /* x = e^(scale (x - max x)), n >= 1 of them, and zeros up to `padded`, a multiple of 16; also
+     * as bf16 y [padded], where it is not NULL. Gives the sum of x. */
+    float (*softmax_row)(float *x, int64_t n, int64_t padded, float scale, uint16_t *y);
 
     float (*exp_sum)(const float *x, int64_t n, float max, float scale); /* as the op */
     /* max and sum of exp(x - max) of n >= 1 logits. */

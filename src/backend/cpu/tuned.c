@@ -10,6 +10,7 @@
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/quant.h"
 #include "backend/cpu/reference.h"
+#include "backend/cpu/relative.h"
 #include "base/mem.h"
 
 spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,
@@ -154,6 +155,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.head_logp = sp_tuned_head_logp;
     s->ops.head_logp_bwd = sp_tuned_head_logp_bwd;
     s->ops.attention = sp_flash_attention;
+    s->ops.relative_attention = sp_relative_attention_run;
     s->ops.cache_put = sp_flash_cache_put;
     s->ops.attention_bwd = sp_flash_attention_bwd;
     sp_elementwise_fill(&s->ops);

@@ -92,7 +92,37 @@ static outcome run_norm_bwd(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+/* flag: a shift, and the operand beside y, which takes the place of x. */
+static outcome run_layernorm(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    float *x = array_random(n * dim, 1, 3), *shift = array_random(dim, 2, 1);
+    float *g = array_random(dim, 3, 1), *bias = array_random(dim, 4, 1);
+    void *z = array_bytes((size_t)(n * dim) * be->operand_size);
+    outcome o = {.a = flag ? array_copy(x, n * dim) : array_zero(n * dim), .na = n * dim};
+    be->ops->layernorm(be, flag ? o.a : x, flag ? shift : NULL, g, bias, n, dim, 1e-5F, o.a,
+                       flag ? z : NULL);
+    o.b = values_and_free(be, z, n * dim);
+    o.nb = flag ? n * dim : 0;
+    free(x);
+    free(shift);
+    free(g);
+    free(bias);
+    return o;
+}
+
 static sp_act activation; /* of the runs below */
+
+static outcome run_activate(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    float *x = array_random(n * dim, 1, 3), *shift = array_random(dim, 2, 1);
+    void *y = array_bytes((size_t)(n * dim) * be->operand_size);
+    x[0] = -200;
+    outcome o = {.b = array_copy(x, n * dim), .na = n * dim, .nb = n * dim};
+    be->ops->activate(be, activation, x, flag ? shift : NULL, n, dim, false, y);
+    be->ops->activate(be, activation, o.b, flag ? shift : NULL, n, dim, true, o.b); /* in place */
+    o.a = values_and_free(be, y, n * dim);
+    free(x);
+    free(shift);
+    return o;
+}
 
 static outcome run_glu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     const int64_t N = n * dim;
@@ -257,6 +287,7 @@ static void test_norm(void **state) {
     (void)state;
     compare(run_norm, "rmsnorm", 1);
     compare(run_norm_bwd, "rmsnorm_bwd", 10);
+    compare(run_layernorm, "layernorm", 1);
 }
 
 static void test_glu(void **state) {
@@ -265,6 +296,15 @@ static void test_glu(void **state) {
     for (int i = 0; i < 3; i++) {
         activation = (sp_act)i;
         compare(run_glu, names[i], 1);
+    }
+    activation = SP_SILU;
+}
+
+static void test_activate(void **state) {
+    (void)state;
+    for (int act = SP_SILU; act <= SP_TANH; act++) {
+        activation = (sp_act)act;
+        compare(run_activate, "activate", 1);
     }
     activation = SP_SILU;
 }
@@ -483,13 +523,13 @@ static void test_cap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),         cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_norm),        cmocka_unit_test(test_glu),
-        cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
-        cmocka_unit_test(test_dropout),     cmocka_unit_test(test_dropout_share),
-        cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_differences), cmocka_unit_test(test_cap),
-        cmocka_unit_test(test_columns),     cmocka_unit_test(test_scaled),
-        cmocka_unit_test(test_caps)};
+        cmocka_unit_test(test_activate),      cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_bf16_rounding), cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_glu),           cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_exp_sum),       cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_share), cmocka_unit_test(test_rope_back),
+        cmocka_unit_test(test_moves),         cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_cap),           cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_scaled),        cmocka_unit_test(test_caps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
