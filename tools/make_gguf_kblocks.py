@@ -24,7 +24,21 @@ TYPES = {
     Type.TQ2_0: (66, 64, 1),
     Type.MXFP4: (17, 0, 0),
     Type.NVFP4: (36, 0, 0),
+    Type.IQ1_S: (50, 0, 1),
+    Type.IQ1_M: (56, 0, 0),
+    Type.IQ2_XXS: (66, 0, 1),
+    Type.IQ2_XS: (74, 0, 1),
+    Type.IQ2_S: (82, 0, 1),
+    Type.IQ3_XXS: (98, 0, 1),
+    Type.IQ3_S: (110, 0, 1),
 }
+
+
+def spread_scale(blocks, scale):
+    """IQ1_M: the nibbles of a block's half-precision scale are the upper ones of its last four words."""
+    words = blocks[:, 48:].copy().view(np.uint16)
+    nibbles = scale.view(np.uint16)[:, None] >> np.array([0, 4, 8, 12], dtype=np.uint16) & np.uint16(15)
+    blocks[:, 48:] = (words & np.uint16(0x0FFF) | nibbles << np.uint16(12)).view(np.uint8)
 
 
 def main(path):
@@ -35,6 +49,8 @@ def main(path):
         sizes = np.array([[1e-6], [0.01], [1.0], [30.0]])
         scales = (rng.standard_normal((ROWS, count)) * sizes).astype(np.float16).view(np.uint8)
         blocks[:, at : at + scales.shape[1]] = scales
+        if kind is Type.IQ1_M:
+            spread_scale(blocks, (rng.standard_normal(ROWS) * sizes[:, 0]).astype(np.float16))
         writer.add_tensor(f"q.{kind.name}", blocks, raw_dtype=kind)
         writer.add_tensor(f"f.{kind.name}", quants.dequantize(blocks, kind).astype(np.float32))
     writer.write_header_to_file()

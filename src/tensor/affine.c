@@ -5,10 +5,6 @@
 
 enum { HALF = SP_AFFINE_BLOCK / 2, Q8_MOST = 127, Q4_MOST = 15 };
 
-static float load_f16(const uint8_t *p) {
-    return sp_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
-}
-
 /* Nibble i of the first 16 weights is the low half of byte i, of the last 16 the high half. */
 static void read_nibbles(const uint8_t *p, sp_affine *out) {
     for (int i = 0; i < HALF; i++) {
@@ -26,32 +22,32 @@ static void add_fifth_bits(const uint8_t *mask, int zero, sp_affine *out) {
 }
 
 static void read_q4_0(const uint8_t *p, sp_affine *out) {
-    out->scale = load_f16(p);
+    out->scale = sp_load_f16(p);
     out->min = -8 * out->scale;
     read_nibbles(p + 2, out);
 }
 
 static void read_q4_1(const uint8_t *p, sp_affine *out) {
-    out->scale = load_f16(p);
-    out->min = load_f16(p + 2);
+    out->scale = sp_load_f16(p);
+    out->min = sp_load_f16(p + 2);
     read_nibbles(p + 4, out);
 }
 
 static void read_q5_0(const uint8_t *p, sp_affine *out) {
-    out->scale = load_f16(p);
+    out->scale = sp_load_f16(p);
     read_nibbles(p + 6, out);
     add_fifth_bits(p + 2, 16, out);
 }
 
 static void read_q5_1(const uint8_t *p, sp_affine *out) {
-    out->scale = load_f16(p);
-    out->min = load_f16(p + 2);
+    out->scale = sp_load_f16(p);
+    out->min = sp_load_f16(p + 2);
     read_nibbles(p + 8, out);
     add_fifth_bits(p + 4, 0, out);
 }
 
 static void read_q8_0(const uint8_t *p, sp_affine *out) {
-    out->scale = load_f16(p);
+    out->scale = sp_load_f16(p);
     for (int i = 0; i < SP_AFFINE_BLOCK; i++) {
         out->q[i] = p[2 + i] ^ SP_AFFINE_ZERO;
     }

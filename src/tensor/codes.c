@@ -5,10 +5,6 @@
 
 #include "tensor/dtype.h"
 
-static float load_half(const uint8_t *p) {
-    return sp_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
-}
-
 /* The 16 values of the non-linear 4-bit types. */
 static const int8_t steps[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                  1,    13,   25,  38,  53,  69,  89,  113};
@@ -26,7 +22,7 @@ static void unpack_nibbles(const uint8_t *p, int n, const int8_t *values, float 
 void sp_iq4_nl_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / 32; b++, p += 18, dst += 32) {
-        unpack_nibbles(p + 2, 16, steps, load_half(p), dst);
+        unpack_nibbles(p + 2, 16, steps, sp_load_f16(p), dst);
     }
 }
 
@@ -34,7 +30,7 @@ void sp_iq4_nl_to_f32(const void *src, float *dst, int64_t n) {
 void sp_iq4_xs_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / 256; b++, p += 136, dst += 256) {
-        const float d = load_half(p);
+        const float d = sp_load_f16(p);
         const int upper = p[2] | p[3] << 8;
         for (int g = 0; g < 8; g++) {
             const int scale = ((p[4 + g / 2] >> (g % 2 * 4)) & 15) | ((upper >> 2 * g) & 3) << 4;
@@ -59,7 +55,7 @@ static float *unpack_ternary(const uint8_t *p, int n, int digits, float d, float
 void sp_tq1_0_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / 256; b++, p += 54) {
-        const float d = load_half(p + 52);
+        const float d = sp_load_f16(p + 52);
         dst = unpack_ternary(p, 32, 5, d, dst);
         dst = unpack_ternary(p + 32, 16, 5, d, dst);
         dst = unpack_ternary(p + 48, 4, 4, d, dst);
@@ -69,7 +65,7 @@ void sp_tq1_0_to_f32(const void *src, float *dst, int64_t n) {
 void sp_tq2_0_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / 256; b++, p += 66, dst += 256) {
-        const float d = load_half(p + 64);
+        const float d = sp_load_f16(p + 64);
         for (int e = 0; e < 256; e++) {
             const int two = (p[e / 128 * 32 + e % 32] >> (e / 32 % 4 * 2)) & 3;
             dst[e] = d * (float)(two - 1);

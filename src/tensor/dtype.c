@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "tensor/codebook.h"
 #include "tensor/codes.h"
 #include "tensor/kquant.h"
 #include "tensor/quantize.h"
@@ -45,10 +46,6 @@ static uint16_t load16(const uint8_t *p) {
     return (uint16_t)(p[0] | p[1] << 8);
 }
 
-static float load_f16(const uint8_t *p) {
-    return sp_f16_to_f32(load16(p));
-}
-
 static void from_f32(const void *src, float *dst, int64_t n) {
     if (n > 0) {
         memcpy(dst, src, (size_t)n * sizeof *dst);
@@ -81,7 +78,7 @@ static void store_bf16(const float *src, void *dst, int64_t n) {
 static void from_f16(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t i = 0; i < n; i++) {
-        dst[i] = load_f16(p + 2 * i);
+        dst[i] = sp_load_f16(p + 2 * i);
     }
 }
 
@@ -108,7 +105,7 @@ enum { BLOCK = 32 };
 static void from_q4_0(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / BLOCK; b++, p += 18, dst += BLOCK) {
-        float d = load_f16(p);
+        float d = sp_load_f16(p);
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)((p[2 + i] & 15) - 8) * d;
             dst[i + 16] = (float)((p[2 + i] >> 4) - 8) * d;
@@ -119,8 +116,8 @@ static void from_q4_0(const void *src, float *dst, int64_t n) {
 static void from_q4_1(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / BLOCK; b++, p += 20, dst += BLOCK) {
-        float d = load_f16(p);
-        float m = load_f16(p + 2);
+        float d = sp_load_f16(p);
+        float m = sp_load_f16(p + 2);
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)(p[4 + i] & 15) * d + m;
             dst[i + 16] = (float)(p[4 + i] >> 4) * d + m;
@@ -139,7 +136,7 @@ static int fifth_bit(uint32_t mask, int i) {
 static void from_q5_0(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / BLOCK; b++, p += 22, dst += BLOCK) {
-        float d = load_f16(p);
+        float d = sp_load_f16(p);
         uint32_t high = load32(p + 2);
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)(((p[6 + i] & 15) | fifth_bit(high, i)) - 16) * d;
@@ -151,8 +148,8 @@ static void from_q5_0(const void *src, float *dst, int64_t n) {
 static void from_q5_1(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / BLOCK; b++, p += 24, dst += BLOCK) {
-        float d = load_f16(p);
-        float m = load_f16(p + 2);
+        float d = sp_load_f16(p);
+        float m = sp_load_f16(p + 2);
         uint32_t high = load32(p + 4);
         for (int i = 0; i < 16; i++) {
             dst[i] = (float)((p[8 + i] & 15) | fifth_bit(high, i)) * d + m;
@@ -164,7 +161,7 @@ static void from_q5_1(const void *src, float *dst, int64_t n) {
 static void from_q8_0(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / BLOCK; b++, p += 34, dst += BLOCK) {
-        float d = load_f16(p);
+        float d = sp_load_f16(p);
         for (int i = 0; i < BLOCK; i++) {
             dst[i] = (float)(int8_t)p[2 + i] * d;
         }
@@ -195,6 +192,14 @@ static const sp_dtype_info table[SP_DTYPES] = {
     [SP_Q4_K] = {"Q4_K", NULL, 12, 256, 144, sp_q4_k_to_f32, sp_q4_k_from_f32},
     [SP_Q5_K] = {"Q5_K", NULL, 13, 256, 176, sp_q5_k_to_f32, NULL},
     [SP_Q6_K] = {"Q6_K", NULL, 14, 256, 210, sp_q6_k_to_f32, NULL},
+    [SP_Q8_K] = {"Q8_K", NULL, 15, 256, 292, sp_q8_k_to_f32, NULL},
+    [SP_IQ1_S] = {"IQ1_S", NULL, 19, 256, 50, sp_iq1_s_to_f32, NULL},
+    [SP_IQ1_M] = {"IQ1_M", NULL, 29, 256, 56, sp_iq1_m_to_f32, NULL},
+    [SP_IQ2_XXS] = {"IQ2_XXS", NULL, 16, 256, 66, sp_iq2_xxs_to_f32, NULL},
+    [SP_IQ2_XS] = {"IQ2_XS", NULL, 17, 256, 74, sp_iq2_xs_to_f32, NULL},
+    [SP_IQ2_S] = {"IQ2_S", NULL, 22, 256, 82, sp_iq2_s_to_f32, NULL},
+    [SP_IQ3_XXS] = {"IQ3_XXS", NULL, 18, 256, 98, sp_iq3_xxs_to_f32, NULL},
+    [SP_IQ3_S] = {"IQ3_S", NULL, 21, 256, 110, sp_iq3_s_to_f32, NULL},
     [SP_IQ4_NL] = {"IQ4_NL", NULL, 20, BLOCK, 18, sp_iq4_nl_to_f32, NULL},
     [SP_IQ4_XS] = {"IQ4_XS", NULL, 23, 256, 136, sp_iq4_xs_to_f32, NULL},
     [SP_TQ1_0] = {"TQ1_0", NULL, 34, 256, 54, sp_tq1_0_to_f32, NULL},
@@ -206,10 +211,7 @@ static const sp_dtype_info table[SP_DTYPES] = {
 };
 
 /* Numbers of GGUF files that have no row: 4, 5 and 31 to 33 were withdrawn. */
-static const char *const other_ggml[] = {
-    [9] = "Q8_1",   [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
-    [19] = "IQ1_S", [21] = "IQ3_S", [22] = "IQ2_S",   [29] = "IQ1_M",
-};
+static const char *const other_ggml[] = {[9] = "Q8_1", [41] = "Q1_0"};
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {
     return &table[dtype];

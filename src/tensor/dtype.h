@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Block types of GGUF files come after the plain ones; a name without a row here (Q8_K, IQ1,
- * IQ2 and IQ3, whose values are places in large code books) cannot be read. */
+/* Block types of GGUF files come after the plain ones; a name without a row here
+ * (Q1_0 and Q8_1) cannot be read. */
 typedef enum sp_dtype {
     SP_F32,
     SP_F16,
@@ -33,6 +33,14 @@ typedef enum sp_dtype {
     SP_Q4_K,
     SP_Q5_K,
     SP_Q6_K,
+    SP_Q8_K,
+    SP_IQ1_S,
+    SP_IQ1_M,
+    SP_IQ2_XXS,
+    SP_IQ2_XS,
+    SP_IQ2_S,
+    SP_IQ3_XXS,
+    SP_IQ3_S,
     SP_IQ4_NL,
     SP_IQ4_XS,
     SP_TQ1_0,
@@ -88,5 +96,10 @@ static inline uint16_t sp_bf16_from_f32(float f) {
 
 float sp_f16_to_f32(uint16_t h);
 uint16_t sp_f16_from_f32(float f); /* nearest even; overflow gives infinity */
+
+/* The f16 at p[0..2), in a file's byte order, as f32. */
+static inline float sp_load_f16(const uint8_t *p) {
+    return sp_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
 
 #endif

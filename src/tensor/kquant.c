@@ -2,14 +2,19 @@
 #include "tensor/kquant.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "tensor/dtype.h"
 
-enum { SUPER = 256, Q2_BYTES = 84, Q3_BYTES = 110, Q4_BYTES = 144, Q5_BYTES = 176, Q6_BYTES = 210 };
-
-static float load_half(const uint8_t *p) {
-    return sp_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
-}
+enum {
+    SUPER = 256,
+    Q2_BYTES = 84,
+    Q3_BYTES = 110,
+    Q4_BYTES = 144,
+    Q5_BYTES = 176,
+    Q6_BYTES = 210,
+    Q8_BYTES = 292
+};
 
 /* Two bits of element e: halves of 128 have 32 bytes, of which a quarter takes two bits each. */
 static int two_bits(const uint8_t *p, int e) {
@@ -20,8 +25,8 @@ static int two_bits(const uint8_t *p, int e) {
 void sp_q2_k_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / SUPER; b++, p += Q2_BYTES, dst += SUPER) {
-        const float d = load_half(p + 80);
-        const float m = load_half(p + 82);
+        const float d = sp_load_f16(p + 80);
+        const float m = sp_load_f16(p + 82);
         for (int e = 0; e < SUPER; e++) {
             const float by = d * (float)(p[e / 16] & 15);
             const float minus = m * (float)(p[e / 16] >> 4);
@@ -36,7 +41,7 @@ void sp_q3_k_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / SUPER; b++, p += Q3_BYTES, dst += SUPER) {
         const uint8_t *scales = p + 96;
-        const float d = load_half(p + 108);
+        const float d = sp_load_f16(p + 108);
         for (int e = 0; e < SUPER; e++) {
             const int g = e / 16;
             const int low = (scales[g % 8] >> (g / 8 * 4)) & 15;
@@ -64,8 +69,8 @@ static void group_scales(const uint8_t *p, int g, int *scale, int *least) {
  * holds bit g of group g's elements as their fifth; NULL: there is none. */
 static void unpack_groups(const uint8_t *block, const uint8_t *high, const uint8_t *low,
                           float *dst) {
-    const float d = load_half(block);
-    const float m = load_half(block + 2);
+    const float d = sp_load_f16(block);
+    const float m = sp_load_f16(block + 2);
     for (int g = 0; g < 8; g++) {
         int scale, least;
         group_scales(block + 4, g, &scale, &least);
@@ -98,7 +103,7 @@ void sp_q5_k_to_f32(const void *src, float *dst, int64_t n) {
 void sp_q6_k_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t b = 0; b < n / SUPER; b++, p += Q6_BYTES, dst += SUPER) {
-        const float d = load_half(p + 208);
+        const float d = sp_load_f16(p + 208);
         for (int e = 0; e < SUPER; e++) {
             const int half = e / 128;
             const int q = e / 32 % 4;
@@ -106,6 +111,18 @@ void sp_q6_k_to_f32(const void *src, float *dst, int64_t n) {
             const int low = (p[half * 64 + q % 2 * 32 + i] >> (q / 2 * 4)) & 15;
             const int high = (p[128 + half * 32 + i] >> (2 * q)) & 3;
             dst[e] = d * (float)(int8_t)p[192 + e / 16] * (float)((low | high << 4) - 32);
+        }
+    }
+}
+
+/* One f32 scale, and whole numbers of 8 bits; their sums by 16, which follow, are for products. */
+void sp_q8_k_to_f32(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / SUPER; b++, p += Q8_BYTES, dst += SUPER) {
+        float d;
+        memcpy(&d, p, sizeof d);
+        for (int e = 0; e < SUPER; e++) {
+            dst[e] = d * (float)(int8_t)p[4 + e];
         }
     }
 }

@@ -65,6 +65,13 @@ static void same_bits_of_super_blocks(void **state) {
     check(g, SP_TQ2_0, "TQ2_0", 4, 256);
     check(g, SP_MXFP4, "MXFP4", 4, 32);
     check(g, SP_NVFP4, "NVFP4", 4, 64);
+    check(g, SP_IQ1_S, "IQ1_S", 4, 256);
+    check(g, SP_IQ1_M, "IQ1_M", 4, 256);
+    check(g, SP_IQ2_XXS, "IQ2_XXS", 4, 256);
+    check(g, SP_IQ2_XS, "IQ2_XS", 4, 256);
+    check(g, SP_IQ2_S, "IQ2_S", 4, 256);
+    check(g, SP_IQ3_XXS, "IQ3_XXS", 4, 256);
+    check(g, SP_IQ3_S, "IQ3_S", 4, 256);
     sp_gguf_free(g);
 }
 

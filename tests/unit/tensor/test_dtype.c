@@ -216,12 +216,27 @@ static void names(void **state) {
     sp_dtype found = SP_I16;
     assert_false(sp_dtype_from_safetensors("f32", &found));
     assert_false(sp_dtype_from_safetensors("", &found));
-    assert_false(sp_dtype_from_ggml(16, &found));
+    assert_false(sp_dtype_from_ggml(41, &found));
     assert_false(sp_dtype_from_ggml(UINT32_MAX, &found));
     assert_int_equal(found, SP_I16);
-    assert_string_equal(sp_dtype_ggml_name(16), "IQ2_XXS");
+    assert_string_equal(sp_dtype_ggml_name(41), "Q1_0");
     assert_string_equal(sp_dtype_ggml_name(4), "an unknown type");
     assert_string_equal(sp_dtype_ggml_name(UINT32_MAX), "an unknown type");
+}
+
+/* Q8_K has no other implementation at hand: a block by hand, 0.5 (0x3f000000) times each number. */
+static void eight_bits_of_super_blocks(void **state) {
+    (void)state;
+    uint8_t block[292] = {0, 0, 0, 0x3f};
+    float out[256];
+    for (int i = 0; i < 256; i++) {
+        block[4 + i] = (uint8_t)(i - 128);
+    }
+    memset(block + 260, 0x7f, 32); /* the sums say nothing about the numbers */
+    sp_dtype_info_of(SP_Q8_K)->to_f32(block, out, 256);
+    for (int i = 0; i < 256; i++) {
+        assert_true(out[i] == 0.5F * (float)(i - 128));
+    }
 }
 
 static bool size_of(sp_dtype dtype, int n_dims, int64_t a, int64_t b, int64_t c, int64_t *elements,
@@ -249,10 +264,15 @@ static void sizes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_half),   cmocka_unit_test(half_rounding),
-        cmocka_unit_test(every_bf16),   cmocka_unit_test(plain_types),
-        cmocka_unit_test(stored_types), cmocka_unit_test(block_types),
-        cmocka_unit_test(names),        cmocka_unit_test(eight_bits),
+        cmocka_unit_test(every_half),
+        cmocka_unit_test(half_rounding),
+        cmocka_unit_test(every_bf16),
+        cmocka_unit_test(plain_types),
+        cmocka_unit_test(stored_types),
+        cmocka_unit_test(block_types),
+        cmocka_unit_test(names),
+        cmocka_unit_test(eight_bits),
+        cmocka_unit_test(eight_bits_of_super_blocks),
         cmocka_unit_test(sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
