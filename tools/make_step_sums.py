@@ -25,11 +25,11 @@ PRE_TOKENIZERS = [
     {"type": "Whitespace"}, {"type": "WhitespaceSplit"}, {"type": "BertPreTokenizer"}, {"type": "UnicodeScripts"},
     {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
 ] + [
-    {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": False}
     for pattern in (
         "\\p{Lu}|\\p{Lt}", "\\p{Ll}", "\\p{Lm}|\\p{Mc}", "\\p{Lo}", "\\p{Mn}|\\p{Me}", "\\p{Nd}|\\p{Pc}|\\p{Pd}", "\\p{Nl}|\\p{Sm}",
         "\\p{No}|\\p{Sc}", "\\p{P}", "\\p{S}", "\\p{Sk}|\\p{Cf}", "\\p{C}|\\p{Zs}", "\\s|\\p{Co}", "[^\\s\\p{L}\\p{N}]", "\\d|\\p{Han}",
-        "\\p{Hangul}|\\p{Hiragana}", "(?i:s|k)",
+        "\\p{Hangul}|\\p{Hiragana}", "(?i:s|k)", "\\w", "[\\w]", "[^\\W\\d]|\\W",
     )
 ]  # fmt: skip
 PART = 4096

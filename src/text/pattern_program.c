@@ -141,12 +141,40 @@ static uint32_t take_hex(parser *p, size_t digits, bool braced) {
     return c;
 }
 
+/* \w: letters, marks, digits, letters that are numbers, connectors, and the symbols that are
+ * letters, circled and squared; outside of a class also the superscripts and fractions of Latin-1.
+ */
+static void add_word(sp_code_set *set, bool in_class) {
+    static const char *const names[] = {"L", "M", "Nd", "Nl", "Pc"};
+    static const uint32_t symbols[] = {0x24B6,  0x24E9,  0x1F130, 0x1F149,
+                                       0x1F150, 0x1F169, 0x1F170, 0x1F189};
+    static const uint32_t latin[] = {0xB2, 0xB3, 0xB9, 0xB9, 0xBC, 0xBE};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        sp_code_set_add_property(set, names[i], strlen(names[i]));
+    }
+    sp_code_set_add_pairs(set, symbols, sizeof symbols / sizeof symbols[0]);
+    sp_code_set_add_pairs(set, latin, in_class ? 0 : sizeof latin / sizeof latin[0]);
+}
+
+/* The members of \s, \w or \d. */
+static void add_named(sp_code_set *set, char letter, bool in_class) {
+    if (letter == 'w') {
+        add_word(set, in_class);
+    } else if (letter == 'd') {
+        sp_code_set_add_property(set, "Nd", 2);
+    } else { /* White_Space */
+        sp_code_set_add(set, '\t', '\r');
+        sp_code_set_add(set, 0x85, 0x85);
+        sp_code_set_add_property(set, "Z", 1);
+    }
+}
+
 /* p->at is behind the backslash. True with *c: one character; else members were added to set. */
-static bool take_escape(parser *p, sp_code_set *set, uint32_t *c) {
+static bool take_escape(parser *p, bool in_class, sp_code_set *set, uint32_t *c) {
     static const char letters[] = "n\nr\rt\tf\fv\va\ae\033";
     sp_code_set members = {0};
     const char letter = *p->at;
-    const char *found = letter ? strchr("pPsSdD", letter) : NULL;
+    const char *found = letter ? strchr("pPsSdDwW", letter) : NULL;
     if (letter == '\0') {
         p->refused = true;
         return false;
@@ -158,13 +186,7 @@ static bool take_escape(parser *p, sp_code_set *set, uint32_t *c) {
             take_property(p, inverted, set);
             return false;
         }
-        if (letter == 's' || letter == 'S') { /* White_Space */
-            sp_code_set_add(&members, '\t', '\r');
-            sp_code_set_add(&members, 0x85, 0x85);
-            sp_code_set_add_property(&members, "Z", 1);
-        } else {
-            sp_code_set_add_property(&members, "Nd", 2);
-        }
+        add_named(&members, (char)tolower((unsigned char)letter), in_class);
         add_members(set, &members, inverted);
         return false;
     }
@@ -210,7 +232,7 @@ static void take_union(parser *p, sp_code_set *set) {
         }
         if (*p->at == '\\') {
             p->at++;
-            single = take_escape(p, set, &first);
+            single = take_escape(p, true, set, &first);
         } else {
             first = take_character(p);
         }
@@ -224,7 +246,7 @@ static void take_union(parser *p, sp_code_set *set) {
             p->at++;
             if (*p->at == '\\') {
                 p->at++;
-                p->refused = !take_escape(p, set, &last) || p->refused;
+                p->refused = !take_escape(p, true, set, &last) || p->refused;
             } else {
                 p->refused = p->refused || *p->at == '[';
                 last = take_character(p);
@@ -284,7 +306,7 @@ static uint64_t take_set(parser *p) {
         take_class(p, &set);
     } else if (*p->at == '\\') {
         p->at++;
-        if (take_escape(p, &set, &c)) {
+        if (take_escape(p, false, &set, &c)) {
             sp_code_set_add(&set, c, c);
         }
     } else if (*p->at == '.') {

@@ -61,6 +61,8 @@ static const char *const patterns[] = {
     "[^\\p{^Lu}\\x20-\\x{7e}]{2}",
     "(?i:k|S)x?",
     "\\d\\D",
+    "\\w+|\\W",
+    "[\\w-]+",
     "[a\\-z-]+[\\]-]",
     "a{2,}b|a{2}",
     "\\u0065+",
@@ -246,7 +248,7 @@ static void test_not_taken(void **state) {
     (void)state;
     static const char *const others[] = {
         "a+?",         "a??",        "(a)\\1",  "(?<=a)b",     "(?<n>a)", "(?i)a",
-        "(?i:\\p{L})", "\\p{Greek}", "\\w",     "\\bx",        "^a",      "(?:ab)+",
+        "(?i:\\p{L})", "\\p{Greek}", "\\h",     "\\bx",        "^a",      "(?:ab)+",
         "(?:ab){2}",   "a{2}{3}",    "a{1,2}+", "[[:alpha:]]", "[]a]",    "a(",
         "a)",          "[a",         "\\",      "*",           "",        "a?",
         "(?!a)",       "$",          "a|",      "[z-a]",       "\\p{Lu",  "\\x{110000}",

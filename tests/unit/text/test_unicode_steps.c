@@ -52,72 +52,84 @@ static const struct sum {
      0x54C353F2},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Lu}|\\\\p{Lt}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x42276DF0},
+     "\"Removed\", \"invert\": false}",
+     0x4855DDD6},
     {SP_PRE_TOKENIZER,
-     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Ll}\"}, \"behavior\": \"Isolated\", "
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Ll}\"}, \"behavior\": \"Removed\", "
      "\"invert\": false}",
-     0xD650F3AD},
+     0x913D680E},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Lm}|\\\\p{Mc}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0xC1BFD664},
+     "\"Removed\", \"invert\": false}",
+     0xB67599A0},
     {SP_PRE_TOKENIZER,
-     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Lo}\"}, \"behavior\": \"Isolated\", "
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Lo}\"}, \"behavior\": \"Removed\", "
      "\"invert\": false}",
-     0x5F5143BE},
+     0x06F0A27E},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Mn}|\\\\p{Me}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x1D98E6C4},
+     "\"Removed\", \"invert\": false}",
+     0xDF8F4CCF},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Nd}|\\\\p{Pc}|\\\\p{Pd}\"}, "
-     "\"behavior\": \"Isolated\", \"invert\": false}",
-     0x60D74F53},
+     "\"behavior\": \"Removed\", \"invert\": false}",
+     0xF8661C0C},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Nl}|\\\\p{Sm}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x10FC5EEB},
+     "\"Removed\", \"invert\": false}",
+     0xB213DC39},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{No}|\\\\p{Sc}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x980DB049},
+     "\"Removed\", \"invert\": false}",
+     0x3940BD24},
     {SP_PRE_TOKENIZER,
-     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{P}\"}, \"behavior\": \"Isolated\", "
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{P}\"}, \"behavior\": \"Removed\", "
      "\"invert\": false}",
-     0x976988FC},
+     0x8AE52E5D},
     {SP_PRE_TOKENIZER,
-     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{S}\"}, \"behavior\": \"Isolated\", "
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{S}\"}, \"behavior\": \"Removed\", "
      "\"invert\": false}",
-     0x6A9B8CFD},
+     0x1D08DEA0},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Sk}|\\\\p{Cf}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0xA94BDDC3},
+     "\"Removed\", \"invert\": false}",
+     0x9E65BB1C},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{C}|\\\\p{Zs}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x2AFA9AFE},
+     "\"Removed\", \"invert\": false}",
+     0x5A466B4B},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s|\\\\p{Co}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0x2AFE40C5},
+     "\"Removed\", \"invert\": false}",
+     0xE43EE5E6},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[^\\\\s\\\\p{L}\\\\p{N}]\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0xB591EB54},
+     "\"Removed\", \"invert\": false}",
+     0xB2EAAA82},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\d|\\\\p{Han}\"}, \"behavior\": "
-     "\"Isolated\", \"invert\": false}",
-     0xEA8BBFD2},
+     "\"Removed\", \"invert\": false}",
+     0x54722152},
     {SP_PRE_TOKENIZER,
      "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\p{Hangul}|\\\\p{Hiragana}\"}, "
-     "\"behavior\": \"Isolated\", \"invert\": false}",
-     0x73951959},
+     "\"behavior\": \"Removed\", \"invert\": false}",
+     0x6797D5A2},
     {SP_PRE_TOKENIZER,
-     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:s|k)\"}, \"behavior\": \"Isolated\", "
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(?i:s|k)\"}, \"behavior\": \"Removed\", "
      "\"invert\": false}",
-     0xA5EED51F},
+     0xA17D63F4},
+    {SP_PRE_TOKENIZER,
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\w\"}, \"behavior\": \"Removed\", "
+     "\"invert\": false}",
+     0x88DF567F},
+    {SP_PRE_TOKENIZER,
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[\\\\w]\"}, \"behavior\": \"Removed\", "
+     "\"invert\": false}",
+     0xBC2691EC},
+    {SP_PRE_TOKENIZER,
+     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[^\\\\W\\\\d]|\\\\W\"}, \"behavior\": "
+     "\"Removed\", \"invert\": false}",
+     0x9B9CCE1D},
 };
 
 static void check(spar_status status, const spar_error *err) {
