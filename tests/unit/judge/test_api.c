@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
 #include "endpoint.h"
 #include "judge/prompt.h"
 #include "judge/verdict.h"
@@ -464,6 +465,62 @@ static void a_refusal_is_its_own_rows(void **state) {
     assert_int_equal(count_seen("1"), 1);
 }
 
+/* Two rows, with the k-th allocation failing: NO_MEMORY, or the judgements of any other day. */
+static spar_status judge_with_failing(int port, long k, spar_error *err) {
+    char url[64];
+    spar_status status = SPAR_OK;
+    spar_judge *judge = NULL;
+    json_t *rows[2] = {row_of(0), row_of(1)};
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1", port);
+    const spar_judge_options options = {.endpoint = {.url = url,
+                                                     .key_variable = "SPAR_TEST_KEY",
+                                                     .attempts = 2,
+                                                     .request_limit = 5,
+                                                     .patience = 5,
+                                                     .concurrency = 3,
+                                                     .logprobs = true},
+                                        .cache = cache};
+    sp_mem_fail_at(k);
+    SPAR_TRY(spar_judge_open(&judge, "api:tiny", &options, err));
+    SPAR_TRY(spar_judge_ahead(judge, (const json_t *const *)rows, 2, err));
+    for (int i = 0; i < 2; i++) {
+        spar_judgement j;
+        status = spar_judge_row(judge, rows[i], &j, err);
+        if (status == SPAR_OK) {
+            assert_true(fabs(j.p[2] - (i % 2 ? 0.25 : 0.75)) < 1e-9);
+        }
+        spar_judgement_release(&j);
+        SPAR_TRY(status);
+    }
+done:
+    sp_mem_fail_at(0);
+    spar_judge_free(judge);
+    json_decref(rows[0]);
+    json_decref(rows[1]);
+    return status;
+}
+
+static void a_failing_allocator(void **state) {
+    (void)state;
+    int port = 0;
+    spar_error err;
+    const pid_t server = endpoint_start("", seen, &port);
+    /* What is asked ahead is asked again where that fails: one success is not the end. */
+    int successes = 0, failures = 0;
+    for (long k = 1; successes < 8; k++) {
+        const spar_status status = judge_with_failing(port, k, &err);
+        if (status == SPAR_UNSUPPORTED) {
+            TEST_SKIP("%s", err.message);
+        }
+        assert_true(status == SPAR_OK || status == SPAR_NO_MEMORY);
+        successes = status == SPAR_OK ? successes + 1 : 0;
+        failures += status != SPAR_OK;
+        unlink(cache);
+    }
+    endpoint_stop(server);
+    assert_true(failures > 20);
+}
+
 static void bad_settings_are_refused(void **state) {
     (void)state;
     spar_error err;
@@ -487,12 +544,12 @@ static void bad_settings_are_refused(void **state) {
 int main(void) {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        ROW(verdicts_are_read),        ROW(judgements_are_right),
-        ROW(failures_are_waited_out),  ROW(waiting_is_bounded),
-        ROW(replies_are_kept),         ROW(answers_without_verdicts),
-        ROW(bad_settings_are_refused), ROW(order_does_not_matter),
-        ROW(no_more_than_allowed),     ROW(failures_of_one_hold_only_it),
-        ROW(retry_after_holds_one),    ROW(a_dead_endpoint_loses_nothing),
-        ROW(a_refusal_is_its_own_rows)};
+        ROW(verdicts_are_read),         ROW(judgements_are_right),
+        ROW(failures_are_waited_out),   ROW(waiting_is_bounded),
+        ROW(replies_are_kept),          ROW(answers_without_verdicts),
+        ROW(bad_settings_are_refused),  ROW(order_does_not_matter),
+        ROW(no_more_than_allowed),      ROW(failures_of_one_hold_only_it),
+        ROW(retry_after_holds_one),     ROW(a_dead_endpoint_loses_nothing),
+        ROW(a_refusal_is_its_own_rows), ROW(a_failing_allocator)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
