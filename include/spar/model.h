@@ -40,10 +40,12 @@ typedef enum spar_weights {
 typedef struct spar_model_options {
     spar_dtype dtype;
     spar_weights weights;
-    int threads;               /* 0: one per CPU of this process */
-    int layers;                /* only the first so many, to try sizes and speeds; 0: all */
-    bool reference;            /* plain reference kernels instead of the tuned ones */
-    const char *adapter;       /* folder of a LoRA adapter to attach (PEFT's layout); NULL: none */
+    int threads;         /* 0: one per CPU of this process */
+    int layers;          /* only the first so many, to try sizes and speeds; 0: all */
+    bool reference;      /* plain reference kernels instead of the tuned ones */
+    bool inference;      /* to be run alone, not trained, adapted or saved: where products read
+                          * bf16 copies, the f32 matrices are not kept */
+    const char *adapter; /* folder of a LoRA adapter to attach (PEFT's layout); NULL: none */
     const char *template_path; /* chat template in place of the model's own; NULL: its own */
     const char *template_text; /* the same as text; NULL: its own */
     const char *now;           /* "YYYY-MM-DD" for templates that print the date; NULL: today */

@@ -38,7 +38,7 @@ typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_TANH } sp_act;
  * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
  * to the backend: copies of data in the library's layout, renewed by weight_prepare. */
 typedef struct sp_weight {
-    const float *data; /* [out, in], borrowed; NULL where there are blocks alone */
+    const float *data; /* [out, in], borrowed; NULL where there are blocks or copies alone */
     sp_blocks *blocks; /* borrowed; NULL where there are none */
     int64_t out, in;
     void *packed; /* owned by the backend; NULL until prepared, and where no copy is wanted */
@@ -289,6 +289,7 @@ struct sp_backend {
     sp_pool *pool; /* borrowed */
     sp_compute compute;
     size_t operand_size; /* bytes of an operand element: 4 or 2 */
+    bool copies;         /* products read prepared copies alone: sp_weight.data may then go */
     void *state;         /* owned by the implementation: scratch by worker, primitive cache */
     struct {             /* owned: arrays of chain_local, where steps are not put off */
         char *data;

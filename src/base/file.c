@@ -91,6 +91,15 @@ void sp_map_close(sp_map *map) {
     *map = (sp_map){NULL, 0};
 }
 
+void sp_map_forget(const void *at, size_t n) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)at + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)at + n) / page * page;
+    if (first < end) {
+        (void)madvise((void *)first, end - first, MADV_DONTNEED); /* a wish */
+    }
+}
+
 static spar_status too_large(const char *path, size_t limit, spar_error *err) {
     return spar_fail(err, SPAR_LIMIT, "%s: expected at most %zu bytes, found more", path, limit);
 }

@@ -19,6 +19,9 @@ typedef struct sp_map {
 
 spar_status sp_map_open(sp_map *out, const char *path, spar_error *err);
 void sp_map_close(sp_map *map);
+/* Bytes of a map that will not be read soon: their pages leave the process, and come back from the
+ * file when they are read. Any place in any map. */
+void sp_map_forget(const void *at, size_t n);
 
 /* Whole file as NUL-terminated bytes, owned by the caller. Refuses files above limit bytes. */
 spar_status sp_file_read(const char *path, size_t limit, char **out, size_t *size, spar_error *err);
@@ -46,7 +49,7 @@ spar_status sp_file_write(const char *path, const void *bytes, size_t n, spar_er
 spar_status sp_dir_make(const char *path, spar_error *err); /* mkdir -p */
 spar_status sp_dir_sync(const char *path, spar_error *err);
 spar_status sp_dir_sync_parent(const char *path, spar_error *err); /* after a rename to path */
-spar_status sp_dir_remove(const char *path, spar_error *err); /* rm -r; missing is OK */
+spar_status sp_dir_remove(const char *path, spar_error *err);      /* rm -r; missing is OK */
 /* A folder written whole: fn fills a folder beside it, which then takes the name. dir must not
  * exist; where anything fails nothing is left. */
 typedef spar_status (*sp_dir_fn)(const void *context, const char *dir, spar_error *err);

@@ -183,6 +183,7 @@ static spar_status run_chat(void *values, int argc, char **argv, spar_error *err
                                   .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
+                                  .inference = true,
                                   .template_path = v->template_path};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));
     if (!spar_model_tokenizer(m) || !spar_model_template(m)) {

@@ -254,6 +254,7 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
                                   .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
+                                  .inference = true,
                                   .template_path = v->template_path,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));

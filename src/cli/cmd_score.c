@@ -192,6 +192,7 @@ static spar_status run_score(void *values, int argc, char **argv, spar_error *er
                                   .weights = (spar_weights)v->weights,
                                   .threads = (int)v->threads,
                                   .adapter = v->adapter,
+                                  .inference = !v->grads,
                                   .reference = v->reference,
                                   .sink = cli_sink()};
     SPAR_TRY(spar_model_load(&m, v->model, &options, err));

@@ -42,7 +42,8 @@ static void llm_close(void *context) {
 static spar_status llm_open(void **context, const char *path, const spar_judge_options *options,
                             spar_error *err) {
     spar_status status = SPAR_OK;
-    const spar_model_options model = {.dtype = options->dtype, .threads = options->threads};
+    const spar_model_options model = {
+        .dtype = options->dtype, .threads = options->threads, .inference = true};
     void *memory;
     llm *l = NULL;
     if (!path[0]) {

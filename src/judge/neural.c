@@ -68,7 +68,8 @@ static spar_status pairrm_open(void **context, const char *dir, const spar_judge
                                spar_error *err) {
     spar_status status = SPAR_OK;
     neural *n = NULL;
-    const spar_model_options model = {.dtype = options->dtype, .threads = options->threads};
+    const spar_model_options model = {
+        .dtype = options->dtype, .threads = options->threads, .inference = true};
     SPAR_TRY(neural_create(&n, dir, err));
     SPAR_TRY(open_encoder(n, dir, &model, err));
     if (!sp_encoder_compares(n->encoder)) {
@@ -90,7 +91,8 @@ static spar_status reward_open(void **context, const char *dir, const spar_judge
     spar_status status = SPAR_OK;
     spar_error no_decoder;
     neural *n = NULL;
-    const spar_model_options model = {.dtype = options->dtype, .threads = options->threads};
+    const spar_model_options model = {
+        .dtype = options->dtype, .threads = options->threads, .inference = true};
     SPAR_TRY(neural_create(&n, dir, err));
     const spar_status decoder = sp_reward_load(&n->reward, dir, &model, &no_decoder);
     if (decoder != SPAR_OK && open_encoder(n, dir, &model, err) != SPAR_OK) {

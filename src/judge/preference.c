@@ -33,7 +33,8 @@ static void preference_close(void *context) {
 static spar_status preference_open(void **context, const char *dir,
                                    const spar_judge_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
-    const spar_model_options model = {.dtype = options->dtype, .threads = options->threads};
+    const spar_model_options model = {
+        .dtype = options->dtype, .threads = options->threads, .inference = true};
     void *memory;
     preference *p = NULL;
     if (!dir[0]) {

@@ -140,7 +140,8 @@ done:
 static spar_status process_open(void **context, const char *dir, const spar_judge_options *options,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
-    const spar_model_options model = {.dtype = options->dtype, .threads = options->threads};
+    const spar_model_options model = {
+        .dtype = options->dtype, .threads = options->threads, .inference = true};
     void *memory;
     process *p = NULL;
     if (!dir[0]) {

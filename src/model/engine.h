@@ -22,7 +22,8 @@ struct spar_model {
     sp_weight *matrices; /* owned, with their blocks, by parameter index; out is 0 for vectors */
     int terms;           /* products in whole numbers, where there are blocks: of 8 bits an input,
                           * in one term or two; 0: in floats */
-    bool frozen;         /* some matrices are blocks alone */
+    bool frozen;         /* some matrices are blocks or copies alone */
+    bool inference;      /* matrices are the backend's copies alone, but for the embedding */
     sp_pool *pool;
     sp_backend *backend;
     float *cos_table[2], *sin_table[2]; /* owned, [rope_positions, head_dim/2]; [1]: of the layers
@@ -40,6 +41,8 @@ struct spar_model {
 
 /* Renew the prepared copies after the weights changed; backward: also those for gradients. */
 spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
+/* UNSUPPORTED where the matrices are copies alone; `what` wants their floats. */
+spar_status sp_model_check_floats(const spar_model *model, const char *what, spar_error *err);
 /* A matrix of the model, prepared; NULL where the model has none. */
 const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int layer);
 /* The weights of a parameter as they act, an attached adapter merged in: to out [count]. */

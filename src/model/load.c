@@ -89,10 +89,16 @@ enum { FILL_TASK = 1 << 19 }; /* weights of a task */
 typedef struct fill_context {
     spar_model *model;
     const sp_source *sources;
+    float *copy; /* borrowed: where the one matrix of the tasks goes, [count]; NULL: the model */
     fill_rows *tasks; /* owned */
     int n_tasks;
     atomic_bool no_memory;
 } fill_context;
+
+/* Neither floats nor blocks: what products read is made at once. */
+static bool is_copy(const spar_model *m, int i) {
+    return m->params.items[i].offset < 0 && !m->matrices[i].blocks;
+}
 
 /* Where row `row` of the checkpoint is in the file. GGUF files of the llama family store the rows
  * of q and k head by head as (half, 2) where the checkpoint has (2, half). */
@@ -129,32 +135,51 @@ static void fill_blocks(sp_blocks *b, const sp_source *s, int64_t row, const cha
     }
 }
 
-static void fill_task(void *context, int task, int worker) {
-    fill_context *f = context;
-    const fill_rows *rows = &f->tasks[task];
+static void fill_floats(const fill_context *f, const fill_rows *rows, float *to) {
     const sp_param *p = &f->model->params.items[rows->param];
     const sp_source *s = &f->sources[rows->param];
-    sp_blocks *blocks = f->model->matrices[rows->param].blocks;
     const int64_t cols = p->cols ? p->cols : 1;
-    float *floats = blocks ? malloc((size_t)cols * sizeof *floats) : NULL;
-    (void)worker;
-    if (blocks && !floats) {
+    for (int64_t row = rows->first; row < rows->first + rows->n; row++) {
+        const char *from = row_bytes(s, p, stored_row(s, f->model->config.head_dim, row));
+        sp_dtype_info_of(s->dtype)->to_f32(from, to + row * cols, cols);
+        for (int64_t i = row * cols; s->shift != 0.0F && i < (row + 1) * cols; i++) {
+            to[i] += s->shift;
+        }
+    }
+}
+
+static void fill_block_rows(fill_context *f, const fill_rows *rows) {
+    const sp_param *p = &f->model->params.items[rows->param];
+    const sp_source *s = &f->sources[rows->param];
+    float *floats = malloc((size_t)p->cols * sizeof *floats);
+    if (!floats) {
         atomic_store(&f->no_memory, true);
         return;
     }
     for (int64_t row = rows->first; row < rows->first + rows->n; row++) {
         const char *from = row_bytes(s, p, stored_row(s, f->model->config.head_dim, row));
-        if (blocks) {
-            fill_blocks(blocks, s, row, from, floats);
-        } else {
-            float *to = f->model->weights + p->offset + row * cols;
-            sp_dtype_info_of(s->dtype)->to_f32(from, to, cols);
-            for (int64_t i = 0; s->shift != 0.0F && i < cols; i++) {
-                to[i] += s->shift;
-            }
-        }
+        fill_blocks(f->model->matrices[rows->param].blocks, s, row, from, floats);
     }
     free(floats);
+}
+
+static void fill_task(void *context, int task, int worker) {
+    fill_context *f = context;
+    const fill_rows *rows = &f->tasks[task];
+    const sp_param *p = &f->model->params.items[rows->param];
+    const sp_source *s = &f->sources[rows->param];
+    (void)worker;
+    if (f->copy) {
+        fill_floats(f, rows, f->copy);
+    } else if (p->offset < 0) {
+        fill_block_rows(f, rows);
+    } else {
+        fill_floats(f, rows, f->model->weights + p->offset);
+    }
+    if (!s->permuted) {
+        const char *from = row_bytes(s, p, rows->first);
+        sp_map_forget(from, (size_t)(row_bytes(s, p, rows->first + rows->n) - from));
+    }
 }
 
 /* Panels of blocks are written by one task each: the cuts are multiples of them. */
@@ -163,11 +188,12 @@ static int64_t rows_a_task(const sp_param *p) {
     return rows / SP_PANEL * SP_PANEL + SP_PANEL;
 }
 
-static spar_status make_fill_tasks(fill_context *f, spar_error *err) {
+/* Of parameters first .. end - 1, but for those that are copies alone when there are several. */
+static spar_status make_fill_tasks(fill_context *f, int first, int end, spar_error *err) {
     const sp_params *params = &f->model->params;
     size_t n = 0;
     void *memory;
-    for (int i = 0; i < params->n; i++) {
+    for (int i = first; i < end; i++) {
         n += (size_t)(params->items[i].rows / rows_a_task(&params->items[i])) + 1;
     }
     const spar_status status = sp_mem_calloc(&memory, n, sizeof *f->tasks, err);
@@ -175,10 +201,10 @@ static spar_status make_fill_tasks(fill_context *f, spar_error *err) {
         return status;
     }
     f->tasks = memory;
-    for (int i = 0; i < params->n; i++) {
+    for (int i = first; i < end; i++) {
         const sp_param *p = &params->items[i];
         const int64_t most = rows_a_task(p);
-        for (int64_t row = 0; row < p->rows; row += most) {
+        for (int64_t row = 0; row < p->rows && (f->copy || !is_copy(f->model, i)); row += most) {
             const int64_t left = p->rows - row;
             f->tasks[f->n_tasks++] = (fill_rows){i, row, left < most ? left : most};
         }
@@ -190,13 +216,58 @@ static spar_status fill(spar_model *m, const sp_source *sources, spar_error *err
     spar_status status = SPAR_OK;
     fill_context f = {.model = m, .sources = sources};
     atomic_init(&f.no_memory, false);
-    SPAR_TRY(make_fill_tasks(&f, err));
+    SPAR_TRY(make_fill_tasks(&f, 0, m->params.n, err));
     sp_pool_run(m->pool, f.n_tasks, fill_task, &f);
     if (atomic_load(&f.no_memory)) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of weights"));
     }
 done:
     free(f.tasks);
+    return status;
+}
+
+/* Whether the file holds the very floats, in the place where a float can be. */
+static bool is_plain(const sp_source *s) {
+    return s->dtype == SP_F32 && !s->permuted && s->shift == 0.0F &&
+           (uintptr_t)s->data % _Alignof(float) == 0;
+}
+
+/* A matrix that is to be copies alone: from the file's floats, or by way of space [count]. */
+static spar_status fill_copy(spar_model *m, const sp_source *sources, int i, float *space,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_source *s = &sources[i];
+    fill_context f = {.model = m, .sources = sources, .copy = space};
+    atomic_init(&f.no_memory, false);
+    if (is_plain(s)) {
+        SPAR_TRY(sp_model_prepare_copy(m, i, s->data, err));
+        sp_map_forget(s->data, (size_t)m->params.items[i].count * sizeof(float));
+        goto done;
+    }
+    SPAR_TRY(make_fill_tasks(&f, i, i + 1, err));
+    sp_pool_run(m->pool, f.n_tasks, fill_task, &f);
+    SPAR_TRY(sp_model_prepare_copy(m, i, space, err));
+done:
+    free(f.tasks);
+    return status;
+}
+
+static spar_status fill_copies(spar_model *m, const sp_source *sources, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *space = NULL;
+    int64_t most = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        const int64_t count = m->params.items[i].count;
+        most = is_copy(m, i) && !is_plain(&sources[i]) && count > most ? count : most;
+    }
+    SPAR_TRY(sp_mem_aligned(&space, (size_t)most, sizeof(float), err));
+    for (int i = 0; i < m->params.n; i++) {
+        if (is_copy(m, i)) {
+            SPAR_TRY(fill_copy(m, sources, i, space, err));
+        }
+    }
+done:
+    free(space);
     return status;
 }
 
@@ -235,6 +306,7 @@ static spar_status build(spar_model **out, const sp_config *config, const sp_par
     }
     SPAR_TRY(sp_model_create(&m, config, path, options, forms, err));
     SPAR_TRY(fill(m, sources, err));
+    SPAR_TRY(fill_copies(m, sources, err));
     SPAR_TRY(sp_model_prepare(m, false, err));
     *out = m;
     m = NULL;

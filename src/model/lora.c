@@ -195,6 +195,7 @@ spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint
     bool *chosen = NULL;
     void *memory;
     sp_lora *l = NULL;
+    SPAR_TRY(sp_model_check_floats(m, "an adapter", err));
     SPAR_TRY(check_targets(&settings->targets, err));
     SPAR_TRY(check_experts(m, &settings->targets, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));

@@ -1,6 +1,7 @@
 /* The life of a model: threads, backend, prepared weights. Loading is in load.c. */
 #include "model/model_create.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,9 +77,11 @@ static spar_status make_matrices(spar_model *m, const sp_affine_form *forms, spa
             w->out = p->rows;
             w->in = p->cols;
         }
-        if (p->offset < 0) {
+        if (p->offset < 0 && forms[i].bits > 0) {
             SPAR_TRY(sp_blocks_create(&w->blocks, p->rows, p->cols, forms[i], err));
-        } else if (p->cols > 0) {
+            /* which puts them where they stay: filled first, they would be there twice */
+            SPAR_TRY(m->backend->ops->weight_prepare(m->backend, w, SP_PREPARE_FORWARD, err));
+        } else if (p->offset >= 0 && p->cols > 0) {
             w->data = m->weights + p->offset;
         }
     }
@@ -86,20 +89,36 @@ done:
     return status;
 }
 
-/* Leave the matrices that are to be blocks out of the flat array. */
+/* Leave the matrices that are to be blocks out of the flat array, and those of which products read
+ * copies alone; the embedding is looked up in f32. */
 static spar_status freeze(spar_model *m, const sp_affine_form *forms, spar_error *err) {
     void *memory;
     const spar_status status = sp_mem_calloc(&memory, (size_t)m->params.n, sizeof(bool), err);
     if (status == SPAR_OK) {
         bool *frozen = memory;
         for (int i = 0; i < m->params.n; i++) {
-            frozen[i] = forms[i].bits > 0;
+            const sp_param *p = &m->params.items[i];
+            const bool copied = m->inference && p->cols > 0 && p->role != SP_EMBED;
+            frozen[i] = forms[i].bits > 0 || copied;
             m->frozen = m->frozen || frozen[i];
         }
         sp_params_freeze(&m->params, frozen);
         free(memory);
     }
     return status;
+}
+
+/* Zero the weights, or only what lies between parameters. */
+static void clear(spar_model *m, bool between) {
+    int64_t at = 0;
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        if (between && p->offset >= 0) {
+            memset(m->weights + at, 0, (size_t)(p->offset - at) * sizeof(float));
+            at = p->offset + p->count;
+        }
+    }
+    memset(m->weights + at, 0, (size_t)(m->params.total - at) * sizeof(float));
 }
 
 spar_status sp_model_create(spar_model **out, const sp_config *config, const char *path,
@@ -117,16 +136,17 @@ spar_status sp_model_create(spar_model **out, const sp_config *config, const cha
     }
     SPAR_TRY(sp_mem_strdup(&m->path, path, strlen(path), err));
     SPAR_TRY(sp_params_create(&m->params, config, err));
+    SPAR_TRY(sp_pool_create(&m->pool, options->threads, err));
+    SPAR_TRY(sp_backend_create(&m->backend,
+                               options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
+                               choose_compute(options->dtype), m->pool, err));
+    m->inference = forms && options->inference && !options->adapter && m->backend->copies;
     if (forms) {
         SPAR_TRY(freeze(m, forms, err));
     }
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof(float), err));
     m->weights = memory;
-    memset(m->weights, 0, (size_t)m->params.total * sizeof(float));
-    SPAR_TRY(sp_pool_create(&m->pool, options->threads, err));
-    SPAR_TRY(sp_backend_create(&m->backend,
-                               options->reference ? SP_BACKEND_REFERENCE : SP_BACKEND_AUTO,
-                               choose_compute(options->dtype), m->pool, err));
+    clear(m, forms != NULL);
     SPAR_TRY(sp_model_reserve_positions(m, 1, err));
     SPAR_TRY(make_matrices(m, forms, err));
     *out = m;
@@ -163,6 +183,16 @@ void spar_model_free(spar_model *m) {
     free(m);
 }
 
+spar_status sp_model_prepare_copy(spar_model *m, int i, const float *values, spar_error *err) {
+    sp_weight *w = &m->matrices[i];
+    const bool head = m->params.items[i].role == SP_HEAD;
+    w->data = values;
+    const spar_status status = m->backend->ops->weight_prepare(
+        m->backend, w, SP_PREPARE_FORWARD | (head ? SP_PREPARE_HEAD : 0), err);
+    w->data = NULL;
+    return status;
+}
+
 spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
     const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
@@ -182,6 +212,7 @@ done:
 
 void sp_model_floats(const spar_model *m, const sp_param *p, float *out) {
     const sp_blocks *blocks = m->matrices[p - m->params.items].blocks;
+    assert(p->offset >= 0 || blocks);
     if (p->offset >= 0) {
         memcpy(out, m->weights + p->offset, (size_t)p->count * sizeof *out);
     } else {
@@ -197,11 +228,23 @@ sp_trainable sp_model_trainable(const spar_model *m) {
                    : (sp_trainable){m->weights, m->params.total};
 }
 
+spar_status sp_model_check_floats(const spar_model *m, const char *what, spar_error *err) {
+    return m->inference ? spar_fail(err, SPAR_UNSUPPORTED,
+                                    "%s: %s: expected a model with its weights, found one that was "
+                                    "loaded for inference alone",
+                                    m->path, what)
+                        : SPAR_OK;
+}
+
 spar_status sp_model_check_trainable(const spar_model *m, spar_error *err) {
     if (m->terms > 0) {
         return spar_fail(err, SPAR_UNSUPPORTED,
                          "%s: training: expected products in f32 or bf16, found whole numbers",
                          m->path);
+    }
+    const spar_status status = sp_model_check_floats(m, "training", err);
+    if (status != SPAR_OK) {
+        return status;
     }
     if (m->frozen && !m->lora) {
         return spar_fail(err, SPAR_UNSUPPORTED,

@@ -60,6 +60,7 @@ spar_status sp_model_values_init(sp_model_values *out, const spar_model *m, spar
     void *memory;
     int64_t at = 0;
     *out = (sp_model_values){0};
+    SPAR_TRY(sp_model_check_floats(m, "saving", err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *out->values, err));
     out->values = memory;
     if (m->lora || m->frozen) {

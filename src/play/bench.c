@@ -63,6 +63,7 @@ enum { MAX_SEQUENCES = 64, MAX_RESPONSES = 512, MAX_TOKENS = 1 << 16 };
 
 typedef struct bench_state {
     const spar_bench_options *options;
+    bool inference; /* the work does not train */
     spar_model *model;
     sp_trainer *trainer;
     sp_bench_pairs *pairs;
@@ -178,6 +179,7 @@ static spar_status load_model(bench_state *s, spar_dtype dtype, spar_error *err)
     const spar_model_options options = {.dtype = dtype,
                                         .weights = s->options->weights,
                                         .threads = s->options->threads,
+                                        .inference = s->inference,
                                         .layers = s->options->layers};
     spar_model_free(s->model);
     s->model = NULL;
@@ -353,6 +355,7 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
     double tokens;
     void *memory;
     s.options = o;
+    s.inference = work->flops_a_parameter <= 2;
     out->error_mean = out->error_max = -1;
     if (work->kind == OF_TEXT) {
         return measure_text(o, out, err);

@@ -69,11 +69,14 @@ static spar_status check_out(const spar_train_options *o, spar_error *err) {
     return SPAR_OK;
 }
 
-static spar_status load_model(session *s, const char *path, spar_model **out, spar_error *err) {
+/* inference: one that does not train. */
+static spar_status load_model(session *s, const char *path, bool inference, spar_model **out,
+                              spar_error *err) {
     const spar_train_options *o = s->options;
     const spar_model_options options = {.dtype = o->dtype,
                                         .weights = o->weights,
                                         .threads = o->threads,
+                                        .inference = inference,
                                         .template_path = o->template_path,
                                         .sink = o->sink};
     return spar_model_load(out, path, &options, err);
@@ -109,7 +112,7 @@ static void report_scoring(void *context, size_t done, size_t total) {
 
 static spar_status load_reference(session *s, spar_model **out, spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(load_model(s, s->options->reference, out, err));
+    SPAR_TRY(load_model(s, s->options->reference, true, out, err));
     if (spar_model_vocab(*out) != spar_model_vocab(s->model)) {
         SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
                            "%s: expected a reference with a vocabulary of %lld, found %lld",
@@ -338,7 +341,7 @@ static spar_status prepare(session *s, spar_error *err) {
     SPAR_TRY(find_method(s, err));
     SPAR_TRY(check_out(o, err));
     SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
-    SPAR_TRY(load_model(s, o->model, &s->model, err));
+    SPAR_TRY(load_model(s, o->model, false, &s->model, err));
     SPAR_TRY(sp_offline_load(&s->data, s->model, o, &s->objective, err));
     warn_of_size(s);
     if (o->lora_rank > 0) {

@@ -275,7 +275,7 @@ spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packe
                           const sp_packed **out, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_packed *p = w->packed;
-    if (w->data == NULL) {
+    if (w->data == NULL && w->blocks != NULL) {
         *out = space;
         return pack_blocks(be, w, what, space, err);
     }

@@ -120,6 +120,7 @@ spar_status sp_tuned_use_primitives(sp_backend *be, spar_error *err) {
         sp_dnn_free(t->dnn);
         t->dnn = NULL;
     }
+    be->copies = t->dnn != NULL;
 done:
     return status;
 }

@@ -45,6 +45,30 @@ static void assert_entries(const char *dir, size_t expected) {
     sp_names_free(names, n);
 }
 
+/* Pages that are given back come back from the file, from any byte to any byte. */
+static void test_map_forget(void **state) {
+    (void)state;
+    enum { SIZE = 5 * 4096 + 77 };
+    char path[TEST_PATH_MAX + 32], bytes[SIZE];
+    sp_map map;
+    snprintf(path, sizeof path, "%s/forgotten", folder);
+    for (int i = 0; i < SIZE; i++) {
+        bytes[i] = (char)(i * 31 % 251);
+    }
+    assert_int_equal(sp_file_write(path, bytes, SIZE, NULL), SPAR_OK);
+    assert_int_equal(sp_map_open(&map, path, NULL), SPAR_OK);
+    const struct {
+        size_t at, n;
+    } parts[] = {{0, SIZE}, {1, 4095}, {5, 9000}, {4096, 4096}, {SIZE - 1, 1}, {7, 0}};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        assert_memory_equal(map.data, bytes, SIZE);
+        sp_map_forget(map.data + parts[i].at, parts[i].n);
+    }
+    assert_memory_equal(map.data, bytes, SIZE);
+    sp_map_close(&map);
+    assert_int_equal(remove(path), 0);
+}
+
 static void test_write_read_map(void **state) {
     (void)state;
     char path[TEST_PATH_MAX];
@@ -324,13 +348,13 @@ static void test_lock(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_FOLDER(test_write_read_map),         WITH_FOLDER(test_large_write),
-        WITH_FOLDER(test_missing_and_wrong_kind), WITH_FOLDER(test_read_limit),
-        WITH_FOLDER(test_abort_leaves_nothing),   WITH_FOLDER(test_failing_disk),
-        WITH_FOLDER(test_failing_allocator),      WITH_FOLDER(test_full_device),
-        WITH_FOLDER(test_read_only_folder),       WITH_FOLDER(test_folders),
-        WITH_FOLDER(test_list_is_sorted),         WITH_FOLDER(test_lock),
-        cmocka_unit_test(test_path_join),
+        WITH_FOLDER(test_write_read_map), WITH_FOLDER(test_map_forget),
+        WITH_FOLDER(test_large_write),    WITH_FOLDER(test_missing_and_wrong_kind),
+        WITH_FOLDER(test_read_limit),     WITH_FOLDER(test_abort_leaves_nothing),
+        WITH_FOLDER(test_failing_disk),   WITH_FOLDER(test_failing_allocator),
+        WITH_FOLDER(test_full_device),    WITH_FOLDER(test_read_only_folder),
+        WITH_FOLDER(test_folders),        WITH_FOLDER(test_list_is_sorted),
+        WITH_FOLDER(test_lock),           cmocka_unit_test(test_path_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

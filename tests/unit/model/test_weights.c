@@ -226,10 +226,46 @@ static void test_quickstart_model(void **state) {
     spar_model_free(floats);
 }
 
+/* Matrices that are copies alone give the bits that they give beside their floats, and refuse what
+ * wants these. */
+static void hold_inference(const char *path) {
+    spar_error err;
+    float want[SCORED], got[SCORED];
+    const sp_lora_settings settings = {.rank = 4, .alpha = 8};
+    const spar_model_options options = {.dtype = SPAR_DTYPE_BF16, .inference = true, .threads = 2};
+    spar_model *m, *floats = load(path, SPAR_DTYPE_BF16, SPAR_WEIGHTS_F32);
+    check(spar_model_load(&m, path, &options, &err), &err);
+    assert_true(m->inference == m->backend->copies);
+    scores(floats, (int)spar_model_vocab(floats), want);
+    scores(m, (int)spar_model_vocab(m), got);
+    assert_memory_equal(got, want, sizeof want);
+    if (m->inference) {
+        assert_true(m->params.total < floats->params.total);
+        assert_int_equal(sp_model_check_trainable(m, &err), SPAR_UNSUPPORTED);
+        assert_int_equal(sp_lora_attach(m, &settings, 1, &err), SPAR_UNSUPPORTED);
+        assert_int_equal(spar_model_save(m, folder("nothing"), &err), SPAR_UNSUPPORTED);
+        assert_false(sp_file_exists(folder("nothing")));
+    }
+    spar_model_free(m);
+    spar_model_free(floats);
+}
+
+static void test_inference(void **state) {
+    (void)state;
+    save_random("tied-floats", true);
+    save_random("untied-floats", false);
+    hold_inference(folder("tied-floats"));
+    hold_inference(folder("untied-floats"));
+    if (quickstart_model() != NULL) { /* blocks and rotated rows, which must be unpacked first */
+        hold_inference(quickstart_model());
+    }
+}
+
 int main(void) {
     test_temp_dir(root_folder);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tied), cmocka_unit_test(test_untied),
                                        cmocka_unit_test(test_file_without_blocks),
+                                       cmocka_unit_test(test_inference),
                                        cmocka_unit_test(test_quickstart_model)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     sp_dir_remove(root_folder, NULL);
