@@ -30,15 +30,16 @@ static int64_t end_of(const job *j, int task) {
 }
 
 static void softmax(const float *x, int n, float *y) {
-    double max = (double)x[0], sum = 0;
+    double sum = 0;
+    float max = x[0];
     for (int e = 1; e < n; e++) {
-        max = fmax(max, (double)x[e]);
+        max = x[e] > max ? x[e] : max;
     }
     for (int e = 0; e < n; e++) {
-        sum += exp((double)x[e] - max);
+        sum += exp((double)x[e] - (double)max);
     }
     for (int e = 0; e < n; e++) {
-        y[e] = (float)(exp((double)x[e] - max) / sum);
+        y[e] = (float)(exp((double)x[e] - (double)max) / sum);
     }
 }
 
