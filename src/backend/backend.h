@@ -192,11 +192,10 @@ typedef struct sp_ops {
                  const float *cos_table, const float *sin_table, const int32_t *positions,
                  float sign);
 
-    /* q, k, v f32 [*, n_heads*D]; operand out like q. With bf16 operands the products may round
-     * their inputs (q, k, v, positions, probabilities before they are divided by their sum). */
-    spar_status (*relative_attention)(sp_backend *be, const sp_relative_attention *a,
-                                      const float *q, const float *k, const float *v, void *out,
-                                      spar_error *err);
+    /* Operands q, k, v and out [*, n_heads*D]. With bf16 operands the products may round their
+     * other inputs too (positions, probabilities before they are divided by their sum). */
+    spar_status (*relative_attention)(sp_backend *be, const sp_relative_attention *a, const void *q,
+                                      const void *k, const void *v, void *out, spar_error *err);
     /* q [*, n_heads*D] by q_start; k, v by kv_start, f32 [*, n_kv_heads*D] or of a cache; operand
      * out like q; lse [*, n_heads]: log-sum-exp of the scaled scores of the row (for backward); may
      * be NULL. With bf16 operands, or a cache of bf16, the products may round their inputs (scaled

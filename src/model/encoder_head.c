@@ -18,15 +18,15 @@ spar_status sp_encoder_hidden(sp_encoder *e, const sp_token_row *row, float *out
 static spar_status classify(void *context, sp_encoder *e, const sp_encoder_pack *pack, size_t first,
                             spar_error *err) {
     const int64_t H = e->config.hidden, n = (int64_t)pack->n;
-    sp_encoder_space *s = &e->space;
-    float *out = context;
+    const sp_encoder_space *s = &e->space;
+    float *in = s->q, *dense = s->k, *out = context;
     spar_status status = SPAR_OK;
     for (int64_t i = 0; i < n; i++) {
-        memcpy(s->q + i * H, s->x + pack->starts[i] * H, (size_t)H * sizeof *s->q);
+        memcpy(in + i * H, s->x + pack->starts[i] * H, (size_t)H * sizeof *in);
     }
-    SPAR_TRY(sp_encoder_apply(e, &e->head_dense, s->q, n, s->k, err));
-    e->backend->ops->activate(e->backend, e->config.head_act, s->k, NULL, n, H, true, s->k);
-    SPAR_TRY(sp_encoder_apply(e, &e->head_out, s->k, n, out + (int64_t)first * e->labels, err));
+    SPAR_TRY(sp_encoder_apply(e, &e->head_dense, in, n, dense, err));
+    e->backend->ops->activate(e->backend, e->config.head_act, dense, NULL, n, H, true, dense);
+    SPAR_TRY(sp_encoder_apply(e, &e->head_out, dense, n, out + (int64_t)first * e->labels, err));
 done:
     return status;
 }

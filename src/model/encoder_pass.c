@@ -154,19 +154,18 @@ static void relate(sp_encoder *e, int64_t longest) {
 /* Arrays of a chain. */
 typedef struct chain {
     void *in;     /* operand [T, hidden]: what the next product reads */
-    float *wide;  /* [T, ffn] */
+    float *wide;  /* [T, max(ffn, hidden)] */
     void *hidden; /* operand [T, ffn] */
 } chain;
 
 static spar_status begin(sp_encoder *e, int64_t T, chain *c, spar_error *err) {
     const size_t H = (size_t)e->config.hidden, F = (size_t)e->config.ffn;
-    const size_t operand = e->backend->operand_size;
+    const size_t operand = e->backend->operand_size, wide = (H > F ? H : F) * sizeof(float);
     const sp_ops *ops = e->backend->ops;
-    const spar_status status =
-        ops->chain_begin(e->backend, T, (H + F) * operand + F * sizeof(float), true, err);
+    const spar_status status = ops->chain_begin(e->backend, T, (H + F) * operand + wide, true, err);
     if (status == SPAR_OK) {
         c->in = ops->chain_local(e->backend, H * operand);
-        c->wide = ops->chain_local(e->backend, F * sizeof(float));
+        c->wide = ops->chain_local(e->backend, wide);
         c->hidden = ops->chain_local(e->backend, F * operand);
     }
     return status;
@@ -175,11 +174,13 @@ static spar_status begin(sp_encoder *e, int64_t T, chain *c, spar_error *err) {
 static spar_status project(sp_encoder *e, const sp_encoder_layer *l, int64_t T, const chain *c,
                            spar_error *err) {
     sp_backend *be = e->backend;
-    const sp_encoder_space *s = &e->space;
+    const sp_encoder_linear *const by[] = {&l->q, &l->k, &l->v};
+    void *const to[] = {e->space.q, e->space.k, e->space.v};
     spar_status status = SPAR_OK;
-    SPAR_TRY(be->ops->linear(be, &l->q.w, l->q.bias, c->in, T, s->q, false, err));
-    SPAR_TRY(be->ops->linear(be, &l->k.w, l->k.bias, c->in, T, s->k, false, err));
-    SPAR_TRY(be->ops->linear(be, &l->v.w, l->v.bias, c->in, T, s->v, false, err));
+    for (int i = 0; i < 3; i++) {
+        SPAR_TRY(be->ops->linear(be, &by[i]->w, by[i]->bias, c->in, T, c->wide, false, err));
+        be->ops->to_operand(be, c->wide, T * e->config.hidden, 1, to[i]);
+    }
 done:
     return status;
 }
@@ -223,12 +224,13 @@ static void read_taps(sp_encoder *e, const sp_encoder_pack *pack) {
 /* x = norm(x + act(convolution of the layers' input)), behind the first layer. */
 static spar_status convolve(sp_encoder *e, int64_t T, spar_error *err) {
     const int64_t H = e->config.hidden;
-    sp_encoder_space *s = &e->space;
+    const sp_encoder_space *s = &e->space;
     const sp_ops *ops = e->backend->ops;
-    const spar_status status = sp_encoder_apply(e, &e->convolution, s->taps, T, s->q, err);
+    float *sum = s->q;
+    const spar_status status = sp_encoder_apply(e, &e->convolution, s->taps, T, sum, err);
     if (status == SPAR_OK) {
-        ops->activate(e->backend, e->config.conv_act, s->q, NULL, T, H, true, s->q);
-        ops->add_scaled(e->backend, s->q, T * H, 1, s->x);
+        ops->activate(e->backend, e->config.conv_act, sum, NULL, T, H, true, sum);
+        ops->add_scaled(e->backend, sum, T * H, 1, s->x);
         norm_rows(e, &e->convolution_norm, NULL, T, NULL);
     }
     return status;

@@ -20,8 +20,8 @@ spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const 
                                    const void *k, const void *v, void *out, float *lse,
                                    spar_error *err);
 spar_status sp_reference_relative_attention(sp_backend *be, const sp_relative_attention *a,
-                                            const float *q, const float *k, const float *v,
-                                            void *out, spar_error *err);
+                                            const void *q, const void *k, const void *v, void *out,
+                                            spar_error *err);
 void sp_reference_cache_put(sp_backend *be, const float *x, int64_t n, int heads, int head_dim,
                             void *cache, int64_t cache_rows, bool bf16, int64_t to);
 spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, const float *q,

@@ -199,15 +199,17 @@ spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, co
 }
 
 /* One query of one head against the keys start .. end - 1: p [end - start] = its probabilities. */
-static void relative_row(const sp_relative_attention *a, const float *q, const float *k,
-                         int64_t start, int64_t end, int64_t i, int64_t head, double *p) {
+static void relative_row(const sp_backend *be, const sp_relative_attention *a, const void *q,
+                         const void *k, int64_t start, int64_t end, int64_t i, int64_t head,
+                         double *p) {
     const int64_t D = a->head_dim, H = a->n_heads * D;
     double max = -INFINITY, sum = 0;
     for (int64_t j = start; j < end; j++) {
         double score = 0;
         const int64_t b = a->pos_key || a->pos_query ? a->buckets[i - j] : 0;
         for (int64_t d = head; d < head + D; d++) {
-            const double x = (double)q[i * H + d], y = (double)k[j * H + d];
+            const double x = (double)sp_operand_load(be, q, i * H + d);
+            const double y = (double)sp_operand_load(be, k, j * H + d);
             score += x * y;
             score += a->pos_key ? x * (double)a->pos_key[b * H + d] : 0;
             score += a->pos_query ? y * (double)a->pos_query[b * H + d] : 0;
@@ -225,8 +227,8 @@ static void relative_row(const sp_relative_attention *a, const float *q, const f
 }
 
 spar_status sp_reference_relative_attention(sp_backend *be, const sp_relative_attention *a,
-                                            const float *q, const float *k, const float *v,
-                                            void *out, spar_error *err) {
+                                            const void *q, const void *k, const void *v, void *out,
+                                            spar_error *err) {
     spar_status status = SPAR_OK;
     const int64_t D = a->head_dim, H = a->n_heads * D;
     void *memory = NULL;
@@ -238,11 +240,11 @@ spar_status sp_reference_relative_attention(sp_backend *be, const sp_relative_at
         double *p = memory;
         for (int64_t at = start * a->n_heads; at < end * a->n_heads; at++) {
             const int64_t i = at / a->n_heads, head = at % a->n_heads * D;
-            relative_row(a, q, k, start, end, i, head, p);
+            relative_row(be, a, q, k, start, end, i, head, p);
             for (int64_t d = head; d < head + D; d++) {
                 double sum = 0;
                 for (int64_t j = start; j < end; j++) {
-                    sum += p[j - start] * (double)v[j * H + d];
+                    sum += p[j - start] * (double)sp_operand_load(be, v, j * H + d);
                 }
                 sp_operand_store(be, out, i * H + d, (float)sum);
             }

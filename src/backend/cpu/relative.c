@@ -14,7 +14,7 @@ enum {
 
 /* A worker's arrays, for one head of one row of N tokens (padded) and S buckets (padded). */
 typedef struct space {
-    void *k, *v, *q; /* pairs: bf16 [N, D], [N, D], [QUERIES, D] */
+    void *k;         /* pairs: bf16 [N, D] */
     void *k_columns; /* [D, N]: f32, or pairs of elements */
     void *v_pairs;   /* pairs: [N / 2, D] of keys */
     void *p;         /* pairs: bf16 [QUERIES, N] */
@@ -27,9 +27,9 @@ typedef struct space {
 typedef struct work {
     const sp_relative_attention *a;
     const sp_simd *simd;
-    const float *q, *k, *v;
+    const char *q, *k, *v; /* pairs: bf16; else f32, which bf16 operands are widened to */
     char *out;
-    size_t operand; /* bytes */
+    size_t operand; /* bytes, of out */
     bool bf16, pairs;
     int64_t S, table_row; /* padded; S + LOOK */
     int64_t longest;      /* padded */
@@ -46,8 +46,6 @@ static size_t place(const work *w, char *base, space *x) {
         void *to;
         int64_t bytes;
     } arrays[] = {{&x->k, 2 * N * D},
-                  {&x->v, 2 * N * D},
-                  {&x->q, 2 * QUERIES * D},
                   {&x->k_columns, 4 * N * D},
                   {&x->v_pairs, 2 * N * D},
                   {&x->p, 2 * QUERIES * N},
@@ -66,27 +64,32 @@ static size_t place(const work *w, char *base, space *x) {
 
 /* ---- layouts ---- */
 
-/* n rows of one head as bf16 [padded, D], zeros behind them. */
-static void narrow(const work *w, const float *x, int64_t n, int64_t padded, uint16_t *to) {
-    const int64_t D = w->a->head_dim, H = w->a->n_heads * D;
-    for (int64_t i = 0; i < n; i++) {
-        w->simd->to_bf16(x + i * H, D, to + i * D);
-    }
-    memset(to + n * D, 0, (size_t)((padded - n) * D) * sizeof *to);
+/* bf16 [padded, D] with a column a row, in pairs of elements: [D / 2, padded]. */
+static void turn(const work *w, const uint16_t *x, int64_t padded, void *to) {
+    const int64_t D = w->a->head_dim;
+    w->simd->transpose_words((const uint32_t *)(const void *)x, D / 2, (int)padded, (int)(D / 2),
+                             to, padded);
 }
 
-/* n rows of one head with a column a row, [D, padded]; pairs: by way of `narrowed` [padded, D]. */
-static void take_columns(const work *w, const float *x, int64_t n, int64_t padded,
-                         uint16_t *narrowed, void *to) {
-    const int64_t D = w->a->head_dim, H = w->a->n_heads * D;
-    if (w->pairs) {
-        narrow(w, x, n, padded, narrowed);
-        w->simd->transpose_words((const uint32_t *)(const void *)narrowed, D / 2, (int)padded,
-                                 (int)(D / 2), to, padded);
+/* n rows of a head, f32, with a column a row: [D, padded]. */
+static void transpose(const work *w, const float *x, int64_t n, int64_t padded, float *to) {
+    const int64_t D = w->a->head_dim;
+    memset(to, 0, (size_t)(D * padded) * sizeof *to);
+    w->simd->transpose(x, w->a->n_heads * D, (int)n, (int)D, 1, to, padded);
+}
+
+/* The same of positions [related, heads D]; pairs: by way of `narrowed` [S, D]. */
+static void take_positions(const work *w, const float *x, uint16_t *narrowed, void *to) {
+    const int64_t D = w->a->head_dim, n = w->a->related;
+    if (!w->pairs) {
+        transpose(w, x, n, w->S, to);
         return;
     }
-    memset(to, 0, (size_t)(D * padded) * sizeof(float));
-    w->simd->transpose(x, H, (int)n, (int)D, 1, to, padded);
+    for (int64_t i = 0; i < n; i++) {
+        w->simd->to_bf16(x + i * w->a->n_heads * D, D, narrowed + i * D);
+    }
+    memset(narrowed + n * D, 0, (size_t)((w->S - n) * D) * sizeof *narrowed);
+    turn(w, narrowed, w->S, to);
 }
 
 static size_t columns_bytes(const work *w, int64_t padded) {
@@ -102,9 +105,8 @@ static void position_task(void *context, int task, int worker) {
     place(w, w->spaces + (size_t)worker * w->space_bytes, &x);
     for (int i = 0; i < 2; i++) {
         if (from[i] != NULL) {
-            take_columns(w, from[i] + (int64_t)task * a->head_dim, a->related, w->S,
-                         (uint16_t *)(void *)x.p2c,
-                         w->positions[i] + (size_t)task * columns_bytes(w, w->S));
+            take_positions(w, from[i] + (int64_t)task * a->head_dim, (uint16_t *)(void *)x.p2c,
+                           w->positions[i] + (size_t)task * columns_bytes(w, w->S));
         }
     }
 }
@@ -118,14 +120,19 @@ typedef struct head {
     int number;
 } head;
 
-/* c [rows, c_row] = rows of x (f32 apart by all heads, or narrowed and dense) times columns [D,
- * width]. */
-static void multiply(const head *h, const float *x, const uint16_t *narrowed, int64_t rows,
-                     const void *columns, int64_t width, float *c, int64_t c_row) {
+/* Token `row` of the row, as far as it concerns the head, in an array like q. */
+static const void *token(const head *h, const char *x, int64_t row) {
+    const int64_t H = h->w->a->n_heads * h->w->a->head_dim;
+    return x + (size_t)(h->at + row * H) * (h->w->pairs ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* c [rows, c_row] = rows of x, like q, times columns [D, width]. */
+static void multiply(const head *h, const void *x, int64_t rows, const void *columns, int64_t width,
+                     float *c, int64_t c_row) {
     const work *w = h->w;
-    const int64_t D = w->a->head_dim;
+    const int64_t D = w->a->head_dim, H = w->a->n_heads * D;
     if (w->pairs) {
-        const sp_pair_block p = {rows, width, D, narrowed, D, columns, width, c, c_row, false};
+        const sp_pair_block p = {rows, width, D, x, H, columns, width, c, c_row, false};
         w->simd->pair_product(&p);
         return;
     }
@@ -133,7 +140,7 @@ static void multiply(const head *h, const float *x, const uint16_t *narrowed, in
                         .N = width,
                         .K = D,
                         .a = x,
-                        .a_row = w->a->n_heads * D,
+                        .a_row = H,
                         .a_column = 1,
                         .b = columns,
                         .b_row = width,
@@ -153,7 +160,7 @@ static void add_values(const head *h, int64_t rows) {
                             .a = h->x.s,
                             .a_row = h->padded,
                             .a_column = 1,
-                            .b = w->v + h->at,
+                            .b = token(h, w->v, 0),
                             .b_row = w->a->n_heads * D,
                             .c = h->x.out,
                             .c_row = D};
@@ -183,8 +190,7 @@ static void add_relative(const head *h, int64_t q0, int64_t rows) {
     const work *w = h->w;
     const sp_relative_attention *a = w->a;
     if (a->pos_key != NULL) {
-        multiply(h, w->q + h->at + q0 * a->n_heads * a->head_dim, h->x.q, rows, positions_of(h, 0),
-                 w->S, h->x.c2p, w->table_row);
+        multiply(h, token(h, w->q, q0), rows, positions_of(h, 0), w->S, h->x.c2p, w->table_row);
     }
     const sp_relative_block block = {.s = h->x.s,
                                      .s_row = h->padded,
@@ -203,10 +209,7 @@ static void attend_block(const head *h, int64_t q0) {
     const int64_t D = w->a->head_dim, H = w->a->n_heads * D;
     const int64_t rows = sp_min64(QUERIES, h->n - q0);
     float sums[QUERIES];
-    if (w->pairs) {
-        narrow(w, w->q + h->at + q0 * H, rows, rows, h->x.q);
-    }
-    multiply(h, w->q + h->at + q0 * H, h->x.q, rows, h->x.k_columns, h->padded, h->x.s, h->padded);
+    multiply(h, token(h, w->q, q0), rows, h->x.k_columns, h->padded, h->x.s, h->padded);
     if (w->a->pos_key != NULL || w->a->pos_query != NULL) {
         add_relative(h, q0, rows);
     }
@@ -221,6 +224,23 @@ static void attend_block(const head *h, int64_t q0) {
     }
 }
 
+/* Keys and values as the products read them. */
+static void take_keys(const head *h) {
+    const work *w = h->w;
+    const int64_t D = w->a->head_dim, H = w->a->n_heads * D;
+    if (!w->pairs) {
+        transpose(w, token(h, w->k, 0), h->n, h->padded, h->x.k_columns);
+        return;
+    }
+    uint16_t *k = h->x.k;
+    for (int64_t i = 0; i < h->n; i++) {
+        memcpy(k + i * D, token(h, w->k, i), (size_t)D * sizeof *k);
+    }
+    memset(k + h->n * D, 0, (size_t)((h->padded - h->n) * D) * sizeof *k);
+    turn(w, k, h->padded, h->x.k_columns);
+    w->simd->pair_rows(token(h, w->v, 0), H, (int)h->n, (int)h->padded, (int)D, h->x.v_pairs);
+}
+
 static void head_task(void *context, int task, int worker) {
     const work *w = context;
     const sp_relative_attention *a = w->a;
@@ -230,13 +250,9 @@ static void head_task(void *context, int task, int worker) {
     h.padded = sp_round_up(h.n, KEY_STEP);
     h.at = (h.start * a->n_heads + number) * a->head_dim;
     place(w, w->spaces + (size_t)worker * w->space_bytes, &h.x);
-    take_columns(w, w->k + h.at, h.n, h.padded, h.x.k, h.x.k_columns);
-    if (w->pairs) {
-        narrow(w, w->v + h.at, h.n, h.padded, h.x.v);
-        w->simd->pair_rows(h.x.v, a->head_dim, (int)h.n, (int)h.padded, a->head_dim, h.x.v_pairs);
-    }
+    take_keys(&h);
     if (a->pos_query != NULL) {
-        multiply(&h, w->k + h.at, h.x.k, h.n, positions_of(&h, 1), w->S, h.x.p2c, w->table_row);
+        multiply(&h, token(&h, w->k, 0), h.n, positions_of(&h, 1), w->S, h.x.p2c, w->table_row);
     }
     for (int64_t q0 = 0; q0 < h.n; q0 += QUERIES) {
         attend_block(&h, q0);
@@ -283,17 +299,30 @@ done:
     return status;
 }
 
-spar_status sp_relative_attention_run(sp_backend *be, const sp_relative_attention *a,
-                                      const float *q, const float *k, const float *v, void *out,
-                                      spar_error *err) {
+static spar_status take_inputs(sp_backend *be, work *w, const void *q, const void *k, const void *v,
+                               spar_error *err) {
+    const int64_t n = w->a->starts[w->a->n_rows] * w->a->n_heads * w->a->head_dim;
+    const void *from[] = {q, k, v};
+    const char **to[] = {&w->q, &w->k, &w->v};
+    spar_status status = SPAR_OK;
+    for (int i = 0; i < 3; i++) {
+        const float *widened = NULL;
+        if (!w->pairs) {
+            SPAR_TRY(sp_tuned_operand_f32(be, from[i], n, SP_SCRATCH_PARTIAL + i, &widened, err));
+        }
+        *to[i] = w->pairs ? from[i] : (const char *)widened;
+    }
+done:
+    return status;
+}
+
+spar_status sp_relative_attention_run(sp_backend *be, const sp_relative_attention *a, const void *q,
+                                      const void *k, const void *v, void *out, spar_error *err) {
     enum { WIDEST = 256 };
     spar_status status = SPAR_OK;
     int64_t longest = 0;
     work w = {.a = a,
               .simd = &((const sp_tuned *)be->state)->simd,
-              .q = q,
-              .k = k,
-              .v = v,
               .out = out,
               .operand = be->operand_size,
               .bf16 = be->compute == SP_COMPUTE_BF16};
@@ -307,6 +336,7 @@ spar_status sp_relative_attention_run(sp_backend *be, const sp_relative_attentio
         goto done;
     }
     SPAR_TRY(reserve(be, &w, longest, err));
+    SPAR_TRY(take_inputs(be, &w, q, k, v, err));
     if (w.S > 0) {
         sp_pool_run(be->pool, a->n_heads, position_task, &w);
     }

@@ -4,8 +4,7 @@
 
 #include "backend/backend.h"
 
-spar_status sp_relative_attention_run(sp_backend *be, const sp_relative_attention *a,
-                                      const float *q, const float *k, const float *v, void *out,
-                                      spar_error *err);
+spar_status sp_relative_attention_run(sp_backend *be, const sp_relative_attention *a, const void *q,
+                                      const void *k, const void *v, void *out, spar_error *err);
 
 #endif

@@ -48,7 +48,12 @@ static void *run(sp_backend *be, const setting *x, const int64_t *starts, int n_
                                      .related = S,
                                      .buckets = buckets + longest - 1};
     void *out = array_bytes((size_t)(T * H) * be->operand_size);
-    assert_int_equal(be->ops->relative_attention(be, &a, q, k, v, out, NULL), SPAR_OK);
+    void *q16 = operand_of(be, q, T * H), *k16 = operand_of(be, k, T * H);
+    void *v16 = operand_of(be, v, T * H);
+    assert_int_equal(be->ops->relative_attention(be, &a, q16, k16, v16, out, NULL), SPAR_OK);
+    free(q16);
+    free(k16);
+    free(v16);
     free(q);
     free(k);
     free(v);
