@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "io/safetensors.h"
 #include "model/encoder_parts.h"
+#include "model/encoder_ranker.h"
 #include "tensor/dtype.h"
 
 /* The walk over all weights: with base NULL it measures, then it fills. */
@@ -339,12 +340,18 @@ done:
 static spar_status read_config(sp_encoder *e, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
-    json_t *root = NULL;
+    json_t *root = NULL, *ranker = NULL;
     SPAR_TRY(sp_path_join(&path, dir, "config.json", err));
     SPAR_TRY(sp_json_load(&root, path, err));
+    if (sp_encoder_is_ranker(root)) {
+        ranker = root;
+        root = NULL;
+        SPAR_TRY(sp_encoder_ranker_config(&root, ranker, dir, path, err));
+    }
     SPAR_TRY(sp_encoder_config_read(&e->config, root, path, err));
 done:
     json_decref(root);
+    json_decref(ranker);
     free(path);
     return status;
 }
