@@ -30,9 +30,17 @@
 typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
 /* The activation of a feed-forward: x sigmoid(x); x Phi(x), Phi the normal distribution function;
- * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). The last
- * two, max(x, 0) and tanh x, are for `activate` alone. */
+ * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). Then
+ * max(x, 0), and tanh x, which is for `activate` alone. */
 typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_TANH } sp_act;
+
+/* How queries and keys turn: the first `dims` entries of a head, in pairs (i, i + dims/2), or
+ * (2i, 2i + 1) where adjacent. */
+typedef struct sp_rotation {
+    const float *cos_table, *sin_table; /* [max_pos, dims/2] */
+    int dims;                           /* even, head_dim at most */
+    bool adjacent;
+} sp_rotation;
 
 /* A weight matrix W [out, in] as the matrix products want it: the f32 master, or a frozen matrix as
  * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
@@ -122,7 +130,7 @@ typedef struct sp_ops {
     /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
      * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
      * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
-     * copy, add_scaled, rmsnorm*, layernorm, rope, activate, glu*, each over n elements or rows
+     * copy, add_scaled, rmsnorm*, layernorm*, rope, activate*, glu*, each over n elements or rows
      * that T divides; and linear_dw, which runs after the rows, in the order of the calls. Their
      * arrays must stay what they are until the end, which reports the errors. local_row: bytes a
      * row of all arrays that chain_local will be asked for. put_off false: all run at once, and any
@@ -164,6 +172,9 @@ typedef struct sp_ops {
     /* x [T,H] = row ids[t] of the table [V,H], times factor; ids already checked. */
     void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,
                   float factor, float *x);
+    /* x [T,H] += row ids[t] of the f32 table [.,H]. */
+    void (*embed_add)(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
+                      float *x);
     /* dtable [ids[t],:] += factor dx [t,:], in the order of t. */
     void (*embed_dw)(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
                      float factor, float *dtable);
@@ -186,11 +197,21 @@ typedef struct sp_ops {
     void (*layernorm)(sp_backend *be, const float *x, const float *shift, const float *g,
                       const float *bias, int64_t n, int64_t dim, float eps, float *y, void *z);
 
-    /* Rotary embedding in place on x [T, n_heads*D]: pairs (i, i + D/2), angle of row t from
-     * cos/sin tables [max_pos, D/2] at positions[t]; sign -1 rotates back (backward). */
+    /* The same for training (Ba et al. 2016), of rows x [n,dim]: rstd[n] = 1/sqrt(mean (x - mean
+     * x)^2
+     * + eps); operand y = (x - mean x) rstd g + bias; g [dim], bias [dim] or NULL. */
+    void (*layernorm_operand)(sp_backend *be, const float *x, const float *g, const float *bias,
+                              int64_t n, int64_t dim, float eps, void *y, float *rstd);
+    /* dx [n,dim] (= or +=); dg [dim] += and dbias [dim] += (each skipped when NULL); dx may be dy
+     * when not accumulating. */
+    void (*layernorm_bwd)(sp_backend *be, const float *x, const float *g, const float *rstd,
+                          const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                          float *dg, float *dbias);
+
+    /* Rotary embedding in place on x [T, n_heads*D]: the angle of row t from the tables at
+     * positions[t]; sign -1 rotates back (backward). */
     void (*rope)(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
-                 const float *cos_table, const float *sin_table, const int32_t *positions,
-                 float sign);
+                 const sp_rotation *rotation, const int32_t *positions, float sign);
 
     /* Operands q, k, v and out [*, n_heads*D]. With bf16 operands the products may round their
      * other inputs too (positions, probabilities before they are divided by their sum). */
@@ -227,6 +248,12 @@ typedef struct sp_ops {
     /* operand dgate, dup [n] from operand gate, up and f32 dy. */
     void (*glu_bwd)(sp_backend *be, sp_act act, const void *gate, const void *up, const float *dy,
                     int64_t n, void *dgate, void *dup);
+
+    /* The same without a gate, for training: operand y [n] = act(x), and operand dx [n] from f32
+     * dy; x is what was kept, as an operand. */
+    void (*activate_kept)(sp_backend *be, sp_act act, const void *x, int64_t n, void *y);
+    void (*activate_bwd)(sp_backend *be, sp_act act, const void *x, const float *dy, int64_t n,
+                         void *dx);
 
     /* logp[r] = log softmax(f(W h_r))[target[r]], lse[r] the log-sum-exp of the logits of row r, f
      * what form says; h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist

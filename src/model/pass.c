@@ -50,9 +50,9 @@ void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float
         return;
     }
     const bool local = sp_rope_is_local(c, layer);
-    const float *cosines = m->cos_table[local], *sines = m->sin_table[local];
-    ops->rope(m->backend, q, T, c->heads, c->head_dim, cosines, sines, batch->positions, sign);
-    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, cosines, sines, batch->positions, sign);
+    const sp_rotation r = {m->cos_table[local], m->sin_table[local], c->head_dim, false};
+    ops->rope(m->backend, q, T, c->heads, c->head_dim, &r, batch->positions, sign);
+    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, &r, batch->positions, sign);
 }
 
 spar_status sp_pass_chain_begin(sp_pass *pass, int64_t T, spar_error *err) {

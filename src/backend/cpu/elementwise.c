@@ -32,13 +32,14 @@ static int64_t rows_of(int64_t width) {
 /* The arguments of any of them; each uses the fields that it needs. width: elements of a row. */
 typedef struct row_job {
     const sp_simd *simd;
-    const float *g, *shift, *bias, *cos_table, *sin_table;
-    float *dg; /* partial sums by chunk, or NULL */
+    const float *g, *shift, *bias;
+    float *dg; /* partial sums by chunk, or NULL: of the gain, then of the bias */
+    sp_rotation rotation;
     int64_t width, dim, chunk;
     float eps, sign, factor;
     int n_heads, head_dim;
     sp_act act;
-    bool bf16, accumulate;
+    bool bf16, accumulate, has_bias;
 } row_job;
 
 /* n elements as rows of a batch in a chain, and as rows of one element elsewhere. */
@@ -204,6 +205,42 @@ static void glu_bwd(sp_backend *be, sp_act act, const void *gate, const void *up
     run_flat(be, &s, n);
 }
 
+static int activate_kept_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->activate_kept(j->act, r->at[0], r->n * j->width, r->at[1], j->bf16);
+    return 0;
+}
+
+static void activate_kept(sp_backend *be, sp_act act, const void *x, int64_t n, void *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    glu_step(be, &s, activate_kept_rows, act, n);
+    add_array(&s, x, flat_row(be, n, be->operand_size));
+    add_array(&s, y, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
+static int activate_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->activate_bwd(j->act, r->at[0], floats(r, 1), r->n * j->width, r->at[2], j->bf16);
+    return 0;
+}
+
+static void activate_bwd(sp_backend *be, sp_act act, const void *x, const float *dy, int64_t n,
+                         void *dx) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    glu_step(be, &s, activate_bwd_rows, act, n);
+    add_array(&s, x, flat_row(be, n, be->operand_size));
+    add_array(&s, dy, flat_row(be, n, sizeof *dy));
+    add_array(&s, dx, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
 static int rmsnorm_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
     j->simd->rmsnorm(floats(r, 0), j->g, r->n * (j->width / j->dim), j->dim, j->eps, r->at[1],
@@ -298,88 +335,152 @@ static void activate(sp_backend *be, sp_act act, const float *x, const float *sh
     sp_step_run(be, &s, rows, rows_of(dim));
 }
 
+static int layernorm_operand_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->layernorm_operand(floats(r, 0), j->g, j->bias, r->n, j->dim, j->eps, r->at[1], j->bf16,
+                               floats(r, 2));
+    return 0;
+}
+
+static void layernorm_operand(sp_backend *be, const float *x, const float *g, const float *bias,
+                              int64_t n, int64_t dim, float eps, void *y, float *rstd) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const row_job j = {
+        .simd = simd_of(be), .g = g, .bias = bias, .dim = dim, .eps = eps, .bf16 = is_bf16(be)};
+    sp_step_init(&s, layernorm_operand_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)dim * sizeof *x);
+    add_array(&s, y, (size_t)dim * be->operand_size);
+    add_array(&s, rstd, sizeof *rstd);
+    sp_step_run(be, &s, n, rows_of(dim));
+}
+
+/* Floats of one chunk's partial sums. */
+static int64_t sums_of(const row_job *j) {
+    return j->dim * (j->has_bias ? 2 : 1);
+}
+
 static int rmsnorm_bwd_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
-    float *dg = j->dg == NULL ? NULL : j->dg + r->row0 / j->chunk * j->dim;
+    float *dg = j->dg == NULL ? NULL : j->dg + r->row0 / j->chunk * sums_of(j);
     j->simd->rmsnorm_bwd(floats(r, 0), j->g, floats(r, 1), floats(r, 2), r->n * (j->width / j->dim),
                          j->dim, floats(r, 3), j->accumulate, dg);
     return 0;
 }
 
+static int layernorm_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    float *dg = j->dg == NULL ? NULL : j->dg + r->row0 / j->chunk * sums_of(j);
+    j->simd->layernorm_bwd(floats(r, 0), j->g, floats(r, 1), floats(r, 2), r->n, j->dim,
+                           floats(r, 3), j->accumulate, dg,
+                           dg != NULL && j->has_bias ? dg + j->dim : NULL);
+    return 0;
+}
+
 typedef struct gain_sum {
     const float *partial;
-    float *dg;
+    float *dg, *dbias; /* dbias NULL: there is none */
     int64_t chunks, dim;
 } gain_sum;
 
 static spar_status add_gains(sp_backend *be, const void *job, spar_error *err) {
     (void)err;
     const gain_sum *s = job;
+    const int64_t width = s->dim * (s->dbias != NULL ? 2 : 1);
     for (int64_t i = 0; i < s->chunks; i++) {
-        simd_of(be)->add(s->partial + i * s->dim, s->dim, s->dg);
+        simd_of(be)->add(s->partial + i * width, s->dim, s->dg);
+        if (s->dbias != NULL) {
+            simd_of(be)->add(s->partial + i * width + s->dim, s->dim, s->dbias);
+        }
     }
     return SPAR_OK;
 }
 
-/* Chunks of rows sum dg apart; the partial sums are added in the order of the chunks. */
-static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
-                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
-                        float *dg) {
+static void one_norm_bwd(sp_step_fn run, const row_job *j, const float *x, const float *rstd,
+                         const float *dy, int64_t n, float *dx, float *dg, float *dbias) {
+    if (run == layernorm_bwd_rows) {
+        j->simd->layernorm_bwd(x, j->g, rstd, dy, n, j->dim, dx, j->accumulate, dg, dbias);
+    } else {
+        j->simd->rmsnorm_bwd(x, j->g, rstd, dy, n, j->dim, dx, j->accumulate, dg);
+    }
+}
+
+/* The gradients of n norms; *j has g, dim and what is set by the kind. Chunks of rows sum dg (and
+ * dbias) apart; the partial sums are added in the order of the chunks. Where there is no memory for
+ * them, one task does all rows: the op cannot fail. */
+static void run_norm_bwd(sp_backend *be, sp_step_fn run, row_job *j, const float *x,
+                         const float *rstd, const float *dy, int64_t n, float *dx, float *dg,
+                         float *dbias) {
     sp_step s;
     int64_t last;
     if (n == 0) {
         return;
     }
-    const int64_t rows = rows_in(be, n), width = n / rows * dim;
+    const int64_t dim = j->dim, rows = rows_in(be, n);
     const int64_t least = NORM_ROWS > rows_of(dim) ? NORM_ROWS : rows_of(dim);
-    const int64_t chunk = sp_chain_deferred(be) ? sp_chain_block(be, &last) : least;
-    const int64_t chunks = tasks_of(rows, chunk);
-    row_job j = {.simd = simd_of(be),
-                 .g = g,
-                 .width = width,
-                 .dim = dim,
-                 .chunk = chunk,
-                 .accumulate = accumulate};
+    j->simd = simd_of(be);
+    j->width = n / rows * dim;
+    j->chunk = sp_chain_deferred(be) ? sp_chain_block(be, &last) : least;
+    j->has_bias = dbias != NULL;
+    const size_t cells = (size_t)(tasks_of(rows, j->chunk) * sums_of(j));
     if (dg != NULL) {
         void *partial = NULL;
-        if (sp_tuned_scratch(be, sp_chain_partial_slot(be), (size_t)(chunks * dim), sizeof(float),
-                             &partial, NULL) == SPAR_OK) {
-            memset(partial, 0, (size_t)(chunks * dim) * sizeof(float));
-            j.dg = partial;
+        if (sp_tuned_scratch(be, sp_chain_partial_slot(be), cells, sizeof(float), &partial, NULL) ==
+            SPAR_OK) {
+            memset(partial, 0, cells * sizeof(float));
+            j->dg = partial;
         } else if (sp_chain_deferred(be)) {
             sp_chain_fail(be);
             return;
-        } else { /* the op cannot fail: one task does all rows */
-            j.simd->rmsnorm_bwd(x, g, rstd, dy, n, dim, dx, accumulate, dg);
+        } else {
+            one_norm_bwd(run, j, x, rstd, dy, n, dx, dg, dbias);
             return;
         }
     }
-    sp_step_init(&s, rmsnorm_bwd_rows, &j, sizeof j);
-    add_array(&s, x, (size_t)width * sizeof *x);
+    sp_step_init(&s, run, j, sizeof *j);
+    add_array(&s, x, (size_t)j->width * sizeof *x);
     add_array(&s, rstd, (size_t)(n / rows) * sizeof *rstd);
-    add_array(&s, dy, (size_t)width * sizeof *dy);
-    add_array(&s, dx, (size_t)width * sizeof *dx);
-    sp_step_run(be, &s, rows, chunk);
+    add_array(&s, dy, (size_t)j->width * sizeof *dy);
+    add_array(&s, dx, (size_t)j->width * sizeof *dx);
+    sp_step_run(be, &s, rows, j->chunk);
     if (dg != NULL) {
-        const gain_sum sum = {.partial = j.dg, .dg = dg, .chunks = chunks, .dim = dim};
+        const gain_sum sum = {.partial = j->dg,
+                              .dg = dg,
+                              .dbias = dbias,
+                              .chunks = tasks_of(rows, j->chunk),
+                              .dim = dim};
         (void)sp_chain_after(be, add_gains, &sum, sizeof sum, NULL);
     }
 }
 
+static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
+                        const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                        float *dg) {
+    row_job j = {.g = g, .dim = dim, .accumulate = accumulate};
+    run_norm_bwd(be, rmsnorm_bwd_rows, &j, x, rstd, dy, n, dx, dg, NULL);
+}
+
+static void layernorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
+                          const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                          float *dg, float *dbias) {
+    row_job j = {.g = g, .dim = dim, .accumulate = accumulate};
+    run_norm_bwd(be, layernorm_bwd_rows, &j, x, rstd, dy, n, dx, dg, dbias);
+}
+
 static int rope_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
-    j->simd->rope(floats(r, 0), r->n, j->n_heads, j->head_dim, j->cos_table, j->sin_table,
+    j->simd->rope(floats(r, 0), r->n, j->n_heads, j->head_dim, &j->rotation,
                   (const int32_t *)(void *)r->at[1], j->sign);
     return 0;
 }
 
 static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
-                 const float *cos_table, const float *sin_table, const int32_t *positions,
-                 float sign) {
+                 const sp_rotation *rotation, const int32_t *positions, float sign) {
     const int64_t width = (int64_t)n_heads * head_dim;
     const row_job j = {.simd = simd_of(be),
-                       .cos_table = cos_table,
-                       .sin_table = sin_table,
+                       .rotation = *rotation,
                        .sign = sign,
                        .n_heads = n_heads,
                        .head_dim = head_dim};
@@ -432,6 +533,22 @@ static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, in
         sp_blocks_row(table->blocks, ids[t], x + t * H);
     }
     j.simd->scale(x, T * H, factor, x, false);
+}
+
+static void embed_add_task(void *context, int task, int worker) {
+    (void)worker;
+    const job *j = context;
+    const int64_t end = sp_min64(j->n, (task + 1) * j->chunk);
+    for (int64_t t = task * j->chunk; t < end; t++) {
+        j->simd->add(j->x + j->ids[t] * j->dim, j->dim, j->f + t * j->dim);
+    }
+}
+
+static void embed_add(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
+                      float *x) {
+    job j = {.simd = simd_of(be), .x = table, .ids = ids, .n = T, .dim = H, .f = x};
+    j.chunk = rows_of(H);
+    sp_pool_run(be->pool, tasks_of(T, j.chunk), embed_add_task, &j);
 }
 
 static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
@@ -569,6 +686,7 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->add_scaled = add_scaled;
     ops->embed = embed;
     ops->form_logits = form_logits;
+    ops->embed_add = embed_add;
     ops->embed_dw = embed_dw;
     ops->gather = gather;
     ops->scatter_add = scatter_add;
@@ -577,8 +695,12 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->rmsnorm_bwd = rmsnorm_bwd;
     ops->layernorm = layernorm;
     ops->activate = activate;
+    ops->layernorm_operand = layernorm_operand;
+    ops->layernorm_bwd = layernorm_bwd;
     ops->rope = rope;
     ops->glu = glu;
     ops->glu_kept = glu_kept;
     ops->glu_bwd = glu_bwd;
+    ops->activate_kept = activate_kept;
+    ops->activate_bwd = activate_bwd;
 }

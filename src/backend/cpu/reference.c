@@ -187,6 +187,16 @@ static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, in
     }
 }
 
+static void embed_add(sp_backend *be, const float *table, const int32_t *ids, int64_t T, int64_t H,
+                      float *x) {
+    (void)be;
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t i = 0; i < H; i++) {
+            x[t * H + i] += table[ids[t] * H + i];
+        }
+    }
+}
+
 static void embed_dw(sp_backend *be, const int32_t *ids, int64_t T, int64_t H, const float *dx,
                      float factor, float *dtable) {
     (void)be;
@@ -275,20 +285,87 @@ static void rmsnorm_bwd(sp_backend *be, const float *x, const float *g, const fl
     }
 }
 
-static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
-                 const float *cos_table, const float *sin_table, const int32_t *positions,
-                 float sign) {
+static double row_mean(const float *x, int64_t dim) {
+    double sum = 0;
+    for (int64_t i = 0; i < dim; i++) {
+        sum += (double)x[i];
+    }
+    return sum / (double)dim;
+}
+
+static void layernorm_operand(sp_backend *be, const float *x, const float *g, const float *bias,
+                              int64_t n, int64_t dim, float eps, void *y, float *rstd) {
+    for (int64_t r = 0; r < n; r++) {
+        const double mean = row_mean(x + r * dim, dim);
+        double sum = 0;
+        for (int64_t i = 0; i < dim; i++) {
+            sum += ((double)x[r * dim + i] - mean) * ((double)x[r * dim + i] - mean);
+        }
+        const double s = 1.0 / sqrt(sum / (double)dim + (double)eps);
+        rstd[r] = (float)s;
+        for (int64_t i = 0; i < dim; i++) {
+            const double z = ((double)x[r * dim + i] - mean) * s * (double)g[i];
+            sp_operand_store(be, y, r * dim + i, (float)(z + (bias ? (double)bias[i] : 0.0)));
+        }
+    }
+}
+
+/* dg and dbias: sums over the rows of dy z and of dy, z = (x - mean) s. */
+static void layernorm_sums(const float *x, const float *rstd, const float *dy, int64_t n,
+                           int64_t dim, float *dg, float *dbias) {
+    for (int64_t r = 0; r < n; r++) {
+        const double mean = row_mean(x + r * dim, dim);
+        for (int64_t i = 0; i < dim; i++) {
+            const int64_t at = r * dim + i;
+            const double d = (double)dy[at];
+            if (dg != NULL) {
+                dg[i] += (float)(d * ((double)x[at] - mean) * (double)rstd[r]);
+            }
+            if (dbias != NULL) {
+                dbias[i] += (float)d;
+            }
+        }
+    }
+}
+
+/* With y = z g + bias, z = (x - mean) s: dx = s (g dy - mean(g dy) - z mean(g dy z)). */
+static void layernorm_bwd(sp_backend *be, const float *x, const float *g, const float *rstd,
+                          const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
+                          float *dg, float *dbias) {
     (void)be;
-    const int half = head_dim / 2;
+    layernorm_sums(x, rstd, dy, n, dim, dg, dbias);
+    for (int64_t r = 0; r < n; r++) {
+        const double mean = row_mean(x + r * dim, dim), s = (double)rstd[r];
+        double plain = 0, along = 0;
+        for (int64_t i = 0; i < dim; i++) {
+            const double d = (double)g[i] * (double)dy[r * dim + i];
+            plain += d / (double)dim;
+            along += d * ((double)x[r * dim + i] - mean) * s / (double)dim;
+        }
+        for (int64_t i = 0; i < dim; i++) {
+            const int64_t at = r * dim + i;
+            const double z = ((double)x[at] - mean) * s;
+            const double d = s * ((double)g[i] * (double)dy[at] - plain - z * along);
+            dx[at] = accumulate ? dx[at] + (float)d : (float)d;
+        }
+    }
+}
+
+static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
+                 const sp_rotation *rotation, const int32_t *positions, float sign) {
+    (void)be;
+    const int half = rotation->dims / 2;
     for (int64_t t = 0; t < T; t++) {
-        const float *c = cos_table + (int64_t)positions[t] * half;
-        const float *s = sin_table + (int64_t)positions[t] * half;
+        const float *c = rotation->cos_table + (int64_t)positions[t] * half;
+        const float *s = rotation->sin_table + (int64_t)positions[t] * half;
         for (int h = 0; h < n_heads; h++) {
             float *row = x + (t * n_heads + h) * head_dim;
             for (int i = 0; i < half; i++) {
-                const float a = row[i], b = row[i + half];
-                row[i] = a * c[i] - b * sign * s[i];
-                row[i + half] = b * c[i] + a * sign * s[i];
+                float *low = row + (rotation->adjacent ? 2 * i : i);
+                float *high = rotation->adjacent ? low + 1 : low + half;
+                const float a = *low, b = *high;
+                *low = a * c[i] - b * sign * s[i];
+                *high = b * c[i] + a * sign * s[i];
             }
         }
     }
@@ -305,6 +382,9 @@ typedef struct gate_share {
 
 static gate_share share_of(sp_act act, double x) {
     static const double pi = 3.14159265358979323846;
+    if (act == SP_RELU) {
+        return (gate_share){x > 0 ? 1.0 : 0.0, 0.0};
+    }
     if (act == SP_GELU) {
         return (gate_share){0.5 * erfc(-x / sqrt(2.0)), exp(-0.5 * x * x) / sqrt(2.0 * pi)};
     }
@@ -370,6 +450,22 @@ static void glu_bwd(sp_backend *be, sp_act act, const void *gate, const void *up
     }
 }
 
+static void activate_kept(sp_backend *be, sp_act act, const void *x, int64_t n, void *y) {
+    for (int64_t i = 0; i < n; i++) {
+        const double v = (double)sp_operand_load(be, x, i);
+        sp_operand_store(be, y, i, (float)(v * share_of(act, v).w));
+    }
+}
+
+static void activate_bwd(sp_backend *be, sp_act act, const void *x, const float *dy, int64_t n,
+                         void *dx) {
+    for (int64_t i = 0; i < n; i++) {
+        const double v = (double)sp_operand_load(be, x, i);
+        const gate_share s = share_of(act, v);
+        sp_operand_store(be, dx, i, (float)((double)dy[i] * (s.w + v * s.slope)));
+    }
+}
+
 static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
                    float *y) {
     (void)be;
@@ -431,11 +527,14 @@ static const sp_ops reference_ops = {
     .copy = copy,
     .add_scaled = add_scaled,
     .embed = embed,
+    .embed_add = embed_add,
     .embed_dw = embed_dw,
     .rmsnorm = rmsnorm,
     .rmsnorm_f32 = rmsnorm_f32,
     .rmsnorm_bwd = rmsnorm_bwd,
     .layernorm = layernorm,
+    .layernorm_operand = layernorm_operand,
+    .layernorm_bwd = layernorm_bwd,
     .rope = rope,
     .relative_attention = sp_reference_relative_attention,
     .attention = sp_reference_attention,
@@ -445,6 +544,8 @@ static const sp_ops reference_ops = {
     .glu = glu,
     .glu_kept = glu_kept,
     .glu_bwd = glu_bwd,
+    .activate_kept = activate_kept,
+    .activate_bwd = activate_bwd,
     .head_logp = sp_reference_head_logp,
     .head_logp_bwd = sp_reference_head_logp_bwd,
     .form_logits = sp_reference_form_logits,

@@ -191,19 +191,128 @@ static void rmsnorm_bwd(const float *x, const float *g, const float *rstd, const
     }
 }
 
-static void rope(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
-                 const float *sin_table, const int32_t *positions, float sign) {
-    const int half = head_dim / 2;
-    for (int64_t t = 0; t < T; t++) {
-        const float *c = cos_table + (int64_t)positions[t] * half;
-        const float *s = sin_table + (int64_t)positions[t] * half;
-        for (int h = 0; h < n_heads; h++) {
-            float *low = x + (t * n_heads + h) * head_dim, *high = low + half;
+static float row_mean(const float *x, int64_t dim) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < dim; i++) {
+        sum += x[i];
+    }
+    return sum / (float)dim;
+}
+
+/* Of a row less its mean, so that a large mean does not cancel. */
+static float row_variance(const float *x, int64_t dim, float mean) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < dim; i++) {
+        const float d = x[i] - mean;
+        sum += d * d;
+    }
+    return sum / (float)dim;
+}
+
+INLINE void layernorm_operand_as(const float *x, const float *g, const float *bias, int64_t n,
+                                 int64_t dim, float eps, void *y, float *rstd, bool bf16) {
+    for (int64_t r = 0; r < n; r++) {
+        const float *row = x + r * dim;
+        const float mean = row_mean(row, dim);
+        const float s = 1.0F / sqrtf(row_variance(row, dim, mean) + eps);
+        rstd[r] = s;
+        if (bias == NULL) {
 #pragma omp simd
-            for (int i = 0; i < half; i++) {
-                const float a = low[i], b = high[i], turn = sign * s[i];
-                low[i] = a * c[i] - b * turn;
-                high[i] = b * c[i] + a * turn;
+            for (int64_t i = 0; i < dim; i++) {
+                put(y, r * dim + i, (row[i] - mean) * s * g[i], bf16);
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++) {
+                put(y, r * dim + i, (row[i] - mean) * s * g[i] + bias[i], bf16);
+            }
+        }
+    }
+}
+
+static void layernorm_operand(const float *x, const float *g, const float *bias, int64_t n,
+                              int64_t dim, float eps, void *y, bool bf16, float *rstd) {
+    if (bf16) {
+        layernorm_operand_as(x, g, bias, n, dim, eps, y, rstd, true);
+    } else {
+        layernorm_operand_as(x, g, bias, n, dim, eps, y, rstd, false);
+    }
+}
+
+/* The means over a row of g dy and of g dy (x - mean) rstd. */
+typedef struct norm_means {
+    float plain, along;
+} norm_means;
+
+static norm_means layernorm_means(const float *x, const float *g, const float *dy, int64_t dim,
+                                  float mean, float s) {
+    float plain = 0, along = 0;
+#pragma omp simd reduction(+ : plain, along)
+    for (int64_t i = 0; i < dim; i++) {
+        plain += g[i] * dy[i];
+        along += g[i] * dy[i] * (x[i] - mean);
+    }
+    return (norm_means){plain / (float)dim, along * s / (float)dim};
+}
+
+/* dx may be dy when not accumulating. */
+static void layernorm_bwd(const float *x, const float *g, const float *rstd, const float *dy,
+                          int64_t n, int64_t dim, float *dx, bool accumulate, float *dg,
+                          float *dbias) {
+    for (int64_t r = 0; r < n; r++) {
+        const float *xr = x + r * dim, *dyr = dy + r * dim;
+        float *to = dx + r * dim;
+        const float s = rstd[r], mean = row_mean(xr, dim);
+        const norm_means m = layernorm_means(xr, g, dyr, dim, mean, s);
+        if (dg != NULL) {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++) {
+                dg[i] += dyr[i] * (xr[i] - mean) * s;
+            }
+        }
+        if (dbias != NULL) {
+            add(dyr, dim, dbias);
+        }
+        if (accumulate) {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++) {
+                to[i] += s * (g[i] * dyr[i] - m.plain - (xr[i] - mean) * s * m.along);
+            }
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++) {
+                to[i] = s * (g[i] * dyr[i] - m.plain - (xr[i] - mean) * s * m.along);
+            }
+        }
+    }
+}
+
+/* One head: entries step apart are a pair, and pairs follow each other stride apart. */
+INLINE void rope_head(float *low, const float *c, const float *s, int half, int step, int stride,
+                      float sign) {
+#pragma omp simd
+    for (int i = 0; i < half; i++) {
+        float *x = low + i * stride;
+        const float a = x[0], b = x[step], turn = sign * s[i];
+        x[0] = a * c[i] - b * turn;
+        x[step] = b * c[i] + a * turn;
+    }
+}
+
+static void rope(float *x, int64_t T, int n_heads, int head_dim, const sp_rotation *rotation,
+                 const int32_t *positions, float sign) {
+    const int half = rotation->dims / 2;
+    for (int64_t t = 0; t < T; t++) {
+        const float *c = rotation->cos_table + (int64_t)positions[t] * half;
+        const float *s = rotation->sin_table + (int64_t)positions[t] * half;
+        for (int h = 0; h < n_heads; h++) {
+            float *head = x + (t * n_heads + h) * head_dim;
+            if (rotation->adjacent) {
+                rope_head(head, c, s, half, 1, 2, sign);
+            } else {
+                rope_head(head, c, s, half, half, 1, sign);
             }
         }
     }
@@ -245,6 +354,9 @@ INLINE float normal(float x) {
 /* An activation is act(x) = x w(x), its derivative w + x w'; act is a constant where these are
  * inlined. */
 INLINE float share(sp_act act, float x) {
+    if (act == SP_RELU) {
+        return x > 0 ? 1.0F : 0.0F;
+    }
     if (act == SP_GELU) {
         return normal(x);
     }
@@ -253,6 +365,9 @@ INLINE float share(sp_act act, float x) {
 
 /* w' where w is known. */
 INLINE float share_slope(sp_act act, float x, float w) {
+    if (act == SP_RELU) {
+        return 0.0F;
+    }
     if (act == SP_GELU) {
         return 0.3989422804F * bell(x);
     }
@@ -270,6 +385,9 @@ INLINE float share_slope(sp_act act, float x, float w) {
         break;                                                                                     \
     case SP_GELU_TANH:                                                                             \
         call(SP_GELU_TANH);                                                                        \
+        break;                                                                                     \
+    case SP_RELU:                                                                                  \
+        call(SP_RELU);                                                                             \
         break;                                                                                     \
     default: /* no gate of a feed-forward */                                                       \
         break;                                                                                     \
@@ -359,10 +477,41 @@ INLINE void glu_bwd_as(sp_act act, const void *gate, const void *up, const float
 }
 
 static void glu_bwd(sp_act act, const void *gate, const void *up, const float *dy, int64_t n,
-                    void *dgate, void *dup, bool bf16) {
+                    void *dgate, void *dup, bool bf16){
 #define CALL(a)                                                                                    \
     bf16 ? glu_bwd_as(a, gate, up, dy, n, dgate, dup, true)                                        \
          : glu_bwd_as(a, gate, up, dy, n, dgate, dup, false)
+    FOR_EACH_ACTIVATION(CALL)
+#undef CALL
+}
+
+INLINE void activate_kept_as(sp_act act, const void *x, int64_t n, void *y, bool bf16) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float v = get(x, i, bf16);
+        put(y, i, v * share(act, v), bf16);
+    }
+}
+
+static void activate_kept(sp_act act, const void *x, int64_t n, void *y, bool bf16){
+#define CALL(a) bf16 ? activate_kept_as(a, x, n, y, true) : activate_kept_as(a, x, n, y, false)
+    FOR_EACH_ACTIVATION(CALL)
+#undef CALL
+}
+
+INLINE void activate_bwd_as(sp_act act, const void *x, const float *dy, int64_t n, void *dx,
+                            bool bf16) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float v = get(x, i, bf16), w = share(act, v);
+        put(dx, i, dy[i] * (w + v * share_slope(act, v, w)), bf16);
+    }
+}
+
+static void activate_bwd(sp_act act, const void *x, const float *dy, int64_t n, void *dx,
+                         bool bf16) {
+#define CALL(a)                                                                                    \
+    bf16 ? activate_bwd_as(a, x, dy, n, dx, true) : activate_bwd_as(a, x, dy, n, dx, false)
     FOR_EACH_ACTIVATION(CALL)
 #undef CALL
 }
@@ -451,10 +600,14 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->rmsnorm_bwd = rmsnorm_bwd;
     table->layernorm = layernorm;
     table->activate = activate;
+    table->layernorm_operand = layernorm_operand;
+    table->layernorm_bwd = layernorm_bwd;
     table->rope = rope;
     table->glu = glu;
     table->glu_kept = glu_kept;
     table->glu_bwd = glu_bwd;
+    table->activate_kept = activate_kept;
+    table->activate_bwd = activate_bwd;
     table->exp_sum = exp_sum;
     table->logits_stats = logits_stats;
     table->logits_grad = logits_grad;

@@ -146,13 +146,22 @@ typedef struct sp_simd {
                       int64_t n, int64_t dim, float eps, float *y, void *z, bool bf16);
     /* Of one row: shift [n] or NULL; y may be x where it is f32. */
     void (*activate)(sp_act act, const float *x, const float *shift, int64_t n, void *y, bool bf16);
-    void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const float *cos_table,
-                 const float *sin_table, const int32_t *positions, float sign);
+    void (*layernorm_operand)(const float *x, const float *g, const float *bias, int64_t n,
+                              int64_t dim, float eps, void *y, bool bf16, float *rstd);
+    void (*layernorm_bwd)(const float *x, const float *g, const float *rstd, const float *dy,
+                          int64_t n, int64_t dim, float *dx, bool accumulate, float *dg,
+                          float *dbias);
+    void (*rope)(float *x, int64_t T, int n_heads, int head_dim, const sp_rotation *rotation,
+                 const int32_t *positions, float sign);
     void (*glu)(sp_act act, const float *gate, const float *up, int64_t n, void *y, void *kept_gate,
                 void *kept_up, bool bf16);
     void (*glu_kept)(sp_act act, const void *gate, const void *up, int64_t n, void *y, bool bf16);
     void (*glu_bwd)(sp_act act, const void *gate, const void *up, const float *dy, int64_t n,
                     void *dgate, void *dup, bool bf16);
+
+    void (*activate_kept)(sp_act act, const void *x, int64_t n, void *y, bool bf16);
+    void (*activate_bwd)(sp_act act, const void *x, const float *dy, int64_t n, void *dx,
+                         bool bf16);
 
     void (*block_product)(const sp_block *p);
     /* C [M,N] = A B^T with contiguous rows of K elements (a_column 1, b_row apart): for the few

@@ -11,7 +11,7 @@ typedef struct arrays {
 } arrays;
 
 typedef struct results {
-    float *y, *dw, *dg; /* [T,H], [F,H], [H] */
+    float *y, *dw, *dg, *dbias, *activated, *rectified; /* [T,H], [F,H], [H], [H], [T,H] each */
 } results;
 
 /* Weights of 8 bits; w becomes what they stand for. */
@@ -58,7 +58,8 @@ static void free_arrays(arrays *a) {
     free(a->positions);
 }
 
-/* Norm, up with its gradient, activation, down on top of x, rotation, backward of the norm. */
+/* Norm, up with its gradient, activation, down on top of x, rotation, backward of the norm; then a
+ * layer norm, activations without a gate, and their backward. */
 static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_off, bool frozen) {
     const sp_ops *ops = be->ops;
     const size_t size = be->operand_size;
@@ -67,11 +68,14 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     sp_weight down = {.data = a->w2, .out = H, .in = F};
     results r = {.y = array_bytes((size_t)(T * H) * sizeof(float)),
                  .dw = array_bytes(F * H * sizeof(float)),
-                 .dg = array_bytes(H * sizeof(float))};
+                 .dg = array_bytes(H * sizeof(float)),
+                 .dbias = array_bytes(H * sizeof(float))};
     float *rstd = array_bytes((size_t)T * sizeof(float));
     void *norm = array_bytes((size_t)(T * H) * size), *dy = array_bytes((size_t)(T * F) * size);
+    void *kept = array_bytes((size_t)(T * H) * size), *other = array_bytes((size_t)(T * H) * size);
     memset(r.dw, 0, F * H * sizeof(float));
     memset(r.dg, 0, H * sizeof(float));
+    memset(r.dbias, 0, H * sizeof(float));
     const int both = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD;
     assert_int_equal(ops->weight_prepare(be, &up, both, NULL), SPAR_OK);
     assert_int_equal(ops->weight_prepare(be, &down, both, NULL), SPAR_OK);
@@ -86,16 +90,26 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     ops->copy(be, a->x, T * H, r.y);
     ops->add_scaled(be, a->dy, T * H, 0.5F, r.y);
     assert_int_equal(ops->linear(be, &down, a->g, hidden, T, r.y, true, NULL), SPAR_OK);
-    ops->rope(be, r.y, T, 1, H, a->cos_table, a->sin_table, a->positions, 1);
+    const sp_rotation rotation = {a->cos_table, a->sin_table, H, false};
+    ops->rope(be, r.y, T, 1, H, &rotation, a->positions, 1);
     ops->to_operand(be, a->dy, T * F, 0.5F, dy);
     assert_int_equal(ops->linear_dw(be, F, H, dy, norm, T, r.dw, NULL, NULL), SPAR_OK);
     assert_int_equal(ops->linear_dx(be, &up, dy, T, dnorm, false, NULL), SPAR_OK);
     ops->rmsnorm_bwd(be, a->x, a->g, rstd, dnorm, T, H, r.y, true, r.dg);
+    ops->layernorm_operand(be, a->x, a->g, a->g, T, H, 1e-5F, kept, rstd);
+    ops->activate_bwd(be, SP_GELU, kept, dnorm, T * H, other);
+    ops->activate_kept(be, SP_GELU_TANH, other, T * H, kept);
+    ops->activate(be, SP_RELU, r.y, NULL, T, H, false, other);
+    ops->layernorm_bwd(be, a->x, a->g, rstd, dnorm, T, H, r.y, true, r.dg, r.dbias);
     assert_int_equal(ops->chain_end(be, NULL), SPAR_OK);
     ops->weight_release(be, &up);
     ops->weight_release(be, &down);
     free(rstd);
+    r.activated = operand_values(be, kept, T * H);
+    r.rectified = operand_values(be, other, T * H);
     free(norm);
+    free(other);
+    free(kept);
     free(dy);
     return r;
 }
@@ -104,13 +118,19 @@ static void free_results(results *r) {
     free(r->y);
     free(r->dw);
     free(r->dg);
+    free(r->dbias);
+    free(r->activated);
+    free(r->rectified);
 }
 
 static void check_results(const char *what, const results *got, const results *want, int64_t T,
                           double bound) {
     assert_close(what, got->y, want->y, T * H, bound);
     assert_close(what, got->dw, want->dw, F * H, bound);
+    assert_close(what, got->activated, want->activated, T * H, bound);
+    assert_close(what, got->rectified, want->rectified, T * H, bound);
     assert_close(what, got->dg, want->dg, H, bound);
+    assert_close(what, got->dbias, want->dbias, H, bound);
 }
 
 static void check_chains(bench *b, double bound, bool frozen) {
@@ -128,6 +148,7 @@ static void check_chains(bench *b, double bound, bool frozen) {
             assert_same("y", other.y, first.y, (size_t)(T * H) * sizeof(float));
             assert_same("dw", other.dw, first.dw, F * H * sizeof(float));
             assert_same("dg", other.dg, first.dg, H * sizeof(float));
+            assert_same("dbias", other.dbias, first.dbias, H * sizeof(float));
             free_results(&other);
         }
         free_results(&want);

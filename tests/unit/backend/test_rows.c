@@ -124,6 +124,70 @@ static outcome run_activate(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+/* Rows far from zero, whose mean is not to cancel in the variance. */
+static float *off_centre(int64_t n, int64_t dim) {
+    float *x = array_random(n * dim, 1, 1);
+    for (int64_t i = 0; i < n * dim; i++) {
+        x[i] += 30.0F;
+    }
+    return x;
+}
+
+static outcome run_layernorm_operand(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    dim = dim < 3 ? 3 : dim; /* of one, nothing is left but rounding */
+    float *x = flag ? off_centre(n, dim) : array_random(n * dim, 1, 3);
+    float *g = array_random(dim, 2, 1), *bias = flag ? NULL : array_random(dim, 3, 1);
+    void *y = array_bytes((size_t)(n * dim) * be->operand_size);
+    outcome o = {.b = array_zero(n)};
+    be->ops->layernorm_operand(be, x, g, bias, n, dim, 1e-1F, y, o.b);
+    o.a = values_and_free(be, y, n * dim);
+    o.na = n * dim;
+    o.nb = n;
+    free(x);
+    free(g);
+    free(bias);
+    return o;
+}
+
+static outcome run_layernorm_bwd(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    dim = dim < 3 ? 3 : dim; /* of one, nothing is left but rounding */
+    float *x = array_random(n * dim, 1, 1), *g = array_random(dim, 2, 1);
+    float *dy = array_random(n * dim, 3, 1), *rstd = array_random(n, 4, 1);
+    outcome o = {.a = flag ? array_random(n * dim, 5, 1) : array_copy(dy, n * dim),
+                 .b = array_random(dim, 6, 1),
+                 .c = array_random(n * dim, 5, 1),
+                 .d = array_random(dim, 7, 1)};
+    /* Not accumulating, dx takes the place of dy; a norm may have no bias, and none may train. */
+    be->ops->layernorm_bwd(be, x, g, rstd, flag ? dy : o.a, n, dim, o.a, flag, o.b,
+                           flag ? o.d : NULL);
+    be->ops->layernorm_bwd(be, x, g, rstd, dy, n, dim, o.c, flag, NULL, NULL);
+    o.na = o.nc = n * dim;
+    o.nb = o.nd = dim;
+    free(x);
+    free(g);
+    free(dy);
+    free(rstd);
+    return o;
+}
+
+static outcome run_activate_kept(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    (void)flag;
+    const int64_t N = n * dim;
+    const size_t bytes = (size_t)N * be->operand_size;
+    float *x = array_random(N, 1, 4), *dy = array_random(N, 2, 1);
+    void *again = array_bytes(bytes);
+    void *dx = array_bytes(bytes), *operand = operand_of(be, x, N);
+    be->ops->activate_kept(be, activation, operand, N, again);
+    be->ops->activate_bwd(be, activation, operand, dy, N, dx);
+    outcome o = {.nb = N, .nc = N};
+    o.b = values_and_free(be, again, N);
+    o.c = values_and_free(be, dx, N);
+    free(operand);
+    free(x);
+    free(dy);
+    return o;
+}
+
 static outcome run_glu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     const int64_t N = n * dim;
     void *kept_gate = array_bytes((size_t)N * be->operand_size);
@@ -211,6 +275,8 @@ static outcome run_exp_sum(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     return o;
 }
 
+static bool rope_part, rope_adjacent; /* of the runs below: about half of a head turns */
+
 static outcome run_rope(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     enum { HEADS = 3, POSITIONS = 50 };
     const int64_t half = (dim + 1) / 2, width = HEADS * 2 * half;
@@ -221,7 +287,9 @@ static outcome run_rope(sp_backend *be, int64_t n, int64_t dim, bool flag) {
         at[t] = (int32_t)(t * 7 % POSITIONS);
     }
     outcome o = {.a = array_random(n * width, 3, 1), .na = n * width};
-    be->ops->rope(be, o.a, n, HEADS, (int)(2 * half), cosines, sines, at, flag ? 1.0F : -1.0F);
+    const int dims = half > 2 && rope_part ? (int)(half / 2 * 2) : (int)(2 * half);
+    const sp_rotation rotation = {cosines, sines, dims, rope_adjacent};
+    be->ops->rope(be, o.a, n, HEADS, (int)(2 * half), &rotation, at, flag ? 1.0F : -1.0F);
     free(cosines);
     free(sines);
     free(at);
@@ -248,6 +316,7 @@ static outcome run_moves(sp_backend *be, int64_t n, int64_t dim, bool flag) {
                  TABLE * dim};
     const sp_weight embedding = {.data = table, .out = TABLE, .in = dim};
     be->ops->embed(be, &embedding, ids, n, flag ? 1.0F : 2.5F, o.a);
+    be->ops->embed_add(be, table, ids, n, dim, o.a);
     be->ops->embed_dw(be, ids, n, dim, dx, flag ? 1.0F : 2.5F, o.b);
     be->ops->gather(be, table, rows, n, dim, o.c);
     be->ops->scatter_add(be, dx, rows, n, dim, o.d);
@@ -288,14 +357,17 @@ static void test_norm(void **state) {
     compare(run_norm, "rmsnorm", 1);
     compare(run_norm_bwd, "rmsnorm_bwd", 10);
     compare(run_layernorm, "layernorm", 1);
+    compare(run_layernorm_operand, "layernorm_operand", 10);
+    compare(run_layernorm_bwd, "layernorm_bwd", 10);
 }
 
 static void test_glu(void **state) {
     (void)state;
-    static const char *const names[] = {"swiglu", "geglu", "geglu by tanh"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"swiglu", "geglu", "geglu by tanh", "reglu"};
+    for (int i = SP_SILU; i <= SP_RELU; i++) {
         activation = (sp_act)i;
         compare(run_glu, names[i], 1);
+        compare(run_activate_kept, names[i], 1);
     }
     activation = SP_SILU;
 }
@@ -367,7 +439,11 @@ static void test_exp_sum(void **state) {
 
 static void test_rope(void **state) {
     (void)state;
-    compare(run_rope, "rope", 1);
+    for (int i = 0; i < 4; i++) {
+        rope_part = i % 2 == 1;
+        rope_adjacent = i >= 2;
+        compare(run_rope, "rope", 1);
+    }
 }
 
 static void test_moves(void **state) {
@@ -386,8 +462,9 @@ static void test_rope_back(void **state) {
         s[i] = sinf(0.3F * (float)i);
     }
     for (int i = 0; i < BENCH_COUNT; i++) {
-        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, c, s, at, 1);
-        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, c, s, at, -1);
+        const sp_rotation rotation = {c, s, 16, i % 2 == 1};
+        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, &rotation, at, 1);
+        b.be[i]->ops->rope(b.be[i], x, 2, 1, 16, &rotation, at, -1);
         assert_close("rope and back", x, y, 32, 1e-6);
     }
     free(x);
@@ -405,6 +482,43 @@ static double norm_loss(sp_backend *be, const float *x, const float *weight, int
         g[i] = 0.5F + 0.1F * (float)i;
     }
     be->ops->rmsnorm_f32(be, x, g, 1, n, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static double layernorm_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[32], rstd[1], g[32] = {0};
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        g[i] = 0.5F + 0.1F * (float)i;
+    }
+    be->ops->layernorm_operand(be, x, g, g, 1, n, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+/* Of the gain, with a row that is no parameter. */
+static double gain_loss(sp_backend *be, const float *g, const float *weight, int64_t n) {
+    float y[32], rstd[1], x[32];
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = sinf((float)i);
+    }
+    be->ops->layernorm_operand(be, x, g, NULL, 1, n, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static double activate_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[32];
+    double sum = 0;
+    be->ops->activate(be, activation, x, NULL, 1, n, true, y);
     for (int64_t i = 0; i < n; i++) {
         sum += (double)y[i] * (double)weight[i];
     }
@@ -449,8 +563,21 @@ static void test_differences(void **state) {
         be->ops->rmsnorm_f32(be, x, g, 1, 32, 1e-5F, y, rstd);
         be->ops->rmsnorm_bwd(be, x, g, rstd, w, 1, 32, dx, false, NULL);
         check_slopes(b.be[BENCH_REFERENCE], norm_loss, x, w, 32, dx);
-        for (int act = SP_SILU; act <= SP_GELU_TANH; act++) {
+        be->ops->layernorm_operand(be, x, g, g, 1, 32, 1e-5F, y, rstd);
+        be->ops->layernorm_bwd(be, x, g, rstd, w, 1, 32, dx, false, NULL, NULL);
+        check_slopes(b.be[BENCH_REFERENCE], layernorm_loss, x, w, 32, dx);
+        float dg[32] = {0}, dbias[32] = {0}, row[32];
+        for (int k = 0; k < 32; k++) {
+            row[k] = sinf((float)k);
+        }
+        be->ops->layernorm_operand(be, row, g, NULL, 1, 32, 1e-5F, y, rstd);
+        be->ops->layernorm_bwd(be, row, g, rstd, w, 1, 32, dx, false, dg, dbias);
+        check_slopes(b.be[BENCH_REFERENCE], gain_loss, g, w, 32, dg);
+        assert_memory_equal(dbias, w, sizeof dbias); /* y is linear in it */
+        for (int act = SP_SILU; act <= SP_RELU; act++) {
             activation = (sp_act)act;
+            be->ops->activate_bwd(be, activation, x, w, 32, dx);
+            check_slopes(b.be[BENCH_REFERENCE], activate_loss, x, w, 32, dx);
             be->ops->glu_bwd(be, activation, x, x + 16, w, 16, dx, dx + 16);
             check_slopes(b.be[BENCH_REFERENCE], glu_loss, x, w, 32, dx);
         }
