@@ -48,6 +48,11 @@ LONG = dict(
 )
 MIXTRAL = dict(BASE, intermediate_size=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))
 QWEN3_MOE = dict(BASE, moe_intermediate_size=12, head_dim=8)
+PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
+GPT2 = dict(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=64, initializer_range=0.25,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0)
+NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
+COHERE = dict(BASE, logit_scale=0.25, tie_word_embeddings=True)
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
@@ -72,6 +77,42 @@ VARIANTS = {
         True,
     ),
     "qwen3-moe-one": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3, num_experts_per_tok=1), False),
+    "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
+                                 tie_word_embeddings=False), True),
+    "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),
+    "gpt-neox-serial": (
+        "GPTNeoX",
+        dict(NEOX, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new",
+             rope_parameters=PARTIAL),
+        True,
+    ),
+    "gpt-neox-tied": (
+        "GPTNeoX",
+        dict(NEOX, tie_word_embeddings=True, num_attention_heads=2, rope_parameters=PARTIAL),
+        False,
+    ),
+    "stablelm": ("StableLm", dict(BASE, use_qkv_bias=True, rope_parameters=PARTIAL), True),
+    "stablelm-parallel": (
+        "StableLm",
+        dict(BASE, use_parallel_residual=True, num_key_value_heads=4, tie_word_embeddings=True,
+             rope_parameters=PARTIAL),
+        False,
+    ),
+    "starcoder2": ("Starcoder2", dict(BASE, sliding_window=9), True),
+    "starcoder2-plain": (
+        "Starcoder2",
+        dict(BASE, use_bias=False, num_key_value_heads=1, hidden_act="gelu",
+             tie_word_embeddings=False),
+        False,
+    ),
+    "cohere2": ("Cohere2", dict(COHERE, num_hidden_layers=4, head_dim=8, sliding_window=7), False),
+    "cohere2-untied": (
+        "Cohere2",
+        dict(COHERE, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, head_dim=4,
+             sliding_window=5, attention_bias=True, tie_word_embeddings=False),
+        True,
+    ),
+    "cohere": ("Cohere", dict(COHERE, attention_bias=True), True),
     "granite-tied": ("Granite", dict(GRANITE, tie_word_embeddings=True), True),
 }
 ROWS = (5, 17, 40)
@@ -81,7 +122,7 @@ FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
 def old_form(path):
     with open(path) as file:
         config = json.load(file)
-    rope = config.pop("rope_parameters")
+    rope = config.pop("rope_parameters", {})
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
     if config["model_type"] == "qwen3_moe":
@@ -89,7 +130,15 @@ def old_form(path):
     if "full_attention" in rope:
         config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
-    config["rope_theta"] = rope.pop("rope_theta")
+    if config["model_type"] == "cohere2":
+        config["sliding_window_pattern"] = 4
+        config.pop("layer_types")
+    if "rope_theta" in rope:
+        config["rotary_emb_base" if config["model_type"] == "gpt_neox" else "rope_theta"] = rope.pop(
+            "rope_theta")
+    if "partial_rotary_factor" in rope:
+        key = "rotary_pct" if config["model_type"] == "gpt_neox" else "partial_rotary_factor"
+        config[key] = rope.pop("partial_rotary_factor")
     if rope.get("rope_type", "default") != "default":
         config["rope_scaling"] = rope
     with open(path, "w") as file:
@@ -98,6 +147,8 @@ def old_form(path):
 
 def by_expert(model, name, grad):
     """Gradients of a parameter by the names of the folder's tensors."""
+    if model.config.model_type == "gpt_neox":
+        name = name.replace("lm_head.", "embed_out.")
     if ".experts." not in name:
         if model.config.model_type == "mixtral":
             name = name.replace(".mlp.", ".block_sparse_moe.")
@@ -147,7 +198,8 @@ def make(folder, name, family, settings, old):
     torch.manual_seed(sum(map(ord, name)))
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
     config._attn_implementation = config._experts_implementation = "eager"
-    model = getattr(tf, family + "ForCausalLM")(config).float().eval()
+    head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
+    model = getattr(tf, family + head)(config).float().eval()
     with torch.no_grad():
         for p in model.parameters():
             if p.ndim == 1:

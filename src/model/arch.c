@@ -10,8 +10,8 @@
 #include "model/params.h"
 
 static const sp_fusion phi3_fusions[] = {
-    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3},
-    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2},
+    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, false},
     {.name = NULL}};
 
 #define PLACE(field) offsetof(sp_config, field)
@@ -57,12 +57,75 @@ static const sp_rename mixtral_names[] = {
     {SP_EXPERT_DOWN, "block_sparse_moe.experts.*.w2.weight", "ffn_down_exps.weight"},
     {.name = NULL}};
 
+static const sp_number_key cohere_numbers[] = {
+    {"logit_scale", "logit_scale", PLACE(logit_scale), false}, {.key = NULL}};
+
+static const sp_fusion gpt2_fusions[] = {
+    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
+    {"attn.c_attn.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, false},
+    {.name = NULL}};
+
+static const sp_rename gpt2_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
+                                       {SP_ATTN_NORM, "ln_1.weight", NULL},
+                                       {SP_ATTN_NORM_BIAS, "ln_1.bias", NULL},
+                                       {SP_O, "attn.c_proj.weight", NULL},
+                                       {SP_O_BIAS, "attn.c_proj.bias", NULL},
+                                       {SP_MLP_NORM, "ln_2.weight", NULL},
+                                       {SP_MLP_NORM_BIAS, "ln_2.bias", NULL},
+                                       {SP_UP, "mlp.c_fc.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
+                                       {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                       {SP_FINAL_NORM, "transformer.ln_f.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "transformer.ln_f.bias", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias gpt2_keys[] = {{"n_embd", "hidden_size"},
+                                         {"n_inner", "intermediate_size"},
+                                         {"n_layer", "num_hidden_layers"},
+                                         {"n_head", "num_attention_heads"},
+                                         {"n_positions", "max_position_embeddings"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, "rope_theta"},
+                                         {NULL, "rope_scaling"},
+                                         {NULL, NULL}};
+
+static const sp_fusion neox_fusions[] = {
+    {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
+    {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
+    {.name = NULL}};
+
+static const sp_rename neox_names[] = {{SP_EMBED, "gpt_neox.embed_in.weight", NULL},
+                                       {SP_O, "attention.dense.weight", NULL},
+                                       {SP_O_BIAS, "attention.dense.bias", NULL},
+                                       {SP_UP, "mlp.dense_h_to_4h.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.dense_h_to_4h.bias", NULL},
+                                       {SP_DOWN, "mlp.dense_4h_to_h.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.dense_4h_to_h.bias", NULL},
+                                       {SP_FINAL_NORM, "gpt_neox.final_layer_norm.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "gpt_neox.final_layer_norm.bias", NULL},
+                                       {SP_HEAD, "embed_out.weight", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias neox_keys[] = {{"rotary_pct", "partial_rotary_factor"},
+                                         {"rotary_emb_base", "rope_theta"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, NULL}};
+
+static const sp_rename starcoder2_names[] = {{SP_UP, "mlp.c_fc.weight", NULL},
+                                             {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
+                                             {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                             {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                             {.name = NULL}};
+
 static const sp_arch architectures[] = {
     {.model_type = "llama",
      .class_name = "LlamaForCausalLM",
      .gguf_name = "llama",
      .bias = SP_BIAS_CONFIG,
-     .mlp_bias = true,
+     .mlp_bias = SP_BIAS_CONFIG,
      .gguf_permuted = true,
      .gguf_is_default = true},
     {.model_type = "mistral",
@@ -115,7 +178,7 @@ static const sp_arch architectures[] = {
      .class_name = "SmolLM3ForCausalLM",
      .gguf_name = "smollm3",
      .bias = SP_BIAS_CONFIG,
-     .mlp_bias = true,
+     .mlp_bias = SP_BIAS_CONFIG,
      .window = SP_WINDOW_FLAG,
      .rope_by_layer = true,
      .own_keys = "no_rope_layers no_rope_layer_interval",
@@ -190,11 +253,128 @@ static const sp_arch architectures[] = {
      .class_name = "GraniteForCausalLM",
      .gguf_name = "granite",
      .bias = SP_BIAS_CONFIG,
-     .mlp_bias = true,
+     .mlp_bias = SP_BIAS_CONFIG,
      .defaults = "{\"embedding_multiplier\": 1, \"residual_multiplier\": 1, "
                  "\"attention_multiplier\": 1, \"logits_scaling\": 1}",
      .numbers = granite_numbers,
      .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "gpt2",
+     .class_name = "GPT2LMHeadModel",
+     .gguf_name = "gpt2",
+     .bias = SP_BIAS_ALWAYS,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .learned_positions = true,
+     .pads_learn = true,
+     .transposed = true,
+     .layers = "transformer.h",
+     .defaults = "{\"tie_word_embeddings\": true, \"bos_token_id\": 50256, "
+                 "\"eos_token_id\": 50256, \"max_position_embeddings\": 1024, "
+                 "\"layer_norm_epsilon\": 1e-5}",
+     .fusions = gpt2_fusions,
+     .renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens summary_type "
+                 "summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout",
+     .fixed_keys = "{\"scale_attn_weights\": true}",
+     .gguf_is_default = true},
+    {.model_type = "gpt_neox",
+     .class_name = "GPTNeoXForCausalLM",
+     .gguf_name = "gptneox",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .plain_mlp = true,
+     .act = SP_GELU,
+     .parallel = SP_PARALLEL_CONFIG,
+     .rope_partial = true,
+     .pads_learn = true,
+     .layers = "gpt_neox.layers",
+     .defaults = "{\"attention_bias\": true, \"use_parallel_residual\": true, "
+                 "\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 2}",
+     .fusions = neox_fusions,
+     .renames = neox_names,
+     .aliases = neox_keys,
+     .gguf_is_default = true},
+    {.model_type = "stablelm",
+     .class_name = "StableLmForCausalLM",
+     .gguf_name = "stablelm",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .bias_key = "use_qkv_bias",
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .parallel = SP_PARALLEL_CONFIG,
+     .one_norm = true,
+     .rope_partial = true,
+     .defaults = "{\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 0, "
+                 "\"max_position_embeddings\": 4096}",
+     .gguf_is_default = true},
+    {.model_type = "starcoder2",
+     .class_name = "Starcoder2ForCausalLM",
+     .gguf_name = "starcoder2",
+     .bias = SP_BIAS_CONFIG,
+     .bias_key = "use_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .mlp_bias_key = "use_bias",
+     .norm = SP_LAYER_NORM,
+     .eps_key = "norm_epsilon",
+     .plain_mlp = true,
+     .window = SP_WINDOW_ALL,
+     .act = SP_GELU_TANH,
+     .defaults = "{\"use_bias\": true, \"tie_word_embeddings\": true, \"norm_epsilon\": 1e-5, "
+                 "\"bos_token_id\": 50256, \"eos_token_id\": 50256, "
+                 "\"num_key_value_heads\": 2, \"max_position_embeddings\": 4096}",
+     .renames = starcoder2_names,
+     .own_keys = "layer_norm_epsilon activation_function residual_dropout embedding_dropout",
+     .fixed_keys = "{\"mlp_type\": \"default\", \"norm_type\": \"layer_norm\", "
+                   "\"scale_attn_weights\": true, \"attention_softmax_in_fp32\": true, "
+                   "\"scale_attention_softmax_in_fp32\": true}",
+     .gguf_is_default = true},
+    {.model_type = "cohere2",
+     .class_name = "Cohere2ForCausalLM",
+     .gguf_name = "cohere2",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM_PLAIN,
+     .eps_key = "layer_norm_eps",
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 4,
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .rope_in_windows = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
+                 "\"logit_scale\": 0.0625, \"sliding_window\": 4096, \"bos_token_id\": 5, "
+                 "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 8192}",
+     .numbers = cohere_numbers,
+     .fixed_keys = "{\"order_of_interleaved_layers\": \"local_attn_first\", "
+                   "\"position_embedding_type\": \"rope_gptj\", \"layer_switch\": 4, "
+                   "\"use_embedding_sharing\": true, \"use_gated_activation\": true, "
+                   "\"use_parallel_block\": true}",
+     .gguf_is_default = true},
+    {.model_type = "cohere",
+     .class_name = "CohereForCausalLM",
+     .gguf_name = "command-r",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM_PLAIN,
+     .eps_key = "layer_norm_eps",
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
+                 "\"logit_scale\": 0.0625, \"bos_token_id\": 5, "
+                 "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 8192}",
+     .numbers = cohere_numbers,
      .gguf_is_default = true},
 };
 
@@ -286,16 +466,58 @@ static const char *act_key(const sp_arch *arch) {
     return arch->act_key ? arch->act_key : "hidden_act";
 }
 
+static const char *eps_key(const sp_arch *arch) {
+    return arch->eps_key ? arch->eps_key : "rms_norm_eps";
+}
+
+static const char *bias_key(const sp_arch *arch) {
+    return arch->bias_key ? arch->bias_key : "attention_bias";
+}
+
+static const char *mlp_bias_key(const sp_arch *arch) {
+    return arch->mlp_bias_key ? arch->mlp_bias_key : "mlp_bias";
+}
+
+/* Keys that may have one value alone: what is known of them, to *known. */
+static spar_status check_fixed_keys(const json_t *config, const sp_arch *arch, sp_str *known,
+                                    const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *fixed = NULL;
+    const char *key;
+    json_t *value;
+    if (!arch->fixed_keys) {
+        goto done;
+    }
+    SPAR_TRY(sp_json_parse(&fixed, arch->fixed_keys, strlen(arch->fixed_keys), where, err));
+    json_object_foreach(fixed, key, value) {
+        const json_t *found = json_object_get(config, key);
+        if (found && !json_equal(found, value)) {
+            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                               "%s: %s: has another value than models of type %s have, which is "
+                               "not supported",
+                               where, key, arch->model_type));
+        }
+        sp_str_printf(known, "%s ", key);
+    }
+done:
+    json_decref(fixed);
+    return status;
+}
+
 /* All keys of config.json: those of every family, and the row's own. */
 static spar_status check_config_keys(const json_t *config, const sp_arch *arch, const char *where,
                                      spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s ", act_key(arch));
+    sp_str_printf(&known, "%s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
+                  mlp_bias_key(arch),
+                  arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
+                  arch->rope_partial ? "partial_rotary_factor " : "");
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
         sp_str_printf(&known, "%s ", k->key);
     }
+    SPAR_TRY(check_fixed_keys(config, arch, &known, where, err));
     SPAR_TRY(sp_str_status(&known, err));
     SPAR_TRY(sp_arch_check_keys(config, sp_str_get(&known), "", where, err));
 done:
@@ -424,7 +646,12 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
     int64_t layers, heads, kv_heads, head_dim;
     SPAR_TRY(sp_json_get_int(config, "vocab_size", 1, 1 << 24, &c->vocab, where, err));
     SPAR_TRY(sp_json_get_int(config, "hidden_size", 1, 1 << 20, &c->hidden, where, err));
-    SPAR_TRY(sp_json_get_int(config, "intermediate_size", 1, 1 << 22, &c->ffn, where, err));
+    if (c->arch->ffn_times > 0) {
+        SPAR_TRY(sp_json_get_int_or(config, "intermediate_size", 1, 1 << 22,
+                                    c->hidden * c->arch->ffn_times, &c->ffn, where, err));
+    } else {
+        SPAR_TRY(sp_json_get_int(config, "intermediate_size", 1, 1 << 22, &c->ffn, where, err));
+    }
     SPAR_TRY(sp_json_get_int(config, "num_hidden_layers", 1, SP_MAX_LAYERS, &layers, where, err));
     SPAR_TRY(sp_json_get_int(config, "num_attention_heads", 1, 1 << 14, &heads, where, err));
     SPAR_TRY(sp_json_get_int_or(config, "num_key_value_heads", 1, 1 << 14, heads, &kv_heads, where,
@@ -433,7 +660,7 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
     SPAR_TRY(sp_json_get_int_or(config, "max_position_embeddings", 1, 1 << 28, 2048, &c->context,
                                 where, err));
     double eps;
-    SPAR_TRY(sp_json_get_number_or(config, "rms_norm_eps", 1e-6, &eps, where, err));
+    SPAR_TRY(sp_json_get_number_or(config, eps_key(c->arch), 1e-6, &eps, where, err));
     c->norm_eps = (float)eps;
     if (head_dim == 0) {
         if (c->hidden % heads != 0) {
@@ -452,9 +679,8 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
     }
     if (head_dim % 2 != 0 || !(c->norm_eps > 0) || isinf(c->norm_eps)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: expected an even head_dim and a positive rms_norm_eps, found %d "
-                           "and %g",
-                           where, (int)head_dim, eps));
+                           "%s: expected an even head_dim and a positive %s, found %d and %g",
+                           where, eps_key(c->arch), (int)head_dim, eps));
     }
     c->layers = (int)layers;
     c->heads = (int)heads;
@@ -464,22 +690,43 @@ done:
     return status;
 }
 
+/* What the rule makes of the key; its own default where it has none. */
+static spar_status read_bias(const sp_config *c, const json_t *config, sp_bias_rule rule,
+                             const char *key, bool *out, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool always = rule == SP_BIAS_QKV || rule == SP_BIAS_ALWAYS;
+    SPAR_TRY(sp_json_get_bool_or(config, key, always, out, where, err));
+    if (*out && rule == SP_BIAS_NEVER) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: %s: model_type %s has none", where, key,
+                           c->arch->model_type));
+    }
+    *out = *out || always;
+done:
+    return status;
+}
+
 static spar_status read_biases(sp_config *c, const json_t *config, const char *where,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    bool attention, mlp;
-    SPAR_TRY(sp_json_get_bool_or(config, "attention_bias", c->arch->bias == SP_BIAS_QKV, &attention,
-                                 where, err));
-    SPAR_TRY(sp_json_get_bool_or(config, "mlp_bias", false, &mlp, where, err));
-    if ((attention && c->arch->bias == SP_BIAS_NEVER) || (mlp && !c->arch->mlp_bias)) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: %s: model_type %s has none", where,
-                           mlp ? "mlp_bias" : "attention_bias", c->arch->model_type));
-    }
-    c->attention_bias = c->arch->bias == SP_BIAS_QKV || attention;
-    c->output_bias = c->arch->bias == SP_BIAS_CONFIG && attention;
-    c->mlp_bias = mlp;
+    const sp_arch *a = c->arch;
+    SPAR_TRY(read_bias(c, config, a->bias, bias_key(a), &c->attention_bias, where, err));
+    SPAR_TRY(read_bias(c, config, a->mlp_bias, mlp_bias_key(a), &c->mlp_bias, where, err));
+    c->output_bias = c->attention_bias && (a->bias == SP_BIAS_CONFIG || a->bias == SP_BIAS_ALWAYS);
 done:
     return status;
+}
+
+static spar_status read_parallel(sp_config *c, const json_t *config, const char *where,
+                                 spar_error *err) {
+    c->parallel = c->arch->parallel == SP_PARALLEL_ALWAYS;
+    return c->arch->parallel == SP_PARALLEL_CONFIG
+               ? sp_json_get_bool_or(config, "use_parallel_residual", false, &c->parallel, where,
+                                     err)
+               : SPAR_OK;
+}
+
+bool sp_arch_never_rotates(const sp_config *c, int layer) {
+    return c->arch->learned_positions || (c->arch->rope_in_windows && c->window[layer] == 0);
 }
 
 /* An id or null; with a list, all of them (eos). */
@@ -500,11 +747,10 @@ static int read_ids(const json_t *value, int32_t *ids, int max) {
 static const struct {
     const char *name;
     sp_act act;
-} activations[] = {{"silu", SP_SILU},
-                   {"swish", SP_SILU},
-                   {"gelu", SP_GELU},
-                   {"gelu_pytorch_tanh", SP_GELU_TANH},
-                   {"gelu_new", SP_GELU_TANH}};
+} activations[] = {{"silu", SP_SILU},          {"swish", SP_SILU},
+                   {"gelu", SP_GELU},          {"gelu_pytorch_tanh", SP_GELU_TANH},
+                   {"gelu_new", SP_GELU_TANH}, {"gelu_fast", SP_GELU_TANH},
+                   {"relu", SP_RELU}};
 enum { ACTIVATIONS = sizeof activations / sizeof activations[0] };
 
 static const char *activation_name(sp_act act) {
@@ -529,7 +775,7 @@ static spar_status read_activation(sp_config *c, const json_t *config, const cha
         }
     }
     SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                       "%s: %s: expected silu, gelu or gelu_pytorch_tanh, found %s", where,
+                       "%s: %s: expected silu, gelu, gelu_pytorch_tanh or relu, found %s", where,
                        act_key(c->arch), name));
 done:
     return status;
@@ -567,6 +813,33 @@ spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err)
                          arch->defaults ? strlen(arch->defaults) : 2, arch->model_type, err);
 }
 
+/* The family's own names of keys become the common ones; returns -1 without memory. */
+static int take_aliases(json_t *config, const sp_arch *arch) {
+    int code = 0;
+    for (const sp_key_alias *k = arch->aliases; k && k->common && code == 0; k++) {
+        json_t *value = k->own ? json_object_get(config, k->own) : NULL;
+        if (!k->own) {
+            json_object_del(config, k->common); /* the family's own code does not read it */
+        }
+        if (value) {
+            code = json_object_set(config, k->common, value);
+            json_object_del(config, k->own);
+        }
+    }
+    return code;
+}
+
+/* And back, in what is written. */
+static void give_aliases(json_t *config, const sp_arch *arch) {
+    for (const sp_key_alias *k = arch->aliases; k && k->common; k++) {
+        json_t *value = json_object_get(config, k->common);
+        if (value && k->own) {
+            json_object_set(config, k->own, value);
+        }
+        json_object_del(config, k->common);
+    }
+}
+
 /* The part of the configuration that is the family's, with what it leaves out; of an outer one,
  * which has images besides, the text's. *out is a new reference. */
 static spar_status complete(const sp_arch *arch, const json_t *config, const char *where,
@@ -590,7 +863,8 @@ static spar_status complete(const sp_arch *arch, const json_t *config, const cha
             json_object_set(whole, shared[i], value);
         }
     }
-    if (!whole || json_object_update_missing(whole, defaults) != 0) {
+    if (!whole || take_aliases(whole, arch) != 0 ||
+        json_object_update_missing(whole, defaults) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where));
     }
     *out = whole;
@@ -631,8 +905,12 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(sp_rope_read(c, config, where, err));
     SPAR_TRY(read_window(c, config, where, err));
+    SPAR_TRY(read_parallel(c, config, where, err));
     if (c->arch->rope_by_layer) {
         SPAR_TRY(read_no_rope(c, config, where, err));
+    }
+    for (int i = 0; i < c->layers; i++) {
+        c->no_rope[i] = c->no_rope[i] || sp_arch_never_rotates(c, i);
     }
     SPAR_TRY(check_config_keys(config, c->arch, where, err));
     c->bos = c->pad = -1;
@@ -672,7 +950,7 @@ json_t *sp_config_to_json(const sp_config *c) {
         (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, "intermediate_size",
         (json_int_t)c->ffn, "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
         "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
-        (json_int_t)(c->rope == SP_ROPE_LONG ? c->rope_context : c->context), "rms_norm_eps",
+        (json_int_t)(c->rope == SP_ROPE_LONG ? c->rope_context : c->context), eps_key(c->arch),
         (double)c->norm_eps, "tie_word_embeddings", c->tied ? 1 : 0, act_key(c->arch),
         activation_name(c->act), "rope_theta", c->rope_theta, "rope_scaling", sp_rope_json(c),
         "torch_dtype", "float32");
@@ -683,11 +961,18 @@ json_t *sp_config_to_json(const sp_config *c) {
         json_object_set_new(root, "original_max_position_embeddings",
                             json_integer(c->rope_original));
     }
-    if (c->arch->bias == SP_BIAS_CONFIG) {
-        json_object_set_new(root, "attention_bias", json_boolean(c->output_bias));
+    if (c->arch->bias == SP_BIAS_CONFIG || c->arch->bias == SP_BIAS_CONFIG_QKV) {
+        json_object_set_new(root, bias_key(c->arch), json_boolean(c->attention_bias));
     }
-    if (c->arch->mlp_bias) {
-        json_object_set_new(root, "mlp_bias", json_boolean(c->mlp_bias));
+    if (c->arch->mlp_bias == SP_BIAS_CONFIG) {
+        json_object_set_new(root, mlp_bias_key(c->arch), json_boolean(c->mlp_bias));
+    }
+    if (c->arch->parallel == SP_PARALLEL_CONFIG) {
+        json_object_set_new(root, "use_parallel_residual", json_boolean(c->parallel));
+    }
+    if (c->arch->rope_partial) {
+        json_object_set_new(root, "partial_rotary_factor",
+                            json_real((double)c->rotary_dim / c->head_dim));
     }
     if (c->arch->window != SP_WINDOW_NONE) {
         json_object_set_new(root, "sliding_window",
@@ -725,6 +1010,7 @@ json_t *sp_config_to_json(const sp_config *c) {
     json_object_set_new(root, "bos_token_id", id_json(c->bos));
     json_object_set_new(root, "pad_token_id", id_json(c->pad));
     json_object_set_new(root, "eos_token_id", id_json(c->n_eos ? c->eos[0] : -1));
+    give_aliases(root, c->arch);
     return root;
 }
 

@@ -18,9 +18,21 @@
 
 typedef enum sp_bias_rule {
     SP_BIAS_NEVER,
-    SP_BIAS_QKV,   /* always on q, k, v; never on o (Qwen2) */
-    SP_BIAS_CONFIG /* config key attention_bias: on q, k, v and o */
+    SP_BIAS_QKV,        /* always on q, k, v; never on o (Qwen2) */
+    SP_BIAS_CONFIG,     /* a config key: on q, k, v and o */
+    SP_BIAS_CONFIG_QKV, /* a config key: on q, k, v (StableLM) */
+    SP_BIAS_ALWAYS      /* on q, k, v and o (GPT-2) */
 } sp_bias_rule;
+
+/* RMS norms have a gain; layer norms a gain and a bias, or a gain alone (Cohere). */
+typedef enum sp_norm_kind { SP_RMS_NORM, SP_LAYER_NORM, SP_LAYER_NORM_PLAIN } sp_norm_kind;
+
+/* Whether the halves of a layer both take in the layer's input, and add to it together. */
+typedef enum sp_parallel_rule {
+    SP_PARALLEL_NEVER,
+    SP_PARALLEL_CONFIG, /* config key use_parallel_residual (GPT-NeoX) */
+    SP_PARALLEL_ALWAYS  /* Cohere */
+} sp_parallel_rule;
 
 typedef enum sp_window_rule {
     SP_WINDOW_NONE,
@@ -55,14 +67,22 @@ typedef struct sp_number_key {
 /* A parameter that the family calls by other names than most do. */
 typedef struct sp_rename {
     int role;                     /* sp_role */
-    const char *name, *gguf_name; /* name NULL ends a list */
+    const char *name, *gguf_name; /* name NULL ends a list; gguf_name NULL: as most call it */
 } sp_rename;
 
-/* A tensor of a layer that holds the rows of several parameters, one after another. */
+/* A tensor of a layer that holds the rows of several parameters, one after another; by_heads: in a
+ * checkpoint, those of one head after those of another (GPT-NeoX), in GGUF files not. */
 typedef struct sp_fusion {
     const char *name, *gguf_name; /* within a layer; name NULL ends a list */
     int roles[3], n_roles;        /* sp_role */
+    bool by_heads;
 } sp_fusion;
+
+/* A key of config.json that the family calls by its own name; own NULL: it has none, and it is not
+ * written. */
+typedef struct sp_key_alias {
+    const char *own, *common; /* common NULL ends a list */
+} sp_key_alias;
 
 /* How a family configures its mixtures of experts. */
 typedef struct sp_mixture {
@@ -74,11 +94,25 @@ typedef struct sp_mixture {
 } sp_mixture;
 
 typedef struct sp_arch {
-    const char *model_type; /* config.json "model_type" */
-    const char *class_name; /* config.json "architectures"[0] */
-    const char *gguf_name;  /* general.architecture */
-    sp_bias_rule bias;
-    bool mlp_bias; /* config key mlp_bias is honoured */
+    const char *model_type;      /* config.json "model_type" */
+    const char *class_name;      /* config.json "architectures"[0] */
+    const char *gguf_name;       /* general.architecture */
+    sp_bias_rule bias, mlp_bias; /* mlp_bias: NEVER, CONFIG or ALWAYS */
+    const char *bias_key;        /* NULL: attention_bias */
+    const char *mlp_bias_key;    /* NULL: mlp_bias */
+    sp_norm_kind norm;
+    const char *eps_key; /* NULL: rms_norm_eps */
+    bool plain_mlp;      /* the feed-forward has no gate */
+    int ffn_times;       /* intermediate_size, where none is given, in hidden_size; 0: it must be */
+    sp_parallel_rule parallel;
+    bool one_norm;          /* halves in parallel share one norm */
+    bool learned_positions; /* a table of them is added to the embeddings; nothing turns */
+    bool rope_adjacent;     /* pairs that turn are neighbours */
+    bool rope_partial;      /* config key partial_rotary_factor is honoured */
+    bool rope_in_windows;   /* layers without a window do not rotate */
+    bool pads_learn;        /* embeddings have no padding row */
+    bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
+    const char *layers;     /* what their names begin with; NULL: model.layers */
     sp_qk_norm qk_norm;
     sp_norm_place norms;
     sp_window_rule window;
@@ -100,9 +134,11 @@ typedef struct sp_arch {
     bool rope_by_layer;        /* config keys no_rope_layers, no_rope_layer_interval are honoured */
     const sp_mixture *mixture; /* NULL: every feed-forward is dense */
     const char *own_keys;      /* keys of config.json that other families have not, by spaces */
-    bool gguf_permuted;        /* q and k rows are stored for interleaved rotary pairs */
-    bool gguf_is_default;      /* the row taken for gguf_name when several share it: one with a
-                                * mixture for files with experts, one without for others */
+    const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
+    const sp_key_alias *aliases; /* NULL: none */
+    bool gguf_permuted;          /* q and k rows are stored for interleaved rotary pairs */
+    bool gguf_is_default;        /* the row taken for gguf_name when several share it: one with a
+                                  * mixture for files with experts, one without for others */
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
@@ -128,6 +164,8 @@ typedef struct sp_config {
     int64_t context; /* max_position_embeddings */
     float norm_eps;
     bool tied, attention_bias, output_bias, mlp_bias;
+    bool parallel;  /* sp_parallel_rule */
+    int rotary_dim; /* entries of a head that turn, head_dim as a rule */
     sp_act act;
     double embed_scale;                /* multiplies embeddings; 0, here and below: not given */
     double residual_scale;             /* multiplies what a half of a layer adds */
@@ -184,14 +222,14 @@ double sp_config_gguf_scalar(const sp_config *config);
 /* What query-key products are multiplied by. */
 double sp_config_attention_scale(const sp_config *config);
 
-/* cos and sin [n_positions, head_dim/2] of the rotary angles, in double then rounded; local: of the
- * layers with a window, where they have a base of their own. */
+/* cos and sin [n_positions, rotary_dim/2] of the rotary angles, in double then rounded; local: of
+ * the layers with a window, where they have a base of their own. */
 void sp_rope_table(const sp_config *config, bool local, int64_t n_positions, float *cos_table,
                    float *sin_table);
 /* Whether the layer is one of those. */
 bool sp_rope_is_local(const sp_config *config, int layer);
 
-/* factors [head_dim/2]: what the plain inverse frequencies are divided by. */
+/* factors [rotary_dim/2]: what the plain inverse frequencies are divided by. */
 void sp_rope_factors(const sp_config *config, float *factors);
 /* Whether dividing the plain inverse frequencies by factors [n] gives this scaling. */
 bool sp_rope_matches_factors(const sp_config *config, const void *factors, int64_t n);

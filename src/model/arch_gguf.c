@@ -70,6 +70,11 @@ static spar_status get_number(const sp_gguf *g, const sp_arch *arch, const char 
     return sp_gguf_get_number(g, key, fallback, out, err);
 }
 
+const char *sp_arch_gguf_eps(const sp_arch *arch) {
+    return arch->norm == SP_RMS_NORM ? "attention.layer_norm_rms_epsilon"
+                                     : "attention.layer_norm_epsilon";
+}
+
 static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_arch *arch = c->arch;
@@ -100,13 +105,11 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     c->kv_heads = (int)kv_heads;
     c->head_dim = (int)head_dim;
     double eps;
-    SPAR_TRY(get_number(g, arch, "attention.layer_norm_rms_epsilon", 1e-6, &eps, err));
+    SPAR_TRY(get_number(g, arch, sp_arch_gguf_eps(arch), 1e-6, &eps, err));
     c->norm_eps = (float)eps;
     if (!(c->norm_eps > 0) || isinf(c->norm_eps)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: attention.layer_norm_rms_epsilon: expected a positive number, "
-                           "found %g",
-                           sp_gguf_path(g), eps));
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: %s: expected a positive number, found %g",
+                           sp_gguf_path(g), sp_arch_gguf_eps(arch), eps));
     }
 done:
     return status;
@@ -143,7 +146,10 @@ static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, 
     int64_t dims;
     SPAR_TRY(get_number(g, c->arch, "rope.freq_base", 10000.0, &c->rope_theta, err));
     SPAR_TRY(get_size(g, c->arch, "rope.dimension_count", 1 << 14, c->head_dim, &dims, err));
-    if (dims != c->head_dim || !(c->rope_theta > 0) || !isfinite(c->rope_theta)) {
+    const bool turns =
+        c->arch->rope_partial ? dims <= c->head_dim && dims % 2 == 0 : dims == c->head_dim;
+    c->rotary_dim = (int)dims;
+    if (!turns || !(c->rope_theta > 0) || !isfinite(c->rope_theta)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: expected rope.dimension_count %d and a positive rope.freq_base, "
                            "found %lld and %g",
@@ -170,10 +176,10 @@ static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, 
     }
     const sp_gguf_tensor *factors = sp_gguf_find_tensor(g, "rope_freqs.weight");
     if (factors) {
-        if (factors->dtype != SP_F32 || factors->dims[0] != c->head_dim / 2) {
+        if (factors->dtype != SP_F32 || factors->dims[0] != c->rotary_dim / 2) {
             SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
                                "%s: tensor rope_freqs.weight: expected %d f32 factors", where,
-                               c->head_dim / 2));
+                               c->rotary_dim / 2));
         }
         SPAR_TRY(match_llama3(c, factors, where, err));
     }
@@ -198,7 +204,8 @@ static spar_status read_layers(sp_config *c, const sp_gguf *g, spar_error *err) 
     c->sliding_window = (int)window;
     for (int i = 0; i < c->layers; i++) {
         c->window[i] = some && (i + 1) % pattern == 0 ? 0 : (int)window;
-        c->no_rope[i] = c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0;
+        c->no_rope[i] = sp_arch_never_rotates(c, i) ||
+                        (c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0);
     }
 done:
     return status;
@@ -240,6 +247,23 @@ done:
     return status;
 }
 
+static spar_status read_parallel(sp_config *c, const sp_gguf *g, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *defaults = NULL;
+    char key[128];
+    c->parallel = c->arch->parallel == SP_PARALLEL_ALWAYS;
+    if (c->arch->parallel == SP_PARALLEL_CONFIG) {
+        SPAR_TRY(sp_arch_defaults(c->arch, &defaults, err));
+        snprintf(key, sizeof key, "%s.use_parallel_residual", c->arch->gguf_name);
+        SPAR_TRY(sp_gguf_get_bool(g, key,
+                                  json_is_true(json_object_get(defaults, "use_parallel_residual")),
+                                  &c->parallel, err));
+    }
+done:
+    json_decref(defaults);
+    return status;
+}
+
 spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *where,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
@@ -252,7 +276,9 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_rope(c, g, where, err));
     SPAR_TRY(read_layers(c, g, err));
     c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;
-    c->attention_bias = sp_gguf_find_tensor(g, "blk.0.attn_q.bias") != NULL;
+    SPAR_TRY(read_parallel(c, g, err));
+    c->attention_bias = sp_gguf_find_tensor(g, "blk.0.attn_q.bias") != NULL ||
+                        sp_gguf_find_tensor(g, "blk.0.attn_qkv.bias") != NULL;
     c->output_bias = sp_gguf_find_tensor(g, "blk.0.attn_output.bias") != NULL;
     c->mlp_bias = sp_gguf_find_tensor(g, "blk.0.ffn_down.bias") != NULL;
     SPAR_TRY(sp_gguf_get_int(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, -1, &id, err));

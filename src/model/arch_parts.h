@@ -10,6 +10,11 @@
 spar_status sp_arch_check_keys(const json_t *object, const char *known, const char *owner,
                                const char *where, spar_error *err);
 
+/* Whether the layer's queries and keys are not rotated by a rule of the family; windows are read.
+ */
+bool sp_arch_never_rotates(const sp_config *config, int layer);
+/* Suffix of the metadata that has the norms' epsilon. */
+const char *sp_arch_gguf_eps(const sp_arch *arch);
 /* Rotary settings from config.json; context, head_dim and rope_local_theta are there already. */
 spar_status sp_rope_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
 /* The mixture's settings, of a family that has one: from config.json, from GGUF metadata, and to

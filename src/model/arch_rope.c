@@ -78,7 +78,7 @@ done:
 static spar_status read_long_factors(const sp_config *c, const json_t *scaling, const char *key,
                                      double *out, const char *where, spar_error *err) {
     const json_t *list = json_object_get(scaling, key);
-    const int n = c->head_dim / 2;
+    const int n = c->rotary_dim / 2;
     bool good = json_is_array(list) && (int)json_array_size(list) == n && n <= SP_LONG_PAIRS;
     for (int i = 0; good && i < n; i++) {
         out[i] = json_number_value(json_array_get(list, (size_t)i));
@@ -202,11 +202,38 @@ done:
     return status;
 }
 
+/* The share of a head that turns, in whole entries. */
+static spar_status read_partial(sp_config *c, const json_t *config, const json_t *scaling,
+                                const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    double share = 1.0;
+    if (c->arch->rope_partial) {
+        SPAR_TRY(sp_json_get_number_or(config, "partial_rotary_factor", 1.0, &share, where, err));
+    }
+    if (json_is_object(scaling)) {
+        SPAR_TRY(
+            sp_json_get_number_or(scaling, "partial_rotary_factor", share, &share, where, err));
+    }
+    if (!c->arch->rope_partial && share != 1.0) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
+                           where, share));
+    }
+    const double dims = share * c->head_dim;
+    c->rotary_dim = dims >= 2 && dims <= c->head_dim ? (int)dims : 0;
+    if (c->rotary_dim == 0 || c->rotary_dim % 2 != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: partial_rotary_factor: expected an even number of a head's %d "
+                           "entries, found %g",
+                           where, c->head_dim, share));
+    }
+done:
+    return status;
+}
+
 /* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
 spar_status sp_rope_read(sp_config *c, const json_t *config, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *scaling = json_object_get(config, "rope_parameters");
-    double partial;
     if (c->arch->rope_local && json_object_get(scaling, "full_attention")) {
         SPAR_TRY(read_local_rope(c, json_object_get(scaling, "sliding_attention"), where, err));
         scaling = json_object_get(scaling, "full_attention");
@@ -217,6 +244,7 @@ spar_status sp_rope_read(sp_config *c, const json_t *config, const char *where, 
         theta_home = config;
     }
     c->rope = SP_ROPE_DEFAULT;
+    SPAR_TRY(read_partial(c, config, scaling, where, err));
     SPAR_TRY(sp_json_get_number_or(theta_home, "rope_theta", 10000.0, &c->rope_theta, where, err));
     if (!(c->rope_theta > 0 && isfinite(c->rope_theta))) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_theta: expected a positive number, found %g",
@@ -231,11 +259,6 @@ spar_status sp_rope_read(sp_config *c, const json_t *config, const char *where, 
     }
     SPAR_TRY(sp_json_get_int_or(config, "original_max_position_embeddings", 1, INT32_MAX, 0,
                                 &c->rope_original, where, err));
-    SPAR_TRY(sp_json_get_number_or(scaling, "partial_rotary_factor", 1.0, &partial, where, err));
-    if (partial != 1.0) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
-                           where, partial));
-    }
     SPAR_TRY(read_scaling(c, scaling, where, err));
 done:
     return status;
@@ -254,7 +277,7 @@ json_t *sp_rope_json(const sp_config *c) {
         return json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", c->rope_factor);
     }
     if (c->rope == SP_ROPE_LONG) {
-        const int n = c->head_dim / 2;
+        const int n = c->rotary_dim / 2;
         return json_pack("{s:s, s:o, s:o, s:f}", "rope_type", "longrope", "short_factor",
                          factors_json(c->rope_short, n), "long_factor",
                          factors_json(c->rope_long, n), "attention_factor", c->rope_attention);
@@ -279,7 +302,7 @@ json_t *sp_rope_json(const sp_config *c) {
 
 /* The pair that turns so many times over the original context, as a real number. */
 static double yarn_pair(const sp_config *c, double rotations) {
-    return c->head_dim *
+    return c->rotary_dim *
            log((double)c->rope_original / (rotations * 2.0 * 3.14159265358979323846)) /
            (2.0 * log(c->rope_theta));
 }
@@ -292,7 +315,7 @@ static double yarn_share(const sp_config *c, int i) {
     low = c->rope_exact ? low : floor(low);
     high = c->rope_exact ? high : ceil(high);
     low = low > 0 ? low : 0;
-    high = high < c->head_dim - 1 ? high : c->head_dim - 1;
+    high = high < c->rotary_dim - 1 ? high : c->rotary_dim - 1;
     const double share = (i - low) / (high != low ? high - low : 0.001);
     return share < 0 ? 0 : share > 1 ? 1 : share;
 }
@@ -300,7 +323,7 @@ static double yarn_share(const sp_config *c, int i) {
 /* Inverse frequency of pair i after scaling. llama3 (as published with Llama 3.1): wavelengths
  * above original/low are divided by factor, below original/high kept, between blended linearly. */
 static double inverse_frequency(const sp_config *c, int i) {
-    double f = pow(c->rope_theta, -2.0 * i / c->head_dim);
+    double f = pow(c->rope_theta, -2.0 * i / c->rotary_dim);
     if (c->rope == SP_ROPE_LINEAR) {
         return f / c->rope_factor;
     }
@@ -331,12 +354,12 @@ bool sp_rope_is_local(const sp_config *c, int layer) {
 
 void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *cos_table,
                    float *sin_table) {
-    int half = c->head_dim / 2;
+    int half = c->rotary_dim / 2;
     const double stretch =
         !local && (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG) ? c->rope_attention : 1.0;
     for (int i = 0; i < half; i++) {
         /* The reference keeps inverse frequencies in f32 and multiplies there. */
-        float f = (float)(local ? pow(c->rope_local_theta, -2.0 * i / c->head_dim)
+        float f = (float)(local ? pow(c->rope_local_theta, -2.0 * i / c->rotary_dim)
                                 : inverse_frequency(c, i));
         for (int64_t p = 0; p < n_positions; p++) {
             double angle = (double)((float)p * f);
@@ -347,8 +370,9 @@ void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *c
 }
 
 void sp_rope_factors(const sp_config *c, float *factors) {
-    for (int i = 0; i < c->head_dim / 2; i++) {
-        factors[i] = (float)(pow(c->rope_theta, -2.0 * i / c->head_dim) / inverse_frequency(c, i));
+    for (int i = 0; i < c->rotary_dim / 2; i++) {
+        factors[i] =
+            (float)(pow(c->rope_theta, -2.0 * i / c->rotary_dim) / inverse_frequency(c, i));
     }
 }
 
@@ -356,7 +380,7 @@ bool sp_rope_matches_factors(const sp_config *c, const void *factors, int64_t n)
     for (int64_t i = 0; i < n; i++) {
         float factor;
         memcpy(&factor, (const char *)factors + i * 4, sizeof factor);
-        double plain = pow(c->rope_theta, -2.0 * (double)i / c->head_dim);
+        double plain = pow(c->rope_theta, -2.0 * (double)i / c->rotary_dim);
         double scaled = inverse_frequency(c, (int)i);
         if (!(fabs(plain / (double)factor - scaled) <= 1e-4 * scaled)) {
             return false;

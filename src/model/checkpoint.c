@@ -34,12 +34,9 @@ static bool is_norm(sp_role role) {
     }
 }
 
-static void join_parts(sp_stored *s, const sp_fusion *f, const sp_params *params,
-                       const sp_param *first) {
-    const char *end = strstr(first->name, ".layers.");
-    const int before = end ? (int)(end - first->name) : 0;
-    snprintf(s->name, sizeof s->name, "%.*s.layers.%d.%s", before, first->name, first->layer,
-             f->name);
+static void join_parts(sp_stored *s, const sp_arch *arch, const sp_fusion *f,
+                       const sp_params *params, const sp_param *first) {
+    snprintf(s->name, sizeof s->name, "%s.%d.%s", sp_arch_layers(arch), first->layer, f->name);
     snprintf(s->gguf_name, sizeof s->gguf_name, "blk.%d.%s", first->layer, f->gguf_name);
     s->rows = 0;
     s->n_roles = f->n_roles;
@@ -110,17 +107,21 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         snprintf(s->name, sizeof s->name, "%s", p->name);
         snprintf(s->gguf_name, sizeof s->gguf_name, "%s", p->gguf_name);
         if (f) {
-            join_parts(s, f, params, p);
+            join_parts(s, config->arch, f, params, p);
         }
         if (form != SP_STORED_FOLDER) {
             stack_experts(s, config, p, form);
+        }
+        if (form != SP_STORED_GGUF) {
+            s->transposed = config->arch->transposed && p->cols > 0 && p->layer >= 0;
+            s->head_dim = f && f->by_heads ? config->head_dim : 0;
         }
     }
     return SPAR_OK;
 }
 
 static bool is_plain(const sp_stored *s, bool gains) {
-    return sp_stored_parts(s) == 1 && (!gains || s->shift == 0.0F);
+    return sp_stored_parts(s) == 1 && !s->transposed && (!gains || s->shift == 0.0F);
 }
 
 static int64_t count_of(const sp_stored *s) {
@@ -131,21 +132,31 @@ int sp_stored_dims(const sp_stored *s, int64_t *dims) {
     if (s->stack > 0) {
         *dims++ = s->stack;
     }
-    dims[0] = s->rows;
-    dims[1] = s->cols;
+    dims[0] = s->transposed ? s->cols : s->rows;
+    dims[1] = s->transposed ? s->rows : s->cols;
     return s->stack ? 3 : s->cols ? 2 : 1;
+}
+
+int64_t sp_stored_row(const sp_stored *s, int i, int64_t above, int64_t row) {
+    const int64_t dim = s->head_dim;
+    return dim > 0 ? (row / dim * s->n_roles + i) * dim + row % dim : above + row;
 }
 
 static void join_values(const sp_stored *s, const sp_params *params, const float *const *values,
                         bool gains, float *out) {
+    const int64_t cols = s->cols ? s->cols : 1, down = s->transposed ? s->rows : 1;
+    int64_t above = 0;
     for (int k = 0; k < sp_stored_parts(s); k++) {
         const int part = sp_stored_part(s, k);
-        const int64_t count = params->items[part].count;
-        const float *from = values[part];
-        for (int64_t i = 0; i < count; i++) {
-            out[i] = gains ? from[i] - s->shift : from[i];
+        const int64_t rows = params->items[part].rows;
+        for (int64_t r = 0; r < rows; r++) {
+            const float *from = values[part] + r * cols;
+            float *to = out + sp_stored_row(s, k, above, r) * (s->transposed ? 1 : cols);
+            for (int64_t i = 0; i < cols; i++) {
+                to[i * down] = gains ? from[i] - s->shift : from[i];
+            }
         }
-        out += count;
+        above += rows;
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "io/gguf_write.h"
+#include "model/arch_parts.h"
 #include "model/checkpoint.h"
 #include "model/engine.h"
 #include "model/lora.h"
@@ -40,19 +41,24 @@ static void put_sizes(writer *w) {
                  {"attention.head_count_kv", c->kv_heads},
                  {"attention.key_length", c->head_dim},
                  {"attention.value_length", c->head_dim},
-                 {"rope.dimension_count", c->head_dim},
+                 {"rope.dimension_count", c->arch->learned_positions ? 0 : c->rotary_dim},
                  {"vocab_size", c->vocab}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         if (sizes[i].value == 0) {
-            continue; /* a dense model's experts */
+            continue; /* a dense model's experts; a rotation where nothing turns */
         }
         sp_gguf_put_u32(w->out, key(w, sizes[i].suffix), (uint32_t)sizes[i].value);
     }
     if (c->sliding_window > 0) {
         sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
     }
-    sp_gguf_put_f32(w->out, key(w, "attention.layer_norm_rms_epsilon"), c->norm_eps);
-    sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
+    sp_gguf_put_f32(w->out, key(w, sp_arch_gguf_eps(c->arch)), c->norm_eps);
+    if (!c->arch->learned_positions) {
+        sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
+    }
+    if (c->arch->parallel == SP_PARALLEL_CONFIG) {
+        sp_gguf_put_bool(w->out, key(w, "use_parallel_residual"), c->parallel);
+    }
     for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
         const double value = *sp_config_number((sp_config *)(uintptr_t)c, k);
         if (k->gguf_suffix && value > 0) {
@@ -197,7 +203,8 @@ done:
 static sp_dtype type_for(const sp_param *p, sp_dtype wanted, bool head) {
     static const sp_dtype smaller[][2] = {
         {SP_Q4_K, SP_Q5_0}, {SP_Q5_0, SP_F16}, {SP_Q4_0, SP_F16}, {SP_Q8_0, SP_F16}};
-    const bool f32 = p->cols == 0 || p->role == SP_ROUTER; /* who is chosen must not round */
+    const bool f32 = p->cols == 0 || p->role == SP_ROUTER || p->role == SP_POSITIONS;
+    /* who is chosen must not round; readers want positions so */
     sp_dtype type = f32 ? SP_F32 : wanted == SP_Q4_K && head ? SP_Q8_0 : wanted;
     for (size_t i = 0; i < sizeof smaller / sizeof smaller[0]; i++) {
         if (type == smaller[i][0] && p->cols % sp_dtype_info_of(type)->block_elements != 0) {
@@ -246,7 +253,7 @@ static int64_t count_permuted(const spar_model *m) {
 /* llama3 scaling is a tensor of what the plain inverse frequencies are divided by. */
 static spar_status rope_factors(const sp_config *c, float **out, spar_error *err) {
     void *memory;
-    spar_status status = sp_mem_calloc(&memory, (size_t)c->head_dim / 2, sizeof **out, err);
+    spar_status status = sp_mem_calloc(&memory, (size_t)c->rotary_dim / 2, sizeof **out, err);
     if (status == SPAR_OK) {
         *out = memory;
         sp_rope_factors(c, *out);
@@ -261,7 +268,7 @@ static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, 
         out[n++] = (sp_gguf_source){.name = "rope_freqs.weight",
                                     .dtype = SP_F32,
                                     .n_dims = 1,
-                                    .dims = {m->config.head_dim / 2},
+                                    .dims = {m->config.rotary_dim / 2},
                                     .data = factors};
     }
     for (size_t i = 0; i < stored->n; i++) {

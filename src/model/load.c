@@ -56,7 +56,7 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params,
                               sp_source *sources, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_dtype_info *type = sp_dtype_info_of(whole->dtype);
-    const char *at = whole->data;
+    int64_t above = 0;
     if (!type->to_f32) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: tensor %s: expected a floating-point type, found %s", path, name,
@@ -68,11 +68,17 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params,
         const sp_param *p = &params->items[part];
         sp_source *s = &sources[part];
         *s = *whole;
-        s->data = at;
+        s->step = stored->transposed ? stored->rows : 0;
+        s->part = i;
+        s->parts = stored->head_dim > 0 ? stored->n_roles : 0;
+        const int64_t width = stored->transposed || p->cols == 0 ? 1 : p->cols;
+        const int64_t elements = s->parts > 0 ? 0 : above * width;
+        s->data = (const char *)whole->data +
+                  (size_t)(elements / type->block_elements) * type->block_bytes;
         s->dims[0] = p->rows;
         s->permuted = whole->permuted && (p->role == SP_Q || p->role == SP_K ||
                                           p->role == SP_Q_BIAS || p->role == SP_K_BIAS);
-        at += (size_t)(p->count / type->block_elements) * type->block_bytes;
+        above += p->rows;
     }
 done:
     return status;
@@ -105,6 +111,9 @@ static bool is_copy(const spar_model *m, int i) {
 static int64_t stored_row(const sp_source *s, int head_dim, int64_t row) {
     const int half = head_dim / 2;
     const int64_t head = row / head_dim, within = row % head_dim;
+    if (s->parts > 0) {
+        return (head * s->parts + s->part) * head_dim + within;
+    }
     return s->permuted ? head * head_dim + (within % half) * 2 + within / half : row;
 }
 
@@ -112,6 +121,16 @@ static const char *row_bytes(const sp_source *s, const sp_param *p, int64_t row)
     const sp_dtype_info *type = sp_dtype_info_of(s->dtype);
     const int64_t blocks = (p->cols ? p->cols : 1) / type->block_elements;
     return (const char *)s->data + (size_t)(row * blocks) * type->block_bytes;
+}
+
+/* A row of a matrix that is stored transposed, its entries side by side, to `to`. */
+static const char *gather_row(const sp_source *s, int64_t row, int64_t cols, char *to) {
+    const size_t size = sp_dtype_info_of(s->dtype)->block_bytes;
+    const char *from = (const char *)s->data + (size_t)row * size;
+    for (int64_t i = 0; i < cols; i++) {
+        memcpy(to + (size_t)i * size, from + (size_t)(i * s->step) * size, size);
+    }
+    return to;
 }
 
 /* A row into blocks: as it is where the file has that form, else rounded from its floats. */
@@ -135,32 +154,59 @@ static void fill_blocks(sp_blocks *b, const sp_source *s, int64_t row, const cha
     }
 }
 
-static void fill_floats(const fill_context *f, const fill_rows *rows, float *to) {
+/* Where a row of a matrix that is stored transposed is put together; NULL where it is not, or there
+ * is no memory, which is noted. */
+static char *room_for_row(fill_context *f, const sp_source *s, int64_t cols) {
+    char *room = s->step ? malloc((size_t)cols * sizeof(double)) : NULL;
+    if (s->step && !room) {
+        atomic_store(&f->no_memory, true);
+    }
+    return room;
+}
+
+static const char *source_row(const fill_context *f, const sp_source *s, const sp_param *p,
+                              int64_t row, char *gathered) {
+    const int64_t at = stored_row(s, f->model->config.head_dim, row);
+    return s->step ? gather_row(s, at, p->cols, gathered) : row_bytes(s, p, at);
+}
+
+/* Whether rows lie in the file as they do in the parameter. */
+static bool in_order(const sp_source *s) {
+    return !s->permuted && s->step == 0 && s->parts == 0;
+}
+
+static void fill_floats(fill_context *f, const fill_rows *rows, float *to) {
     const sp_param *p = &f->model->params.items[rows->param];
     const sp_source *s = &f->sources[rows->param];
     const int64_t cols = p->cols ? p->cols : 1;
-    for (int64_t row = rows->first; row < rows->first + rows->n; row++) {
-        const char *from = row_bytes(s, p, stored_row(s, f->model->config.head_dim, row));
+    char *gathered = room_for_row(f, s, cols);
+    for (int64_t row = rows->first; row < rows->first + rows->n && (gathered || !s->step); row++) {
+        const char *from = source_row(f, s, p, row, gathered);
         sp_dtype_info_of(s->dtype)->to_f32(from, to + row * cols, cols);
         for (int64_t i = row * cols; s->shift != 0.0F && i < (row + 1) * cols; i++) {
             to[i] += s->shift;
         }
     }
+    free(gathered);
 }
 
 static void fill_block_rows(fill_context *f, const fill_rows *rows) {
     const sp_param *p = &f->model->params.items[rows->param];
     const sp_source *s = &f->sources[rows->param];
     float *floats = malloc((size_t)p->cols * sizeof *floats);
-    if (!floats) {
+    char *gathered = room_for_row(f, s, p->cols);
+    if (!floats || (s->step && !gathered)) {
         atomic_store(&f->no_memory, true);
+        free(floats);
+        free(gathered);
         return;
     }
     for (int64_t row = rows->first; row < rows->first + rows->n; row++) {
-        const char *from = row_bytes(s, p, stored_row(s, f->model->config.head_dim, row));
-        fill_blocks(f->model->matrices[rows->param].blocks, s, row, from, floats);
+        fill_blocks(f->model->matrices[rows->param].blocks, s, row,
+                    source_row(f, s, p, row, gathered), floats);
     }
     free(floats);
+    free(gathered);
 }
 
 static void fill_task(void *context, int task, int worker) {
@@ -176,7 +222,7 @@ static void fill_task(void *context, int task, int worker) {
     } else {
         fill_floats(f, rows, f->model->weights + p->offset);
     }
-    if (!s->permuted) {
+    if (in_order(s)) {
         const char *from = row_bytes(s, p, rows->first);
         sp_map_forget(from, (size_t)(row_bytes(s, p, rows->first + rows->n) - from));
     }
@@ -228,7 +274,7 @@ done:
 
 /* Whether the file holds the very floats, in the place where a float can be. */
 static bool is_plain(const sp_source *s) {
-    return s->dtype == SP_F32 && !s->permuted && s->shift == 0.0F &&
+    return s->dtype == SP_F32 && in_order(s) && s->shift == 0.0F &&
            (uintptr_t)s->data % _Alignof(float) == 0;
 }
 
@@ -246,6 +292,9 @@ static spar_status fill_copy(spar_model *m, const sp_source *sources, int i, flo
     }
     SPAR_TRY(make_fill_tasks(&f, i, i + 1, err));
     sp_pool_run(m->pool, f.n_tasks, fill_task, &f);
+    if (atomic_load(&f.no_memory)) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row of weights"));
+    }
     SPAR_TRY(sp_model_prepare_copy(m, i, space, err));
 done:
     free(f.tasks);
@@ -274,7 +323,8 @@ done:
 /* The form in which a parameter is kept: bits 0 for floats. */
 static sp_affine_form form_of(const sp_param *p, const sp_source *s, spar_weights weights) {
     static const sp_affine_form floats = {0}, q8_0 = {8, false}, q4_1 = {4, true};
-    const bool blocks = p->cols > 0 && p->role != SP_ROUTER && sp_blocks_fit(p->cols);
+    const bool blocks =
+        p->cols > 0 && p->role != SP_ROUTER && p->role != SP_POSITIONS && sp_blocks_fit(p->cols);
     const bool packed = sp_dtype_info_of(s->dtype)->block_elements > 1;
     sp_affine_form form;
     if (!blocks || weights == SPAR_WEIGHTS_F32 || (weights == SPAR_WEIGHTS_FILE && !packed)) {

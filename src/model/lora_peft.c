@@ -30,15 +30,32 @@ static void magnitude_name(const sp_param *p, const char *ending, char *out) {
 
 /* ---- writing ---- */
 
+/* The module of a weight by the last part of its name, once: two roles may have one (GPT-2). */
+static void add_module(json_t *list, const char *weight) {
+    const size_t n = strlen(weight) - strlen(".weight");
+    size_t from = n;
+    while (from > 0 && weight[from - 1] != '.') {
+        from--;
+    }
+    json_t *module = json_stringn(weight + from, n - from);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (json_equal(json_array_get(list, i), module)) {
+            json_decref(module);
+            return;
+        }
+    }
+    json_array_append_new(list, module);
+}
+
 static json_t *target_modules(const sp_lora *l) {
     json_t *list = json_array();
     for (sp_role role = 0; role < SP_ROLES; role++) {
-        bool used = false;
+        const char *name = NULL;
         for (int i = 0; i < l->n; i++) {
-            used |= l->items[i].of->role == role;
+            name = l->items[i].of->role == role ? l->items[i].of->name : name;
         }
-        if (used) {
-            json_array_append_new(list, json_string(sp_lora_target_name(role)));
+        if (name) {
+            add_module(list, name);
         }
     }
     return list;
@@ -74,8 +91,8 @@ static spar_status write_config(const spar_model *m, const char *dir, spar_error
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "r",
         (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", s->dropout, "target_modules",
         target_modules(m->lora), "layers_to_transform", adapted_layers(m), "bias", "none",
-        "use_rslora", s->rslora, "use_dora", s->dora, "fan_in_fan_out", 0, "inference_mode", 1,
-        "modules_to_save", "rank_pattern", "alpha_pattern");
+        "use_rslora", s->rslora, "use_dora", s->dora, "fan_in_fan_out", m->config.arch->transposed,
+        "inference_mode", 1, "modules_to_save", "rank_pattern", "alpha_pattern");
     if (!root) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", dir));
     }
@@ -155,8 +172,11 @@ static spar_status unsupported(const char *path, const char *key, const char *ex
 }
 
 /* What would change the mathematics and is not known here is refused by its name. */
-static spar_status read_config(const char *path, sp_lora_settings *out, spar_error *err) {
-    static const char *const never[] = {"fan_in_fan_out", "lora_bias", "use_qalora"};
+static spar_status read_config(const char *path, const sp_arch *arch, sp_lora_settings *out,
+                               spar_error *err) {
+    /* a checkpoint's [in, out] matrices are [out, in] here, and adapters the same in either case */
+    const char *const never[] = {"lora_bias", "use_qalora", "fan_in_fan_out"};
+    const size_t n_never = arch->transposed ? 2 : 3;
     static const char *const empty[] = {"rank_pattern", "alpha_pattern", "modules_to_save"};
     spar_status status = SPAR_OK;
     json_t *root = NULL;
@@ -173,7 +193,7 @@ static spar_status read_config(const char *path, sp_lora_settings *out, spar_err
     if (strcmp(text, "none") != 0) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: bias: expected none, found %s", path, text));
     }
-    for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
+    for (size_t i = 0; i < n_never; i++) {
         SPAR_TRY(sp_json_get_bool_or(root, never[i], false, &flag, path, err));
         if (flag) {
             SPAR_TRY(unsupported(path, never[i], "false", err));
@@ -314,7 +334,7 @@ spar_status sp_lora_load(spar_model *m, const char *dir, spar_error *err) {
     void *memory;
     sp_lora_settings settings;
     SPAR_TRY(sp_path_join(&config, dir, "adapter_config.json", err));
-    SPAR_TRY(read_config(config, &settings, err));
+    SPAR_TRY(read_config(config, m->config.arch, &settings, err));
     SPAR_TRY(sp_path_join(&path, dir, "adapter_model.safetensors", err));
     SPAR_TRY(sp_safetensors_open(&file, path, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));

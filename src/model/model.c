@@ -51,7 +51,7 @@ spar_status sp_model_reserve_positions(spar_model *m, int64_t n, spar_error *err
     while (positions < n) {
         positions *= 2;
     }
-    size_t cells = (size_t)positions * (size_t)m->config.head_dim / 2;
+    size_t cells = (size_t)positions * (size_t)m->config.rotary_dim / 2;
     for (int local = 0; local <= (m->config.rope_local_theta > 0); local++) {
         SPAR_TRY(make_rope(m, local != 0, positions, cells, err));
     }
@@ -60,9 +60,9 @@ done:
     return status;
 }
 
-/* An untied embedding is only looked up: it needs no product. */
+/* Positions and an untied embedding are only looked up: they need no product. */
 static bool has_products(const spar_model *m, const sp_param *p) {
-    return p->cols > 0 && (p->role != SP_EMBED || m->config.tied);
+    return p->cols > 0 && p->role != SP_POSITIONS && (p->role != SP_EMBED || m->config.tied);
 }
 
 static spar_status make_matrices(spar_model *m, const sp_affine_form *forms, spar_error *err) {
@@ -90,7 +90,7 @@ done:
 }
 
 /* Leave the matrices that are to be blocks out of the flat array, and those of which products read
- * copies alone; the embedding is looked up in f32. */
+ * copies alone; embeddings and positions are looked up in f32. */
 static spar_status freeze(spar_model *m, const sp_affine_form *forms, spar_error *err) {
     void *memory;
     const spar_status status = sp_mem_calloc(&memory, (size_t)m->params.n, sizeof(bool), err);
@@ -98,7 +98,8 @@ static spar_status freeze(spar_model *m, const sp_affine_form *forms, spar_error
         bool *frozen = memory;
         for (int i = 0; i < m->params.n; i++) {
             const sp_param *p = &m->params.items[i];
-            const bool copied = m->inference && p->cols > 0 && p->role != SP_EMBED;
+            const bool looked_up = p->role == SP_EMBED || p->role == SP_POSITIONS;
+            const bool copied = m->inference && p->cols > 0 && !looked_up;
             frozen[i] = forms[i].bits > 0 || copied;
             m->frozen = m->frozen || frozen[i];
         }

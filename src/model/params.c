@@ -10,6 +10,7 @@
 typedef enum size_name {
     NONE,
     VOCAB,
+    CONTEXT,
     HIDDEN,
     FFN,
     EXPERTS,
@@ -26,7 +27,9 @@ static const struct {
     bool in_layer;
 } role_rows[SP_ROLES] = {
     [SP_EMBED] = {"model.embed_tokens.weight", "token_embd.weight", VOCAB, HIDDEN, false},
+    [SP_POSITIONS] = {"transformer.wpe.weight", "position_embd.weight", CONTEXT, HIDDEN, false},
     [SP_ATTN_NORM] = {"input_layernorm.weight", "attn_norm.weight", HIDDEN, NONE, true},
+    [SP_ATTN_NORM_BIAS] = {"input_layernorm.bias", "attn_norm.bias", HIDDEN, NONE, true},
     [SP_Q] = {"self_attn.q_proj.weight", "attn_q.weight", Q_ROWS, HIDDEN, true},
     [SP_K] = {"self_attn.k_proj.weight", "attn_k.weight", KV_ROWS, HIDDEN, true},
     [SP_V] = {"self_attn.v_proj.weight", "attn_v.weight", KV_ROWS, HIDDEN, true},
@@ -40,6 +43,7 @@ static const struct {
     [SP_ATTN_POST] = {"post_attention_layernorm.weight", "post_attention_norm.weight", HIDDEN, NONE,
                       true},
     [SP_MLP_NORM] = {"post_attention_layernorm.weight", "ffn_norm.weight", HIDDEN, NONE, true},
+    [SP_MLP_NORM_BIAS] = {"post_attention_layernorm.bias", "ffn_norm.bias", HIDDEN, NONE, true},
     [SP_GATE] = {"mlp.gate_proj.weight", "ffn_gate.weight", FFN, HIDDEN, true},
     [SP_UP] = {"mlp.up_proj.weight", "ffn_up.weight", FFN, HIDDEN, true},
     [SP_DOWN] = {"mlp.down_proj.weight", "ffn_down.weight", HIDDEN, FFN, true},
@@ -56,6 +60,7 @@ static const struct {
     [SP_MLP_POST] = {"post_feedforward_layernorm.weight", "post_ffw_norm.weight", HIDDEN, NONE,
                      true},
     [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
+    [SP_FINAL_NORM_BIAS] = {"model.norm.bias", "output_norm.bias", HIDDEN, NONE, false},
     [SP_HEAD] = {"lm_head.weight", "output.weight", VOCAB, HIDDEN, false},
 };
 
@@ -63,6 +68,8 @@ static int64_t size_of(const sp_config *c, size_name name) {
     switch (name) {
     case VOCAB:
         return c->vocab;
+    case CONTEXT:
+        return c->context;
     case HIDDEN:
         return c->hidden;
     case FFN:
@@ -97,16 +104,26 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_K_NORM:
         return c->arch->qk_norm != SP_QK_PLAIN;
     case SP_ATTN_NORM:
-    case SP_MLP_NORM:
         return c->arch->norms != SP_NORMS_AFTER;
+    case SP_MLP_NORM:
+        return c->arch->norms != SP_NORMS_AFTER && !(c->parallel && c->arch->one_norm);
+    case SP_ATTN_NORM_BIAS:
+    case SP_FINAL_NORM_BIAS:
+        return c->arch->norm == SP_LAYER_NORM;
+    case SP_MLP_NORM_BIAS:
+        return c->arch->norm == SP_LAYER_NORM && has_role(c, SP_MLP_NORM, layer);
+    case SP_POSITIONS:
+        return c->arch->learned_positions;
     case SP_ATTN_POST:
     case SP_MLP_POST:
         return c->arch->norms != SP_NORMS_BEFORE;
     case SP_GATE:
+        return !c->arch->plain_mlp && !c->sparse[layer];
     case SP_UP:
     case SP_DOWN:
         return !c->sparse[layer];
     case SP_GATE_BIAS:
+        return !c->arch->plain_mlp && c->mlp_bias && !c->sparse[layer];
     case SP_UP_BIAS:
     case SP_DOWN_BIAS:
         return c->mlp_bias && !c->sparse[layer];
@@ -137,6 +154,10 @@ const char *sp_role_name(const sp_arch *arch, sp_role role) {
     return own ? own->name : role_rows[role].name;
 }
 
+const char *sp_arch_layers(const sp_arch *arch) {
+    return arch->layers ? arch->layers : "model.layers";
+}
+
 /* Every parameter starts on a 64-byte line. */
 static void place(sp_params *p, sp_param *item) {
     item->offset = p->total;
@@ -148,27 +169,27 @@ bool sp_params_by_expert(sp_role role) {
 }
 
 /* The checkpoint's name within a layer: an expert's number stands for the asterisk. */
-static void name_in_layer(sp_param *item, const char *pattern) {
+static void name_in_layer(sp_param *item, const sp_arch *arch, const char *pattern) {
     const char *star = strchr(pattern, '*');
     const int before = star ? (int)(star - pattern) : (int)strlen(pattern);
     char number[16] = "";
     if (star) {
         snprintf(number, sizeof number, "%d", item->expert);
     }
-    snprintf(item->name, sizeof item->name, "model.layers.%d.%.*s%s%s", item->layer, before,
-             pattern, number, star ? star + 1 : "");
+    snprintf(item->name, sizeof item->name, "%s.%d.%.*s%s%s", sp_arch_layers(arch), item->layer,
+             before, pattern, number, star ? star + 1 : "");
 }
 
 static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer, int expert) {
     sp_param *item = &p->items[p->n];
     const sp_rename *own = rename_of(c->arch, role);
     const char *name = sp_role_name(c->arch, role);
-    const char *gguf_name = own ? own->gguf_name : role_rows[role].gguf_name;
+    const char *gguf_name = own && own->gguf_name ? own->gguf_name : role_rows[role].gguf_name;
     item->role = role;
     item->layer = role_rows[role].in_layer ? layer : -1;
     item->expert = expert;
     if (role_rows[role].in_layer) {
-        name_in_layer(item, name);
+        name_in_layer(item, c->arch, name);
         snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer, gguf_name);
     } else {
         snprintf(item->name, sizeof item->name, "%s", name);
@@ -206,12 +227,14 @@ spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err
         out->index[i] = -1;
     }
     add_role(out, c, SP_EMBED, 0);
+    add_role(out, c, SP_POSITIONS, 0);
     for (int layer = 0; layer < c->layers; layer++) {
         for (sp_role role = SP_ATTN_NORM; role < SP_FINAL_NORM; role++) {
             add_role(out, c, role, layer);
         }
     }
     add_role(out, c, SP_FINAL_NORM, 0);
+    add_role(out, c, SP_FINAL_NORM_BIAS, 0);
     add_role(out, c, SP_HEAD, 0);
     if (c->tied) {
         out->index[SP_HEAD * out->layers] = out->index[SP_EMBED * out->layers];

@@ -15,7 +15,9 @@
 /* What a parameter is, within its layer. */
 typedef enum sp_role {
     SP_EMBED,
+    SP_POSITIONS, /* learned ones, [context, hidden] */
     SP_ATTN_NORM,
+    SP_ATTN_NORM_BIAS,
     SP_Q,
     SP_K,
     SP_V,
@@ -28,6 +30,7 @@ typedef enum sp_role {
     SP_K_NORM,
     SP_ATTN_POST, /* norm of attention's output */
     SP_MLP_NORM,
+    SP_MLP_NORM_BIAS,
     SP_GATE,
     SP_UP,
     SP_DOWN,
@@ -40,6 +43,7 @@ typedef enum sp_role {
     SP_EXPERT_DOWN,
     SP_MLP_POST, /* norm of the feed-forward's output */
     SP_FINAL_NORM,
+    SP_FINAL_NORM_BIAS,
     SP_HEAD,
     SP_ROLES
 } sp_role;
@@ -82,6 +86,8 @@ int64_t sp_params_active(const sp_params *params, const sp_config *config);
  */
 const char *sp_role_name(const sp_arch *arch, sp_role role);
 
+/* What the names of the layers' tensors begin with, before a dot and the layer. */
+const char *sp_arch_layers(const sp_arch *arch);
 /* The parameter of a role, or NULL. */
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
 /* The parameter's place in a flat array, or NULL where the model or the array has none. */

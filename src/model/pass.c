@@ -50,7 +50,8 @@ void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float
         return;
     }
     const bool local = sp_rope_is_local(c, layer);
-    const sp_rotation r = {m->cos_table[local], m->sin_table[local], c->head_dim, false};
+    const sp_rotation r = {m->cos_table[local], m->sin_table[local], c->rotary_dim,
+                           c->arch->rope_adjacent};
     ops->rope(m->backend, q, T, c->heads, c->head_dim, &r, batch->positions, sign);
     ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, &r, batch->positions, sign);
 }
@@ -101,12 +102,44 @@ static void norm_qk(const spar_model *m, sp_role role, int layer, int64_t T, int
                                  m->config.norm_eps, y, rstd);
 }
 
+sp_role sp_pass_norm_bias(sp_role norm) {
+    switch (norm) {
+    case SP_ATTN_NORM:
+        return SP_ATTN_NORM_BIAS;
+    case SP_MLP_NORM:
+        return SP_MLP_NORM_BIAS;
+    case SP_FINAL_NORM:
+        return SP_FINAL_NORM_BIAS;
+    default:
+        return SP_ROLES;
+    }
+}
+
+sp_role sp_pass_mlp_norm(const sp_config *c) {
+    return c->parallel && c->arch->one_norm ? SP_ATTN_NORM : SP_MLP_NORM;
+}
+
+/* Row-wise: operand y = the family's norm of x [n,H]. */
+static void norm(const spar_model *m, sp_role role, int layer, const float *x, int64_t n, void *y,
+                 float *rstd) {
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    const float *gain = sp_pass_vector(m, role, layer);
+    if (c->arch->norm == SP_RMS_NORM) {
+        ops->rmsnorm(m->backend, x, gain, n, c->hidden, c->norm_eps, y, rstd);
+    } else {
+        ops->layernorm_operand(m->backend, x, gain,
+                               sp_pass_vector(m, sp_pass_norm_bias(role), layer), n, c->hidden,
+                               c->norm_eps, y, rstd);
+    }
+}
+
 void sp_pass_take_in(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T, void *y) {
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
     const float *gain = sp_pass_vector(m, role, layer);
     if (gain) {
-        ops->rmsnorm(m->backend, x, gain, T, m->config.hidden, m->config.norm_eps, y, pass->rstd);
+        norm(m, role, layer, x, T, y, pass->rstd);
     } else {
         ops->to_operand(m->backend, x, T * m->config.hidden, 1, y);
     }
@@ -206,6 +239,10 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, sp_layer_ac
     float *gate = direct ? a->gate : c->wide[0], *up = direct ? a->up : c->wide[1];
     void *kept_gate = direct || !pass->train ? NULL : a->gate;
     void *kept_up = direct || !pass->train ? NULL : a->up;
+    const sp_role taken = sp_pass_mlp_norm(&m->config);
+    if (m->config.parallel) { /* before attention adds to what may be the same array */
+        sp_pass_take_in(pass, taken, layer, a->x, T, c->norm);
+    }
     if (a->x_mid != a->x) {
         ops->copy(m->backend, a->x, T * s.H, a->x_mid);
     }
@@ -214,10 +251,19 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, sp_layer_ac
         SPAR_TRY(mix_experts(pass, layer, T, a, x_next, err));
         goto done;
     }
-    sp_pass_take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, c->norm);
-    SPAR_TRY(sp_pass_linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
+    if (!m->config.parallel) {
+        sp_pass_take_in(pass, taken, layer, a->x_mid, T, c->norm);
+    }
     SPAR_TRY(sp_pass_linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
-    ops->glu(m->backend, m->config.act, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
+    if (m->config.arch->plain_mlp) {
+        ops->activate(m->backend, m->config.act, up, NULL, T, s.F, false, c->hidden);
+        if (kept_up) {
+            ops->to_operand(m->backend, up, T * s.F, 1, kept_up);
+        }
+    } else {
+        SPAR_TRY(sp_pass_linear(pass, SP_GATE, SP_GATE_BIAS, layer, c->norm, T, gate, false, err));
+        ops->glu(m->backend, m->config.act, gate, up, T * s.F, c->hidden, kept_gate, kept_up);
+    }
     if (x_next && x_next != a->x_mid) {
         ops->copy(m->backend, a->x_mid, T * s.H, x_next);
     }
@@ -264,6 +310,10 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     SPAR_TRY(sp_pass_reserve(pass, T, (int64_t)batch->n_scored, err));
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
                            sp_factor_or_one(m->config.embed_scale), pass->layers[0].x);
+    if (m->config.arch->learned_positions) {
+        m->backend->ops->embed_add(m->backend, sp_model_matrix(m, SP_POSITIONS, 0)->data,
+                                   batch->positions, T, m->config.hidden, pass->layers[0].x);
+    }
     if (pass->train && sp_config_sparse_layers(&m->config) > 0) {
         sp_mixture_count_begin(m, &pass->mixture);
     }
@@ -303,8 +353,7 @@ static void norm_rows(sp_pass *pass, const int64_t *rows, int64_t n) {
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
     ops->gather(m->backend, pass->x_out, rows, n, m->config.hidden, pass->rows_x);
-    ops->rmsnorm(m->backend, pass->rows_x, sp_pass_vector(m, SP_FINAL_NORM, 0), n, m->config.hidden,
-                 m->config.norm_eps, pass->rows_norm, pass->rows_rstd);
+    norm(m, SP_FINAL_NORM, 0, pass->rows_x, n, pass->rows_norm, pass->rows_rstd);
 }
 
 /* With products in whole numbers, log-probs come from the logits that sampling sees. */

@@ -7,8 +7,15 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
                       const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
                       float *grads) {
     spar_model *m = pass->model;
-    m->backend->ops->rmsnorm_bwd(m->backend, x, sp_pass_vector(m, role, layer), rstd, dy, n, dim,
-                                 dx, accumulate, sp_pass_grad(pass, grads, role, layer));
+    const sp_ops *ops = m->backend->ops;
+    const float *gain = sp_pass_vector(m, role, layer);
+    float *dgain = sp_pass_grad(pass, grads, role, layer);
+    if (m->config.arch->norm == SP_RMS_NORM) {
+        ops->rmsnorm_bwd(m->backend, x, gain, rstd, dy, n, dim, dx, accumulate, dgain);
+    } else {
+        ops->layernorm_bwd(m->backend, x, gain, rstd, dy, n, dim, dx, accumulate, dgain,
+                           sp_pass_grad(pass, grads, sp_pass_norm_bias(role), layer));
+    }
 }
 
 /* Row-wise: dy of the half's output layer, from dx. */
@@ -57,39 +64,70 @@ done:
     return status;
 }
 
-/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid. */
+/* Row-wise: from wide, the gradient of the down projection's input, those of the projections
+ * before it, to taken (=, or += where it joins what is there). */
+static spar_status backward_hidden(sp_pass *pass, int layer, int64_t T, const sp_layer_acts *a,
+                                   float *taken, bool joins, float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    const sp_ops *ops = m->backend->ops;
+    const int64_t n = T * m->config.ffn;
+    const float *wide = pass->chain.wide[0];
+    const bool gated = !m->config.arch->plain_mlp;
+    if (gated) {
+        ops->glu_bwd(m->backend, m->config.act, a->gate, a->up, wide, n, pass->dy[SP_GATE],
+                     pass->dy[SP_UP]);
+        SPAR_TRY(sp_pass_linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T,
+                                         taken, joins, grads, err));
+    } else {
+        ops->activate_bwd(m->backend, m->config.act, a->up, wide, n, pass->dy[SP_UP]);
+    }
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, taken,
+                                     gated || joins, grads, err));
+done:
+    return status;
+}
+
+/* Row-wise: dx (gradient at the layer's output) becomes the gradient at x_mid, or, where the halves
+ * are parallel, has the feed-forward's share of that at x added. */
 static spar_status backward_dense(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
                                   float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
     const sp_pass_sizes s = sp_pass_sizes_of(&m->config);
-    float *wide = pass->chain.wide[0], *taken = taken_grad(pass, SP_MLP_NORM, layer);
-    const bool joins = taken == pass->dx;
-    ops->glu_kept(m->backend, m->config.act, a->gate, a->up, T * s.F, pass->hidden);
+    const sp_role role = sp_pass_mlp_norm(&m->config);
+    const float *entry = m->config.parallel ? a->x : a->x_mid;
+    float *taken = taken_grad(pass, role, layer);
+    if (m->config.arch->plain_mlp) {
+        ops->activate_kept(m->backend, m->config.act, a->up, T * s.F, pass->hidden);
+    } else {
+        ops->glu_kept(m->backend, m->config.act, a->gate, a->up, T * s.F, pass->hidden);
+    }
     put_out_backward(pass, SP_MLP_HALF, layer, T, a, grads);
-    SPAR_TRY(sp_pass_linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T, wide,
-                                     false, grads, err));
-    ops->glu_bwd(m->backend, m->config.act, a->gate, a->up, wide, T * s.F, pass->dy[SP_GATE],
-                 pass->dy[SP_UP]);
-    sp_pass_take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, pass->norm_mlp);
-    SPAR_TRY(sp_pass_linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T, taken,
-                                     joins, grads, err));
-    SPAR_TRY(sp_pass_linear_backward(pass, SP_UP, SP_UP_BIAS, layer, pass->norm_mlp, T, taken, true,
-                                     grads, err));
-    take_in_backward(pass, SP_MLP_NORM, layer, a->x_mid, T, grads);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_DOWN, SP_DOWN_BIAS, layer, pass->hidden, T,
+                                     pass->chain.wide[0], false, grads, err));
+    sp_pass_take_in(pass, role, layer, entry, T, pass->norm_mlp);
+    SPAR_TRY(backward_hidden(pass, layer, T, a, taken, taken == pass->dx, grads, err));
+    take_in_backward(pass, role, layer, entry, T, grads);
 done:
     return status;
 }
 
-/* Row-wise: what follows attention; dx becomes the gradient at x_mid, and dout that of attention's
- * output. */
+/* Row-wise: what follows attention; dx becomes the gradient at x_mid (parallel halves: as
+ * backward_dense says), and dout that of attention's output. */
 static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
                                          float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(pass->model->config.sparse[layer] ? backward_experts(pass, layer, T, a, grads, err)
-                                               : backward_dense(pass, layer, T, a, grads, err));
-    put_out_backward(pass, SP_ATTENTION_HALF, layer, T, a, grads);
+    const sp_config *c = &pass->model->config;
+    if (c->parallel) { /* both halves have the gradient at the layer's output */
+        put_out_backward(pass, SP_ATTENTION_HALF, layer, T, a, grads);
+    }
+    SPAR_TRY(c->sparse[layer] ? backward_experts(pass, layer, T, a, grads, err)
+                              : backward_dense(pass, layer, T, a, grads, err));
+    if (!c->parallel) {
+        put_out_backward(pass, SP_ATTENTION_HALF, layer, T, a, grads);
+    }
     SPAR_TRY(sp_pass_linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false,
                                      grads, err));
 done:
@@ -189,8 +227,14 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
     SPAR_TRY(backward_layers(pass, batch, grads, err));
     float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
+    float *dpositions = sp_pass_grad(pass, grads, SP_POSITIONS, 0);
+    if (dpositions) {
+        ops->embed_dw(m->backend, batch->positions, T, H, pass->dx, 1, dpositions);
+    }
     if (dembed) {
-        mask_padding(m, batch, pass->dx);
+        if (!m->config.arch->pads_learn) {
+            mask_padding(m, batch, pass->dx);
+        }
         ops->embed_dw(m->backend, batch->ids, T, H, pass->dx,
                       sp_factor_or_one(m->config.embed_scale), dembed);
     }

@@ -4,7 +4,7 @@
 #include "model/pass_parts.h"
 
 const float *sp_pass_vector(const spar_model *m, sp_role role, int layer) {
-    return sp_params_at(&m->params, m->weights, role, layer);
+    return role == SP_ROLES ? NULL : sp_params_at(&m->params, m->weights, role, layer);
 }
 
 static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {

@@ -84,7 +84,7 @@ static inline float sp_factor_or_one(double factor) {
     return factor > 0 ? (float)factor : 1.0F;
 }
 
-/* Values of a vector of the model, NULL where it has none. */
+/* Values of a vector of the model, NULL where it has none, and for SP_ROLES. */
 const float *sp_pass_vector(const spar_model *m, sp_role role, int layer);
 /* Where the gradient of a parameter goes: NULL where it is frozen (under an adapter) or absent. */
 float *sp_pass_grad(const sp_pass *pass, float *grads, sp_role role, int layer);
@@ -112,6 +112,10 @@ sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *b
  * rotate. */
 void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float *q, float *k,
                     float sign);
+/* The role of a norm's bias, SP_ROLES where norms of that place have none. */
+sp_role sp_pass_norm_bias(sp_role norm);
+/* The role of the norm before the feed-forward. */
+sp_role sp_pass_mlp_norm(const sp_config *c);
 /* How many norms of queries or keys T rows have, in vectors of *dim. */
 int64_t sp_pass_qk_norms(const sp_config *c, int64_t T, int heads, int64_t *dim);
 /* Row-wise: what a half of a layer takes in, as the operand y: x [T,H], normed where the family

@@ -67,7 +67,7 @@ static void place_layer(placer *p, sp_layer_acts *a, const spar_model *m, int fi
     }
     a->att = place(p, T * s->Hq, operand);
     a->lse = place_f32(p, T * s->heads);
-    a->gate = place(p, train && dense ? T * s->F : 0, operand);
+    a->gate = place(p, train && dense && !arch->plain_mlp ? T * s->F : 0, operand);
     a->up = place(p, train && dense ? T * s->F : 0, operand);
     if (sparse) {
         const size_t bytes = sp_mixture_place_acts(&a->mixture, NULL, m, train, T);

@@ -98,6 +98,8 @@ static void same_numbers(sp_config *a, sp_config *b) {
         assert_true((float)*sp_config_number(a, k) == (float)*sp_config_number(b, k));
     }
     assert_true(a->embed_scale == b->embed_scale && a->act == b->act);
+    assert_true(a->norm_eps == b->norm_eps && a->rotary_dim == b->rotary_dim);
+    assert_true(a->parallel == b->parallel && a->context == b->context);
 }
 
 static void refuse_export(const char *type, const char *more, const char *word) {
@@ -123,6 +125,8 @@ static void test_unsaid(void **state) {
                   "\"sliding_window_pattern\": 2",
                   "pattern of windows");
     refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
+    refuse_export("gpt2", ", \"activation_function\": \"relu\"", "activation");
+    refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
 }
 
 /* HF -> GGUF -> HF, in each type that holds the values. */
@@ -144,6 +148,17 @@ static void test_round_trips(void **state) {
                   {"gemma3_text", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
                                   "\"sliding_window\": 16, \"rope_local_base_freq\": 5000"},
                   {"olmo2", ""},
+                  {"gpt2", ""},
+                  {"gpt2", ", \"tie_word_embeddings\": false, \"n_inner\": 48"},
+                  {"gpt_neox", ""},
+                  {"gpt_neox", ", \"use_parallel_residual\": false, \"attention_bias\": false"},
+                  {"stablelm", ", \"use_qkv_bias\": true"},
+                  {"stablelm", ", \"use_parallel_residual\": true, \"rotary_pct\": 1, "
+                               "\"partial_rotary_factor\": 0.5"},
+                  {"starcoder2", ", \"sliding_window\": 16"},
+                  {"starcoder2", ", \"use_bias\": false, \"tie_word_embeddings\": false"},
+                  {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
+                  {"cohere", ", \"attention_bias\": true"},
                   {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
                               "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
                               "\"logits_scaling\": 8"}};
@@ -163,6 +178,7 @@ static void test_round_trips(void **state) {
             check(spar_model_export(g, in_folder("hf"), types[k], &err), &err);
             spar_model *h = load(in_folder("hf"));
             same_weights(m, h);
+            same_numbers(&m->config, &h->config);
             spar_model_free(m);
             spar_model_free(g);
             spar_model_free(h);
