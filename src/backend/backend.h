@@ -52,8 +52,9 @@ typedef struct sp_weight {
     void *packed; /* owned by the backend; NULL until prepared, and where no copy is wanted */
 } sp_weight;
 
-/* HEAD: the backward is that of head_logp_bwd, in place of linear_dx. */
-enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2, SP_PREPARE_HEAD = 4 };
+/* HEAD: the backward is that of head_logp_bwd, in place of linear_dx. EACH: the weight changes with
+ * every step; where products can make what they want of it as they go, no copies are kept. */
+enum { SP_PREPARE_FORWARD = 1, SP_PREPARE_BACKWARD = 2, SP_PREPARE_HEAD = 4, SP_PREPARE_EACH = 8 };
 
 /* A run of tokens of one sequence. Its keys and values lie in rows kv_start .. kv_start + kv_len -
  * 1 of the key and value arrays; the last q_len of them belong to the queries q_start .. of this

@@ -36,10 +36,13 @@ struct spar_model {
     char *path;
     spar_sink sink;
     sp_lora *lora;          /* owned; NULL without an adapter */
-    bool prepared_backward; /* copies for the backward direction are kept up to date */
+    bool prepared_backward; /* for the backward direction too */
+    bool changing;          /* all weights train: the backend keeps no copies for a step */
 };
 
-/* Renew the prepared copies after the weights changed; backward: also those for gradients. */
+/* Prepare the matrices, after the weights changed too: copies for products that are kept; backward:
+ * for gradients, too, and those of a model that trains whole only for the length of a product. An
+ * inference pass over such a model prepares it first. */
 spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
 /* UNSUPPORTED where the matrices are copies alone; `what` wants their floats. */
 spar_status sp_model_check_floats(const spar_model *model, const char *what, spar_error *err);

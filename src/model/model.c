@@ -196,7 +196,9 @@ spar_status sp_model_prepare_copy(spar_model *m, int i, const float *values, spa
 
 spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
     spar_status status = SPAR_OK;
-    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
+    const bool changing = backward && m->lora == NULL;
+    const int what = SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0) |
+                     (changing ? SP_PREPARE_EACH : 0);
     const sp_param *head = sp_params_get(&m->params, SP_HEAD, 0);
     for (int i = 0; i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
@@ -207,6 +209,7 @@ spar_status sp_model_prepare(spar_model *m, bool backward, spar_error *err) {
     }
     SPAR_TRY(sp_lora_prepare(m, backward, err));
     m->prepared_backward = backward;
+    m->changing = changing;
 done:
     return status;
 }

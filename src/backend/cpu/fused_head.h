@@ -53,7 +53,8 @@ struct sp_head {
     atomic_int status;
 
     /* primitives only */
-    /* W as blocks: a worker makes the tiles of the chunk that it is in, and keeps them there. */
+    /* W without kept copies: a worker makes the tiles of the chunk that it is in, and keeps them
+     * there. */
     sp_packing packing;
     sp_packed own;   /* what packed points to */
     char *own_tiles; /* [workers]: a tile of each side, own_bytes together */

@@ -226,6 +226,7 @@ spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error
     if (w->packed == NULL) {
         SPAR_TRY(sp_mem_calloc(&w->packed, 1, sizeof(sp_packed), err));
     }
+    ((sp_packed *)w->packed)->each = 0;
     sp_dnn_trim(dnn_of(be));
     SPAR_TRY(sp_packing_init(&p, be, w, w->packed, what, err));
     for (int side = 0; side < SP_SIDES; side++) {
@@ -241,9 +242,18 @@ done:
     return status;
 }
 
-/* Blocks are packed for one product at a time, into the backend's scratch. */
-static spar_status pack_blocks(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
-                               spar_error *err) {
+spar_status sp_packed_prepare_each(sp_backend *be, sp_weight *w, int what, spar_error *err) {
+    sp_packed_release(be, w);
+    const spar_status status = sp_mem_calloc(&w->packed, 1, sizeof(sp_packed), err);
+    if (status == SPAR_OK) {
+        ((sp_packed *)w->packed)->each = what & ~SP_PREPARE_EACH;
+    }
+    return status;
+}
+
+/* What is packed for one product at a time goes into the backend's scratch. */
+static spar_status pack_now(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
+                            spar_error *err) {
     spar_status status = SPAR_OK;
     sp_packing p;
     void *memory = NULL, *tiles = NULL;
@@ -254,9 +264,11 @@ static spar_status pack_blocks(sp_backend *be, const sp_weight *w, int what, sp_
     SPAR_TRY(sp_tuned_scratch(be, sp_chain_frozen_slot(be), forward + backward, 1, &memory, err));
     space->sides[0].data = memory;
     space->sides[1].data = (char *)memory + forward;
-    SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
-                              (size_t)p.tile_floats * sizeof(float), &tiles, err));
-    p.tiles = tiles;
+    if (w->data == NULL) {
+        SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
+                                  (size_t)p.tile_floats * sizeof(float), &tiles, err));
+        p.tiles = tiles;
+    }
     SPAR_TRY(pack(be, &p, err));
 done:
     return status;
@@ -271,13 +283,21 @@ static spar_status check_side(const sp_packed *p, int side, bool by_k, spar_erro
     return SPAR_OK;
 }
 
+bool sp_packed_is_made(const sp_weight *w, int what) {
+    const sp_packed *p = w->packed;
+    const bool blocks = w->data == NULL && w->blocks != NULL;
+    const bool as_head = (what & SP_PREPARE_BACKWARD) == 0 ||
+                         (p != NULL && ((p->each ^ what) & SP_PREPARE_HEAD) == 0);
+    return blocks || (p != NULL && (p->each & what) == what && as_head);
+}
+
 spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
                           const sp_packed **out, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_packed *p = w->packed;
-    if (w->data == NULL && w->blocks != NULL) {
+    if (sp_packed_is_made(w, what)) {
         *out = space;
-        return pack_blocks(be, w, what, space, err);
+        return pack_now(be, w, what, space, err);
     }
     if (what & SP_PREPARE_FORWARD) {
         SPAR_TRY(check_side(p, SP_SIDE_FORWARD, false, err));

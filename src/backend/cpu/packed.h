@@ -30,6 +30,7 @@ enum { SP_SIDE_FORWARD, SP_SIDE_BACKWARD, SP_SIDES }; /* W^T [in, out]; W [out, 
 /* sp_weight.packed */
 typedef struct sp_packed {
     sp_packed_side sides[SP_SIDES];
+    int each; /* SP_PREPARE_*: what is made for each product, and not kept */
 } sp_packed;
 
 /* Rows of a product, padded: so that few kernels serve any number of rows. */
@@ -57,14 +58,19 @@ spar_status sp_packing_init(sp_packing *p, sp_backend *be, const sp_weight *w, s
 /* One tile of a side to `to` [tile_bytes]. Returns oneDNN's status, 0 for success. */
 int sp_packing_tile(sp_packing *p, int side, int64_t tile, int worker, char *to);
 
-/* The packed copies that a product wants (SP_PREPARE_*): those of w, or of its blocks, made in the
- * backend's scratch until the next product with other blocks (in a chain, until its end) and
- * described in *space, which must outlive *out. INTERNAL when w was not prepared. */
+/* Whether what a product wants (SP_PREPARE_*) is made for it alone: of w's blocks, or of values
+ * that change with every step. */
+bool sp_packed_is_made(const sp_weight *w, int what);
+/* The packed copies that a product wants: those that w keeps, or others, made in the backend's
+ * scratch until the next product (in a chain, until its end) and described in *space, which must
+ * outlive *out. INTERNAL when w was not prepared. */
 spar_status sp_packed_get(sp_backend *be, const sp_weight *w, int what, sp_packed *space,
                           const sp_packed **out, spar_error *err);
 
 /* Contracts as the entries of the row. */
 spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error *err);
+/* With SP_PREPARE_EACH. */
+spar_status sp_packed_prepare_each(sp_backend *be, sp_weight *w, int what, spar_error *err);
 void sp_packed_release(sp_backend *be, sp_weight *w);
 
 /* y [T, N] (= or +=) x [T, K] B + bias, B one direction of w. */

@@ -206,7 +206,7 @@ spar_status sp_packed_head_init(sp_head *x, const void *h, bool backward, spar_e
     spar_status status = SPAR_OK;
     const int what = SP_PREPARE_HEAD | SP_PREPARE_FORWARD | (backward ? SP_PREPARE_BACKWARD : 0);
     void *memory = NULL;
-    if (x->w.data == NULL && x->w.blocks != NULL) {
+    if (sp_packed_is_made(&x->w, what)) {
         SPAR_TRY(make_tiles(x, what, err));
     } else {
         SPAR_TRY(sp_packed_get(x->be, &x->w, what, &x->own, &x->packed, err));

@@ -268,6 +268,9 @@ spar_status sp_tuned_weight_prepare(sp_backend *be, sp_weight *w, int what, spar
     if (w->data == NULL) {
         return SPAR_OK;
     }
+    if (has_primitives(be) && (what & SP_PREPARE_EACH)) {
+        return sp_packed_prepare_each(be, w, what, err);
+    }
     if (has_primitives(be)) {
         return sp_packed_prepare(be, w, what, err);
     }

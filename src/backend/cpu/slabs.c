@@ -48,16 +48,16 @@ done:
     return status;
 }
 
-void sp_slabs_give_back(sp_slabs *s) {
-    if (--s->live == 0) {
-        s->at = s->used = 0;
-    }
-}
-
 void sp_slabs_release(sp_slabs *s) {
     for (size_t i = 0; i < s->n; i++) {
         free(s->items[i].memory);
     }
     free(s->items);
     *s = (sp_slabs){0};
+}
+
+void sp_slabs_give_back(sp_slabs *s) {
+    if (--s->live == 0) {
+        sp_slabs_release(s);
+    }
 }

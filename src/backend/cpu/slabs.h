@@ -2,7 +2,7 @@
  * only where the processor does not walk page tables for it.
  *
  * Arrays are cut from slabs one after another and live until all that were taken have been given
- * back; then the slabs are used again. They are freed with their owner.
+ * back; then the slabs are freed.
  */
 #ifndef SP_BACKEND_CPU_SLABS_H
 #define SP_BACKEND_CPU_SLABS_H

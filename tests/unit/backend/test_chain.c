@@ -76,7 +76,9 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     memset(r.dw, 0, F * H * sizeof(float));
     memset(r.dg, 0, H * sizeof(float));
     memset(r.dbias, 0, H * sizeof(float));
-    const int both = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD;
+    /* Copies that are kept, and those that are made as they are wanted: the same bits. */
+    const int each = sp_pool_threads(be->pool) == 2 ? SP_PREPARE_EACH : 0;
+    const int both = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD | each;
     assert_int_equal(ops->weight_prepare(be, &up, both, NULL), SPAR_OK);
     assert_int_equal(ops->weight_prepare(be, &down, both, NULL), SPAR_OK);
     const size_t local = (size_t)F * size + (size_t)(F + H) * sizeof(float);

@@ -24,7 +24,7 @@ static void result_free(result *r) {
     free(r->dbias);
 }
 
-static result run(sp_backend *be, shape s, bool bias, bool accumulate) {
+static result run_prepared(sp_backend *be, shape s, bool bias, bool accumulate, int each) {
     const int64_t T = s.T, out = s.out, in = s.in;
     float *data = array_random(out * in, 1, 0.3), *b = array_random(out, 2, 1);
     float *xf = array_random(T * in, 3, 1), *dyf = array_random(T * out, 4, 1);
@@ -32,8 +32,8 @@ static result run(sp_backend *be, shape s, bool bias, bool accumulate) {
     result r = {array_random(T * out, 5, 1), array_random(T * in, 6, 1),
                 array_random(out * in, 7, 1), array_random(out, 8, 1)};
     sp_weight w = {.data = data, .out = out, .in = in};
-    assert_int_equal(
-        be->ops->weight_prepare(be, &w, SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD, NULL), SPAR_OK);
+    const int what = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD | each;
+    assert_int_equal(be->ops->weight_prepare(be, &w, what, NULL), SPAR_OK);
     assert_int_equal(be->ops->linear(be, &w, bias ? b : NULL, x, T, r.y, accumulate, NULL),
                      SPAR_OK);
     assert_int_equal(be->ops->linear_dx(be, &w, dy, T, r.dx, accumulate, NULL), SPAR_OK);
@@ -47,6 +47,10 @@ static result run(sp_backend *be, shape s, bool bias, bool accumulate) {
     free(x);
     free(dy);
     return r;
+}
+
+static result run(sp_backend *be, shape s, bool bias, bool accumulate) {
+    return run_prepared(be, s, bias, accumulate, 0);
 }
 
 static void compare(const bench *b, shape s, bool bias, bool accumulate) {
@@ -64,6 +68,10 @@ static void compare(const bench *b, shape s, bool bias, bool accumulate) {
         assert_same("dbias", one.dbias, more.dbias, (size_t)s.out * sizeof(float));
         result_free(&more);
     }
+    result each = run_prepared(b->be[BENCH_TWO], s, bias, accumulate, SP_PREPARE_EACH);
+    assert_same("linear", one.y, each.y, (size_t)(s.T * s.out) * sizeof(float));
+    assert_same("linear_dx", one.dx, each.dx, (size_t)(s.T * s.in) * sizeof(float));
+    result_free(&each);
     result_free(&want);
     result_free(&one);
 }
