@@ -116,7 +116,7 @@ if "$spar" --version | grep -q 'HTTP yes'; then
     sed '/^judge:/d; s/iterations: 2/iterations: 1/; s/samples: 4/samples: 2/' "$recipe" \
         >"$dir/api.yaml"
     echo "judge: {train: endpoint:tiny, endpoint: 'http://127.0.0.1:$(cat "$dir/port")/v1'," \
-        "request_limit: 1}" >>"$dir/api.yaml"
+        "request_limit: 4}" >>"$dir/api.yaml"
     "$spar" play "$dir/api.yaml" -m "$model" --run "$dir/api" --resume --dtype f32 --threads 1 \
         >"$dir/out" 2>"$dir/err" &
     pid=$!
