@@ -47,4 +47,18 @@ void *sp_arena_alloc(sp_arena *arena, size_t n);
 /* NUL-terminated copy of n bytes of s in the arena; NULL when memory is out. */
 char *sp_arena_strndup(sp_arena *arena, const char *s, size_t n);
 
+/* Parts of one block, from one cache line (64 bytes) to another: one walk with base NULL measures,
+ * the same walk with the block places. used: the bytes so far. */
+typedef struct sp_placer {
+    char *base; /* borrowed; NULL: measure */
+    size_t used;
+} sp_placer;
+
+/* The part for n things of `size` bytes; NULL where the walk measures. */
+static inline void *sp_place(sp_placer *p, int64_t n, size_t size) {
+    void *at = p->base != NULL ? p->base + p->used : NULL;
+    p->used += ((size_t)n * size + 63) / 64 * 64;
+    return at;
+}
+
 #endif

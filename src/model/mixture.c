@@ -2,60 +2,51 @@
 
 #include <string.h>
 
-typedef struct placer {
-    char *base;
-    size_t used;
-} placer;
-
-static void *place(placer *p, int64_t n, size_t size) {
-    void *at = p->base ? p->base + p->used : NULL;
-    p->used += ((size_t)n * size + 63) / 64 * 64;
-    return at;
-}
+#include "base/mem.h"
 
 size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model *m, bool train,
                              int64_t T) {
-    placer p = {base, 0};
+    sp_placer p = {base, 0};
     const sp_config *c = &m->config;
     const int64_t S = T * c->top_k, wide = train ? S * c->expert_ffn : 0;
     out->routing = (sp_routing){.experts = c->experts,
                                 .top_k = c->top_k,
                                 .normalised = c->normalised,
-                                .probs = place(&p, T * c->experts, sizeof(float)),
-                                .chosen = place(&p, S, sizeof(int32_t)),
-                                .row = place(&p, S, sizeof(int32_t)),
-                                .token = place(&p, S, sizeof(int32_t)),
-                                .weight = place(&p, S, sizeof(float)),
-                                .first = place(&p, c->experts + 1, sizeof(int64_t))};
-    out->gate = place(&p, wide, m->backend->operand_size);
-    out->up = place(&p, wide, m->backend->operand_size);
+                                .probs = sp_place(&p, T * c->experts, sizeof(float)),
+                                .chosen = sp_place(&p, S, sizeof(int32_t)),
+                                .row = sp_place(&p, S, sizeof(int32_t)),
+                                .token = sp_place(&p, S, sizeof(int32_t)),
+                                .weight = sp_place(&p, S, sizeof(float)),
+                                .first = sp_place(&p, c->experts + 1, sizeof(int64_t))};
+    out->gate = sp_place(&p, wide, m->backend->operand_size);
+    out->up = sp_place(&p, wide, m->backend->operand_size);
     return p.used;
 }
 
 size_t sp_mixture_place_space(sp_mixture_space *out, char *base, const spar_model *m, bool train,
                               int64_t T) {
-    placer p = {base, 0};
+    sp_placer p = {base, 0};
     const sp_config *c = &m->config;
     const size_t operand = m->backend->operand_size;
     const int64_t E = c->experts, H = c->hidden, S = T * c->top_k, F = c->expert_ffn;
     const int64_t back = train; /* arrays of the backward have no rows without one */
-    out->entry = place(&p, T * H, operand);
-    out->logits = place(&p, T * E, sizeof(float));
-    out->taken = place(&p, S * H, operand);
-    out->hidden = place(&p, S * F, operand);
-    out->wide[0] = place(&p, S * F, sizeof(float));
-    out->wide[1] = place(&p, S * F, sizeof(float));
-    out->out = place(&p, S * H, sizeof(float));
-    out->dy = place(&p, back * T * H, operand);
-    out->dtaken = place(&p, back * S * H, operand);
-    out->dgate = place(&p, back * S * F, operand);
-    out->dup = place(&p, back * S * F, operand);
-    out->dweight = place(&p, back * S, sizeof(float));
-    out->dlogits = place(&p, back * T * E, operand);
-    out->dentry = place(&p, back * T * H, sizeof(float));
-    out->count = place(&p, back * E, sizeof(int64_t));
-    out->sum = place(&p, back * E, sizeof(double));
-    out->dprobs = place(&p, back * E, sizeof(float));
+    out->entry = sp_place(&p, T * H, operand);
+    out->logits = sp_place(&p, T * E, sizeof(float));
+    out->taken = sp_place(&p, S * H, operand);
+    out->hidden = sp_place(&p, S * F, operand);
+    out->wide[0] = sp_place(&p, S * F, sizeof(float));
+    out->wide[1] = sp_place(&p, S * F, sizeof(float));
+    out->out = sp_place(&p, S * H, sizeof(float));
+    out->dy = sp_place(&p, back * T * H, operand);
+    out->dtaken = sp_place(&p, back * S * H, operand);
+    out->dgate = sp_place(&p, back * S * F, operand);
+    out->dup = sp_place(&p, back * S * F, operand);
+    out->dweight = sp_place(&p, back * S, sizeof(float));
+    out->dlogits = sp_place(&p, back * T * E, operand);
+    out->dentry = sp_place(&p, back * T * H, sizeof(float));
+    out->count = sp_place(&p, back * E, sizeof(int64_t));
+    out->sum = sp_place(&p, back * E, sizeof(double));
+    out->dprobs = sp_place(&p, back * E, sizeof(float));
     return p.used;
 }
 

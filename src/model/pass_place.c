@@ -11,20 +11,8 @@ static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-/* One walk both measures (base NULL) and places the arrays; returns the bytes. */
-typedef struct placer {
-    char *base;
-    size_t used;
-} placer;
-
-static void *place(placer *p, int64_t n, size_t size) {
-    void *at = p->base ? p->base + p->used : NULL;
-    p->used += ((size_t)n * size + 63) / 64 * 64;
-    return at;
-}
-
-static float *place_f32(placer *p, int64_t n) {
-    return place(p, n, sizeof(float));
+static float *place_f32(sp_placer *p, int64_t n) {
+    return sp_place(p, n, sizeof(float));
 }
 
 sp_pass_sizes sp_pass_sizes_of(const sp_config *c) {
@@ -40,7 +28,7 @@ sp_pass_sizes sp_pass_sizes_of(const sp_config *c) {
 }
 
 /* Layers first .. last share the arrays. */
-static void place_layer(placer *p, sp_layer_acts *a, const spar_model *m, int first, int last,
+static void place_layer(sp_placer *p, sp_layer_acts *a, const spar_model *m, int first, int last,
                         bool train, int64_t T) {
     const sp_pass_sizes of_model = sp_pass_sizes_of(&m->config), *s = &of_model;
     const sp_arch *arch = m->config.arch;
@@ -65,13 +53,13 @@ static void place_layer(placer *p, sp_layer_acts *a, const spar_model *m, int fi
         a->out[half] = out_norm && train ? place_f32(p, T * s->H) : NULL;
         a->rstd_out[half] = out_norm ? place_f32(p, T) : NULL;
     }
-    a->att = place(p, T * s->Hq, operand);
+    a->att = sp_place(p, T * s->Hq, operand);
     a->lse = place_f32(p, T * s->heads);
-    a->gate = place(p, train && dense && !arch->plain_mlp ? T * s->F : 0, operand);
-    a->up = place(p, train && dense ? T * s->F : 0, operand);
+    a->gate = sp_place(p, train && dense && !arch->plain_mlp ? T * s->F : 0, operand);
+    a->up = sp_place(p, train && dense ? T * s->F : 0, operand);
     if (sparse) {
         const size_t bytes = sp_mixture_place_acts(&a->mixture, NULL, m, train, T);
-        sp_mixture_place_acts(&a->mixture, place(p, 1, bytes), m, train, T);
+        sp_mixture_place_acts(&a->mixture, sp_place(p, 1, bytes), m, train, T);
     }
 }
 
@@ -98,7 +86,7 @@ int64_t sp_pass_rank(const spar_model *m) {
     return m->lora ? m->lora->settings.rank : 0;
 }
 
-static void place_backward(sp_pass *pass, const spar_model *m, placer *p, const sp_pass_sizes *s,
+static void place_backward(sp_pass *pass, const spar_model *m, sp_placer *p, const sp_pass_sizes *s,
                            int64_t T) {
     const size_t operand = m->backend->operand_size;
     pass->dx = place_f32(p, T * s->H);
@@ -106,21 +94,21 @@ static void place_backward(sp_pass *pass, const spar_model *m, placer *p, const 
     pass->dq = place_f32(p, T * s->Hq);
     pass->dk = place_f32(p, T * s->Hk);
     pass->dv = place_f32(p, T * s->Hk);
-    pass->hidden = place(p, T * s->F, operand);
-    pass->norm_attn = place(p, T * s->H, operand);
-    pass->norm_mlp = place(p, T * s->H, operand);
+    pass->hidden = sp_place(p, T * s->F, operand);
+    pass->norm_attn = sp_place(p, T * s->H, operand);
+    pass->norm_mlp = sp_place(p, T * s->H, operand);
     for (int i = 0; i < LINEAR_ROLES; i++) {
         const sp_role role = linear_roles[i];
-        pass->dy[role] = place(p, T * outputs_of(s, role), operand);
-        pass->low[role] = place(p, T * sp_pass_rank(m), operand);
-        pass->dlow[role] = place(p, T * sp_pass_rank(m), operand);
+        pass->dy[role] = sp_place(p, T * outputs_of(s, role), operand);
+        pass->low[role] = sp_place(p, T * sp_pass_rank(m), operand);
+        pass->dlow[role] = sp_place(p, T * sp_pass_rank(m), operand);
     }
 }
 
 static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t T, int64_t R) {
     sp_pass_sizes s = sp_pass_sizes_of(&m->config);
     size_t operand = m->backend->operand_size;
-    placer p = {base, 0};
+    sp_placer p = {base, 0};
     int n = pass->train ? s.layers : 1;
     for (int l = 0; l < n; l++) {
         if (l > 0 && pass->recompute) {
@@ -134,20 +122,20 @@ static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t 
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
     pass->rstd = place_f32(&p, T);
     pass->rows_x = place_f32(&p, R * s.H);
-    pass->rows_norm = place(&p, R * s.H, operand);
+    pass->rows_norm = sp_place(&p, R * s.H, operand);
     pass->rows_rstd = place_f32(&p, R);
     pass->head_lse = place_f32(&p, R);
     if (sp_config_sparse_layers(&m->config) > 0) {
         const size_t bytes = sp_mixture_place_space(&pass->mixture, NULL, m, pass->train, T);
-        sp_mixture_place_space(&pass->mixture, place(&p, 1, bytes), m, pass->train, T);
+        sp_mixture_place_space(&pass->mixture, sp_place(&p, 1, bytes), m, pass->train, T);
     }
     const bool drops = pass->train && m->lora && m->lora->settings.dropout > 0;
     const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
-    pass->dropped = place(&p, T * widest, operand);
+    pass->dropped = sp_place(&p, T * widest, operand);
     pass->low_dx = place_f32(&p, T * widest);
     const int64_t most = m->lora && m->lora->settings.dora ? max64(s.H, max64(s.Hq, s.F)) : 0;
     pass->direction = place_f32(&p, T * most);
-    pass->dy_direction = place(&p, pass->train ? T * most : 0, operand);
+    pass->dy_direction = sp_place(&p, pass->train ? T * most : 0, operand);
     pass->dgain = place_f32(&p, most);
     if (pass->train) {
         place_backward(pass, m, &p, &s, T);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "backend/cpu/flash.h"
+#include "base/mem.h"
 
 /* Whole numbers of the widest vectors, and of the steps of a product in bf16 over rows. */
 enum { ROW_PAD = 16, PAIR_ROW_PAD = 32 };
@@ -81,52 +82,44 @@ spar_status sp_flash_plan_make(sp_backend *be, const sp_attention *a, sp_flash_p
     return status;
 }
 
-/* Parts of a space, from one cache line to another; one walk measures (base NULL) and places. */
-typedef struct taker {
-    char *base;
-    size_t used;
-} taker;
-
-static void *take(taker *t, size_t n, size_t size) {
-    void *at = t->base != NULL ? t->base + t->used : NULL;
-    t->used += (n * size + 63) / 64 * 64;
-    return at;
-}
-
+/* One walk measures (base NULL) and places. */
 static size_t place_space(char *base, int head_dim, sp_flash_space *space) {
-    const size_t rows = (size_t)head_dim * SP_BLOCK_ROWS, keys = (size_t)head_dim * SP_BLOCK_KEYS;
-    const size_t scores = SP_BLOCK_ROWS * SP_BLOCK_KEYS, size = sizeof(float);
-    taker t = {base, 0};
-    space->s = take(&t, scores, size);
-    space->dp = take(&t, scores, size);
-    space->q = take(&t, rows, size);
-    space->dout = take(&t, rows, size);
-    space->q_columns = take(&t, rows, size);
-    space->do_columns = take(&t, rows, size);
-    space->out = take(&t, rows, size);
-    space->k = take(&t, keys, size);
-    space->v = take(&t, keys, size);
+    const int64_t rows = (int64_t)head_dim * SP_BLOCK_ROWS,
+                  keys = (int64_t)head_dim * SP_BLOCK_KEYS;
+    const int64_t scores = (int64_t)SP_BLOCK_ROWS * SP_BLOCK_KEYS;
+    const size_t size = sizeof(float);
+    sp_placer t = {base, 0};
+    space->s = sp_place(&t, scores, size);
+    space->dp = sp_place(&t, scores, size);
+    space->q = sp_place(&t, rows, size);
+    space->dout = sp_place(&t, rows, size);
+    space->q_columns = sp_place(&t, rows, size);
+    space->do_columns = sp_place(&t, rows, size);
+    space->out = sp_place(&t, rows, size);
+    space->k = sp_place(&t, keys, size);
+    space->v = sp_place(&t, keys, size);
     return t.used;
 }
 
 static size_t place_pairs(char *base, int head_dim, sp_pair_space *pair) {
-    const size_t rows = (size_t)head_dim * SP_BLOCK_ROWS, keys = (size_t)head_dim * SP_PAIR_KEYS;
-    const size_t scores = SP_BLOCK_ROWS * SP_PAIR_KEYS, half = sizeof(uint16_t);
-    taker t = {base, 0};
-    pair->rows = take(&t, rows, sizeof(float));
-    pair->bf16 = take(&t, rows, half);
-    pair->q_columns = take(&t, rows, half);
-    pair->do_columns = take(&t, rows, half);
-    pair->q_rows = take(&t, rows, half);
-    pair->do_rows = take(&t, rows, half);
-    pair->out = take(&t, rows, sizeof(float));
-    pair->s = take(&t, scores, sizeof(float));
-    pair->dp = take(&t, scores, sizeof(float));
-    pair->pairs = take(&t, keys, half);
-    pair->columns = take(&t, keys, half);
-    pair->p = take(&t, scores, half);
-    pair->ds = take(&t, scores, half);
-    pair->p_pairs = take(&t, scores, half);
+    const int64_t rows = (int64_t)head_dim * SP_BLOCK_ROWS, keys = (int64_t)head_dim * SP_PAIR_KEYS;
+    const int64_t scores = (int64_t)SP_BLOCK_ROWS * SP_PAIR_KEYS;
+    const size_t half = sizeof(uint16_t);
+    sp_placer t = {base, 0};
+    pair->rows = sp_place(&t, rows, sizeof(float));
+    pair->bf16 = sp_place(&t, rows, half);
+    pair->q_columns = sp_place(&t, rows, half);
+    pair->do_columns = sp_place(&t, rows, half);
+    pair->q_rows = sp_place(&t, rows, half);
+    pair->do_rows = sp_place(&t, rows, half);
+    pair->out = sp_place(&t, rows, sizeof(float));
+    pair->s = sp_place(&t, scores, sizeof(float));
+    pair->dp = sp_place(&t, scores, sizeof(float));
+    pair->pairs = sp_place(&t, keys, half);
+    pair->columns = sp_place(&t, keys, half);
+    pair->p = sp_place(&t, scores, half);
+    pair->ds = sp_place(&t, scores, half);
+    pair->p_pairs = sp_place(&t, scores, half);
     return t.used;
 }
 

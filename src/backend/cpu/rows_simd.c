@@ -115,6 +115,7 @@ static float sum_of(const float *x, int64_t n) {
     return sum;
 }
 
+/* Of numbers less their mean, so that a large mean does not cancel. */
 static float square_distance(const float *x, int64_t n, float from) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -191,32 +192,12 @@ static void rmsnorm_bwd(const float *x, const float *g, const float *rstd, const
     }
 }
 
-static float row_mean(const float *x, int64_t dim) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < dim; i++) {
-        sum += x[i];
-    }
-    return sum / (float)dim;
-}
-
-/* Of a row less its mean, so that a large mean does not cancel. */
-static float row_variance(const float *x, int64_t dim, float mean) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < dim; i++) {
-        const float d = x[i] - mean;
-        sum += d * d;
-    }
-    return sum / (float)dim;
-}
-
 INLINE void layernorm_operand_as(const float *x, const float *g, const float *bias, int64_t n,
                                  int64_t dim, float eps, void *y, float *rstd, bool bf16) {
     for (int64_t r = 0; r < n; r++) {
         const float *row = x + r * dim;
-        const float mean = row_mean(row, dim);
-        const float s = 1.0F / sqrtf(row_variance(row, dim, mean) + eps);
+        const float mean = sum_of(row, dim) / (float)dim;
+        const float s = 1.0F / sqrtf(square_distance(row, dim, mean) / (float)dim + eps);
         rstd[r] = s;
         if (bias == NULL) {
 #pragma omp simd
@@ -264,7 +245,7 @@ static void layernorm_bwd(const float *x, const float *g, const float *rstd, con
     for (int64_t r = 0; r < n; r++) {
         const float *xr = x + r * dim, *dyr = dy + r * dim;
         float *to = dx + r * dim;
-        const float s = rstd[r], mean = row_mean(xr, dim);
+        const float s = rstd[r], mean = sum_of(xr, dim) / (float)dim;
         const norm_means m = layernorm_means(xr, g, dyr, dim, mean, s);
         if (dg != NULL) {
 #pragma omp simd
