@@ -41,8 +41,8 @@ struct spar_model {
 };
 
 /* Prepare the matrices, after the weights changed too: copies for products that are kept; backward:
- * for gradients, too, and those of a model that trains whole only for the length of a product. An
- * inference pass over such a model prepares it first. */
+ * for gradients, too, and those of a model that trains whole only for the length of a product. A
+ * pass of the other kind, training or inference, prepares such a model first. */
 spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
 /* UNSUPPORTED where the matrices are copies alone; `what` wants their floats. */
 spar_status sp_model_check_floats(const spar_model *model, const char *what, spar_error *err);

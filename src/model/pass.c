@@ -307,8 +307,9 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     int64_t T = (int64_t)batch->n_tokens;
     int layers = m->config.layers;
     SPAR_TRY(check_batch(m, batch, err));
-    if (!pass->train && m->changing) {
-        SPAR_TRY(sp_model_prepare(m, false, err));
+    /* a training pass and one for inference, in turns on one model, want different copies */
+    if (pass->train ? !m->prepared_backward : m->changing) {
+        SPAR_TRY(sp_model_prepare(m, pass->train, err));
     }
     SPAR_TRY(sp_pass_reserve(pass, T, (int64_t)batch->n_scored, err));
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,

@@ -29,7 +29,7 @@ err_has "found lama"
 config 's/"rope_type": "default"/"rope_type": "spiral"/'
 refused 4 "$model/config.json: rope_type: expected" generate -m "$model" x
 err_has "spiral"
-config 's/"hidden_act": "silu"/"hidden_act": "relu"/'
+config 's/"hidden_act": "silu"/"hidden_act": "mish"/'
 refused 4 "$model/config.json: hidden_act: expected" generate -m "$model" x
 config 's/"hidden_size": 64/"hidden_size": 128/'
 refused 11 "model.embed_tokens.weight: expected shape [512, 128], found [512, 64]" generate -m "$model" x
