@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -182,14 +183,24 @@ void sp_pool_run(sp_pool *pool, int n_tasks, sp_pool_fn fn, void *context) {
     finish(pool);
 }
 
+/* A worker hears no signals: they are for the threads of the program, whose handlers have stacks of
+ * their own (a worker may be in generated code that keeps something else in the stack pointer). */
+static int start_deaf(worker *w) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int code = pthread_create(&w->thread, NULL, worker_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code;
+}
+
 static spar_status start_workers(sp_pool *pool, spar_error *err) {
     for (int i = 0; i < pool->threads; i++) {
         pool->workers[i].pool = pool;
         pool->workers[i].index = i;
     }
     for (int i = 1; i < pool->threads; i++) {
-        const int code =
-            pthread_create(&pool->workers[i].thread, NULL, worker_main, &pool->workers[i]);
+        const int code = start_deaf(&pool->workers[i]);
         if (code != 0) {
             return spar_fail(err, SPAR_LIMIT, "cannot start thread %d of %d", i + 1, pool->threads);
         }

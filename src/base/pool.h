@@ -2,7 +2,8 @@
  *
  * The caller cuts the work into tasks without looking at the thread count; the pool only decides
  * who runs which task, so results do not depend on it. sp_pool_run blocks until all tasks are done;
- * the calling thread works too. One run at a time per pool; a task must not call sp_pool_run.
+ * the calling thread works too. One run at a time per pool; a task must not call sp_pool_run. Its
+ * threads block all signals.
  */
 #ifndef SP_BASE_POOL_H
 #define SP_BASE_POOL_H

@@ -32,8 +32,17 @@ void cli_clear_interrupt(void) {
     interrupts = terminated;
 }
 
+/* Generated code of products may keep another number in the stack pointer for a while, and a
+ * signal's frame would be written there: handlers have a stack of their own. */
+static bool use_own_stack(void) {
+    static char stack[256 * 1024]; /* the frame of a processor with AMX takes 11 kB */
+    const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+    return sigaltstack(&own, NULL) == 0;
+}
+
 void cli_catch_interrupt(void) {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = use_own_stack() ? SA_ONSTACK : 0};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
