@@ -238,7 +238,8 @@ static void test_a_matrix_by_hand(void **state) {
 /* By the forks that a judge of steps found: those too close, or none. */
 static void test_steps(void **state) {
     (void)state;
-    sp_fork forks[PROBLEMS] = {{3, 1, 0, 0.5}, {2, 4, 1, 0.25}, {0}, {1, 2, 0, 0.125}, {0, 1, 0, 1}};
+    sp_fork forks[PROBLEMS] = {
+        {3, 1, 0, 0.5}, {2, 4, 1, 0.25}, {0}, {1, 2, 0, 0.125}, {0, 1, 0, 1}};
     sp_judged by_steps = judged;
     by_steps.forks = forks;
     sp_arm arm = {.objective.kind = SP_OBJECTIVE_RESPONSES,
