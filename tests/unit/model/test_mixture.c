@@ -22,12 +22,6 @@ static const char *const families[] = {"mixtral", "mixtral-one", "qwen3-moe", "q
                                        "qwen3-moe-one"};
 enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, VOCAB = 48 };
 
-/* The larger of two, and no number where one is none. (gcc 12 for aarch64 fails on loops of fmax.)
- */
-static double larger(double a, double b) {
-    return b > a || isnan(b) ? b : a;
-}
-
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
         fail_msg("%s", err->message);
@@ -125,8 +119,8 @@ static void check_grads(const spar_model *m, const float *grads, const sp_safete
         double worst = 0, largest = 0;
         for (int64_t k = 0; k < p->count; k++) {
             const double w = weight * (double)want[k];
-            worst = larger(worst, fabs((double)grads[p->offset + k] - w));
-            largest = larger(largest, fabs(w));
+            worst = fmax(worst, fabs((double)grads[p->offset + k] - w));
+            largest = fmax(largest, fabs(w));
         }
         if (!(worst <= 1e-4 * largest)) {
             fail_msg("%s: %g of %g", p->name, worst, largest);
@@ -253,7 +247,7 @@ static void test_bf16(void **state) {
         result got = run(half, ids, n, SP_PASS_TRAIN, 1, 0.5);
         double apart = 0, length = 0, worst = 0;
         for (size_t i = 0; i < want.n; i++) {
-            worst = larger(worst, fabs((double)got.logp[i] - (double)want.logp[i]));
+            worst = fmax(worst, fabs((double)got.logp[i] - (double)want.logp[i]));
         }
         for (int64_t i = 0; i < m->params.total; i++) {
             const double d = (double)got.grads[i] - (double)want.grads[i];
