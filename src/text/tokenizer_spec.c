@@ -46,7 +46,7 @@ static json_t *added_json(const sp_vocab_spec *spec) {
         bool rstrip = spec->strip_after && !is_one_of(spec->tokens[i], plain);
         json_array_append_new(list,
                               json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
-                                        "content", spec->tokens[i].data, (int)spec->tokens[i].n,
+                                        "content", spec->tokens[i].data, (size_t)spec->tokens[i].n,
                                         "single_word", 0, "lstrip", 0, "rstrip", rstrip,
                                         "normalized", 0, "special", type != SP_TOKEN_USER));
     }
@@ -106,7 +106,7 @@ static spar_status scored_vocab_json(const sp_vocab_spec *spec, const char *wher
                                      spar_error *err) {
     json_t *vocab = json_array();
     for (size_t i = 0; i < spec->n_tokens; i++) {
-        json_t *item = json_pack("[s%, f]", spec->tokens[i].data, (int)spec->tokens[i].n,
+        json_t *item = json_pack("[s%, f]", spec->tokens[i].data, (size_t)spec->tokens[i].n,
                                  (double)spec->scores[i]);
         if (!item || json_array_append_new(vocab, item) != 0) {
             json_decref(vocab);
@@ -203,7 +203,8 @@ static spar_status score_merges(const sp_vocab_spec *spec, const json_t *vocab, 
     for (size_t i = 0; i < n; i++) {
         const sp_bytes *l = &spec->tokens[merges[i].left];
         const sp_bytes *r = &spec->tokens[merges[i].right];
-        json_array_append_new(list, json_pack("[s%, s%]", l->data, (int)l->n, r->data, (int)r->n));
+        json_array_append_new(list,
+                              json_pack("[s%, s%]", l->data, (size_t)l->n, r->data, (size_t)r->n));
     }
     *out = list;
     list = NULL;
@@ -245,10 +246,10 @@ static json_t *template_processor(const sp_vocab_spec *spec) {
         }
         const sp_bytes *t = &spec->tokens[ids[i]];
         json_array_append_new(single, json_pack("{s:{s:s%, s:i}}", "SpecialToken", "id", t->data,
-                                                (int)t->n, "type_id", 0));
+                                                (size_t)t->n, "type_id", 0));
         json_object_setn_new(specials, t->data, t->n,
-                             json_pack("{s:s%, s:[I], s:[s%]}", "id", t->data, (int)t->n, "ids",
-                                       (json_int_t)ids[i], "tokens", t->data, (int)t->n));
+                             json_pack("{s:s%, s:[I], s:[s%]}", "id", t->data, (size_t)t->n, "ids",
+                                       (json_int_t)ids[i], "tokens", t->data, (size_t)t->n));
     }
     json_t *pair = json_deep_copy(single);
     json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "B", "type_id", 1));

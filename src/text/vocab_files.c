@@ -9,7 +9,7 @@
 #include "text/pre_names.h"
 
 static json_t *added_token(const char *text, size_t n, json_int_t id) {
-    return json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, (int)n,
+    return json_pack("{s:I, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, (size_t)n,
                      "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
 }
 
