@@ -2,10 +2,10 @@
  * vocabulary's, inference only.
  *
  * A folder in the layout of Hugging Face whose class is XForSequenceClassification,
- * XForTokenClassification, XForRewardModel or XForProcessRewardModel, with X any family of arch.c.
- * The head is score.weight [labels, hidden] with an optional score.bias, or two such layers with a
- * ReLU between, score.0 and score.2. The class CustomRewardModel, of any family, has value_head
- * instead: of one output, or of 2 n, the embedding of a general preference model (arXiv
+ * XForTokenClassification, XForRewardModel or XForProcessRewardModel, with X any family of
+ * arch_rows.c. The head is score.weight [labels, hidden] with an optional score.bias, or two such
+ * layers with a ReLU between, score.0 and score.2. The class CustomRewardModel, of any family, has
+ * value_head instead: of one output, or of 2 n, the embedding of a general preference model (arXiv
  * 2410.02197), with a prompt_head of n outputs where its n planes have weights. A reward of a whole
  * row is read at its last token that is not pad_token_id (transformers' rule); a process reward
  * model is read at the tokens that the caller names. By one row P(i beats j) = sigmoid(reward i -

@@ -1,0 +1,379 @@
+/* The table of architectures: a row a family, with what its files call things. */
+#include <stddef.h>
+
+#include "model/arch.h"
+#include "model/params.h"
+
+static const sp_fusion phi3_fusions[] = {
+    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, false},
+    {.name = NULL}};
+
+#define PLACE(field) offsetof(sp_config, field)
+
+static const sp_number_key gemma2_numbers[] = {
+    {"attn_logit_softcapping", "attn_logit_softcapping", PLACE(attention_cap), false},
+    {"final_logit_softcapping", "final_logit_softcapping", PLACE(logit_cap), false},
+    {"query_pre_attn_scalar", NULL, PLACE(query_scalar), true},
+    {.key = NULL}};
+
+static const sp_number_key gemma3_numbers[] = {
+    {"final_logit_softcapping", "final_logit_softcapping", PLACE(logit_cap), false},
+    {"query_pre_attn_scalar", NULL, PLACE(query_scalar), true},
+    {"rope_local_base_freq", "rope.freq_base_swa", PLACE(rope_local_theta), false},
+    {.key = NULL}};
+
+/* llama.cpp divides Granite's logits by what it calls their scale. */
+static const sp_number_key granite_numbers[] = {
+    {"embedding_multiplier", "embedding_scale", PLACE(embed_scale), false},
+    {"residual_multiplier", "residual_scale", PLACE(residual_scale), false},
+    {"attention_multiplier", "attention.scale", PLACE(attention_scale), false},
+    {"logits_scaling", "logit_scale", PLACE(logit_divisor), false},
+    {.key = NULL}};
+
+/* With norms on both sides, what others call the feed-forward's norm is the one after attention. */
+static const sp_rename both_norms[] = {
+    {SP_MLP_NORM, "pre_feedforward_layernorm.weight", "ffn_norm.weight"}, {.name = NULL}};
+
+static const sp_mixture mixtral_mixture = {.count_key = "num_local_experts",
+                                           .width_key = "intermediate_size",
+                                           .gguf_width = "feed_forward_length",
+                                           .normalised = true};
+
+static const sp_mixture qwen3_mixture = {.count_key = "num_experts",
+                                         .width_key = "moe_intermediate_size",
+                                         .gguf_width = "expert_feed_forward_length",
+                                         .some_layers = true};
+
+static const sp_rename mixtral_names[] = {
+    {SP_ROUTER, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
+    {SP_EXPERT_GATE, "block_sparse_moe.experts.*.w1.weight", "ffn_gate_exps.weight"},
+    {SP_EXPERT_UP, "block_sparse_moe.experts.*.w3.weight", "ffn_up_exps.weight"},
+    {SP_EXPERT_DOWN, "block_sparse_moe.experts.*.w2.weight", "ffn_down_exps.weight"},
+    {.name = NULL}};
+
+static const sp_number_key cohere_numbers[] = {
+    {"logit_scale", "logit_scale", PLACE(logit_scale), false}, {.key = NULL}};
+
+static const sp_fusion gpt2_fusions[] = {
+    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
+    {"attn.c_attn.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, false},
+    {.name = NULL}};
+
+static const sp_rename gpt2_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
+                                       {SP_ATTN_NORM, "ln_1.weight", NULL},
+                                       {SP_ATTN_NORM_BIAS, "ln_1.bias", NULL},
+                                       {SP_O, "attn.c_proj.weight", NULL},
+                                       {SP_O_BIAS, "attn.c_proj.bias", NULL},
+                                       {SP_MLP_NORM, "ln_2.weight", NULL},
+                                       {SP_MLP_NORM_BIAS, "ln_2.bias", NULL},
+                                       {SP_UP, "mlp.c_fc.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
+                                       {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                       {SP_FINAL_NORM, "transformer.ln_f.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "transformer.ln_f.bias", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias gpt2_keys[] = {{"n_embd", "hidden_size"},
+                                         {"n_inner", "intermediate_size"},
+                                         {"n_layer", "num_hidden_layers"},
+                                         {"n_head", "num_attention_heads"},
+                                         {"n_positions", "max_position_embeddings"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, "rope_theta"},
+                                         {NULL, "rope_scaling"},
+                                         {NULL, NULL}};
+
+static const sp_fusion neox_fusions[] = {
+    {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
+    {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
+    {.name = NULL}};
+
+static const sp_rename neox_names[] = {{SP_EMBED, "gpt_neox.embed_in.weight", NULL},
+                                       {SP_O, "attention.dense.weight", NULL},
+                                       {SP_O_BIAS, "attention.dense.bias", NULL},
+                                       {SP_UP, "mlp.dense_h_to_4h.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.dense_h_to_4h.bias", NULL},
+                                       {SP_DOWN, "mlp.dense_4h_to_h.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.dense_4h_to_h.bias", NULL},
+                                       {SP_FINAL_NORM, "gpt_neox.final_layer_norm.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "gpt_neox.final_layer_norm.bias", NULL},
+                                       {SP_HEAD, "embed_out.weight", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias neox_keys[] = {{"rotary_pct", "partial_rotary_factor"},
+                                         {"rotary_emb_base", "rope_theta"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, NULL}};
+
+static const sp_rename starcoder2_names[] = {{SP_UP, "mlp.c_fc.weight", NULL},
+                                             {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
+                                             {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                             {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                             {.name = NULL}};
+
+static const sp_arch architectures[] = {
+    {.model_type = "llama",
+     .class_name = "LlamaForCausalLM",
+     .gguf_name = "llama",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "mistral",
+     .class_name = "MistralForCausalLM",
+     .gguf_name = "llama",
+     .window = SP_WINDOW_ALL,
+     .gguf_permuted = true},
+    {.model_type = "qwen2",
+     .class_name = "Qwen2ForCausalLM",
+     .gguf_name = "qwen2",
+     .bias = SP_BIAS_QKV,
+     .window = SP_WINDOW_FLAG,
+     .gguf_is_default = true},
+    {.model_type = "qwen3",
+     .class_name = "Qwen3ForCausalLM",
+     .gguf_name = "qwen3",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_FLAG,
+     .gguf_is_default = true},
+    {.model_type = "mixtral",
+     .class_name = "MixtralForCausalLM",
+     .gguf_name = "llama",
+     .window = SP_WINDOW_ALL,
+     .mixture = &mixtral_mixture,
+     .renames = mixtral_names,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"num_experts_per_tok\": 2}",
+     .own_keys = "num_local_experts num_experts_per_tok output_router_logits router_aux_loss_coef",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "qwen3_moe",
+     .class_name = "Qwen3MoeForCausalLM",
+     .gguf_name = "qwen3moe",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_SWITCH,
+     .mixture = &qwen3_mixture,
+     .defaults = "{\"num_experts_per_tok\": 8, \"sliding_window\": 4096}",
+     .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
+                 "norm_topk_prob decoder_sparse_step mlp_only_layers output_router_logits "
+                 "router_aux_loss_coef",
+     .gguf_is_default = true},
+    {.model_type = "phi3",
+     .class_name = "Phi3ForCausalLM",
+     .gguf_name = "phi3",
+     .window = SP_WINDOW_ALL,
+     .fusions = phi3_fusions,
+     .gguf_is_default = true},
+    {.model_type = "smollm3",
+     .class_name = "SmolLM3ForCausalLM",
+     .gguf_name = "smollm3",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .window = SP_WINDOW_FLAG,
+     .rope_by_layer = true,
+     .own_keys = "no_rope_layers no_rope_layer_interval",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "gemma",
+     .class_name = "GemmaForCausalLM",
+     .gguf_name = "gemma",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .act = SP_GELU_TANH,
+     .gelu_by_tanh = true,
+     .embed_by_width = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 256, \"bos_token_id\": 2, "
+                 "\"eos_token_id\": 1, \"pad_token_id\": 0, \"max_position_embeddings\": 8192}",
+     .own_keys = "hidden_activation",
+     .gguf_is_default = true},
+    {.model_type = "gemma2",
+     .class_name = "Gemma2ForCausalLM",
+     .gguf_name = "gemma2",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .norms = SP_NORMS_BOTH,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 2,
+     .act = SP_GELU_TANH,
+     .act_key = "hidden_activation",
+     .embed_by_width = true,
+     .gguf_wide_layers = 46,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 256, \"bos_token_id\": 2, "
+                 "\"eos_token_id\": 1, \"pad_token_id\": 0, \"max_position_embeddings\": 8192, "
+                 "\"sliding_window\": 4096, \"query_pre_attn_scalar\": 256, "
+                 "\"attn_logit_softcapping\": 50, \"final_logit_softcapping\": 30}",
+     .numbers = gemma2_numbers,
+     .renames = both_norms,
+     .gguf_is_default = true},
+    {.model_type = "gemma3_text",
+     .class_name = "Gemma3ForCausalLM",
+     .gguf_name = "gemma3",
+     .outer_type = "gemma3",
+     .outer_class = "Gemma3ForConditionalGeneration",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .norms = SP_NORMS_BOTH,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 6,
+     .act = SP_GELU_TANH,
+     .act_key = "hidden_activation",
+     .embed_by_width = true,
+     .rope_local = true,
+     .gguf_wide_layers = 62,
+     .defaults = "{\"vocab_size\": 262208, \"hidden_size\": 2304, \"intermediate_size\": 9216, "
+                 "\"num_hidden_layers\": 26, \"num_attention_heads\": 8, "
+                 "\"num_key_value_heads\": 4, \"head_dim\": 256, \"tie_word_embeddings\": true, "
+                 "\"bos_token_id\": 2, \"eos_token_id\": 1, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 131072, \"sliding_window\": 4096, "
+                 "\"query_pre_attn_scalar\": 256, \"rope_theta\": 1000000, "
+                 "\"rope_local_base_freq\": 10000}",
+     .numbers = gemma3_numbers,
+     .renames = both_norms,
+     .gguf_is_default = true},
+    {.model_type = "olmo2",
+     .class_name = "Olmo2ForCausalLM",
+     .gguf_name = "olmo2",
+     .bias = SP_BIAS_CONFIG,
+     .norms = SP_NORMS_AFTER,
+     .qk_norm = SP_QK_ROWS,
+     .defaults = "{\"pad_token_id\": 1, \"rms_norm_eps\": 1e-5}",
+     .gguf_is_default = true},
+    {.model_type = "granite",
+     .class_name = "GraniteForCausalLM",
+     .gguf_name = "granite",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .defaults = "{\"embedding_multiplier\": 1, \"residual_multiplier\": 1, "
+                 "\"attention_multiplier\": 1, \"logits_scaling\": 1}",
+     .numbers = granite_numbers,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "gpt2",
+     .class_name = "GPT2LMHeadModel",
+     .gguf_name = "gpt2",
+     .bias = SP_BIAS_ALWAYS,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .learned_positions = true,
+     .pads_learn = true,
+     .transposed = true,
+     .layers = "transformer.h",
+     .defaults = "{\"tie_word_embeddings\": true, \"bos_token_id\": 50256, "
+                 "\"eos_token_id\": 50256, \"max_position_embeddings\": 1024, "
+                 "\"layer_norm_epsilon\": 1e-5}",
+     .fusions = gpt2_fusions,
+     .renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens summary_type "
+                 "summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout",
+     .fixed_keys = "{\"scale_attn_weights\": true}",
+     .gguf_is_default = true},
+    {.model_type = "gpt_neox",
+     .class_name = "GPTNeoXForCausalLM",
+     .gguf_name = "gptneox",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .plain_mlp = true,
+     .act = SP_GELU,
+     .parallel = SP_PARALLEL_CONFIG,
+     .rope_partial = true,
+     .pads_learn = true,
+     .layers = "gpt_neox.layers",
+     .defaults = "{\"attention_bias\": true, \"use_parallel_residual\": true, "
+                 "\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 2}",
+     .fusions = neox_fusions,
+     .renames = neox_names,
+     .aliases = neox_keys,
+     .gguf_is_default = true},
+    {.model_type = "stablelm",
+     .class_name = "StableLmForCausalLM",
+     .gguf_name = "stablelm",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .bias_key = "use_qkv_bias",
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .parallel = SP_PARALLEL_CONFIG,
+     .one_norm = true,
+     .rope_partial = true,
+     .defaults = "{\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 0, "
+                 "\"max_position_embeddings\": 4096}",
+     .gguf_is_default = true},
+    {.model_type = "starcoder2",
+     .class_name = "Starcoder2ForCausalLM",
+     .gguf_name = "starcoder2",
+     .bias = SP_BIAS_CONFIG,
+     .bias_key = "use_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .mlp_bias_key = "use_bias",
+     .norm = SP_LAYER_NORM,
+     .eps_key = "norm_epsilon",
+     .plain_mlp = true,
+     .window = SP_WINDOW_ALL,
+     .act = SP_GELU_TANH,
+     .defaults = "{\"use_bias\": true, \"tie_word_embeddings\": true, \"norm_epsilon\": 1e-5, "
+                 "\"bos_token_id\": 50256, \"eos_token_id\": 50256, "
+                 "\"num_key_value_heads\": 2, \"max_position_embeddings\": 4096}",
+     .renames = starcoder2_names,
+     .own_keys = "layer_norm_epsilon activation_function residual_dropout embedding_dropout",
+     .fixed_keys = "{\"mlp_type\": \"default\", \"norm_type\": \"layer_norm\", "
+                   "\"scale_attn_weights\": true, \"attention_softmax_in_fp32\": true, "
+                   "\"scale_attention_softmax_in_fp32\": true}",
+     .gguf_is_default = true},
+    {.model_type = "cohere2",
+     .class_name = "Cohere2ForCausalLM",
+     .gguf_name = "cohere2",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM_PLAIN,
+     .eps_key = "layer_norm_eps",
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 4,
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .rope_in_windows = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
+                 "\"logit_scale\": 0.0625, \"sliding_window\": 4096, \"bos_token_id\": 5, "
+                 "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 8192}",
+     .numbers = cohere_numbers,
+     .fixed_keys = "{\"order_of_interleaved_layers\": \"local_attn_first\", "
+                   "\"position_embedding_type\": \"rope_gptj\", \"layer_switch\": 4, "
+                   "\"use_embedding_sharing\": true, \"use_gated_activation\": true, "
+                   "\"use_parallel_block\": true}",
+     .gguf_is_default = true},
+    {.model_type = "cohere",
+     .class_name = "CohereForCausalLM",
+     .gguf_name = "command-r",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM_PLAIN,
+     .eps_key = "layer_norm_eps",
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
+                 "\"logit_scale\": 0.0625, \"bos_token_id\": 5, "
+                 "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 8192}",
+     .numbers = cohere_numbers,
+     .gguf_is_default = true},
+};
+
+const sp_arch *sp_arch_at(int i) {
+    return i >= 0 && i < (int)(sizeof architectures / sizeof architectures[0]) ? &architectures[i]
+                                                                               : NULL;
+}
