@@ -48,6 +48,10 @@ spar_status sp_model_prepare(spar_model *model, bool backward, spar_error *err);
 spar_status sp_model_check_floats(const spar_model *model, const char *what, spar_error *err);
 /* A matrix of the model, prepared; NULL where the model has none. */
 const sp_weight *sp_model_matrix(const spar_model *model, sp_role role, int layer);
+/* y [T,out] (= or +=) x [T,in] W^T + bias, adapters left out: in whole numbers where the model
+ * takes its products so and w has blocks. x is an operand, bias [out] or NULL. */
+spar_status sp_model_product(const spar_model *model, const sp_weight *w, const float *bias,
+                             const void *x, int64_t T, float *y, bool accumulate, spar_error *err);
 /* The weights of a parameter as they act, an attached adapter merged in: to out [count]. */
 void sp_model_floats(const spar_model *model, const sp_param *p, float *out);
 /* What training changes: all weights, or the adapter alone where one is attached. */

@@ -71,17 +71,10 @@ static void *operand_row(const spar_model *m, void *array, int64_t row, int64_t 
     return (char *)array + (size_t)(row * n) * m->backend->operand_size;
 }
 
-static spar_status linear(const spar_model *m, const sp_weight *w, const void *x, int64_t n,
-                          float *y, spar_error *err) {
-    const sp_ops *ops = m->backend->ops;
-    return m->terms > 0 && w->blocks != NULL
-               ? ops->linear_whole(m->backend, w, NULL, x, m->terms, n, y, false, err)
-               : ops->linear(m->backend, w, NULL, x, n, y, false, err);
-}
-
 spar_status sp_mixture_logits(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
                               spar_error *err) {
-    return linear(m, sp_model_matrix(m, SP_ROUTER, layer), s->entry, T, s->logits, err);
+    return sp_model_product(m, sp_model_matrix(m, SP_ROUTER, layer), NULL, s->entry, T, s->logits,
+                            false, err);
 }
 
 static spar_status expert_forward(const spar_model *m, const expert *e, const sp_mixture_space *s,
@@ -96,13 +89,13 @@ static spar_status expert_forward(const spar_model *m, const expert *e, const sp
     const bool keeps = train && !direct;
     const void *x = operand_row(m, s->taken, e->row, H);
     void *hidden = operand_row(m, s->hidden, e->row, F);
-    SPAR_TRY(linear(m, e->gate, x, e->n, gate, err));
-    SPAR_TRY(linear(m, e->up, x, e->n, up, err));
+    SPAR_TRY(sp_model_product(m, e->gate, NULL, x, e->n, gate, false, err));
+    SPAR_TRY(sp_model_product(m, e->up, NULL, x, e->n, up, false, err));
     m->backend->ops->glu(m->backend, m->config.act, gate, up, e->n * F, hidden,
                          keeps ? operand_row(m, a->gate, e->row, F) : NULL,
                          keeps ? operand_row(m, a->up, e->row, F) : NULL);
     if (whole) {
-        SPAR_TRY(linear(m, e->down, hidden, e->n, s->out + e->row * H, err));
+        SPAR_TRY(sp_model_product(m, e->down, NULL, hidden, e->n, s->out + e->row * H, false, err));
     }
 done:
     return status;

@@ -274,6 +274,14 @@ const sp_weight *sp_model_matrix(const spar_model *m, sp_role role, int layer) {
     return i < 0 ? NULL : &m->matrices[i];
 }
 
+spar_status sp_model_product(const spar_model *m, const sp_weight *w, const float *bias,
+                             const void *x, int64_t T, float *y, bool accumulate, spar_error *err) {
+    const sp_ops *ops = m->backend->ops;
+    return m->terms > 0 && w->blocks != NULL
+               ? ops->linear_whole(m->backend, w, bias, x, m->terms, T, y, accumulate, err)
+               : ops->linear(m->backend, w, bias, x, T, y, accumulate, err);
+}
+
 spar_status sp_model_check_ids(const spar_model *m, const int32_t *ids, size_t n, spar_error *err) {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= m->config.vocab) {

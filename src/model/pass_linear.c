@@ -32,16 +32,6 @@ done:
     return status;
 }
 
-/* y (= or +=) x W^T + bias by the base model's weights alone. */
-static spar_status base_linear(sp_pass *pass, const sp_weight *w, const float *bias, const void *x,
-                               int64_t T, float *y, bool accumulate, spar_error *err) {
-    const spar_model *m = pass->model;
-    const sp_ops *ops = m->backend->ops;
-    return m->terms > 0 && w->blocks != NULL
-               ? ops->linear_whole(m->backend, w, bias, x, m->terms, T, y, accumulate, err)
-               : ops->linear(m->backend, w, bias, x, T, y, accumulate, err);
-}
-
 /* y += s x A^T B^T */
 static spar_status add_adapter(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
                                float *y, spar_error *err) {
@@ -58,7 +48,7 @@ done:
 static spar_status make_direction(sp_pass *pass, const sp_weight *w, const sp_adapter *a,
                                   const void *x, int64_t T, spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(base_linear(pass, w, NULL, x, T, pass->direction, false, err));
+    SPAR_TRY(sp_model_product(pass->model, w, NULL, x, T, pass->direction, false, err));
     SPAR_TRY(add_adapter(pass, a, x, T, pass->direction, err));
 done:
     return status;
@@ -77,7 +67,7 @@ spar_status sp_pass_linear(sp_pass *pass, sp_role role, sp_role bias, int layer,
                                        accumulate);
         goto done;
     }
-    SPAR_TRY(base_linear(pass, w, b, x, T, y, accumulate, err));
+    SPAR_TRY(sp_model_product(pass->model, w, b, x, T, y, accumulate, err));
     if (adapter) {
         SPAR_TRY(add_adapter(pass, adapter, x, T, y, err));
     }
