@@ -4,22 +4,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "backend/backend.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/operand.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 enum { RUNS_MIN = 3, RUNS_MAX = 200 };
 
 static const double seconds = 0.25; /* for one size */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* One product of n x n matrices a thread, each with its own memory. */
 typedef struct squares {
@@ -77,12 +71,12 @@ static void square_task(void *context, int task, int worker) {
 }
 
 static double best_time(sp_pool *pool, int tasks, sp_pool_fn fn, void *context) {
-    const double end = now() + seconds;
+    const double end = sp_now() + seconds;
     double best = 1e9;
-    for (int run = 0; run < RUNS_MIN || (run < RUNS_MAX && now() < end); run++) {
-        const double start = now();
+    for (int run = 0; run < RUNS_MIN || (run < RUNS_MAX && sp_now() < end); run++) {
+        const double start = sp_now();
         sp_pool_run(pool, tasks, fn, context);
-        const double taken = now() - start;
+        const double taken = sp_now() - start;
         best = taken < best ? taken : best;
     }
     return best;

@@ -11,8 +11,8 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
@@ -72,7 +72,7 @@ typedef struct scheduler {
     int *todo; /* owned: response slots that draw in this step */
     int n_todo;
     double tokens;
-    struct timespec begun;
+    double begun; /* sp_now */
 } scheduler;
 
 static size_t common_opening(const spar_prompt *prompts, size_t n) {
@@ -500,10 +500,7 @@ static void draw_on(scheduler *s) {
 }
 
 static void report(const scheduler *s) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double seconds =
-        (double)(now.tv_sec - s->begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - s->begun.tv_nsec);
+    const double seconds = sp_now() - s->begun;
     spar_progress progress = {.phase = s->hooks && s->hooks->phase ? s->hooks->phase : "sample",
                               .done = (double)s->n_done,
                               .total = (double)(s->n_prompts * (size_t)s->samples),
@@ -555,7 +552,7 @@ spar_status spar_generate(spar_model *model, const spar_prompt *prompts, size_t 
                    .samples = samples};
     memset(responses, 0, total * sizeof *responses);
     sp_batch_init(&s.batch);
-    clock_gettime(CLOCK_MONOTONIC, &s.begun);
+    s.begun = sp_now();
     if (total == 0) {
         goto done;
     }

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -281,18 +281,12 @@ static void complete(spar_judgement *j, sp_judge_fills fills) {
     }
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement *out,
                            spar_error *err) {
     spar_status status = SPAR_OK;
     sp_judge_item item = {0};
     json_t *one = NULL;
-    const double start = now();
+    const double start = sp_now();
     memset(out, 0, sizeof *out);
     if (judge->kind->reads_steps && json_is_array(json_object_get(row, "completions"))) {
         one = json_pack("{s:O*, s:[O]}", "prompt", json_object_get(row, "prompt"), "responses",
@@ -302,7 +296,7 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
     SPAR_TRY(allocate(out, item.k, err));
     SPAR_TRY(judge->kind->judge(judge->context, &item, out, err));
     complete(out, judge->kind->fills);
-    out->seconds = now() - start + (judge->ahead_rows ? judge->ahead_seconds : 0);
+    out->seconds = sp_now() - start + (judge->ahead_rows ? judge->ahead_seconds : 0);
 done:
     judge->ahead_rows -= judge->ahead_rows > 0;
     json_decref(item.texts);
@@ -323,7 +317,7 @@ spar_status spar_judge_ahead(spar_judge *judge, const json_t *const *rows, size_
     void *memory;
     sp_judge_item *items = NULL;
     size_t good = 0;
-    const double start = now();
+    const double start = sp_now();
     if (!judge->kind->ahead || n == 0) {
         return SPAR_OK;
     }
@@ -338,7 +332,7 @@ spar_status spar_judge_ahead(spar_judge *judge, const json_t *const *rows, size_
     }
     status = judge->kind->ahead(judge->context, items, good, err);
     judge->ahead_rows = n;
-    judge->ahead_seconds = (now() - start) / (double)n;
+    judge->ahead_seconds = (sp_now() - start) / (double)n;
     if (status != SPAR_INTERRUPTED && status != SPAR_NO_MEMORY) {
         status = SPAR_OK;
     }

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -35,12 +36,6 @@ typedef struct child {
     int output;      /* our end of its standard output; -1: closed */
     double deadline; /* on the monotonic clock */
 } child;
-
-static double clock_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void program_close(void *context) {
     program *p = context;
@@ -113,7 +108,7 @@ static spar_status start(const program *p, int input, child *out, spar_error *er
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return spar_fail(err, SPAR_IO, "judge program: %s", strerror(errno));
     }
-    out->deadline = clock_now() + p->seconds;
+    out->deadline = sp_now() + p->seconds;
     out->pid = fork();
     if (out->pid == 0) {
         become(p, input, ends[1]);
@@ -135,7 +130,7 @@ static spar_status read_output(const program *p, child *c, size_t most, sp_str *
                                spar_error *err) {
     char buffer[4096];
     for (;;) {
-        const double left = c->deadline - clock_now();
+        const double left = c->deadline - sp_now();
         struct pollfd end = {.fd = c->output, .events = POLLIN};
         const int ready = left > 0 ? poll(&end, 1, (int)ceil(1000 * fmin(left, 1e6))) : 0;
         if (left <= 0) {
@@ -160,7 +155,7 @@ static spar_status wait_end(const program *p, const child *c, spar_error *err) {
         if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid) {
             return SPAR_OK;
         }
-        if (clock_now() > c->deadline) {
+        if (sp_now() > c->deadline) {
             return too_late(p, err);
         }
         nanosleep(&pause, NULL);

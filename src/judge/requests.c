@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "net/patience.h"
@@ -35,12 +35,6 @@ struct sp_requests {
     json_t *queue; /* owned: bodies that are to be sent, in the order in which they were wanted */
     size_t queued; /* of them that had a slot */
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static spar_status check_options(const sp_requests_options *o, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -246,10 +240,10 @@ static void say_why(const sp_http_reply *reply, char *why, size_t n) {
 static spar_status try_again(sp_requests *r, flight *f, spar_error *err) {
     const long code = f->reply.status;
     const bool passing = code == 0 || code == 200 || sp_patience_may_pass(code);
-    const double spent = now() - f->begun;
+    const double spent = sp_now() - f->begun;
     double wait;
     if (sp_patience_again(&f->patience, spent, f->reply.retry_after, &wait) && passing) {
-        f->due = now() + wait;
+        f->due = sp_now() + wait;
         return SPAR_OK;
     }
     char why[256];
@@ -286,7 +280,7 @@ static spar_status board(sp_requests *r, flight *f, spar_error *err) {
         sp_mem_strdup(&f->body, json_string_value(item), json_string_length(item), err);
     if (status == SPAR_OK) {
         f->patience = sp_patience_of(r->endpoint.attempts, r->endpoint.patience);
-        f->begun = now();
+        f->begun = sp_now();
         r->queued++;
         r->n_flights++;
     }
@@ -312,7 +306,7 @@ static spar_status send_due(sp_requests *r, double *wait, spar_error *err) {
         if (!f->body || f->sent) {
             continue;
         }
-        const double t = now(), due = fmax(f->due, r->next);
+        const double t = sp_now(), due = fmax(f->due, r->next);
         if (due <= t) {
             SPAR_TRY(attempt(r, i, err));
             r->next = t + interval;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/part.h"
@@ -15,14 +15,8 @@
 
 enum { MOST_HOPS = 10, MOST_URL = 16384, MOST_TEXT = 64 << 20, MOST_TAG = 200 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 spar_status sp_session_open(sp_session *s, const spar_pull_options *options, spar_error *err) {
-    *s = (sp_session){.options = options, .begun = now()};
+    *s = (sp_session){.options = options, .begun = sp_now()};
     return sp_http_open(
         &s->http, &(sp_http_options){.stop = options->stop, .stop_context = options->stop_context},
         err);
@@ -189,7 +183,7 @@ done:
 
 static void report(sp_session *s) {
     char detail[64];
-    const double seconds = now() - s->begun;
+    const double seconds = sp_now() - s->begun;
     snprintf(detail, sizeof detail, "%.1f MB/s", seconds > 0 ? s->done / 1e6 / seconds : 0);
     spar_sink_progress(s->options->sink, &(spar_progress){.phase = "pull",
                                                           .done = s->done / 1e6,

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "backend/backend.h"
 #include "backend/probe.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -33,12 +33,6 @@ typedef struct measurement {
 } measurement;
 
 enum { MAX_RUNS = 15 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a;
@@ -324,9 +318,9 @@ static spar_status measure_text(const spar_bench_options *o, measurement *out, s
     SPAR_TRY(spar_vocab_load(&t, o->model, err));
     SPAR_TRY(tokenize_lines(t, text, n, &out->tokens, err)); /* the first run also meets words */
     for (int i = 0; i < o->runs; i++) {
-        const double begun = now();
+        const double begun = sp_now();
         SPAR_TRY(tokenize_lines(t, text, n, &out->tokens, err));
-        rates[i] = out->tokens / (now() - begun);
+        rates[i] = out->tokens / (sp_now() - begun);
     }
     out->bytes = (double)n;
     put_rates(out, rates, o->runs);
@@ -367,9 +361,9 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
     /* the first run also makes buffers and primitives */
     SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
     for (int i = 0; i < o->runs; i++) {
-        double begun = now();
+        double begun = sp_now();
         SPAR_TRY(run_work(&s, work, dtype, &tokens, err));
-        rates[i] = tokens / (now() - begun);
+        rates[i] = tokens / (sp_now() - begun);
     }
     out->tokens = tokens;
     put_rates(out, rates, o->runs);

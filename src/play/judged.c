@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "judge/kind.h"
@@ -42,12 +42,6 @@ void sp_judged_release(sp_judged *judged) {
     free(judged->scores);
     free(judged->forks);
     memset(judged, 0, sizeof *judged);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- the judge ---- */
@@ -207,7 +201,7 @@ static spar_status flush(judging *j, bool last, spar_error *err) {
     }
     SPAR_TRY(sp_rundb_commit(j->run->db, err));
     drop_pending(j);
-    j->flushed = now();
+    j->flushed = sp_now();
 done:
     if (status != SPAR_OK) {
         sp_rundb_rollback(j->run->db);
@@ -226,7 +220,7 @@ static spar_status judge_one(judging *j, size_t problem, spar_error *err) {
     j->which[j->n_pending] = problem;
     j->pending[j->n_pending++] = x;
     x = (spar_judgement){0};
-    if (j->n_pending == PENDING || now() - j->flushed > pending_seconds) {
+    if (j->n_pending == PENDING || sp_now() - j->flushed > pending_seconds) {
         SPAR_TRY(flush(j, false, err));
     }
 done:
@@ -270,7 +264,7 @@ static spar_status judge_rest(judging *j, spar_error *err) {
     spar_error ignored;
     size_t ahead = 0;
     SPAR_TRY(open_judge(j->run, j->role, &j->judge, err));
-    j->flushed = now();
+    j->flushed = sp_now();
     for (size_t i = 0; i < j->out->n; i++) {
         if (sp_run_stopped(j->run)) {
             SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "judging was stopped"));

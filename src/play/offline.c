@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -259,12 +259,6 @@ static void report(const session *s, int64_t step, const sp_step_stats *t, doubl
     spar_sink_progress(s->options->sink, &progress);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static spar_status run_steps(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_train_options *o = s->options;
@@ -274,11 +268,11 @@ static spar_status run_steps(session *s, spar_error *err) {
             SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "training was stopped at step %lld of %lld",
                                (long long)step, (long long)s->steps));
         }
-        const double begun = now();
+        const double begun = sp_now();
         const size_t n = next_batch(s, step);
         const double lr = o->lr * sp_schedule_factor(s->schedule, step, s->warmup, s->steps);
         SPAR_TRY(sp_trainer_step(s->trainer, s->batch, n, &s->objective, lr, &stats, err));
-        const double rate = (double)stats.tokens / (now() - begun);
+        const double rate = (double)stats.tokens / (sp_now() - begun);
         SPAR_TRY(log_step(s, step + 1, &stats, rate, err));
         report(s, step + 1, &stats, rate);
     }

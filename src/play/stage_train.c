@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "play/work.h"
@@ -182,18 +182,11 @@ done:
     return status;
 }
 
-static double seconds_since(const struct timespec *begun) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - begun->tv_sec) + 1e-9 * (double)(now.tv_nsec - begun->tv_nsec);
-}
-
 static spar_status run_steps(session *s, int64_t from, spar_error *err) {
     spar_status status = SPAR_OK;
-    struct timespec begun;
+    const double begun = sp_now();
     double tokens = 0;
     const bool compares = s->w->objective->kind != SP_OBJECTIVE_SFT;
-    clock_gettime(CLOCK_MONOTONIC, &begun);
     for (int64_t step = from; step < s->steps; step++) {
         sp_step_stats stats;
         if (sp_run_stopped(s->run)) {
@@ -205,7 +198,7 @@ static spar_status run_steps(session *s, int64_t from, spar_error *err) {
         SPAR_TRY(store_step(s->run, s->stage, step + 1, &stats, compares, err));
         sp_work_tick(s->run);
         tokens += (double)stats.tokens;
-        report(s->run, step + 1, s->steps, &stats, compares, tokens / seconds_since(&begun));
+        report(s->run, step + 1, s->steps, &stats, compares, tokens / (sp_now() - begun));
         int64_t every = s->run->recipe.checkpoint_steps;
         if (every > 0 && (step + 1) % every == 0 && step + 1 < s->steps) {
             SPAR_TRY(sp_trainer_save(s->trainer, s->state, s->stage, step + 1, err));

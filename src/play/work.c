@@ -3,13 +3,9 @@
 #include <string.h>
 #include <time.h>
 
-static const double between_puts = 1; /* seconds */
+#include "base/clock.h"
 
-static double read_clock(clockid_t clock) {
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
+static const double between_puts = 1; /* seconds */
 
 /* What a phase took until now, and in how many segments. */
 typedef struct sum {
@@ -31,7 +27,7 @@ static spar_status take_work(void *context, const sp_rundb_work *row, spar_error
 
 static spar_status put(sp_run *run, spar_error *err) {
     sp_work *w = &run->work;
-    const double cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID), now = read_clock(CLOCK_MONOTONIC);
+    const double cpu = sp_clock_seconds(CLOCK_PROCESS_CPUTIME_ID), now = sp_now();
     const sp_rundb_work row = {.stage = w->stage,
                                .phase = w->phase,
                                .segment = w->segment,
@@ -48,8 +44,8 @@ spar_status sp_work_begin(sp_run *run, int64_t stage, const char *phase, spar_er
     run->work = (sp_work){.phase = phase,
                           .stage = stage,
                           .segment = before.segments + 1,
-                          .cpu = read_clock(CLOCK_PROCESS_CPUTIME_ID),
-                          .begun = read_clock(CLOCK_MONOTONIC)};
+                          .cpu = sp_clock_seconds(CLOCK_PROCESS_CPUTIME_ID),
+                          .begun = sp_now()};
     SPAR_TRY(put(run, err));
 done:
     return status;
@@ -57,7 +53,7 @@ done:
 
 void sp_work_tick(sp_run *run) {
     spar_error ignored;
-    if (run->work.phase && read_clock(CLOCK_MONOTONIC) - run->work.stored > between_puts) {
+    if (run->work.phase && sp_now() - run->work.stored > between_puts) {
         put(run, &ignored);
     }
 }
