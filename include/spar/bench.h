@@ -34,12 +34,13 @@ typedef struct spar_bench_options {
  * processor multiplies bf16, or the bytes of their blocks); N counts the output projection. The
  * peak of int16 is half that of int8. Rows also have the slowest and the fastest run ("slowest",
  * "fastest", tokens a second), "seconds" (load: from the files to the first token) and, of a
- * rollout other than f32, "logprob_error_mean" and "logprob_error_max": the kept log-probs of the
- * sampled tokens against an f32 pass. Of tokenize, which has no type ("-"), no limit and one
- * thread, a row has "mb_per_s", a million bytes of text a second. Of pairrm, which makes its model
- * (the shape of PairRM, random weights), N is the parameters of the layers; attention's products
- * are not counted, and a row has "pairs_per_s". Each row runs in a process of its own, so that its
- * peak memory is its own. Call it before the process has threads. */
+ * rollout in another type than f32 or on blocks of weights, "logprob_error_mean" and
+ * "logprob_error_max": the kept log-probs of the sampled tokens against an f32 pass on the file's
+ * weights. Of tokenize, which has no type ("-"), no limit and one thread, a row has "mb_per_s", a
+ * million bytes of text a second. Of pairrm, which makes its model (the shape of PairRM, random
+ * weights), N is the parameters of the layers; attention's products are not counted, and a row has
+ * "pairs_per_s". Each row runs in a process of its own, so that its peak memory is its own. Call it
+ * before the process has threads. */
 struct json_t;
 SPAR_API spar_status spar_bench(struct json_t **out, const spar_bench_options *options,
                                 spar_error *err);

@@ -367,7 +367,8 @@ static spar_status measure(const spar_bench_options *o, const struct work *work,
     }
     out->tokens = tokens;
     put_rates(out, rates, o->runs);
-    if (work->run == work_rollout && dtype != SPAR_DTYPE_F32 && !o->no_limits) {
+    if (work->run == work_rollout && !o->no_limits &&
+        (dtype != SPAR_DTYPE_F32 || o->weights >= SPAR_WEIGHTS_FILE)) {
         SPAR_TRY(measure_errors(&s, out, err));
     }
 done:

@@ -49,6 +49,9 @@ run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work rollout,load --dt
     --tokens 16 --responses 4 --json
 [ "$(grep -c '"logprob_error_mean": 0.0' "$dir/out")" -eq 2 ] || fail "expected two errors of log-probs"
 [ "$(grep -c '"seconds": ' "$dir/out")" -eq 2 ] || fail "expected two loads"
+run 0 bench -m "$shared/models/stories260K/hf" --runs 1 --work rollout --dtype f32 --weights q8_0 \
+    --tokens 16 --responses 4 --json
+has '"logprob_error_mean": 0.0'
 run 2 bench -m "$shared/models/stories260K/hf" --work train --dtype int8
 
 # Text to tokens: a tokenizer is enough.
