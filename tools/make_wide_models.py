@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Write small random decoders, one a variant of a family that GGUF files have, as Hugging Face folders.
+
+usage: make_wide_models.py FOLDER [NAME...]
+
+Their rows are whole blocks of every type that `spar export` writes, so that tools/check_llama_cpp.py
+holds the files of each type against llama.cpp. They have no tokenizer. Of blocks llama.cpp rounds the
+inputs to 8 bits, by which a token between two experts tips over: for those types there is NAME-all,
+where a token takes all experts. Needs torch and transformers.
+"""
+
+import sys
+
+import torch
+import transformers as tf
+
+BASE = dict(
+    vocab_size=320,
+    hidden_size=256,
+    intermediate_size=512,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    initializer_range=0.09,
+    max_position_embeddings=256,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+GPT2 = dict(vocab_size=320, n_embd=256, n_layer=3, n_head=4, n_positions=256, initializer_range=0.09,
+            bos_token_id=1, eos_token_id=2, pad_token_id=0)
+NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
+GEMMA = dict(BASE, head_dim=64, query_pre_attn_scalar=64, sliding_window=40)
+MIXTRAL = dict(BASE, num_local_experts=4, sliding_window=None)
+QWEN3_MOE = dict(BASE, moe_intermediate_size=256, num_experts=8, num_experts_per_tok=3, head_dim=64,
+                 norm_topk_prob=True)
+PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
+LLAMA3 = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=8192)
+VARIANTS = {
+    "llama": ("Llama", BASE),
+    "llama3": ("Llama", dict(BASE, rope_parameters=LLAMA3, tie_word_embeddings=True)),
+    "llama-bias": ("Llama", dict(BASE, attention_bias=True, mlp_bias=True)),
+    "mistral": ("Mistral", dict(BASE, sliding_window=None)),
+    "mixtral": ("Mixtral", MIXTRAL),
+    "mixtral-all": ("Mixtral", dict(MIXTRAL, num_experts_per_tok=4)),
+    "qwen2": ("Qwen2", BASE),
+    "qwen3": ("Qwen3", dict(BASE, head_dim=64)),
+    "qwen3-moe": ("Qwen3Moe", QWEN3_MOE),
+    "qwen3-moe-all": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3)),
+    "phi3": ("Phi3", dict(BASE, sliding_window=None)),
+    "smollm3": ("SmolLM3", dict(BASE, num_hidden_layers=5)),
+    "gemma": ("Gemma", dict(BASE, head_dim=64)),
+    "gemma2": ("Gemma2", GEMMA),
+    "gemma3": ("Gemma3", dict(GEMMA, num_hidden_layers=7)),
+    "olmo2": ("Olmo2", BASE),
+    "granite": (
+        "Granite",
+        dict(BASE, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
+             logits_scaling=1.5),
+    ),
+    "gpt2": ("GPT2", GPT2),
+    "gpt2-untied": ("GPT2", dict(GPT2, n_inner=512, tie_word_embeddings=False)),
+    "gpt-neox": ("GPTNeoX", dict(NEOX, rope_parameters=PARTIAL)),
+    "gpt-neox-serial": ("GPTNeoX", dict(NEOX, use_parallel_residual=False)),
+    "stablelm": ("StableLm", dict(BASE, use_qkv_bias=True, rope_parameters=PARTIAL)),
+    "stablelm-parallel": (
+        "StableLm",
+        dict(BASE, use_parallel_residual=True, rope_parameters=PARTIAL),
+    ),
+    "starcoder2": ("Starcoder2", dict(BASE, sliding_window=None)),
+    "starcoder2-untied": ("Starcoder2", dict(BASE, tie_word_embeddings=False, sliding_window=None)),
+    "cohere": ("Cohere", dict(BASE, logit_scale=0.5)),
+    "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
+}
+
+
+def make(folder, name):
+    family, settings = VARIANTS[name]
+    torch.manual_seed(sum(map(ord, name)))
+    config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
+    model = getattr(tf, family + ("LMHeadModel" if family == "GPT2" else "ForCausalLM"))(config)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim == 1:
+                p.add_(torch.randn_like(p) * 0.2)
+    model.save_pretrained(f"{folder}/{name}")
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for name in sys.argv[2:] or VARIANTS:
+        make(sys.argv[1], name)
+
+
+if __name__ == "__main__":
+    main()
