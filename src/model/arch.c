@@ -37,10 +37,10 @@ static const char harmless_keys[] =
 static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
                                   "residual_multiplier scale_emb partial_rotary_factor rotary_pct ";
 
-/* Whether the list has the key between spaces. */
+/* Whether the list has the key between spaces; the empty key is in none. */
 static bool lists_key(const char *list, const char *key) {
     const size_t n = strlen(key);
-    for (const char *at = list; (at = strstr(at, key)); at += n) {
+    for (const char *at = list; n > 0 && (at = strstr(at, key)); at += n) {
         if (at[-1] == ' ' && at[n] == ' ') {
             return true;
         }

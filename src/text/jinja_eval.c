@@ -182,8 +182,11 @@ bool sp_jinja_test(sp_jinja *r, sp_jval name, sp_jval value, const sp_jargs *arg
 
 sp_jargs sp_jinja_rest(const sp_jargs *args, size_t n) {
     sp_jargs rest = *args;
-    rest.n_pos = args->n_pos > n ? args->n_pos - n : 0;
-    rest.pos = args->pos + (args->n_pos > n ? n : args->n_pos);
+    const size_t taken = args->n_pos > n ? n : args->n_pos;
+    if (taken > 0) { /* without arguments there is no array to move in */
+        rest.n_pos -= taken;
+        rest.pos += taken;
+    }
     return rest;
 }
 

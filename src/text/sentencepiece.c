@@ -62,6 +62,11 @@ static bool read_fixed(reader *r, size_t n, uint64_t *out) {
     return true;
 }
 
+/* A field of another wire type than expected has no bytes: an empty message. */
+static reader message_of(sp_bytes bytes) {
+    return (reader){bytes.data, bytes.n ? bytes.data + bytes.n : bytes.data};
+}
+
 /* False at the end of the message (*broken false) or where it cannot be read. */
 static bool next_field(reader *r, field *f, bool *broken) {
     uint64_t key;
@@ -120,7 +125,7 @@ static spar_status broken_file(const char *where, spar_error *err) {
 
 static spar_status take_piece(model *m, sp_bytes bytes, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
-    reader r = {bytes.data, bytes.data + bytes.n};
+    reader r = message_of(bytes);
     field f;
     bool broken;
     void *memory = m->tokens;
@@ -203,7 +208,7 @@ static void take_normalizer(model *m, const field *f) {
 
 static spar_status take_part(model *m, sp_bytes bytes, void (*take)(model *m, const field *f),
                              const char *where, spar_error *err) {
-    reader r = {bytes.data, bytes.data + bytes.n};
+    reader r = message_of(bytes);
     field f;
     bool broken;
     while (next_field(&r, &f, &broken)) {

@@ -20,7 +20,10 @@ static void use_tensors(const sp_gguf *g) {
     for (size_t i = 0; i < sp_gguf_tensor_count(g); i++) {
         const sp_gguf_tensor *t = sp_gguf_tensor_at(g, i);
         const sp_dtype_info *type = sp_dtype_info_of(t->dtype);
-        float out[32];
+        float out[256]; /* the largest block */
+        if ((size_t)type->block_elements > sizeof out / sizeof out[0]) {
+            abort();
+        }
         if (type->to_f32) {
             type->to_f32(t->data, out, type->block_elements);
         }
