@@ -98,6 +98,12 @@ VARIANTS = {
              rope_parameters=PARTIAL),
         False,
     ),
+    "stablelm-norms": (
+        "StableLm",
+        dict(BASE, qk_layernorm=True, use_parallel_residual=True, rope_parameters=PARTIAL,
+             num_attention_heads=2, num_key_value_heads=1),
+        True,
+    ),
     "starcoder2": ("Starcoder2", dict(BASE, sliding_window=9), True),
     "starcoder2-plain": (
         "Starcoder2",
@@ -112,6 +118,7 @@ VARIANTS = {
              sliding_window=5, attention_bias=True, tie_word_embeddings=False),
         True,
     ),
+    "cohere-norms": ("Cohere", dict(COHERE, use_qk_norm=True), False),
     "cohere": ("Cohere", dict(COHERE, attention_bias=True), True),
     "granite-tied": ("Granite", dict(GRANITE, tie_word_embeddings=True), True),
 }
@@ -201,8 +208,8 @@ def make(folder, name, family, settings, old):
     head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
     model = getattr(tf, family + head)(config).float().eval()
     with torch.no_grad():
-        for p in model.parameters():
-            if p.ndim == 1:
+        for tensor, p in model.named_parameters():
+            if p.ndim == 1 or "_norm" in tensor:
                 p.add_(torch.randn_like(p) * 0.2)
     os.makedirs(folder, exist_ok=True)
     model.save_pretrained(folder)

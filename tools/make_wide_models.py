@@ -68,9 +68,18 @@ VARIANTS = {
         "StableLm",
         dict(BASE, use_parallel_residual=True, rope_parameters=PARTIAL),
     ),
+    "stablelm-norms": (
+        "StableLm",
+        dict(BASE, use_parallel_residual=True, qk_layernorm=True, rope_parameters=PARTIAL),
+    ),
     "starcoder2": ("Starcoder2", dict(BASE, sliding_window=None)),
     "starcoder2-untied": ("Starcoder2", dict(BASE, tie_word_embeddings=False, sliding_window=None)),
     "cohere": ("Cohere", dict(BASE, logit_scale=0.5)),
+    # llama.cpp looks for these norms in 64 layers or more
+    "cohere-norms": (
+        "Cohere",
+        dict(BASE, intermediate_size=256, num_hidden_layers=64, use_qk_norm=True, logit_scale=0.5),
+    ),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 
@@ -81,8 +90,8 @@ def make(folder, name):
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
     model = getattr(tf, family + ("LMHeadModel" if family == "GPT2" else "ForCausalLM"))(config)
     with torch.no_grad():
-        for p in model.parameters():
-            if p.ndim == 1:
+        for tensor, p in model.named_parameters():
+            if p.ndim == 1 or "_norm" in tensor:
                 p.add_(torch.randn_like(p) * 0.2)
     model.save_pretrained(f"{folder}/{name}")
 

@@ -42,6 +42,13 @@ typedef struct sp_rotation {
     bool adjacent;
 } sp_rotation;
 
+/* Gains of heads, one [dim] each: that of head h is at `at + h step`. */
+typedef struct sp_head_gains {
+    const float *at;
+    int heads, dim;
+    int64_t step; /* dim or more */
+} sp_head_gains;
+
 /* A weight matrix W [out, in] as the matrix products want it: the f32 master, or a frozen matrix as
  * quantised blocks, or both (blocks are then a copy for products in whole numbers). packed belongs
  * to the backend: copies of data in the library's layout, renewed by weight_prepare. */
@@ -208,6 +215,15 @@ typedef struct sp_ops {
     void (*layernorm_bwd)(sp_backend *be, const float *x, const float *g, const float *rstd,
                           const float *dy, int64_t n, int64_t dim, float *dx, bool accumulate,
                           float *dg, float *dbias);
+
+    /* Layer norms of each head of rows x [n, heads*dim] by its gain, without a bias: rstd [n,
+     * heads]; f32 y may be x. Backward: dx = (may be dy), dg += (laid out as the gains; skipped
+     * when NULL). */
+    void (*layernorm_heads)(sp_backend *be, const float *x, const sp_head_gains *g, int64_t n,
+                            float eps, float *y, float *rstd);
+    void (*layernorm_heads_bwd)(sp_backend *be, const float *x, const sp_head_gains *g,
+                                const float *rstd, const float *dy, int64_t n, float *dx,
+                                float *dg);
 
     /* Rotary embedding in place on x [T, n_heads*D]: the angle of row t from the tables at
      * positions[t]; sign -1 rotates back (backward). */

@@ -135,8 +135,8 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
-                  mlp_bias_key(arch),
+    sp_str_printf(&known, "%s %s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
+                  mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
                   arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
                   arch->rope_partial ? "partial_rotary_factor " : "");
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
@@ -350,6 +350,18 @@ static spar_status read_parallel(sp_config *c, const json_t *config, const char 
                : SPAR_OK;
 }
 
+static spar_status read_qk_norm(sp_config *c, const json_t *config, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool there = true;
+    if (c->arch->qk_key) {
+        SPAR_TRY(sp_json_get_bool_or(config, c->arch->qk_key, false, &there, where, err));
+    }
+    c->qk_norm = there ? c->arch->qk_norm : SP_QK_PLAIN;
+done:
+    return status;
+}
+
 bool sp_arch_never_rotates(const sp_config *c, int layer) {
     return c->arch->learned_positions || (c->arch->rope_in_windows && c->window[layer] == 0);
 }
@@ -531,6 +543,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(sp_rope_read(c, config, where, err));
     SPAR_TRY(read_window(c, config, where, err));
     SPAR_TRY(read_parallel(c, config, where, err));
+    SPAR_TRY(read_qk_norm(c, config, where, err));
     if (c->arch->rope_by_layer) {
         SPAR_TRY(read_no_rope(c, config, where, err));
     }
@@ -594,6 +607,9 @@ json_t *sp_config_to_json(const sp_config *c) {
     }
     if (c->arch->parallel == SP_PARALLEL_CONFIG) {
         json_object_set_new(root, "use_parallel_residual", json_boolean(c->parallel));
+    }
+    if (c->arch->qk_key) {
+        json_object_set_new(root, c->arch->qk_key, json_boolean(c->qk_norm != SP_QK_PLAIN));
     }
     if (c->arch->rope_partial) {
         json_object_set_new(root, "partial_rotary_factor",

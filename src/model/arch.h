@@ -52,8 +52,9 @@ typedef enum sp_norm_place {
 
 typedef enum sp_qk_norm {
     SP_QK_PLAIN,
-    SP_QK_HEADS, /* an RMS norm of every query and key head */
-    SP_QK_ROWS   /* of a row's queries, and of its keys (OLMo 2) */
+    SP_QK_HEADS, /* an RMS norm of every query and key head, by one gain */
+    SP_QK_ROWS,  /* of a row's queries, and of its keys (OLMo 2) */
+    SP_QK_OWN    /* a layer norm of every query and key head, by a gain of its own (Cohere) */
 } sp_qk_norm;
 
 /* A key whose number is part of the mathematics. place: of a double in sp_config, 0 where the key
@@ -114,6 +115,8 @@ typedef struct sp_arch {
     bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
     const char *layers;     /* what their names begin with; NULL: model.layers */
     sp_qk_norm qk_norm;
+    const char *qk_key;   /* config key that says whether there are such norms; NULL: there are */
+    int gguf_norm_layers; /* GGUF's readers look for them in models of so many layers or more */
     sp_norm_place norms;
     sp_window_rule window;
     int pattern;          /* SP_WINDOW_PATTERN: every so many-th layer sees all */
@@ -164,7 +167,8 @@ typedef struct sp_config {
     int64_t context; /* max_position_embeddings */
     float norm_eps;
     bool tied, attention_bias, output_bias, mlp_bias;
-    bool parallel;  /* sp_parallel_rule */
+    bool parallel; /* sp_parallel_rule */
+    sp_qk_norm qk_norm;
     int rotary_dim; /* entries of a head that turn, head_dim as a rule */
     sp_act act;
     double embed_scale;                /* multiplies embeddings; 0, here and below: not given */

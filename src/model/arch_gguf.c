@@ -277,6 +277,9 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_layers(c, g, err));
     c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;
     SPAR_TRY(read_parallel(c, g, err));
+    c->qk_norm = c->arch->qk_key && !sp_gguf_find_tensor(g, "blk.0.attn_q_norm.weight")
+                     ? SP_QK_PLAIN
+                     : c->arch->qk_norm;
     c->attention_bias = sp_gguf_find_tensor(g, "blk.0.attn_q.bias") != NULL ||
                         sp_gguf_find_tensor(g, "blk.0.attn_qkv.bias") != NULL;
     c->output_bias = sp_gguf_find_tensor(g, "blk.0.attn_output.bias") != NULL;

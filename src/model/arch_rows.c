@@ -109,6 +109,11 @@ static const sp_key_alias neox_keys[] = {{"rotary_pct", "partial_rotary_factor"}
                                          {NULL, "head_dim"},
                                          {NULL, NULL}};
 
+static const sp_rename stablelm_names[] = {
+    {SP_Q_NORM, "self_attn.q_layernorm.norms.*.weight", NULL},
+    {SP_K_NORM, "self_attn.k_layernorm.norms.*.weight", NULL},
+    {.name = NULL}};
+
 static const sp_rename starcoder2_names[] = {{SP_UP, "mlp.c_fc.weight", NULL},
                                              {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
                                              {SP_DOWN, "mlp.c_proj.weight", NULL},
@@ -308,10 +313,13 @@ static const sp_arch architectures[] = {
      .eps_key = "layer_norm_eps",
      .parallel = SP_PARALLEL_CONFIG,
      .one_norm = true,
+     .qk_norm = SP_QK_OWN,
+     .qk_key = "qk_layernorm",
      .rope_partial = true,
      .defaults = "{\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
                  "\"bos_token_id\": 0, \"eos_token_id\": 0, "
                  "\"max_position_embeddings\": 4096}",
+     .renames = stablelm_names,
      .gguf_is_default = true},
     {.model_type = "starcoder2",
      .class_name = "Starcoder2ForCausalLM",
@@ -360,6 +368,9 @@ static const sp_arch architectures[] = {
      .class_name = "CohereForCausalLM",
      .gguf_name = "command-r",
      .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_OWN,
+     .qk_key = "use_qk_norm",
+     .gguf_norm_layers = 64,
      .norm = SP_LAYER_NORM_PLAIN,
      .eps_key = "layer_norm_eps",
      .parallel = SP_PARALLEL_ALWAYS,

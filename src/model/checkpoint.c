@@ -55,6 +55,13 @@ int sp_stored_part(const sp_stored *s, int i) {
     return s->stack > 0 ? s->first + i % s->n_roles * (int)s->stack + i / s->n_roles : s->first + i;
 }
 
+/* Whether the tensor that this parameter begins holds a gain of each head: as GGUF files have it,
+ * and folders of families that do not number them. */
+static bool stacks_heads(const sp_config *config, const sp_param *p, sp_stored_form form) {
+    return sp_params_by_head(config, p->role) &&
+           (form == SP_STORED_GGUF || !strchr(sp_role_name(config->arch, p->role), '*'));
+}
+
 /* What becomes of experts and their router in a form that stacks them. */
 static void stack_experts(sp_stored *s, const sp_config *config, const sp_param *p,
                           sp_stored_form form) {
@@ -76,7 +83,11 @@ static void stack_experts(sp_stored *s, const sp_config *config, const sp_param 
 }
 
 /* Whether a tensor of the form begins with this parameter. */
-static bool begins(const sp_param *p, const sp_fusion *fusion, sp_stored_form form) {
+static bool begins(const sp_config *config, const sp_param *p, const sp_fusion *fusion,
+                   sp_stored_form form) {
+    if (stacks_heads(config, p, form)) {
+        return p->expert == 0;
+    }
     if (form == SP_STORED_FOLDER || !sp_params_by_expert(p->role)) {
         return !fusion || fusion->roles[0] == (int)p->role;
     }
@@ -95,7 +106,7 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
     for (int i = 0; i < params->n; i++) {
         const sp_param *p = &params->items[i];
         const sp_fusion *f = fusion_of(config->arch, p->role);
-        if (!begins(p, f, form)) {
+        if (!begins(config, p, f, form)) {
             continue; /* with the first of its parts */
         }
         sp_stored *s = &(*out)[(*n)++];
@@ -111,6 +122,9 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         }
         if (form != SP_STORED_FOLDER) {
             stack_experts(s, config, p, form);
+        }
+        if (stacks_heads(config, p, form)) {
+            s->stack = p->role == SP_Q_NORM ? config->heads : config->kv_heads;
         }
         if (form != SP_STORED_GGUF) {
             s->transposed = config->arch->transposed && p->cols > 0 && p->layer >= 0;
@@ -129,12 +143,13 @@ static int64_t count_of(const sp_stored *s) {
 }
 
 int sp_stored_dims(const sp_stored *s, int64_t *dims) {
+    const int n = (s->stack > 0 ? 1 : 0) + (s->cols > 0 ? 2 : 1);
     if (s->stack > 0) {
         *dims++ = s->stack;
     }
     dims[0] = s->transposed ? s->cols : s->rows;
     dims[1] = s->transposed ? s->rows : s->cols;
-    return s->stack ? 3 : s->cols ? 2 : 1;
+    return n;
 }
 
 int64_t sp_stored_row(const sp_stored *s, int i, int64_t above, int64_t row) {

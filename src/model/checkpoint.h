@@ -16,8 +16,8 @@
 typedef enum sp_stored_form { SP_STORED_FOLDER, SP_STORED_FUSED, SP_STORED_GGUF } sp_stored_form;
 
 /* A tensor of a checkpoint. Its parameters are a run of the table: of n_roles roles, of each the
- * experts, where it is a stack of those; in the tensor, the roles of an expert follow one another.
- */
+ * experts (or heads), where it is a stack of those; in the tensor, the roles of an expert follow
+ * one another. */
 typedef struct sp_stored {
     char name[96], gguf_name[64];
     int first, n_roles;

@@ -129,6 +129,10 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->arch->gguf_wide_layers > 0 && c->query_scalar != sp_config_gguf_scalar(c)) {
         return "a query_pre_attn_scalar that is not the size of a head";
     }
+    if (c->arch->gguf_norm_layers > 0 &&
+        (c->qk_norm != SP_QK_PLAIN) != (c->layers >= c->arch->gguf_norm_layers)) {
+        return "norms of queries and keys in so few layers, or none in so many";
+    }
     if (c->experts > 0 && !c->normalised) {
         return "norm_topk_prob false";
     }

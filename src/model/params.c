@@ -83,9 +83,9 @@ static int64_t size_of(const sp_config *c, size_name name) {
     case KV_ROWS:
         return (int64_t)c->kv_heads * c->head_dim;
     case Q_NORM:
-        return (int64_t)c->head_dim * (c->arch->qk_norm == SP_QK_ROWS ? c->heads : 1);
+        return (int64_t)c->head_dim * (c->qk_norm == SP_QK_ROWS ? c->heads : 1);
     case K_NORM:
-        return (int64_t)c->head_dim * (c->arch->qk_norm == SP_QK_ROWS ? c->kv_heads : 1);
+        return (int64_t)c->head_dim * (c->qk_norm == SP_QK_ROWS ? c->kv_heads : 1);
     case NONE:
         break;
     }
@@ -102,7 +102,7 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
         return c->output_bias;
     case SP_Q_NORM:
     case SP_K_NORM:
-        return c->arch->qk_norm != SP_QK_PLAIN;
+        return c->qk_norm != SP_QK_PLAIN;
     case SP_ATTN_NORM:
         return c->arch->norms != SP_NORMS_AFTER;
     case SP_MLP_NORM:
@@ -159,13 +159,29 @@ const char *sp_arch_layers(const sp_arch *arch) {
 }
 
 /* Every parameter starts on a 64-byte line. */
+int64_t sp_params_step(int64_t count) {
+    return (count + 15) / 16 * 16;
+}
+
 static void place(sp_params *p, sp_param *item) {
     item->offset = p->total;
-    p->total += (item->count + 15) / 16 * 16;
+    p->total += sp_params_step(item->count);
 }
 
 bool sp_params_by_expert(sp_role role) {
     return role == SP_EXPERT_GATE || role == SP_EXPERT_UP || role == SP_EXPERT_DOWN;
+}
+
+bool sp_params_by_head(const sp_config *c, sp_role role) {
+    return c->qk_norm == SP_QK_OWN && (role == SP_Q_NORM || role == SP_K_NORM);
+}
+
+/* How many parameters of a role a layer has, where it has the role. */
+static int number_of(const sp_config *c, sp_role role) {
+    if (sp_params_by_head(c, role)) {
+        return role == SP_Q_NORM ? c->heads : c->kv_heads;
+    }
+    return sp_params_by_expert(role) ? c->experts : 1;
 }
 
 /* The checkpoint's name within a layer: an expert's number stands for the asterisk. */
@@ -206,7 +222,7 @@ static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer,
 }
 
 static void add_role(sp_params *p, const sp_config *c, sp_role role, int layer) {
-    const int n = sp_params_by_expert(role) ? c->experts : 1;
+    const int n = number_of(c, role);
     for (int expert = 0; expert < n && has_role(c, role, layer); expert++) {
         add_param(p, c, role, layer, expert);
     }
@@ -219,7 +235,9 @@ spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err
     void *memory = NULL;
     const size_t cells = (size_t)SP_ROLES * (size_t)c->layers;
     const size_t of_experts = 3 * (size_t)c->experts * (size_t)sp_config_sparse_layers(c);
-    SPAR_TRY(sp_mem_calloc(&memory, cells + of_experts, sizeof *out->items, err));
+    const size_t of_heads =
+        c->qk_norm == SP_QK_OWN ? (size_t)(c->heads + c->kv_heads) * (size_t)c->layers : 0;
+    SPAR_TRY(sp_mem_calloc(&memory, cells + of_experts + of_heads, sizeof *out->items, err));
     out->items = memory;
     SPAR_TRY(sp_mem_calloc(&memory, cells, sizeof *out->index, err));
     out->index = memory;

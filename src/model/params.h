@@ -53,7 +53,7 @@ typedef struct sp_param {
     char gguf_name[64]; /* in a GGUF file; experts share that of the tensor that holds them */
     sp_role role;
     int layer;             /* -1 outside the layers */
-    int expert;            /* of those that each expert has; else 0 */
+    int expert;            /* of those that each expert (or head) has; else 0 */
     int64_t rows, cols;    /* cols 0: a vector of rows entries */
     int64_t offset, count; /* in the flat array, in elements; offset -1: not there (blocks) */
 } sp_param;
@@ -64,7 +64,7 @@ typedef struct sp_params {
     int64_t total; /* elements of the flat array */
     /* Index of (role, layer), or -1 where the model has none; [SP_ROLES][layers]. Roles outside
      * the layers are at layer 0. With a tied head, SP_HEAD is the index of SP_EMBED. Of what each
-     * expert has it is that of expert 0; those of the others follow. */
+     * expert or head has it is that of the first; those of the others follow. */
     int32_t *index; /* owned */
     int layers;
 } sp_params;
@@ -76,6 +76,8 @@ void sp_params_freeze(sp_params *params, const bool *frozen);
 
 /* Whether each expert of a layer has such a parameter. */
 bool sp_params_by_expert(sp_role role);
+/* Whether each head has such a parameter: a gain of its own. */
+bool sp_params_by_head(const sp_config *config, sp_role role);
 /* The share of a parameter's experts that a token is sent to: 1 for what is no expert's. */
 double sp_params_share(const sp_config *config, sp_role role);
 /* Elements of all parameters, and of those that act on a token. */
@@ -90,6 +92,8 @@ const char *sp_role_name(const sp_arch *arch, sp_role role);
 const char *sp_arch_layers(const sp_arch *arch);
 /* The parameter of a role, or NULL. */
 const sp_param *sp_params_get(const sp_params *params, sp_role role, int layer);
+/* Elements from the start of a parameter of `count` to that of the next. */
+int64_t sp_params_step(int64_t count);
 /* The parameter's place in a flat array, or NULL where the model or the array has none. */
 float *sp_params_at(const sp_params *params, float *flat, sp_role role, int layer);
 

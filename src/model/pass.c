@@ -89,14 +89,26 @@ void sp_pass_chain_drop(sp_pass *pass, spar_status status) {
 }
 
 int64_t sp_pass_qk_norms(const sp_config *c, int64_t T, int heads, int64_t *dim) {
-    const bool rows = c->arch->qk_norm == SP_QK_ROWS;
+    const bool rows = c->qk_norm == SP_QK_ROWS;
     *dim = (int64_t)c->head_dim * (rows ? heads : 1);
     return rows ? T : T * heads;
+}
+
+sp_head_gains sp_pass_head_gains(const spar_model *m, sp_role role, int layer, int heads) {
+    return (sp_head_gains){.at = sp_pass_vector(m, role, layer),
+                           .heads = heads,
+                           .dim = m->config.head_dim,
+                           .step = sp_params_step(m->config.head_dim)};
 }
 
 static void norm_qk(const spar_model *m, sp_role role, int layer, int64_t T, int heads,
                     const float *x, float *y, float *rstd) {
     int64_t dim;
+    if (m->config.qk_norm == SP_QK_OWN) {
+        const sp_head_gains gains = sp_pass_head_gains(m, role, layer, heads);
+        m->backend->ops->layernorm_heads(m->backend, x, &gains, T, m->config.norm_eps, y, rstd);
+        return;
+    }
     const int64_t n = sp_pass_qk_norms(&m->config, T, heads, &dim);
     m->backend->ops->rmsnorm_f32(m->backend, x, sp_pass_vector(m, role, layer), n, dim,
                                  m->config.norm_eps, y, rstd);
@@ -183,7 +195,7 @@ static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, 
     SPAR_TRY(sp_pass_linear(pass, SP_Q, SP_Q_BIAS, layer, x, T, a->q_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_K, SP_K_BIAS, layer, x, T, a->k_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_V, SP_V_BIAS, layer, x, T, a->v, false, err));
-    if (c->arch->qk_norm != SP_QK_PLAIN) {
+    if (c->qk_norm != SP_QK_PLAIN) {
         norm_qk(m, SP_Q_NORM, layer, T, c->heads, a->q_raw, a->q, a->rstd_q);
         norm_qk(m, SP_K_NORM, layer, T, c->kv_heads, a->k_raw, a->k, a->rstd_k);
     }

@@ -134,6 +134,21 @@ done:
     return status;
 }
 
+/* Row-wise: d, the gradient of normed queries or keys, becomes that of x, the projected ones. */
+static void qk_norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, const float *rstd,
+                         int64_t T, int heads, float *d, float *grads) {
+    const spar_model *m = pass->model;
+    int64_t dim;
+    const int64_t n = sp_pass_qk_norms(&m->config, T, heads, &dim);
+    if (m->config.qk_norm == SP_QK_OWN) {
+        const sp_head_gains gains = sp_pass_head_gains(m, role, layer, heads);
+        m->backend->ops->layernorm_heads_bwd(m->backend, x, &gains, rstd, d, T, d,
+                                             sp_pass_grad(pass, grads, role, layer));
+    } else {
+        norm_grad(pass, role, layer, x, rstd, d, n, dim, d, false, grads);
+    }
+}
+
 /* Row-wise: from dq, dk, dv, dx (gradient at x_mid) becomes the gradient at x. */
 static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
                                 float *grads, spar_error *err) {
@@ -146,14 +161,9 @@ static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch,
     float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
     const bool joins = taken == pass->dx;
     sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
-    if (c->arch->qk_norm != SP_QK_PLAIN) {
-        int64_t dim;
-        int64_t n = sp_pass_qk_norms(c, T, c->heads, &dim);
-        norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, pass->dq, n, dim, pass->dq, false,
-                  grads);
-        n = sp_pass_qk_norms(c, T, c->kv_heads, &dim);
-        norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, pass->dk, n, dim, pass->dk, false,
-                  grads);
+    if (c->qk_norm != SP_QK_PLAIN) {
+        qk_norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, T, c->heads, pass->dq, grads);
+        qk_norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, T, c->kv_heads, pass->dk, grads);
     }
     sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->norm_attn);
     ops->to_operand(m->backend, pass->dq, T * s.Hq, 1, pass->dy[SP_Q]);

@@ -118,6 +118,8 @@ sp_role sp_pass_norm_bias(sp_role norm);
 sp_role sp_pass_mlp_norm(const sp_config *c);
 /* How many norms of queries or keys T rows have, in vectors of *dim. */
 int64_t sp_pass_qk_norms(const sp_config *c, int64_t T, int heads, int64_t *dim);
+/* The gains that heads have of their own. */
+sp_head_gains sp_pass_head_gains(const spar_model *m, sp_role role, int layer, int heads);
 /* Row-wise: what a half of a layer takes in, as the operand y: x [T,H], normed where the family
  * norms there. */
 void sp_pass_take_in(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T, void *y);

@@ -38,7 +38,7 @@ static void place_layer(sp_placer *p, sp_layer_acts *a, const spar_model *m, int
         sparse = sparse || m->config.sparse[l];
         dense = dense || !m->config.sparse[l];
     }
-    const bool qk_norm = arch->qk_norm != SP_QK_PLAIN;
+    const bool qk_norm = m->config.qk_norm != SP_QK_PLAIN;
     const bool out_norm = arch->norms != SP_NORMS_BEFORE;
     a->x = place_f32(p, T * s->H);
     a->x_mid = train ? place_f32(p, T * s->H) : a->x;

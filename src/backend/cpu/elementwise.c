@@ -37,6 +37,7 @@ typedef struct row_job {
     sp_rotation rotation;
     int64_t width, dim, chunk;
     float eps, sign, factor;
+    sp_head_gains gains;
     int n_heads, head_dim;
     sp_act act;
     bool bf16, accumulate, has_bias;
@@ -357,6 +358,32 @@ static void layernorm_operand(sp_backend *be, const float *x, const float *g, co
     sp_step_run(be, &s, n, rows_of(dim));
 }
 
+static int layernorm_heads_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    const sp_head_gains *g = &j->gains;
+    for (int64_t i = 0; i < r->n * g->heads; i++) {
+        j->simd->layernorm_operand(floats(r, 0) + i * g->dim, g->at + i % g->heads * g->step, NULL,
+                                   1, g->dim, j->eps, floats(r, 1) + i * g->dim, false,
+                                   floats(r, 2) + i);
+    }
+    return 0;
+}
+
+static void layernorm_heads(sp_backend *be, const float *x, const sp_head_gains *g, int64_t n,
+                            float eps, float *y, float *rstd) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const int64_t width = (int64_t)g->heads * g->dim;
+    const row_job j = {.simd = simd_of(be), .gains = *g, .eps = eps};
+    sp_step_init(&s, layernorm_heads_rows, &j, sizeof j);
+    add_array(&s, x, (size_t)width * sizeof *x);
+    add_array(&s, y, (size_t)width * sizeof *y);
+    add_array(&s, rstd, (size_t)g->heads * sizeof *rstd);
+    sp_step_run(be, &s, n, rows_of(width));
+}
+
 /* Floats of one chunk's partial sums. */
 static int64_t sums_of(const row_job *j) {
     return j->dim * (j->has_bias ? 2 : 1);
@@ -379,6 +406,19 @@ static int layernorm_bwd_rows(const void *job, const sp_rows *r) {
     return 0;
 }
 
+static int layernorm_heads_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    const sp_head_gains *g = &j->gains;
+    float *dg = j->dg == NULL ? NULL : j->dg + r->row0 / j->chunk * sums_of(j);
+    for (int64_t i = 0; i < r->n * g->heads; i++) {
+        const int64_t of_head = i % g->heads * g->step;
+        j->simd->layernorm_bwd(floats(r, 0) + i * g->dim, g->at + of_head, floats(r, 1) + i,
+                               floats(r, 2) + i * g->dim, 1, g->dim, floats(r, 3) + i * g->dim,
+                               false, dg == NULL ? NULL : dg + of_head, NULL);
+    }
+    return 0;
+}
+
 typedef struct gain_sum {
     const float *partial;
     float *dg, *dbias; /* dbias NULL: there is none */
@@ -398,18 +438,25 @@ static spar_status add_gains(sp_backend *be, const void *job, spar_error *err) {
     return SPAR_OK;
 }
 
-static void one_norm_bwd(sp_step_fn run, const row_job *j, const float *x, const float *rstd,
-                         const float *dy, int64_t n, float *dx, float *dg, float *dbias) {
-    if (run == layernorm_bwd_rows) {
-        j->simd->layernorm_bwd(x, j->g, rstd, dy, n, j->dim, dx, j->accumulate, dg, dbias);
-    } else {
-        j->simd->rmsnorm_bwd(x, j->g, rstd, dy, n, j->dim, dx, j->accumulate, dg);
+/* The sums go where they are wanted. */
+static void one_norm_bwd(sp_step_fn run, row_job *j, const float *const arrays[4], int64_t rows,
+                         float *dg, float *dbias) {
+    sp_rows all = {.n = rows};
+    for (int i = 0; i < 4; i++) {
+        all.at[i] = (char *)(uintptr_t)arrays[i];
     }
+    if (run == layernorm_bwd_rows) {
+        j->simd->layernorm_bwd(floats(&all, 0), j->g, floats(&all, 1), floats(&all, 2), rows,
+                               j->dim, floats(&all, 3), j->accumulate, dg, dbias);
+        return;
+    }
+    j->dg = dg;
+    (void)run(j, &all);
 }
 
-/* The gradients of n norms; *j has g, dim and what is set by the kind. Chunks of rows sum dg (and
- * dbias) apart; the partial sums are added in the order of the chunks. Where there is no memory for
- * them, one task does all rows: the op cannot fail. */
+/* The gradients of n norms; *j has g (or gains), dim and what is set by the kind. Chunks of rows
+ * sum dg (and dbias) apart; the partial sums are added in the order of the chunks. Where there is
+ * no memory for them, one task does all rows: the op cannot fail. */
 static void run_norm_bwd(sp_backend *be, sp_step_fn run, row_job *j, const float *x,
                          const float *rstd, const float *dy, int64_t n, float *dx, float *dg,
                          float *dbias) {
@@ -418,10 +465,12 @@ static void run_norm_bwd(sp_backend *be, sp_step_fn run, row_job *j, const float
     if (n == 0) {
         return;
     }
-    const int64_t dim = j->dim, rows = rows_in(be, n);
+    const float *const arrays[] = {x, rstd, dy, dx};
+    const int64_t dim = j->dim, rows = rows_in(be, n), heads = j->gains.heads;
     const int64_t least = NORM_ROWS > rows_of(dim) ? NORM_ROWS : rows_of(dim);
+    const int64_t norms = heads > 0 ? heads : n / rows; /* of a row */
     j->simd = simd_of(be);
-    j->width = n / rows * dim;
+    j->width = heads > 0 ? heads * j->gains.dim : norms * dim;
     j->chunk = sp_chain_deferred(be) ? sp_chain_block(be, &last) : least;
     j->has_bias = dbias != NULL;
     const size_t cells = (size_t)(tasks_of(rows, j->chunk) * sums_of(j));
@@ -435,15 +484,14 @@ static void run_norm_bwd(sp_backend *be, sp_step_fn run, row_job *j, const float
             sp_chain_fail(be);
             return;
         } else {
-            one_norm_bwd(run, j, x, rstd, dy, n, dx, dg, dbias);
+            one_norm_bwd(run, j, arrays, rows, dg, dbias);
             return;
         }
     }
     sp_step_init(&s, run, j, sizeof *j);
-    add_array(&s, x, (size_t)j->width * sizeof *x);
-    add_array(&s, rstd, (size_t)(n / rows) * sizeof *rstd);
-    add_array(&s, dy, (size_t)j->width * sizeof *dy);
-    add_array(&s, dx, (size_t)j->width * sizeof *dx);
+    for (int i = 0; i < 4; i++) {
+        add_array(&s, arrays[i], (size_t)(i == 1 ? norms : j->width) * sizeof(float));
+    }
     sp_step_run(be, &s, rows, j->chunk);
     if (dg != NULL) {
         const gain_sum sum = {.partial = j->dg,
@@ -467,6 +515,13 @@ static void layernorm_bwd(sp_backend *be, const float *x, const float *g, const 
                           float *dg, float *dbias) {
     row_job j = {.g = g, .dim = dim, .accumulate = accumulate};
     run_norm_bwd(be, layernorm_bwd_rows, &j, x, rstd, dy, n, dx, dg, dbias);
+}
+
+static void layernorm_heads_bwd(sp_backend *be, const float *x, const sp_head_gains *g,
+                                const float *rstd, const float *dy, int64_t n, float *dx,
+                                float *dg) {
+    row_job j = {.gains = *g, .dim = (g->heads - 1) * g->step + g->dim};
+    run_norm_bwd(be, layernorm_heads_bwd_rows, &j, x, rstd, dy, n, dx, dg, NULL);
 }
 
 static int rope_rows(const void *job, const sp_rows *r) {
@@ -697,6 +752,8 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->activate = activate;
     ops->layernorm_operand = layernorm_operand;
     ops->layernorm_bwd = layernorm_bwd;
+    ops->layernorm_heads = layernorm_heads;
+    ops->layernorm_heads_bwd = layernorm_heads_bwd;
     ops->rope = rope;
     ops->glu = glu;
     ops->glu_kept = glu_kept;

@@ -351,6 +351,34 @@ static void layernorm_bwd(sp_backend *be, const float *x, const float *g, const 
     }
 }
 
+static void layernorm_heads(sp_backend *be, const float *x, const sp_head_gains *g, int64_t n,
+                            float eps, float *y, float *rstd) {
+    (void)be;
+    for (int64_t r = 0; r < n * g->heads; r++) {
+        const float *row = x + r * g->dim, *gain = g->at + r % g->heads * g->step;
+        const double mean = row_mean(row, g->dim);
+        double sum = 0;
+        for (int64_t i = 0; i < g->dim; i++) {
+            sum += ((double)row[i] - mean) * ((double)row[i] - mean);
+        }
+        rstd[r] = (float)(1.0 / sqrt(sum / (double)g->dim + (double)eps));
+        for (int64_t i = 0; i < g->dim; i++) {
+            y[r * g->dim + i] =
+                (float)(((double)row[i] - mean) * (double)rstd[r] * (double)gain[i]);
+        }
+    }
+}
+
+static void layernorm_heads_bwd(sp_backend *be, const float *x, const sp_head_gains *g,
+                                const float *rstd, const float *dy, int64_t n, float *dx,
+                                float *dg) {
+    for (int64_t r = 0; r < n * g->heads; r++) {
+        const int64_t of_head = r % g->heads * g->step;
+        layernorm_bwd(be, x + r * g->dim, g->at + of_head, rstd + r, dy + r * g->dim, 1, g->dim,
+                      dx + r * g->dim, false, dg != NULL ? dg + of_head : NULL, NULL);
+    }
+}
+
 static void rope(sp_backend *be, float *x, int64_t T, int n_heads, int head_dim,
                  const sp_rotation *rotation, const int32_t *positions, float sign) {
     (void)be;
@@ -535,6 +563,8 @@ static const sp_ops reference_ops = {
     .layernorm = layernorm,
     .layernorm_operand = layernorm_operand,
     .layernorm_bwd = layernorm_bwd,
+    .layernorm_heads = layernorm_heads,
+    .layernorm_heads_bwd = layernorm_heads_bwd,
     .rope = rope,
     .relative_attention = sp_reference_relative_attention,
     .attention = sp_reference_attention,

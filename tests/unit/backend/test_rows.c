@@ -170,6 +170,29 @@ static outcome run_layernorm_bwd(sp_backend *be, int64_t n, int64_t dim, bool fl
     return o;
 }
 
+/* Three heads, whose gains lie apart by more than a head. */
+static outcome run_heads(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    dim = dim < 3 ? 3 : dim;
+    const int64_t N = n * 3 * dim, gains = 2 * (dim + 5) + dim;
+    float *x = flag ? off_centre(n, 3 * dim) : array_random(N, 1, 3),
+          *g = array_random(gains, 2, 1);
+    float *dy = array_random(N, 3, 1);
+    const sp_head_gains heads = {.at = g, .heads = 3, .dim = (int)dim, .step = dim + 5};
+    outcome o = {.a = flag ? array_copy(x, N) : array_zero(N),
+                 .b = array_zero(3 * n),
+                 .c = flag ? array_copy(dy, N) : array_zero(N),
+                 .d = array_random(gains, 4, 1)};
+    be->ops->layernorm_heads(be, flag ? o.a : x, &heads, n, 1e-1F, o.a, o.b);
+    be->ops->layernorm_heads_bwd(be, x, &heads, o.b, flag ? o.c : dy, n, o.c, o.d);
+    o.na = o.nc = N;
+    o.nb = 3 * n;
+    o.nd = gains;
+    free(x);
+    free(g);
+    free(dy);
+    return o;
+}
+
 static outcome run_activate_kept(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     (void)flag;
     const int64_t N = n * dim;
@@ -359,6 +382,7 @@ static void test_norm(void **state) {
     compare(run_layernorm, "layernorm", 1);
     compare(run_layernorm_operand, "layernorm_operand", 10);
     compare(run_layernorm_bwd, "layernorm_bwd", 10);
+    compare(run_heads, "layernorm_heads", 10);
 }
 
 static void test_glu(void **state) {
@@ -501,6 +525,34 @@ static double layernorm_loss(sp_backend *be, const float *x, const float *weight
     return sum;
 }
 
+/* Of two heads, each with its own gain. */
+static const float two_gains[32] = {1.0F, 0.5F, -1.5F, 2.0F, [16] = 0.25F, -1.0F, 3.0F, 0.75F};
+static const sp_head_gains two_heads = {.at = two_gains, .heads = 2, .dim = 16, .step = 16};
+
+static double heads_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[32], rstd[2];
+    double sum = 0;
+    be->ops->layernorm_heads(be, x, &two_heads, 1, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static double heads_gain_loss(sp_backend *be, const float *g, const float *weight, int64_t n) {
+    float y[32], rstd[2], x[32];
+    double sum = 0;
+    const sp_head_gains heads = {.at = g, .heads = 2, .dim = 16, .step = 16};
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = sinf((float)i);
+    }
+    be->ops->layernorm_heads(be, x, &heads, 1, 1e-5F, y, rstd);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
 /* Of the gain, with a row that is no parameter. */
 static double gain_loss(sp_backend *be, const float *g, const float *weight, int64_t n) {
     float y[32], rstd[1], x[32];
@@ -574,6 +626,14 @@ static void test_differences(void **state) {
         be->ops->layernorm_bwd(be, row, g, rstd, w, 1, 32, dx, false, dg, dbias);
         check_slopes(b.be[BENCH_REFERENCE], gain_loss, g, w, 32, dg);
         assert_memory_equal(dbias, w, sizeof dbias); /* y is linear in it */
+        float norms[2], dgains[32] = {0}, gains[32];
+        be->ops->layernorm_heads(be, x, &two_heads, 1, 1e-5F, y, norms);
+        be->ops->layernorm_heads_bwd(be, x, &two_heads, norms, w, 1, dx, NULL);
+        check_slopes(b.be[BENCH_REFERENCE], heads_loss, x, w, 32, dx);
+        memcpy(gains, two_gains, sizeof gains);
+        be->ops->layernorm_heads(be, row, &two_heads, 1, 1e-5F, y, norms);
+        be->ops->layernorm_heads_bwd(be, row, &two_heads, norms, w, 1, dx, dgains);
+        check_slopes(b.be[BENCH_REFERENCE], heads_gain_loss, gains, w, 32, dgains);
         for (int act = SP_SILU; act <= SP_RELU; act++) {
             activation = (sp_act)act;
             be->ops->activate_bwd(be, activation, x, w, 32, dx);

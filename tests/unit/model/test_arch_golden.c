@@ -19,40 +19,19 @@
 #include "support.h"
 
 /* The first ones are in tests/golden/arch, the others beside the source. */
-static const char *const families[] = {"granite",
-                                       "granite-tied",
-                                       "phi3-long",
-                                       "llama-dynamic",
-                                       "mixtral",
-                                       "mixtral-one",
-                                       "qwen3-moe",
-                                       "qwen3-moe-plain",
-                                       "qwen3-moe-one",
-                                       "gpt2-untied",
-                                       "gpt2-small",
-                                       "gpt-neox-serial",
-                                       "gpt-neox-tied",
-                                       "stablelm",
-                                       "stablelm-parallel",
-                                       "starcoder2",
-                                       "starcoder2-plain",
-                                       "cohere2",
-                                       "cohere2-untied",
-                                       "cohere",
-                                       "llama",
-                                       "llama3-rope",
-                                       "qwen2",
-                                       "qwen3",
-                                       "mistral-window",
-                                       "phi3",
-                                       "smollm3-nope",
-                                       "gemma",
-                                       "gemma2",
-                                       "gemma3",
-                                       "olmo2",
-                                       "gpt2",
-                                       "gpt-neox"};
-enum { OWN = 20, ALL = sizeof families / sizeof families[0] };
+static const char *const families[] = {"granite",        "granite-tied",    "phi3-long",
+                                       "llama-dynamic",  "mixtral",         "mixtral-one",
+                                       "qwen3-moe",      "qwen3-moe-plain", "qwen3-moe-one",
+                                       "gpt2-untied",    "gpt2-small",      "gpt-neox-serial",
+                                       "gpt-neox-tied",  "stablelm",        "stablelm-parallel",
+                                       "stablelm-norms", "starcoder2",      "starcoder2-plain",
+                                       "cohere2",        "cohere2-untied",  "cohere",
+                                       "cohere-norms",   "llama",           "llama3-rope",
+                                       "qwen2",          "qwen3",           "mistral-window",
+                                       "phi3",           "smollm3-nope",    "gemma",
+                                       "gemma2",         "gemma3",          "olmo2",
+                                       "gpt2",           "gpt-neox"};
+enum { OWN = 22, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;

@@ -126,6 +126,7 @@ static void test_unsaid(void **state) {
                   "pattern of windows");
     refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
     refuse_export("gpt2", ", \"activation_function\": \"relu\"", "activation");
+    refuse_export("cohere", ", \"use_qk_norm\": true", "norms of queries and keys");
     refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
 }
 
@@ -155,6 +156,7 @@ static void test_round_trips(void **state) {
                   {"stablelm", ", \"use_qkv_bias\": true"},
                   {"stablelm", ", \"use_parallel_residual\": true, \"rotary_pct\": 1, "
                                "\"partial_rotary_factor\": 0.5"},
+                  {"stablelm", ", \"qk_layernorm\": true"},
                   {"starcoder2", ", \"sliding_window\": 16"},
                   {"starcoder2", ", \"use_bias\": false, \"tie_word_embeddings\": false"},
                   {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
