@@ -37,11 +37,13 @@ static const char harmless_keys[] =
 static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
                                   "residual_multiplier scale_emb partial_rotary_factor rotary_pct ";
 
-/* Whether the list has the key between spaces; the empty key is in none. */
+/* Whether the key is a word of the list, whose words stand between spaces. */
 static bool lists_key(const char *list, const char *key) {
     const size_t n = strlen(key);
-    for (const char *at = list; n > 0 && (at = strstr(at, key)); at += n) {
-        if (at[-1] == ' ' && at[n] == ' ') {
+    for (size_t length; *list; list += length) {
+        list += strspn(list, " ");
+        length = strcspn(list, " ");
+        if (length == n && n > 0 && memcmp(list, key, n) == 0) {
             return true;
         }
     }
