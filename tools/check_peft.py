@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Hold spar's LoRA adapters against PEFT (Hugging Face), in both directions.
 
-usage: check_peft.py SPAR MODEL ADAPTER
+usage: check_peft.py SPAR MODEL... [--adapter ADAPTER]
 
-SPAR is the program, MODEL a Hugging Face folder, ADAPTER a folder that a run with a `lora` section
-wrote (RUN/adapter). Checked: PEFT loads ADAPTER onto MODEL and gives the logits of `spar score
---adapter`; and spar reads adapters that PEFT writes, plain and rank-stabilised, on all linear layers
-and on two of them. Logits agree within 1e-3. The exit status is 0 when all agree, 1 otherwise. Needs
-torch, transformers, peft and safetensors.
+SPAR is the program, each MODEL a Hugging Face folder (tools/make_wide_models.py has one a family),
+ADAPTER a folder that a run with a `lora` section wrote (RUN/adapter), for the first of them. Checked:
+PEFT loads ADAPTER, and adapters that `spar train` makes here of random ids, plain and with magnitudes
+(DoRA), and gives the logits of `spar score --adapter`; and spar reads adapters that PEFT writes, plain,
+rank-stabilised and DoRA, on all linear layers (not of mixtures, whose experts spar does not adapt) and on
+two of them. Logits agree within 1e-3. The exit
+status is 0 when all agree, 1 otherwise. Needs torch, transformers, peft and safetensors.
 """
 
+import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -23,6 +27,7 @@ from transformers import AutoModelForCausalLM
 
 TOLERANCE = 1e-3
 IDS = [1, 40, 7, 300, 22, 5, 90, 17, 260, 33, 8]
+TWO = ("q_proj", "qkv_proj", "query_key_value", "c_attn", "down_proj", "c_proj", "dense_4h_to_h", "o_proj")
 
 
 def spar_logits(spar, model, adapter):
@@ -37,45 +42,85 @@ def spar_logits(spar, model, adapter):
         return load_file(path)["logits.0"]
 
 
-def compare(name, spar, model, adapter, peft_model):
+def base(model):
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+
+
+def torch_logits(model):
     with torch.no_grad():
-        want = peft_model(torch.tensor([IDS])).logits[0].float()
-    gap = (spar_logits(spar, model, adapter) - want).abs().max().item()
-    same = gap <= TOLERANCE
-    print(f"{'ok  ' if same else 'FAIL'} {name}: largest difference {gap:.2e}")
-    return same
+        return model(torch.tensor([IDS])).logits[0].float()
+
+
+def compare(name, spar, model, adapter, peft_model):
+    found = spar_logits(spar, model, adapter)
+    gap = (found - torch_logits(peft_model)).abs().max().item()
+    change = (found - torch_logits(base(model))).abs().max().item()
+    good = gap <= TOLERANCE < change
+    print(f"{'ok  ' if good else 'FAIL'} {model}, {name}: largest difference {gap:.2e}; the adapter moves "
+          f"logits by up to {change:.2e}", flush=True)
+    return good
+
+
+def train(spar, model, folder, more):
+    """An adapter that spar makes, of a few random rows."""
+    draw = random.Random(3)
+    rows = os.path.join(folder, "rows.jsonl")
+    with open(rows, "w") as file:
+        for _ in range(16):
+            ids = [draw.randrange(3, 300) for _ in range(12)]
+            file.write(json.dumps(dict(prompt_ids=ids[:4], completion_ids=ids[4:])) + "\n")
+    out = os.path.join(folder, "adapter")
+    subprocess.run([spar, "train", "-m", model, "--data", rows, "--method", "sft", "--lr", "1e-2",
+                    "--batch", "4", "--lora-rank", "4", *more, "--out", out],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return out
+
+
+def check_written(spar, model):
+    ok = True
+    for more in ([], ["--dora"]):
+        with tempfile.TemporaryDirectory() as folder:
+            adapter = train(spar, model, folder, more)
+            ok &= compare(" ".join(["written by spar"] + more), spar, model, adapter,
+                          PeftModel.from_pretrained(base(model), adapter))
+    return ok
+
+
+def check_read(spar, model):
+    ok = True
+    names = {name.split(".")[-1] for name, _ in base(model).named_modules()}
+    some = [name for name in TWO if name in names][:2]
+    for settings in ({}, dict(use_rslora=True), dict(use_dora=True)):
+        for targets in [some] if "experts" in names else ["all-linear", some]:
+            torch.manual_seed(1)
+            config = LoraConfig(r=5, lora_alpha=9, target_modules=targets, init_lora_weights=False,
+                                task_type="CAUSAL_LM", fan_in_fan_out="c_attn" in names, **settings)
+            adapted = get_peft_model(base(model), config).eval()
+            with torch.no_grad():
+                for name, p in adapted.named_parameters():
+                    if "magnitude" in name:
+                        p.mul_(1 + 0.2 * torch.rand_like(p))
+            with tempfile.TemporaryDirectory() as folder:
+                adapted.save_pretrained(folder)
+                name = f"written by PEFT, {targets}, {' '.join(settings) or 'plain'}"
+                ok &= compare(name, spar, model, folder, adapted)
+    return ok
 
 
 def main():
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    spar, model, adapter = sys.argv[1:]
-
-    def base():
-        return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-
-    plain = base()
-    with torch.no_grad():
-        before = plain(torch.tensor([IDS])).logits[0]
-    ok = compare("written by spar", spar, model, adapter, PeftModel.from_pretrained(plain, adapter))
-    change = (spar_logits(spar, model, adapter) - before).abs().max().item()
-    print(f"     (the adapter moves the logits by up to {change:.2e})")
-    for rslora in (False, True):
-        for targets in ("all-linear", ["q_proj", "down_proj"]):
-            torch.manual_seed(1)
-            config = LoraConfig(
-                r=5,
-                lora_alpha=9,
-                target_modules=targets,
-                use_rslora=rslora,
-                init_lora_weights=False,
-                task_type="CAUSAL_LM",
-            )
-            adapted = get_peft_model(base(), config).eval()
-            with tempfile.TemporaryDirectory() as folder:
-                adapted.save_pretrained(folder)
-                name = f"written by PEFT, {targets}{', rsLoRA' if rslora else ''}"
-                ok = compare(name, spar, model, folder, adapted) and ok
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("spar")
+    parser.add_argument("models", nargs="+", metavar="model")
+    parser.add_argument("--adapter")
+    options = parser.parse_args()
+    ok = True
+    if options.adapter:
+        model = options.models[0]
+        ok = compare("given", options.spar, model, options.adapter,
+                     PeftModel.from_pretrained(base(model), options.adapter))
+    for model in options.models:
+        ok = check_written(options.spar, model) and ok
+        ok = check_read(options.spar, model) and ok
     sys.exit(0 if ok else 1)
 
 

@@ -27,29 +27,48 @@ const char *sp_lora_target_name(sp_role role) {
     return NULL;
 }
 
-static spar_status check_targets(const spar_option_list *names, spar_error *err) {
+/* Whether the name of a checkpoint's tensor, "....NAME.weight", ends so. */
+static bool ends_with(const char *tensor, const char *name) {
+    const size_t n = strlen(tensor) - strlen(".weight"), tail = strlen(name);
+    return n > tail && tensor[n - tail - 1] == '.' && strncmp(tensor + n - tail, name, tail) == 0;
+}
+
+static bool is_target(const spar_option_list *names, sp_role role, const char *tensor) {
+    const char *common = sp_lora_target_name(role);
+    bool found = common && names->n == 0;
+    for (int i = 0; common && i < names->n; i++) {
+        const char *name = names->items[i];
+        found |=
+            strcmp(name, common) == 0 || strcmp(name, "all-linear") == 0 || ends_with(tensor, name);
+    }
+    return found;
+}
+
+/* Whether some matrix of the model, or of other models, is called so. */
+static bool is_known(const spar_model *m, const sp_stored *list, int n, const char *name) {
+    bool known = strcmp(name, "all-linear") == 0;
+    for (int k = 0; k < N_TARGETS; k++) {
+        known |= strcmp(name, targets[k].name) == 0;
+    }
+    for (int i = 0; i < n; i++) {
+        const sp_param *p = &m->params.items[list[i].first];
+        known |= sp_lora_target_name(p->role) && ends_with(list[i].name, name);
+    }
+    return known;
+}
+
+static spar_status check_targets(const spar_model *m, const sp_stored *list, int n,
+                                 const spar_option_list *names, spar_error *err) {
     for (int i = 0; i < names->n; i++) {
-        bool known = strcmp(names->items[i], "all-linear") == 0;
-        for (int k = 0; k < N_TARGETS; k++) {
-            known |= strcmp(names->items[i], targets[k].name) == 0;
-        }
-        if (!known) {
+        if (!is_known(m, list, n, names->items[i])) {
             return spar_fail(err, SPAR_INVALID,
                              "target module %s: expected all-linear, q_proj, k_proj, v_proj, "
-                             "o_proj, gate_proj, up_proj or down_proj",
+                             "o_proj, gate_proj, up_proj, down_proj or what the checkpoint calls "
+                             "a matrix",
                              names->items[i]);
         }
     }
     return SPAR_OK;
-}
-
-static bool is_target(const spar_option_list *names, sp_role role) {
-    const char *name = sp_lora_target_name(role);
-    bool found = name && names->n == 0;
-    for (int i = 0; name && i < names->n; i++) {
-        found |= strcmp(names->items[i], name) == 0 || strcmp(names->items[i], "all-linear") == 0;
-    }
-    return found;
 }
 
 static int64_t padded(int64_t count) {
@@ -75,24 +94,61 @@ done:
     return status;
 }
 
-/* A checkpoint that stores several matrices as one has no names for adapters of its parts. */
-static spar_status check_fusions(const spar_model *m, const bool *chosen, spar_error *err) {
-    const sp_arch *arch = m->config.arch;
-    for (const sp_fusion *f = arch->fusions; f && f->name; f++) {
-        for (int i = 0; i < m->params.n; i++) {
-            for (int k = 0; chosen[i] && k < f->n_roles; k++) {
-                if (f->roles[k] == (int)m->params.items[i].role) {
-                    return spar_fail(
-                        err, SPAR_UNSUPPORTED,
-                        "adapter: model_type %s stores %s as one matrix, of whose parts "
-                        "adapters cannot be saved: train all weights, or name other "
-                        "targets (o_proj, down_proj)",
-                        arch->model_type, f->name);
-                }
-            }
+/* Parts of what a checkpoint stores as one are adapted together: its adapters have one name. */
+static spar_status check_parts(const spar_model *m, const sp_stored *s, const bool *chosen,
+                               spar_error *err) {
+    for (int i = 1; i < s->n_roles; i++) {
+        if (chosen[s->first + i] != chosen[s->first]) {
+            return spar_fail(err, SPAR_UNSUPPORTED,
+                             "adapter: model_type %s stores %s as one matrix, which is adapted as "
+                             "a whole: name that, or all of its parts",
+                             m->config.arch->model_type, s->name);
         }
     }
     return SPAR_OK;
+}
+
+/* A place for what adapts a matrix of the checkpoint: A, then B (and magnitudes) of its parts. */
+static void place_module(const spar_model *m, sp_lora *l, const sp_stored *s) {
+    const int64_t rank = l->settings.rank;
+    const int64_t offset_a = l->total;
+    const int lead = l->n;
+    l->modules[l->n_modules++] = *s;
+    l->total += padded(rank * s->cols);
+    for (int i = 0; i < s->n_roles; i++) {
+        const sp_param *p = &m->params.items[s->first + i];
+        sp_adapter *a = &l->items[l->n];
+        l->index[s->first + i] = (int16_t)l->n++;
+        a->of = p;
+        a->lead = lead;
+        a->offset_a = offset_a;
+        a->offset_b = l->total;
+        a->offset_m = a->offset_b + padded(p->rows * rank);
+        l->total = a->offset_m + (l->settings.dora ? padded(p->rows) : 0);
+    }
+}
+
+static spar_status place_modules(const spar_model *m, sp_lora *l, const bool *chosen,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_stored *list = NULL;
+    void *memory;
+    int n = 0;
+    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)n, sizeof *l->modules, err));
+    l->modules = memory;
+    for (int i = 0; i < n; i++) {
+        SPAR_TRY(check_parts(m, &list[i], chosen, err));
+        if (chosen[list[i].first]) {
+            place_module(m, l, &list[i]);
+        }
+    }
+    if (l->n == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the adapter has no matrix to adapt", m->path));
+    }
+done:
+    free(list);
+    return status;
 }
 
 spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, const bool *chosen,
@@ -100,7 +156,6 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
     spar_status status = SPAR_OK;
     void *memory;
     sp_lora *l = NULL;
-    SPAR_TRY(check_fusions(m, chosen, err));
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *l, err));
     l = memory;
     l->settings = *settings;
@@ -112,22 +167,9 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *l->index, err));
     l->index = memory;
     for (int i = 0; i < m->params.n; i++) {
-        const sp_param *p = &m->params.items[i];
         l->index[i] = -1;
-        if (!chosen[i]) {
-            continue;
-        }
-        sp_adapter *a = &l->items[l->n];
-        l->index[i] = (int16_t)l->n++;
-        a->of = p;
-        a->offset_a = l->total;
-        a->offset_b = a->offset_a + padded(settings->rank * p->cols);
-        a->offset_m = a->offset_b + padded(p->rows * settings->rank);
-        l->total = a->offset_m + (settings->dora ? padded(p->rows) : 0);
     }
-    if (l->n == 0) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the adapter has no matrix to adapt", m->path));
-    }
+    SPAR_TRY(place_modules(m, l, chosen, err));
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)l->total, sizeof *l->values, err));
     l->values = memory;
     memset(l->values, 0, (size_t)l->total * sizeof *l->values);
@@ -157,6 +199,7 @@ void sp_lora_free(spar_model *m, sp_lora *l) {
         m->backend->ops->weight_release(m->backend, &l->items[i].b);
     }
     free(l->items);
+    free(l->modules);
     free(l->index);
     free(l->values);
     free(l->gains);
@@ -189,6 +232,38 @@ static spar_status check_experts(const spar_model *m, const spar_option_list *na
     return SPAR_OK;
 }
 
+/* The parameters that the names mean, to chosen [params.n]. */
+static spar_status choose_targets(const spar_model *m, const spar_option_list *names, bool *chosen,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_stored *list = NULL;
+    int n = 0;
+    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
+    SPAR_TRY(check_targets(m, list, n, names, err));
+    SPAR_TRY(check_experts(m, names, err));
+    for (int i = 0; i < n; i++) {
+        for (int part = list[i].first; part < list[i].first + list[i].n_roles; part++) {
+            const sp_param *p = &m->params.items[part];
+            chosen[part] = is_target(names, p->role, list[i].name);
+        }
+    }
+done:
+    free(list);
+    return status;
+}
+
+/* A as PEFT begins: uniform in +-1/sqrt(in). */
+static void start_values(sp_lora *l, uint64_t seed) {
+    for (int i = 0; i < l->n; i++) {
+        const sp_adapter *a = &l->items[i];
+        const double bound = 1.0 / sqrt((double)a->of->cols);
+        for (int64_t k = 0; a->lead == i && k < l->settings.rank * a->of->cols; k++) {
+            const double u = sp_rng_uniform(seed, (uint64_t)i, (uint64_t)k);
+            l->values[a->offset_a + k] = (float)(bound * (2.0 * u - 1.0));
+        }
+    }
+}
+
 spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint64_t seed,
                            spar_error *err) {
     spar_status status = SPAR_OK;
@@ -196,22 +271,11 @@ spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint
     void *memory;
     sp_lora *l = NULL;
     SPAR_TRY(sp_model_check_floats(m, "an adapter", err));
-    SPAR_TRY(check_targets(&settings->targets, err));
-    SPAR_TRY(check_experts(m, &settings->targets, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
     chosen = memory;
-    for (int i = 0; i < m->params.n; i++) {
-        chosen[i] = is_target(&settings->targets, m->params.items[i].role);
-    }
+    SPAR_TRY(choose_targets(m, &settings->targets, chosen, err));
     SPAR_TRY(sp_lora_create(m, settings, chosen, &l, err));
-    for (int i = 0; i < l->n; i++) {
-        const sp_adapter *a = &l->items[i];
-        const double bound = 1.0 / sqrt((double)a->of->cols);
-        for (int64_t k = 0; k < settings->rank * a->of->cols; k++) {
-            const double u = sp_rng_uniform(seed, (uint64_t)i, (uint64_t)k);
-            l->values[a->offset_a + k] = (float)(bound * (2.0 * u - 1.0));
-        }
-    }
+    start_values(l, seed);
     sp_lora_detach(m);
     m->lora = l;
     SPAR_TRY(sp_lora_prepare(m, m->prepared_backward, err));

@@ -3,6 +3,9 @@
  * 2312.03732). Only A and B are trained: one flat f32 array, like the weights of the model, to
  * which gradients and optimiser states are parallel.
  *
+ * Where a checkpoint stores several matrices as one (Phi-3's qkv_proj), that is what is adapted, as
+ * PEFT does it: the parts share A, and B's rows are theirs.
+ *
  * An adapter belongs to its model. Where one is attached, passes go through it, training changes it
  * alone, and saving the model writes the merged weights W + s B A.
  */
@@ -10,6 +13,7 @@
 #define SP_MODEL_LORA_H
 
 #include "backend/backend.h"
+#include "model/checkpoint.h"
 #include "model/params.h"
 #include "spar/model.h"
 #include "spar/options.h"
@@ -20,12 +24,14 @@ typedef struct sp_lora_settings {
     bool rslora;
     bool dora;                /* a magnitude for each output beside the pair (dora.h) */
     double dropout;           /* of A's input, in training: 0 <= dropout < 1 */
-    spar_option_list targets; /* "q_proj", ...; none: all linear layers but the output projection */
+    spar_option_list targets; /* "q_proj", ..., or the ends of the family's own names ("c_attn");
+                               * none: all linear layers but the output projection */
 } sp_lora_settings;
 
 /* The pair of one matrix W [out,in]: A [rank,in], B [out,rank]. */
 typedef struct sp_adapter {
     const sp_param *of; /* the adapted parameter, borrowed from the model's table */
+    int lead;           /* index of the first adapter of those that share A */
     int64_t offset_a, offset_b, offset_m; /* in the flat array, in elements; m with DoRA alone */
     sp_weight a, b;
     float *length, *gain; /* DoRA: |V| and m / |V| by output, in the adapters' own memory */
@@ -36,6 +42,8 @@ struct sp_lora {
     float scale;               /* s */
     sp_adapter *items;         /* owned */
     int n;
+    sp_stored *modules; /* owned: the matrices of the checkpoint that are adapted, in its order */
+    int n_modules;
     int16_t *index; /* owned: of a parameter's adapter by the parameter's index, or -1 */
     float *values;  /* owned, [total] */
     float *gains;   /* owned: the adapters' lengths and gains; NULL without DoRA */
@@ -43,7 +51,8 @@ struct sp_lora {
 };
 
 /* Attach adapters that change nothing yet: A uniform in +-1/sqrt(in) (as PEFT begins), B zero. A
- * pass made before does not see them. INVALID names an unknown target and the known ones. */
+ * pass made before does not see them. INVALID names an unknown target and the known ones;
+ * UNSUPPORTED a matrix of which only parts are targets. */
 spar_status sp_lora_attach(spar_model *model, const sp_lora_settings *settings, uint64_t seed,
                            spar_error *err);
 void sp_lora_detach(spar_model *model); /* fine without one */

@@ -15,50 +15,93 @@
 enum { NAME_MAX_LENGTH = 160 };
 
 /* "model.layers.0.self_attn.q_proj.weight" -> "base_model.model.model....q_proj.lora_A.weight" */
-static void tensor_name(const sp_param *p, char which, char *out) {
-    const size_t n = strlen(p->name) - strlen(".weight");
-    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_%c.weight", (int)n, p->name, which);
+static void tensor_name(const sp_stored *module, char which, char *out) {
+    const size_t n = strlen(module->name) - strlen(".weight");
+    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_%c.weight", (int)n, module->name,
+             which);
 }
 
 /* "...q_proj.lora_magnitude_vector", as PEFT writes it; as its modules have it, ".weight" follows.
  */
-static void magnitude_name(const sp_param *p, const char *ending, char *out) {
-    const size_t n = strlen(p->name) - strlen(".weight");
-    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_magnitude_vector%s", (int)n, p->name,
-             ending);
+static void magnitude_name(const sp_stored *module, const char *ending, char *out) {
+    const size_t n = strlen(module->name) - strlen(".weight");
+    snprintf(out, NAME_MAX_LENGTH, "base_model.model.%.*s.lora_magnitude_vector%s", (int)n,
+             module->name, ending);
+}
+
+static const sp_adapter *part_of(const sp_lora *l, const sp_stored *module, int i) {
+    return &l->items[l->index[module->first + i]];
+}
+
+/* Rows of B (width: the rank) or magnitudes (width 1) of a module's parts, as its matrix has them:
+ * joined to `whole` [module->rows, width], or cut from it. */
+static void copy_rows(const sp_lora *l, const sp_stored *module, bool magnitudes, bool join,
+                      float *whole) {
+    const int64_t width = magnitudes ? 1 : l->settings.rank;
+    int64_t above = 0;
+    for (int i = 0; i < module->n_roles; i++) {
+        const sp_adapter *a = part_of(l, module, i);
+        float *part = l->values + (magnitudes ? a->offset_m : a->offset_b);
+        for (int64_t r = 0; r < a->of->rows; r++) {
+            float *row = whole + sp_stored_row(module, i, above, r) * width;
+            memcpy(join ? row : part + r * width, join ? part + r * width : row,
+                   (size_t)width * sizeof *row);
+        }
+        above += a->of->rows;
+    }
 }
 
 /* ---- writing ---- */
 
-/* The module of a weight by the last part of its name, once: two roles may have one (GPT-2). */
-static void add_module(json_t *list, const char *weight) {
-    const size_t n = strlen(weight) - strlen(".weight");
-    size_t from = n;
-    while (from > 0 && weight[from - 1] != '.') {
+/* Where the last n parts of a weight's name begin: PEFT takes names that end so. */
+static size_t tail_of(const char *weight, int n) {
+    size_t from = strlen(weight) - strlen(".weight");
+    while (from > 0 && (weight[from - 1] != '.' || --n > 0)) {
         from--;
     }
-    json_t *module = json_stringn(weight + from, n - from);
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        if (json_equal(json_array_get(list, i), module)) {
-            json_decref(module);
-            return;
-        }
-    }
-    json_array_append_new(list, module);
+    return from;
 }
 
-static json_t *target_modules(const sp_lora *l) {
-    json_t *list = json_array();
-    for (sp_role role = 0; role < SP_ROLES; role++) {
-        const char *name = NULL;
-        for (int i = 0; i < l->n; i++) {
-            name = l->items[i].of->role == role ? l->items[i].of->name : name;
-        }
-        if (name) {
-            add_module(list, name);
+/* Whether another matrix of the layers, which is not adapted, has the same last part: two roles may
+ * (GPT-2), and experts beside a dense layer. */
+static bool is_shared(const spar_model *m, const sp_stored *list, int n, const char *weight) {
+    const char *tail = weight + tail_of(weight, 1);
+    for (int i = 0; i < n; i++) {
+        const sp_param *p = &m->params.items[list[i].first];
+        if (p->layer >= 0 && p->cols > 0 && m->lora->index[list[i].first] < 0 &&
+            strcmp(list[i].name + tail_of(list[i].name, 1), tail) == 0) {
+            return true;
         }
     }
-    return list;
+    return false;
+}
+
+/* The modules by the last part of their names, or the last two, each once. */
+static spar_status target_modules(const spar_model *m, json_t **out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_stored *all = NULL;
+    int n = 0;
+    json_t *list = json_array();
+    SPAR_TRY(sp_stored_list(&all, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
+    for (int i = 0; i < m->lora->n_modules; i++) {
+        const char *name = m->lora->modules[i].name;
+        const size_t from = tail_of(name, is_shared(m, all, n, name) ? 2 : 1);
+        json_t *module = json_stringn(name + from, strlen(name) - strlen(".weight") - from);
+        bool there = false;
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            there |= json_equal(json_array_get(list, k), module);
+        }
+        if (!there) {
+            json_array_append(list, module);
+        }
+        json_decref(module);
+    }
+    *out = list;
+    list = NULL;
+done:
+    json_decref(list);
+    free(all);
+    return status;
 }
 
 /* The layers, where not all are adapted; null otherwise. */
@@ -86,13 +129,15 @@ static spar_status write_config(const spar_model *m, const char *dir, spar_error
     spar_status status = SPAR_OK;
     char *path = NULL;
     const sp_lora_settings *s = &m->lora->settings;
-    json_t *root = json_pack(
+    json_t *modules = NULL, *root = NULL;
+    SPAR_TRY(target_modules(m, &modules, err));
+    root = json_pack(
         "{s:s, s:s, s:s, s:I, s:f, s:f, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:n, s:{}, s:{}}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->path, "r",
         (json_int_t)s->rank, "lora_alpha", s->alpha, "lora_dropout", s->dropout, "target_modules",
-        target_modules(m->lora), "layers_to_transform", adapted_layers(m), "bias", "none",
-        "use_rslora", s->rslora, "use_dora", s->dora, "fan_in_fan_out", m->config.arch->transposed,
-        "inference_mode", 1, "modules_to_save", "rank_pattern", "alpha_pattern");
+        modules, "layers_to_transform", adapted_layers(m), "bias", "none", "use_rslora", s->rslora,
+        "use_dora", s->dora, "fan_in_fan_out", m->config.arch->transposed, "inference_mode", 1,
+        "modules_to_save", "rank_pattern", "alpha_pattern");
     if (!root) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", dir));
     }
@@ -104,13 +149,31 @@ done:
     return status;
 }
 
-static sp_tensor_entry entry_of(const char *name, const sp_weight *w) {
+static sp_tensor_entry entry_of(const char *name, const float *data, int64_t rows, int64_t cols) {
     return (sp_tensor_entry){.name = name,
                              .dtype = SP_F32,
-                             .n_dims = 2,
-                             .dims = {w->out, w->in},
-                             .data = w->data,
-                             .n_bytes = (size_t)(w->out * w->in) * sizeof(float)};
+                             .n_dims = cols > 0 ? 2 : 1,
+                             .dims = {rows, cols},
+                             .data = data,
+                             .n_bytes = (size_t)(rows * (cols > 0 ? cols : 1)) * sizeof(float)};
+}
+
+/* The tensors of one module; *joined is room for those whose rows are put together. */
+static void list_module(const sp_lora *l, const sp_stored *module, sp_tensor_entry *entries,
+                        char (*names)[NAME_MAX_LENGTH], float **joined) {
+    const int64_t rank = l->settings.rank, rows = module->rows;
+    tensor_name(module, 'A', names[0]);
+    entries[0] = entry_of(names[0], part_of(l, module, 0)->a.data, rank, module->cols);
+    tensor_name(module, 'B', names[1]);
+    copy_rows(l, module, false, true, *joined);
+    entries[1] = entry_of(names[1], *joined, rows, rank);
+    *joined += rows * rank;
+    if (l->settings.dora) {
+        magnitude_name(module, "", names[2]);
+        copy_rows(l, module, true, true, *joined);
+        entries[2] = entry_of(names[2], *joined, rows, 0);
+        *joined += rows;
+    }
 }
 
 static spar_status write_values(const sp_lora *l, const char *dir, spar_error *err) {
@@ -119,27 +182,23 @@ static spar_status write_values(const sp_lora *l, const char *dir, spar_error *e
     sp_tensor_entry *entries = NULL;
     char(*names)[NAME_MAX_LENGTH] = NULL;
     char *path = NULL;
+    float *joined = NULL;
     void *memory;
     const int each = l->settings.dora ? 3 : 2;
-    const size_t n = (size_t)each * (size_t)l->n;
+    const size_t n = (size_t)each * (size_t)l->n_modules;
+    int64_t rows = 0;
+    for (int i = 0; i < l->n_modules; i++) {
+        rows += l->modules[i].rows;
+    }
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *entries, err));
     entries = memory;
     SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *names, err));
     names = memory;
-    for (int i = 0; i < l->n; i++) {
-        const sp_adapter *a = &l->items[i];
-        const int at = each * i;
-        tensor_name(a->of, 'A', names[at]);
-        tensor_name(a->of, 'B', names[at + 1]);
-        entries[at] = entry_of(names[at], &a->a);
-        entries[at + 1] = entry_of(names[at + 1], &a->b);
-        if (l->settings.dora) {
-            const sp_weight magnitudes = {
-                .data = l->values + a->offset_m, .out = a->of->rows, .in = 1};
-            magnitude_name(a->of, "", names[at + 2]);
-            entries[at + 2] = entry_of(names[at + 2], &magnitudes);
-            entries[at + 2].n_dims = 1;
-        }
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)(rows * (l->settings.rank + 1)), sizeof *joined, err));
+    joined = memory;
+    float *room = joined;
+    for (int i = 0; i < l->n_modules; i++) {
+        list_module(l, &l->modules[i], entries + each * i, names + each * i, &room);
     }
     SPAR_TRY(sp_path_join(&path, dir, "adapter_model.safetensors", err));
     SPAR_TRY(sp_safetensors_write(path, entries, n, metadata, err));
@@ -147,6 +206,7 @@ done:
     free(path);
     free(entries);
     free(names);
+    free(joined);
     return status;
 }
 
@@ -225,21 +285,21 @@ typedef struct names {
     char a[NAME_MAX_LENGTH], b[NAME_MAX_LENGTH], m[NAME_MAX_LENGTH];
 } names;
 
-static names names_of(const sp_safetensors *file, const sp_param *p) {
+static names names_of(const sp_safetensors *file, const sp_stored *module) {
     names n;
-    tensor_name(p, 'A', n.a);
-    tensor_name(p, 'B', n.b);
-    magnitude_name(p, ".weight", n.m);
+    tensor_name(module, 'A', n.a);
+    tensor_name(module, 'B', n.b);
+    magnitude_name(module, ".weight", n.m);
     if (!sp_safetensors_find(file, n.m)) {
-        magnitude_name(p, "", n.m);
+        magnitude_name(module, "", n.m);
     }
     return n;
 }
 
-/* Whether the file adapts p; NOT_FOUND names what is missing of it. */
-static spar_status adapts(const sp_safetensors *file, const char *path, const sp_param *p,
+/* Whether the file adapts the module; NOT_FOUND names what is missing of it. */
+static spar_status adapts(const sp_safetensors *file, const char *path, const sp_stored *module,
                           bool dora, bool *out, spar_error *err) {
-    const names n = names_of(file, p);
+    const names n = names_of(file, module);
     const char *const all[] = {n.a, n.b, n.m};
     const int needed = dora ? 3 : 2;
     int missing = -1, found = 0;
@@ -254,31 +314,21 @@ static spar_status adapts(const sp_safetensors *file, const char *path, const sp
                : spar_fail(err, SPAR_NOT_FOUND, "%s: tensor %s is missing", path, all[missing]);
 }
 
-static bool is_of(const sp_safetensors *file, const sp_param *p, bool dora, const char *name) {
-    const names n = names_of(file, p);
+static bool is_of(const sp_safetensors *file, const sp_stored *module, bool dora,
+                  const char *name) {
+    const names n = names_of(file, module);
     return strcmp(name, n.a) == 0 || strcmp(name, n.b) == 0 || (dora && strcmp(name, n.m) == 0);
 }
 
-/* Which parameters the file adapts; a tensor that is none of theirs is refused. */
-static spar_status choose(const spar_model *m, const sp_safetensors *file, const char *path,
-                          bool dora, bool *chosen, spar_error *err) {
-    size_t known = 0;
-    for (int i = 0; i < m->params.n; i++) {
-        const sp_param *p = &m->params.items[i];
-        if (!sp_lora_target_name(p->role)) {
-            continue;
-        }
-        const spar_status status = adapts(file, path, p, dora, &chosen[i], err);
-        if (status != SPAR_OK) {
-            return status;
-        }
-        known += chosen[i] ? (dora ? 3 : 2) : 0;
-    }
-    for (size_t i = 0; known < sp_safetensors_count(file) && i < sp_safetensors_count(file); i++) {
+/* A tensor that is none of the chosen modules' is refused. */
+static spar_status check_names(const sp_stored *list, int n, const bool *chosen,
+                               const sp_safetensors *file, const char *path, bool dora,
+                               spar_error *err) {
+    for (size_t i = 0; i < sp_safetensors_count(file); i++) {
         const char *name = sp_safetensors_at(file, i)->name;
         bool found = false;
-        for (int k = 0; k < m->params.n && !found; k++) {
-            found = chosen[k] && is_of(file, &m->params.items[k], dora, name);
+        for (int k = 0; k < n && !found; k++) {
+            found = chosen[list[k].first] && is_of(file, &list[k], dora, name);
         }
         if (!found) {
             return spar_fail(err, SPAR_UNSUPPORTED,
@@ -288,6 +338,33 @@ static spar_status choose(const spar_model *m, const sp_safetensors *file, const
         }
     }
     return SPAR_OK;
+}
+
+/* Which parameters the file adapts, to chosen [params.n]. */
+static spar_status choose(const spar_model *m, const sp_safetensors *file, const char *path,
+                          bool dora, bool *chosen, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_stored *list = NULL;
+    int n = 0;
+    size_t known = 0;
+    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
+    for (int i = 0; i < n; i++) {
+        const int first = list[i].first;
+        if (!sp_lora_target_name(m->params.items[first].role)) {
+            continue;
+        }
+        SPAR_TRY(adapts(file, path, &list[i], dora, &chosen[first], err));
+        for (int k = 1; k < list[i].n_roles; k++) {
+            chosen[first + k] = chosen[first];
+        }
+        known += chosen[first] ? (dora ? 3 : 2) : 0;
+    }
+    if (known < sp_safetensors_count(file)) {
+        SPAR_TRY(check_names(list, n, chosen, file, path, dora, err));
+    }
+done:
+    free(list);
+    return status;
 }
 
 /* A matrix [rows, cols], or a vector where cols is 0, as floats. */
@@ -312,16 +389,22 @@ static spar_status read_tensor(const sp_safetensors *file, const char *path, con
 }
 
 static spar_status read_adapter(const sp_safetensors *file, const char *path, const sp_lora *l,
-                                const sp_adapter *a, spar_error *err) {
+                                const sp_stored *module, spar_error *err) {
     spar_status status = SPAR_OK;
-    const names n = names_of(file, a->of);
-    const int64_t rank = l->settings.rank, rows = a->of->rows;
-    SPAR_TRY(read_tensor(file, path, n.a, rank, a->of->cols, l->values + a->offset_a, err));
-    SPAR_TRY(read_tensor(file, path, n.b, rows, rank, l->values + a->offset_b, err));
+    const names n = names_of(file, module);
+    const int64_t rank = l->settings.rank, rows = module->rows;
+    void *memory = NULL;
+    SPAR_TRY(read_tensor(file, path, n.a, rank, module->cols,
+                         l->values + part_of(l, module, 0)->offset_a, err));
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)(rows * rank), sizeof(float), err));
+    SPAR_TRY(read_tensor(file, path, n.b, rows, rank, memory, err));
+    copy_rows(l, module, false, false, memory);
     if (l->settings.dora) {
-        SPAR_TRY(read_tensor(file, path, n.m, rows, 0, l->values + a->offset_m, err));
+        SPAR_TRY(read_tensor(file, path, n.m, rows, 0, memory, err));
+        copy_rows(l, module, true, false, memory);
     }
 done:
+    free(memory);
     return status;
 }
 
@@ -341,8 +424,8 @@ spar_status sp_lora_load(spar_model *m, const char *dir, spar_error *err) {
     chosen = memory;
     SPAR_TRY(choose(m, file, path, settings.dora, chosen, err));
     SPAR_TRY(sp_lora_create(m, &settings, chosen, &l, err));
-    for (int i = 0; i < l->n; i++) {
-        SPAR_TRY(read_adapter(file, path, l, &l->items[i], err));
+    for (int i = 0; i < l->n_modules; i++) {
+        SPAR_TRY(read_adapter(file, path, l, &l->modules[i], err));
     }
     sp_lora_detach(m);
     m->lora = l;

@@ -9,9 +9,8 @@ const float *sp_pass_vector(const spar_model *m, sp_role role, int layer) {
 
 static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
     const sp_lora *l = pass->model->lora;
-    return (sp_dropout){.p = (float)l->settings.dropout,
-                        .seed = pass->dropout_seed,
-                        .stream = (uint64_t)(a - l->items)};
+    return (sp_dropout){
+        .p = (float)l->settings.dropout, .seed = pass->dropout_seed, .stream = (uint64_t)a->lead};
 }
 
 /* u = s x A^T, as an operand. *input is the x that A saw: after dropout, where that is on. */

@@ -68,7 +68,9 @@ static const spar_option lora_options[] = {
     {"dropout", 0, SPAR_OPTION_NUMBER, LORA(dropout), "0", 0, 0.99, NULL, "P",
      "dropout of the adapter's inputs in training"},
     {"targets", 0, SPAR_OPTION_LIST, LORA(targets), NULL, 0, 0, NULL, "NAME",
-     "modules to adapt: q_proj, k_proj, ...; none: all linear layers but the output projection"},
+     "modules to adapt: q_proj, k_proj, ..., or the checkpoint's own names; none: all linear "
+     "layers "
+     "but the output projection"},
     {0}};
 
 /* The settings of `train`, which an arm may override. */

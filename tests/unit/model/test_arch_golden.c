@@ -15,7 +15,6 @@
 #include "base/jsonx.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
-#include "model/lora.h"
 #include "support.h"
 
 /* The first ones are in tests/golden/arch, the others beside the source. */
@@ -255,23 +254,6 @@ static void test_saved(void **state) {
     }
 }
 
-/* Adapters of matrices that the checkpoint stores as one are refused. */
-static void test_fused_adapter(void **state) {
-    (void)state;
-    if (!test_shared("golden")) {
-        skip();
-    }
-    spar_error err;
-    fixture f = {0};
-    sp_lora_settings settings = {.rank = 4, .alpha = 8, .targets = {.n = 1, .items = {"q_proj"}}};
-    open_fixture(&f, "phi3", (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 1});
-    assert_int_equal(sp_lora_attach(f.model, &settings, 1, &err), SPAR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "qkv_proj"));
-    settings.targets.items[0] = "o_proj";
-    check(sp_lora_attach(f.model, &settings, 1, &err), &err);
-    close_fixture(&f);
-}
-
 /* LongRoPE's second set of factors begins behind the original context, and sequences end there. */
 static void test_long_context(void **state) {
     (void)state;
@@ -379,10 +361,9 @@ static void test_yarn(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),    cmocka_unit_test(test_tuned),
-        cmocka_unit_test(test_saved),        cmocka_unit_test(test_fused_adapter),
-        cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_yarn),
-        cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_reference), cmocka_unit_test(test_tuned),
+        cmocka_unit_test(test_saved),     cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_yarn),      cmocka_unit_test(test_long_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,17 +21,37 @@
 enum { TOKENS = 29, SCORED = TOKENS - 1 };
 
 /* The families that the tests are run for, one after another: one that norms what the halves of a
- * layer take in, and one that norms what they give too. */
-static const char *const configs[] = {
-    "{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 48, "
-    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
-    "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
-    "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}",
-    "{\"model_type\": \"gemma2\", \"vocab_size\": 97, \"hidden_size\": 48, "
-    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
-    "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
-    "\"sliding_window\": 9, \"attn_logit_softcapping\": 3, \"final_logit_softcapping\": 4}"};
-static const char *config_text;
+ * layer take in, one that norms what they give too, and three that store several matrices as one:
+ * one after another, head by head, and transposed. */
+typedef struct family {
+    const char *config;
+    int matrices, modules, names; /* adapted in all; stored; by their names alone */
+    const char *down, *part; /* one that is stored; a target that is no whole matrix, or NULL */
+} family;
+
+static const family families[] = {
+    {"{\"model_type\": \"qwen3\", \"vocab_size\": 97, \"hidden_size\": 48, "
+     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+     "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
+     "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}",
+     14, 14, 7, "model.layers.1.mlp.down_proj", NULL},
+    {"{\"model_type\": \"gemma2\", \"vocab_size\": 97, \"hidden_size\": 48, "
+     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+     "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
+     "\"sliding_window\": 9, \"attn_logit_softcapping\": 3, \"final_logit_softcapping\": 4}",
+     14, 14, 7, "model.layers.1.mlp.down_proj", NULL},
+    {"{\"model_type\": \"phi3\", \"vocab_size\": 97, \"hidden_size\": 48, "
+     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+     "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64}",
+     14, 8, 4, "model.layers.1.mlp.down_proj", "up_proj"},
+    {"{\"model_type\": \"gpt_neox\", \"vocab_size\": 97, \"hidden_size\": 48, "
+     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "
+     "\"max_position_embeddings\": 64}",
+     12, 8, 4, "gpt_neox.layers.1.mlp.dense_4h_to_h", "v_proj"},
+    {"{\"model_type\": \"gpt2\", \"vocab_size\": 97, \"n_embd\": 48, \"n_inner\": 80, "
+     "\"n_layer\": 2, \"n_head\": 4, \"n_positions\": 64}",
+     12, 8, 3, "transformer.h.1.mlp.c_proj", "k_proj"}};
+static const family *tested;
 
 static char folder[TEST_PATH_MAX];
 
@@ -47,7 +67,7 @@ static spar_model *make_model(spar_dtype dtype) {
     sp_config config;
     spar_model *m;
     const spar_model_options options = {.dtype = dtype, .threads = 2};
-    check(sp_json_parse(&root, config_text, strlen(config_text), "config", &err), &err);
+    check(sp_json_parse(&root, tested->config, strlen(tested->config), "config", &err), &err);
     check(sp_config_from_json(&config, root, "config", &err), &err);
     json_decref(root);
     check(sp_model_create(&m, &config, "random", &options, NULL, &err), &err);
@@ -55,7 +75,8 @@ static spar_model *make_model(spar_dtype dtype) {
         const sp_param *p = &m->params.items[i];
         for (int64_t k = 0; k < p->count; k++) {
             const double u = sp_rng_uniform(5, (uint64_t)i, (uint64_t)k) - 0.5;
-            m->weights[p->offset + k] = (float)(p->cols ? 0.4 * u : 1 + 0.2 * u);
+            const bool gain = !p->cols && !strstr(p->name, "bias");
+            m->weights[p->offset + k] = (float)(gain ? 1 + 0.2 * u : 0.4 * u);
         }
     }
     check(sp_model_prepare(m, true, &err), &err);
@@ -173,7 +194,7 @@ static void test_fresh_changes_nothing(void **state) {
     spar_model *m = make_model(SPAR_DTYPE_F32);
     run(m, before, NULL);
     check(sp_lora_attach(m, &s, 1, &err), &err);
-    assert_int_equal(m->lora->n, 14);
+    assert_int_equal(m->lora->n, tested->matrices);
     run(m, after, NULL);
     assert_memory_equal(before, after, sizeof before);
     s.dora = true;
@@ -198,9 +219,9 @@ static void near_all(const char *what, const float *got, const float *want, int6
     }
 }
 
-/* With dW the gradient of the merged weight: dA = s B^T dW, dB = s dW A^T. */
-static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw, float *da,
-                         float *db) {
+/* With dW the gradient of the merged weight: dA = s B^T dW, dB = s dW A^T; of parts that share A,
+ * dA is the sum. To want [total]. */
+static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw, float *want) {
     const int64_t rank = l->settings.rank, rows = a->of->rows, cols = a->of->cols;
     for (int64_t k = 0; k < rank; k++) {
         for (int64_t j = 0; j < cols; j++) {
@@ -208,7 +229,7 @@ static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw,
             for (int64_t i = 0; i < rows; i++) {
                 sum += (double)l->values[a->offset_b + i * rank + k] * (double)dw[i * cols + j];
             }
-            da[k * cols + j] = (float)((double)l->scale * sum);
+            want[a->offset_a + k * cols + j] += (float)((double)l->scale * sum);
         }
     }
     for (int64_t i = 0; i < rows; i++) {
@@ -217,36 +238,63 @@ static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw,
             for (int64_t j = 0; j < cols; j++) {
                 sum += (double)dw[i * cols + j] * (double)l->values[a->offset_a + k * cols + j];
             }
-            db[i * rank + k] = (float)((double)l->scale * sum);
+            want[a->offset_b + i * rank + k] = (float)((double)l->scale * sum);
         }
     }
 }
 
-static void compare_with_merged(int64_t rank, bool rslora, spar_dtype dtype, double tolerance) {
+/* y = diag(m / |V|) V x with |V| held constant: of the merged weight's gradient dW, dV is
+ * diag(m / |V|) dW and dm its product with V / |V|, which is the merged weight over m. */
+static void expect_magnitudes(const sp_lora *l, const sp_adapter *a, const float *merged, float *dw,
+                              float *want) {
+    for (int64_t r = 0; r < a->of->rows; r++) {
+        double sum = 0;
+        for (int64_t c = 0; c < a->of->cols; c++) {
+            const int64_t at = r * a->of->cols + c;
+            sum += (double)dw[at] * (double)merged[at];
+            dw[at] *= a->gain[r];
+        }
+        want[a->offset_m + r] = (float)(sum / (double)l->values[a->offset_m + r]);
+    }
+}
+
+static void compare_grads(const sp_lora *l, const float *got, const float *want, double tolerance) {
+    const int64_t rank = l->settings.rank;
+    for (int i = 0; i < l->n; i++) {
+        const sp_adapter *a = &l->items[i];
+        const int64_t na = rank * a->of->cols, nb = rank * a->of->rows;
+        near_all(a->of->name, got + a->offset_a, want + a->offset_a, na, tolerance);
+        near_all(a->of->name, got + a->offset_b, want + a->offset_b, nb, tolerance);
+        if (l->settings.dora) {
+            near_all(a->of->name, got + a->offset_m, want + a->offset_m, a->of->rows, tolerance);
+        }
+    }
+}
+
+static void compare_with_merged(sp_lora_settings s, spar_dtype dtype, double tolerance) {
     float logp[SCORED], merged_logp[SCORED];
-    const sp_lora_settings s = settings(rank, rslora);
     spar_model *m = make_model(dtype), *merged = make_model(dtype);
     attach_random(m, &s);
     attach_random(merged, &s);
     merge(merged);
     float *grads = calloc((size_t)m->lora->total, sizeof *grads);
+    float *want = calloc((size_t)m->lora->total, sizeof *want);
     float *full = calloc((size_t)merged->params.total, sizeof *full);
-    assert_true(grads && full);
+    assert_true(grads && want && full);
     run(m, logp, grads);
     run(merged, merged_logp, full);
     near_all("log-probs", logp, merged_logp, SCORED, tolerance);
     for (int i = 0; i < m->lora->n; i++) {
         const sp_adapter *a = &m->lora->items[i];
-        const int64_t na = rank * a->of->cols, nb = rank * a->of->rows;
-        float *da = malloc((size_t)na * sizeof *da), *db = malloc((size_t)nb * sizeof *db);
-        assert_true(da && db);
-        expect_grads(m->lora, a, full + a->of->offset, da, db);
-        near_all(a->of->name, grads + a->offset_a, da, na, 10 * tolerance);
-        near_all(a->of->name, grads + a->offset_b, db, nb, 10 * tolerance);
-        free(da);
-        free(db);
+        const int64_t at = a->of->offset;
+        if (s.dora) {
+            expect_magnitudes(m->lora, a, merged->weights + at, full + at, want);
+        }
+        expect_grads(m->lora, a, full + at, want);
     }
+    compare_grads(m->lora, grads, want, 10 * tolerance);
     free(grads);
+    free(want);
     free(full);
     spar_model_free(m);
     spar_model_free(merged);
@@ -254,82 +302,42 @@ static void compare_with_merged(int64_t rank, bool rslora, spar_dtype dtype, dou
 
 static void test_merged(void **state) {
     (void)state;
-    compare_with_merged(1, false, SPAR_DTYPE_F32, 2e-6);
-    compare_with_merged(4, false, SPAR_DTYPE_F32, 2e-6);
-    compare_with_merged(7, true, SPAR_DTYPE_F32, 2e-6);
-    compare_with_merged(16, false, SPAR_DTYPE_F32, 2e-6);
-    compare_with_merged(8, false, SPAR_DTYPE_BF16, 2e-2);
+    compare_with_merged(settings(1, false), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(settings(4, false), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(settings(7, true), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(settings(16, false), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(settings(8, false), SPAR_DTYPE_BF16, 2e-2);
 }
 
-/* y = diag(m / |V|) V x with |V| held constant: of the merged weight's gradient dW, dV is
- * diag(m / |V|) dW and dm its product with V / |V|, which is the merged weight over m. */
-static void compare_dora(int64_t rank, spar_dtype dtype, double tolerance) {
-    float logp[SCORED], merged_logp[SCORED];
+static sp_lora_settings dora(int64_t rank) {
     sp_lora_settings s = settings(rank, false);
     s.dora = true;
-    spar_model *m = make_model(dtype), *merged = make_model(dtype);
-    attach_random(m, &s);
-    attach_random(merged, &s);
-    merge(merged);
-    float *grads = calloc((size_t)m->lora->total, sizeof *grads);
-    float *full = calloc((size_t)merged->params.total, sizeof *full);
-    assert_true(grads && full);
-    run(m, logp, grads);
-    run(merged, merged_logp, full);
-    near_all("log-probs", logp, merged_logp, SCORED, tolerance);
-    for (int i = 0; i < m->lora->n; i++) {
-        const sp_adapter *a = &m->lora->items[i];
-        const int64_t rows = a->of->rows, cols = a->of->cols;
-        float *da = malloc((size_t)(rank * cols) * sizeof *da), *dm = malloc((size_t)rows * 4);
-        float *db = malloc((size_t)(rank * rows) * sizeof *db), *dw = full + a->of->offset;
-        assert_true(da && db && dm);
-        for (int64_t r = 0; r < rows; r++) {
-            double sum = 0;
-            for (int64_t c = 0; c < cols; c++) {
-                sum += (double)dw[r * cols + c] *
-                       (double)merged->weights[a->of->offset + r * cols + c];
-                dw[r * cols + c] *= a->gain[r];
-            }
-            dm[r] = (float)(sum / (double)m->lora->values[a->offset_m + r]);
-        }
-        expect_grads(m->lora, a, dw, da, db);
-        near_all(a->of->name, grads + a->offset_a, da, rank * cols, 10 * tolerance);
-        near_all(a->of->name, grads + a->offset_b, db, rank * rows, 10 * tolerance);
-        near_all(a->of->name, grads + a->offset_m, dm, rows, 10 * tolerance);
-        free(da);
-        free(db);
-        free(dm);
-    }
-    free(grads);
-    free(full);
-    spar_model_free(m);
-    spar_model_free(merged);
+    return s;
 }
 
 static void test_dora(void **state) {
     (void)state;
-    compare_dora(1, SPAR_DTYPE_F32, 2e-6);
-    compare_dora(5, SPAR_DTYPE_F32, 2e-6);
-    compare_dora(16, SPAR_DTYPE_F32, 2e-6);
-    compare_dora(8, SPAR_DTYPE_BF16, 2e-2);
+    compare_with_merged(dora(1), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(dora(5), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(dora(16), SPAR_DTYPE_F32, 2e-6);
+    compare_with_merged(dora(8), SPAR_DTYPE_BF16, 2e-2);
 }
 
 static void test_dora_files(void **state) {
     (void)state;
     spar_error err;
-    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX];
+    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX], name[128];
     sp_safetensors *tensors;
     spar_model *m = make_model(SPAR_DTYPE_F32), *other = make_model(SPAR_DTYPE_F32);
-    sp_lora_settings s = settings(3, false);
-    s.dora = true;
+    sp_lora_settings s = dora(3);
     attach_random(m, &s);
     test_path(dir, folder, "dora");
     check(spar_model_save_adapter(m, dir, &err), &err);
     check(sp_safetensors_open(&tensors, test_path(file, dir, "adapter_model.safetensors"), &err),
           &err);
-    assert_int_equal(sp_safetensors_count(tensors), 42);
-    const sp_tensor_entry *e = sp_safetensors_find(
-        tensors, "base_model.model.model.layers.1.mlp.down_proj.lora_magnitude_vector");
+    assert_int_equal(sp_safetensors_count(tensors), 3 * tested->modules);
+    snprintf(name, sizeof name, "base_model.model.%s.lora_magnitude_vector", tested->down);
+    const sp_tensor_entry *e = sp_safetensors_find(tensors, name);
     assert_non_null(e);
     assert_int_equal(e->n_dims, 1);
     assert_int_equal(e->dims[0], 48);
@@ -403,29 +411,77 @@ static void test_scale(void **state) {
     spar_model_free(m);
 }
 
+static void refuse_targets(spar_model *m, sp_lora_settings *s, const char *first,
+                           const char *second, spar_status status, const char *message) {
+    spar_error err;
+    s->targets.items[0] = first;
+    s->targets.items[1] = second;
+    if (sp_lora_attach(m, s, 1, &err) != status || !strstr(err.message, message)) {
+        fail_msg("expected %s in: %s", message, err.message);
+    }
+}
+
 static void test_targets(void **state) {
     (void)state;
     spar_error err;
     spar_model *m = make_model(SPAR_DTYPE_F32);
     sp_lora_settings s = settings(2, false);
-    s.targets.n = 2;
-    s.targets.items[0] = "q_proj";
-    s.targets.items[1] = "v_proj";
+    s.targets = (spar_option_list){.n = 1, .items = {"down_proj"}};
     check(sp_lora_attach(m, &s, 1, &err), &err);
-    assert_int_equal(m->lora->n, 4);
-    assert_non_null(sp_lora_find(m, SP_Q, 1));
-    assert_null(sp_lora_find(m, SP_K, 1));
-    s.targets.items[1] = "w_proj";
-    assert_int_equal(sp_lora_attach(m, &s, 1, &err), SPAR_INVALID);
-    assert_non_null(strstr(err.message, "target module w_proj: expected all-linear, q_proj"));
-    assert_int_equal(m->lora->n, 4); /* what was attached stays */
+    assert_int_equal(m->lora->n, 2);
+    assert_non_null(sp_lora_find(m, SP_DOWN, 1));
+    assert_null(sp_lora_find(m, SP_UP, 1));
+    s.targets.n = 2;
+    refuse_targets(m, &s, "o_proj", "w_proj", SPAR_INVALID,
+                   "target module w_proj: expected all-linear, q_proj");
+    if (tested->part) {
+        refuse_targets(m, &s, "o_proj", tested->part, SPAR_UNSUPPORTED, "as one matrix");
+    }
+    assert_int_equal(m->lora->n, 2); /* what was attached stays */
     spar_model_free(m);
+}
+
+/* Names as the checkpoint has them, also those that two matrices of a layer share. */
+static void test_own_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *target, *written;
+        int n;
+    } cases[] = {
+        {"phi3", "qkv_proj", "qkv_proj", 6}, {"gpt_neox", "query_key_value", "query_key_value", 6},
+        {"gpt_neox", "dense", "dense", 2},   {"gpt2", "c_attn", "c_attn", 6},
+        {"gpt2", "c_proj", "c_proj", 4},     {"gpt2", "attn.c_proj", "attn.c_proj", 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char type[64], dir[TEST_PATH_MAX], file[TEST_PATH_MAX];
+        spar_error err;
+        json_t *config;
+        snprintf(type, sizeof type, "\"%s\"", cases[i].type);
+        if (!strstr(tested->config, type)) {
+            continue;
+        }
+        spar_model *m = make_model(SPAR_DTYPE_F32);
+        sp_lora_settings s = settings(2, false);
+        s.targets = (spar_option_list){.n = 1, .items = {cases[i].target}};
+        check(sp_lora_attach(m, &s, 1, &err), &err);
+        assert_int_equal(m->lora->n, cases[i].n);
+        snprintf(type, sizeof type, "own%d", (int)i);
+        test_path(dir, folder, type);
+        check(spar_model_save_adapter(m, dir, &err), &err);
+        check(sp_json_load(&config, test_path(file, dir, "adapter_config.json"), &err), &err);
+        json_t *written = json_object_get(config, "target_modules");
+        assert_int_equal(json_array_size(written), 1);
+        assert_string_equal(json_string_value(json_array_get(written, 0)), cases[i].written);
+        json_decref(config);
+        check(sp_lora_load(m, dir, &err), &err);
+        assert_int_equal(m->lora->n, cases[i].n);
+        spar_model_free(m);
+    }
 }
 
 static void test_files(void **state) {
     (void)state;
     spar_error err;
-    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX];
+    char dir[TEST_PATH_MAX], file[TEST_PATH_MAX], name[128];
     sp_safetensors *tensors;
     json_t *config;
     spar_model *m = make_model(SPAR_DTYPE_F32), *other = make_model(SPAR_DTYPE_F32);
@@ -437,14 +493,14 @@ static void test_files(void **state) {
     check(sp_json_load(&config, test_path(file, dir, "adapter_config.json"), &err), &err);
     assert_string_equal(json_string_value(json_object_get(config, "peft_type")), "LORA");
     assert_int_equal(json_integer_value(json_object_get(config, "r")), 3);
-    assert_int_equal(json_array_size(json_object_get(config, "target_modules")), 7);
+    assert_int_equal(json_array_size(json_object_get(config, "target_modules")), tested->names);
     assert_true(json_is_true(json_object_get(config, "use_rslora")));
     json_decref(config);
     check(sp_safetensors_open(&tensors, test_path(file, dir, "adapter_model.safetensors"), &err),
           &err);
-    assert_int_equal(sp_safetensors_count(tensors), 28);
-    const sp_tensor_entry *e =
-        sp_safetensors_find(tensors, "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight");
+    assert_int_equal(sp_safetensors_count(tensors), 2 * tested->modules);
+    snprintf(name, sizeof name, "base_model.model.%s.lora_B.weight", tested->down);
+    const sp_tensor_entry *e = sp_safetensors_find(tensors, name);
     assert_non_null(e);
     assert_int_equal(e->dims[0], 48);
     assert_int_equal(e->dims[1], 3);
@@ -458,6 +514,55 @@ static void test_files(void **state) {
     assert_int_equal(spar_model_save_adapter(other, dir, &err), SPAR_INVALID); /* has none */
     spar_model_free(m);
     spar_model_free(other);
+}
+
+static const float *tensor_of(const sp_safetensors *file, const char *name, const char *ending) {
+    char full[192];
+    const int n = (int)(strlen(name) - strlen(".weight"));
+    snprintf(full, sizeof full, ending[0] ? "base_model.model.%.*s.%s" : "%.*s.weight%s", n, name,
+             ending);
+    const sp_tensor_entry *e = sp_safetensors_find(file, full);
+    assert_non_null(e);
+    return e->data;
+}
+
+/* In the order of the checkpoint: W of the merged model is W + s B A, by the files alone. */
+static void test_stored(void **state) {
+    (void)state;
+    enum { RANK = 3 };
+    spar_error err;
+    char dir[3][TEST_PATH_MAX], file[TEST_PATH_MAX];
+    sp_safetensors *plain, *merged, *adapter;
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    const sp_lora_settings s = settings(RANK, false);
+    check(spar_model_save(m, test_path(dir[0], folder, "plain"), &err), &err);
+    attach_random(m, &s);
+    check(spar_model_save(m, test_path(dir[1], folder, "merged"), &err), &err);
+    check(spar_model_save_adapter(m, test_path(dir[2], folder, "stored"), &err), &err);
+    check(sp_safetensors_open(&plain, dir[0], &err), &err);
+    check(sp_safetensors_open(&merged, dir[1], &err), &err);
+    test_path(file, dir[2], "adapter_model.safetensors");
+    check(sp_safetensors_open(&adapter, file, &err), &err);
+    for (int i = 0; i < m->lora->n_modules; i++) {
+        const sp_stored *w = &m->lora->modules[i];
+        const float *a = tensor_of(adapter, w->name, "lora_A.weight");
+        const float *b = tensor_of(adapter, w->name, "lora_B.weight");
+        const float *from = tensor_of(plain, w->name, ""), *to = tensor_of(merged, w->name, "");
+        for (int64_t r = 0; r < w->rows; r++) {
+            for (int64_t c = 0; c < w->cols; c++) {
+                const int64_t at = w->transposed ? c * w->rows + r : r * w->cols + c;
+                double want = (double)from[at];
+                for (int k = 0; k < RANK; k++) {
+                    want += 12.0 / RANK * (double)b[r * RANK + k] * (double)a[k * w->cols + c];
+                }
+                assert_true(fabs((double)to[at] - want) <= 1e-6);
+            }
+        }
+    }
+    sp_safetensors_free(plain);
+    sp_safetensors_free(merged);
+    sp_safetensors_free(adapter);
+    spar_model_free(m);
 }
 
 /* adapter_config.json with `from` replaced by `to` is refused with `message`. */
@@ -513,12 +618,14 @@ int main(void) {
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_own_names),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_stored),
         cmocka_unit_test(test_refused),
     };
     int failed = 0;
-    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++) {
-        config_text = configs[i];
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        tested = &families[i];
         test_temp_dir(folder);
         failed += cmocka_run_group_tests(tests, NULL, NULL);
         sp_dir_remove(folder, NULL);
