@@ -1,13 +1,19 @@
 """Render chat templates by spar and by transformers on conversations with tools, tool calls, documents,
 reasoning and options that templates read, and list where the texts differ or only one of the two refuses.
 
-usage: python compare_templates.py SPAR TEMPLATE.jinja...      (needs transformers and jinja2)
+usage: python compare_templates.py SPAR [--masks TOKENIZER] TEMPLATE.jinja...      (needs transformers and jinja2)
+
+With --masks, a folder with tokenizer.json, it compares ids and the mask of the assistant's tokens instead, of
+templates with {% generation %} blocks.
 """
+import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 DATE = "2026-11-23"
@@ -67,6 +73,15 @@ ROWS = [
 ]
 
 
+# Conversations of several turns, some with texts that run into what stands around them.
+TURNS = [
+    {"messages": [ASK, SAID, ASK, SAID]},
+    {"messages": [{"role": "system", "content": "S"}, ASK, SAID, ASK, {"role": "assistant", "content": "\n\n  é 👩\u200d👧 \n"}]},
+    {"messages": [ASK, {"role": "assistant", "content": ""}, ASK, {"role": "assistant", "content": "über Ä 中文"}, ASK, SAID]},
+    {"messages": [ASK, {"role": "assistant", "content": "<|im_end|> <s> x"}, ASK, {"role": "assistant", "content": " "}]},
+]
+
+
 def theirs(template, row, prompt):
     """The text; where the template refuses, None and why."""
     variables = row.get("chat_template_kwargs", {})
@@ -77,6 +92,53 @@ def theirs(template, row, prompt):
         return texts[0]
     except Exception as error:  # a template may raise anything
         return None, str(error)
+
+
+def their_masks(tokenizer, template, row):
+    """The ids and their mask; where the template refuses, None and why."""
+    try:
+        found = tokenizer.apply_chat_template(
+            row["messages"], tools=row.get("tools"), documents=row.get("documents"), chat_template=template, tokenize=True,
+            return_dict=True, return_assistant_tokens_mask=True, **row.get("chat_template_kwargs", {}))
+        return found["input_ids"], found["assistant_masks"]
+    except Exception as error:  # a template may raise anything
+        return None, str(error)
+
+
+def our_masks(spar, folder, path, rows):
+    command = [spar, "render", "-m", folder, "--template", path, "--now", DATE, "--assistant-masks", "-"]
+    done = subprocess.run(command, input="".join(json.dumps(row) + "\n" for row in rows), capture_output=True, text=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(row["ids"], row["assistant_masks"]) if "ids" in row else (None, row["error"]) for row in found]
+
+
+def load_tokenizer(folder):
+    with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as file:
+        named = json.load(file)
+    tokens = {name: named[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token") if named.get(name)}
+    tokens = {name: token if isinstance(token, str) else token["content"] for name, token in tokens.items()}
+    return PreTrainedTokenizerFast(tokenizer_file=os.path.join(folder, "tokenizer.json"), **tokens)
+
+
+def compare_masks(spar, folder, paths):
+    tokenizer = load_tokenizer(folder)
+    # transformers refuses no messages at all, and takes out a content of null before the template sees it
+    rows = [row for row in ROWS + TURNS if row["messages"] and all(m["content"] is not None for m in row["messages"])]
+    seen = differ = refused = marked = 0
+    for path in paths:
+        template = open(path, encoding="utf-8").read()
+        for number, (row, found) in enumerate(zip(rows, our_masks(spar, folder, path, rows), strict=True)):
+            want = their_masks(tokenizer, template, row)
+            seen += 1
+            if want[0] is None and found[0] is None:
+                refused += 1
+            elif want != found:
+                differ += 1
+                print(f"{path}: row {number}\n  transformers: {want!r:.1500}\n  spar:         {found!r:.1500}")
+            else:
+                marked += any(want[1])
+    print(f"{len(paths)} templates, {seen} masks, {marked} of which mark tokens: {refused} refused by both, {differ} differ")
+    return differ != 0
 
 
 def ours(spar, path, row, prompt):
@@ -101,8 +163,7 @@ def fix_clock():
     chat_template_utils.datetime = Clock
 
 
-def main(spar, paths):
-    fix_clock()
+def compare_texts(spar, paths):
     seen = differ = refused = 0
     for path in paths:
         template = open(path, encoding="utf-8").read()
@@ -119,5 +180,15 @@ def main(spar, paths):
     return differ != 0
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("spar")
+    parser.add_argument("templates", nargs="+")
+    parser.add_argument("--masks", metavar="TOKENIZER")
+    o = parser.parse_args()
+    fix_clock()
+    return compare_masks(o.spar, o.masks, o.templates) if o.masks else compare_texts(o.spar, o.templates)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main())

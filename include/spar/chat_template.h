@@ -17,8 +17,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "spar/status.h"
+#include "spar/tokenizer.h"
 
 struct json_t;
 
@@ -44,5 +46,25 @@ SPAR_API spar_status spar_template_render(const spar_template *t, const struct j
                                           const struct json_t *tools,
                                           const spar_render_options *options, char **text,
                                           size_t *n, spar_error *err);
+
+/* Whether it has {% generation %} blocks, which mark what the assistant writes. */
+SPAR_API bool spar_template_marks(const spar_template *t);
+/* The same with the bytes of the text that they wrote, in order: *spans [*n_spans] is owned by the
+ * caller and may be NULL where there are none. UNSUPPORTED for one within a macro or a captured
+ * text. */
+SPAR_API spar_status spar_template_render_spans(const spar_template *t,
+                                                const struct json_t *messages,
+                                                const struct json_t *tools,
+                                                const spar_render_options *options, char **text,
+                                                size_t *n, spar_text_span **spans, size_t *n_spans,
+                                                spar_error *err);
+
+/* A conversation as token ids, special tokens recognised and none added, and which of them the
+ * assistant wrote: those that a generation block wrote a part of (*mask [*n], 1 or 0), as
+ * transformers' return_assistant_tokens_mask has it. Both arrays are owned by the caller. */
+SPAR_API spar_status spar_template_tokens(const spar_template *t, const spar_tokenizer *tokenizer,
+                                          const struct json_t *messages, const struct json_t *tools,
+                                          const spar_render_options *options, int32_t **ids,
+                                          uint8_t **mask, size_t *n, spar_error *err);
 
 #endif

@@ -38,6 +38,19 @@ enum {
 SPAR_API spar_status spar_tokenizer_encode(const spar_tokenizer *tokenizer, const char *text,
                                            size_t n, unsigned flags, int32_t **ids, size_t *n_ids,
                                            spar_error *err);
+/* Bytes [begin, end) of a text. */
+typedef struct spar_text_span {
+    size_t begin, end;
+} spar_text_span;
+
+/* The same with the place of each token in the text, *spans [n_ids], owned by the caller: whole
+ * characters, also where a token has a part of one. What normalisation adds belongs to a neighbour;
+ * tokens that are added around the text are at [0, 0). As the library's offsets, without the
+ * trimming of its ByteLevel post-processor. INVALID for ill-formed UTF-8. */
+SPAR_API spar_status spar_tokenizer_encode_spans(const spar_tokenizer *tokenizer, const char *text,
+                                                 size_t n, unsigned flags, int32_t **ids,
+                                                 spar_text_span **spans, size_t *n_ids,
+                                                 spar_error *err);
 /* *text is NUL-terminated and owned by the caller; *n_text (may be NULL) its length. Ids that the
  * vocabulary lacks are left out, as special tokens are with skip_special. An added token is written
  * as its content, also where the library writes the normalised content ("normalized": true). */

@@ -10,7 +10,7 @@
 
 typedef struct tokenize_values {
     const char *model;
-    bool no_special, decode;
+    bool no_special, decode, offsets;
 } tokenize_values;
 
 static const spar_option tokenize_options[] = {
@@ -20,6 +20,8 @@ static const spar_option tokenize_options[] = {
      NULL, "add no BOS or EOS; special tokens in the text are recognised all the same"},
     {"decode", 0, SPAR_OPTION_FLAG, offsetof(tokenize_values, decode), "false", 0, 0, NULL, NULL,
      "the other way: rows {\"ids\"} to rows {\"text\"}, special tokens as they are written"},
+    {"offsets", 0, SPAR_OPTION_FLAG, offsetof(tokenize_values, offsets), "false", 0, 0, NULL, NULL,
+     "also where each token is in the text, as [begin, end) in characters"},
     {0}};
 
 static spar_status need_model(const char *model, spar_error *err) {
@@ -29,27 +31,65 @@ static spar_status need_model(const char *model, spar_error *err) {
 typedef struct tokenize_context {
     const spar_tokenizer *tokenizer;
     unsigned flags;
+    bool offsets;
 } tokenize_context;
+
+static json_t *id_list(const int32_t *ids, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_integer(ids[i]));
+    }
+    return list;
+}
+
+/* Characters of text [n]. */
+static json_int_t count_characters(const char *text, size_t n) {
+    json_int_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        count += ((unsigned char)text[i] & 0xC0U) != 0x80U;
+    }
+    return count;
+}
+
+/* Spans in bytes as pairs in characters. They mostly follow each other, so that counting goes on
+ * where the one before began. */
+static json_t *offset_list(const char *text, const spar_text_span *spans, size_t n) {
+    json_t *list = json_array();
+    size_t at = 0;
+    json_int_t before = 0;
+    for (size_t i = 0; i < n; i++) {
+        const spar_text_span *s = &spans[i];
+        before = s->begin < at ? count_characters(text, s->begin)
+                               : before + count_characters(text + at, s->begin - at);
+        at = s->begin;
+        json_array_append_new(
+            list,
+            json_pack("[I, I]", before, before + count_characters(text + at, s->end - s->begin)));
+    }
+    return list;
+}
 
 static spar_status tokenize_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     const tokenize_context *c = context;
     spar_status status = SPAR_OK;
     int32_t *ids = NULL;
+    spar_text_span *spans = NULL;
     size_t n = 0;
     const json_t *text = json_object_get(row, "text");
     if (!json_is_string(text)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "text: expected a string, found %s",
                            text ? "another type" : "nothing"));
     }
-    SPAR_TRY(spar_tokenizer_encode(c->tokenizer, json_string_value(text), json_string_length(text),
-                                   c->flags, &ids, &n, err));
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_array_append_new(list, json_integer(ids[i]));
-    }
-    *out = json_pack("{s:o}", "ids", list);
+    const char *s = json_string_value(text);
+    const size_t length = json_string_length(text);
+    SPAR_TRY(c->offsets ? spar_tokenizer_encode_spans(c->tokenizer, s, length, c->flags, &ids,
+                                                      &spans, &n, err)
+                        : spar_tokenizer_encode(c->tokenizer, s, length, c->flags, &ids, &n, err));
+    *out = json_pack("{s:o, s:o*}", "ids", id_list(ids, n), "offsets",
+                     c->offsets ? offset_list(s, spans, n) : NULL);
 done:
     free(ids);
+    free(spans);
     return status;
 }
 
@@ -75,7 +115,7 @@ static spar_status run_tokenize(void *values, int argc, char **argv, spar_error 
     SPAR_TRY(cli_check_operands(argc, argv, 0, 1, "one file of rows", err));
     SPAR_TRY(need_model(v->model, err));
     SPAR_TRY(spar_vocab_load(&t, v->model, err));
-    tokenize_context context = {t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0};
+    tokenize_context context = {t, v->no_special ? SPAR_TOKENIZE_NO_SPECIAL : 0, v->offsets};
     SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", v->decode ? detokenize_row : tokenize_row, &context,
                           err));
 done:
@@ -86,7 +126,7 @@ done:
 static tokenize_values the_tokenize_values;
 const cli_command cli_tokenize = {
     .doc = {.name = "tokenize",
-            .synopsis = "-m MODEL [--no-special | --decode] [FILE]",
+            .synopsis = "-m MODEL [--no-special] [--offsets | --decode] [FILE]",
             .summary = "rows {\"text\"} to rows {\"ids\"}, and back",
             .details =
                 "Reads JSON Lines from FILE or standard input and writes one row for each. A "
@@ -97,7 +137,7 @@ const cli_command cli_tokenize = {
 
 typedef struct render_values {
     const char *model, *template_path, *bos, *eos, *pad, *unk, *now;
-    bool generation_prompt;
+    bool generation_prompt, masks;
 } render_values;
 
 #define RENDER(field) offsetof(render_values, field)
@@ -108,6 +148,8 @@ static const spar_option render_options[] = {
      "chat template to use"},
     {"generation-prompt", 0, SPAR_OPTION_FLAG, RENDER(generation_prompt), "false", 0, 0, NULL, NULL,
      "end with the opening of the assistant's turn"},
+    {"assistant-masks", 0, SPAR_OPTION_FLAG, RENDER(masks), "false", 0, 0, NULL, NULL,
+     "also the text's ids, and which of them the template's generation blocks wrote"},
     {"bos", 0, SPAR_OPTION_STRING, RENDER(bos), NULL, 0, 0, NULL, "S", "bos_token"},
     {"eos", 0, SPAR_OPTION_STRING, RENDER(eos), NULL, 0, 0, NULL, "S", "eos_token"},
     {"pad", 0, SPAR_OPTION_STRING, RENDER(pad), NULL, 0, 0, NULL, "S", "pad_token"},
@@ -176,6 +218,7 @@ done:
 typedef struct render_context {
     const spar_template *template;
     const spar_render_options *options;
+    const spar_tokenizer *masks; /* whose ids are wanted with their mask; NULL: none */
 } render_context;
 
 /* The further variables of a row: those that it names, and its documents. */
@@ -198,13 +241,23 @@ static spar_status row_variables(const json_t *row, json_t **out, spar_error *er
     return SPAR_OK;
 }
 
+static json_t *mask_list(const uint8_t *mask, size_t n) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_integer(mask[i]));
+    }
+    return list;
+}
+
 static spar_status render_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     const render_context *c = context;
     spar_status status = SPAR_OK;
     spar_render_options options = *c->options;
     json_t *variables = NULL;
     char *text = NULL;
-    size_t n = 0;
+    int32_t *ids = NULL;
+    uint8_t *mask = NULL;
+    size_t n = 0, n_ids = 0;
     const json_t *messages = json_object_get(row, "messages");
     const json_t *tools = json_object_get(row, "tools");
     if (!json_is_array(messages)) {
@@ -215,10 +268,19 @@ static spar_status render_row(void *context, const json_t *row, json_t **out, sp
     options.extra = variables;
     SPAR_TRY(spar_template_render(c->template, messages, json_is_null(tools) ? NULL : tools,
                                   &options, &text, &n, err));
-    *out = json_pack("{s:s%}", "text", text, n);
+    if (c->masks) {
+        SPAR_TRY(spar_template_tokens(c->template, c->masks, messages,
+                                      json_is_null(tools) ? NULL : tools, &options, &ids, &mask,
+                                      &n_ids, err));
+    }
+    *out = json_pack("{s:s%, s:o*, s:o*}", "text", text, n, "ids",
+                     c->masks ? id_list(ids, n_ids) : NULL, "assistant_masks",
+                     c->masks ? mask_list(mask, n_ids) : NULL);
 done:
     json_decref(variables);
     free(text);
+    free(ids);
+    free(mask);
     return status;
 }
 
@@ -236,6 +298,10 @@ static spar_status run_render(void *values, int argc, char **argv, spar_error *e
     }
     if (v->model) {
         SPAR_TRY(spar_vocab_load(&t, v->model, err));
+    } else if (v->masks) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "--assistant-masks: expected -m MODEL, whose tokens are marked, found "
+                           "none"));
     }
     SPAR_TRY(load_template(v, t, &template, err));
     strftime(today, sizeof today, "%Y-%m-%d", localtime(&seconds));
@@ -253,7 +319,7 @@ static spar_status run_render(void *values, int argc, char **argv, spar_error *e
                                           : t    ? spar_tokenizer_unk_text(t)
                                                  : NULL,
                                    .now = v->now ? v->now : today};
-    render_context context = {template, &options};
+    render_context context = {template, &options, v->masks ? t : NULL};
     SPAR_TRY(cli_map_rows(argc ? argv[0] : "-", render_row, &context, err));
 done:
     spar_template_free(template);

@@ -87,11 +87,12 @@ static size_t next_grapheme(const char *text, size_t n) {
 enum { SHORT_GRAPHEME = 6 }; /* bytes; longer ones are taken by characters */
 
 spar_status sp_charsmap_apply(const sp_charsmap *map, const char *text, size_t n, sp_str *out,
-                              spar_error *err) {
+                              sp_edits *edits, spar_error *err) {
     for (size_t at = 0, length; at < n; at += length) {
         length = next_grapheme(text + at, n - at);
         const char *mapped = length < SHORT_GRAPHEME ? find(map, text + at, length) : NULL;
         if (mapped) {
+            sp_edits_add(edits, at, length, out->len, strlen(mapped));
             sp_str_puts(out, mapped);
             continue;
         }
@@ -100,6 +101,7 @@ spar_status sp_charsmap_apply(const sp_charsmap *map, const char *text, size_t n
             used = sp_utf8_decode(text + at + i, length - i, &c);
             mapped = find(map, text + at + i, used);
             if (mapped) {
+                sp_edits_add(edits, at + i, used, out->len, strlen(mapped));
                 sp_str_puts(out, mapped);
             } else {
                 sp_str_append(out, text + at + i, used);

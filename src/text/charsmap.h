@@ -21,8 +21,8 @@ spar_status sp_charsmap_read(const sp_charsmap **out, const char *bytes, size_t 
                              const char *where, spar_error *err);
 
 /* Append text with the map applied to each grapheme of fewer than 6 bytes, else to its characters.
- */
+ * edits: what it changed; may be NULL. */
 spar_status sp_charsmap_apply(const sp_charsmap *map, const char *text, size_t n, sp_str *out,
-                              spar_error *err);
+                              sp_edits *edits, spar_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/chat_mask.h"
 #include "text/jinja_eval.h"
 
 enum { TEMPLATE_MAX = 4 << 20 }; /* bytes of source */
@@ -100,15 +101,23 @@ static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *messages, co
            define_extra(r, scope, o->extra);
 }
 
-spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
-                                 const struct json_t *tools, const spar_render_options *options,
-                                 char **text, size_t *n, spar_error *err) {
+bool spar_template_marks(const spar_template *t) {
+    return t->compiled.marks;
+}
+
+/* spans: where the generation blocks are noted; may be NULL. */
+static spar_status render(const spar_template *t, const struct json_t *messages,
+                          const struct json_t *tools, const spar_render_options *options,
+                          char **text, size_t *n, sp_jspans *spans, spar_error *err) {
     const spar_render_options plain = {0};
     const spar_render_options *o = options == NULL ? &plain : options;
     spar_status status = SPAR_OK;
     sp_str out = SP_STR_INIT;
-    sp_jinja r = {.where = t->where, .line = 1, .now = o->now, .out = &out};
+    sp_jinja r = {.where = t->where, .line = 1, .now = o->now, .out = &out, .generated = spans};
     *text = NULL;
+    if (spans != NULL) {
+        *spans = (sp_jspans){.text = &out};
+    }
     sp_arena_init(&r.arena);
     sp_jscope *globals = sp_jinja_scope(&r, NULL);
     sp_jscope *scope = globals == NULL ? NULL : sp_jinja_scope(&r, globals);
@@ -123,5 +132,43 @@ spar_status spar_template_render(const spar_template *t, const struct json_t *me
 done:
     sp_str_release(&out);
     release(&r);
+    return status;
+}
+
+spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
+                                 const struct json_t *tools, const spar_render_options *options,
+                                 char **text, size_t *n, spar_error *err) {
+    return render(t, messages, tools, options, text, n, NULL, err);
+}
+
+spar_status spar_template_render_spans(const spar_template *t, const struct json_t *messages,
+                                       const struct json_t *tools,
+                                       const spar_render_options *options, char **text, size_t *n,
+                                       spar_text_span **spans, size_t *n_spans, spar_error *err) {
+    sp_jspans found;
+    const spar_status status = render(t, messages, tools, options, text, n, &found, err);
+    if (status != SPAR_OK) {
+        free(found.items);
+        return status;
+    }
+    *spans = found.items;
+    *n_spans = found.n;
+    return SPAR_OK;
+}
+
+spar_status spar_template_tokens(const spar_template *t, const spar_tokenizer *tokenizer,
+                                 const struct json_t *messages, const struct json_t *tools,
+                                 const spar_render_options *options, int32_t **ids, uint8_t **mask,
+                                 size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *text = NULL;
+    spar_text_span *spans = NULL;
+    size_t n_text, n_spans;
+    SPAR_TRY(spar_template_render_spans(t, messages, tools, options, &text, &n_text, &spans,
+                                        &n_spans, err));
+    SPAR_TRY(sp_mask_encode(tokenizer, text, n_text, spans, n_spans, ids, mask, n, err));
+done:
+    free(text);
+    free(spans);
     return status;
 }

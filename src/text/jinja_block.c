@@ -219,12 +219,13 @@ static sp_jnode *parse_print(sp_jparser *p) {
     return node == NULL || node->a == NULL ? NULL : node;
 }
 
-/* {% generation %} marks what the assistant wrote; only its scope matters to the text. */
+/* {% generation %} marks what the assistant wrote. */
 static sp_jnode *parse_generation(sp_jparser *p) {
-    sp_jnode *node = sp_jinja_node(p, JN_SCOPE);
+    sp_jnode *node = sp_jinja_node(p, JN_GENERATION);
     const int loops = p->loops;
     p->at++;
     p->loops = 0;
+    p->r->marks = true;
     const bool good = node != NULL && parse_to(p, "endgeneration", &node->body);
     p->loops = loops;
     return good ? node : NULL;

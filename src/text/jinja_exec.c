@@ -375,6 +375,38 @@ static sp_jflow exec_scope(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) 
     return inner == NULL ? JF_FAIL : sp_jinja_exec(r, inner, node->body);
 }
 
+static bool note_span(sp_jinja *r, size_t begin) {
+    sp_jspans *spans = r->generated;
+    void *memory = spans->items;
+    if (sp_mem_grow(&memory, &spans->capacity, spans->n + 1, sizeof *spans->items, NULL) !=
+        SPAR_OK) {
+        sp_jinja_error(r, SPAR_NO_MEMORY, "out of memory for generation blocks");
+        return false;
+    }
+    spans->items = memory;
+    spans->items[spans->n++] = (spar_text_span){begin, r->out->len};
+    return true;
+}
+
+/* A text that is captured, by a macro or a set block, may end up anywhere or nowhere. */
+static sp_jflow exec_generation(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
+    sp_jspans *spans = r->generated;
+    if (spans == NULL || spans->open) {
+        return exec_scope(r, scope, node);
+    }
+    if (r->out != spans->text) {
+        sp_jinja_error(r, SPAR_UNSUPPORTED,
+                       "a generation block within a macro or a captured text: where it writes to "
+                       "is unknown");
+        return JF_FAIL;
+    }
+    const size_t begin = r->out->len;
+    spans->open = true;
+    const sp_jflow flow = exec_scope(r, scope, node);
+    spans->open = false;
+    return flow == JF_NEXT ? flow_of(note_span(r, begin)) : flow;
+}
+
 /* The first statement of its scope; none of the names is a parameter. */
 static sp_jflow exec_declare(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
     for (const sp_jnode *name = node->list; name != NULL; name = name->next) {

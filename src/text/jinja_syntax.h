@@ -65,6 +65,7 @@ bool sp_jinja_lex(sp_jinja *r, const char *source, size_t n, sp_jtoken **tokens)
     X(FILTER_BLOCK, filter_block) /* b: filter over HOLE; body */                                  \
     X(WITH, with)                 /* list: of SET; body */                                         \
     X(SCOPE, scope)               /* body: in a scope of its own */                                \
+    X(GENERATION, generation)     /* body: the same, and where it writes is noted */               \
     X(DECLARE, declare)           /* list: of NAME, undefined in this scope until set */           \
     X(BREAK, break)                                                                                \
     X(CONTINUE, continue)

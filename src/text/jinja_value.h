@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "spar/status.h"
+#include "spar/tokenizer.h"
 
 struct json_t;
 
@@ -92,6 +93,14 @@ struct sp_jdict {
     size_t n, capacity;
 };
 
+/* What generation blocks wrote into the text of a render. */
+typedef struct sp_jspans {
+    const sp_str *text;    /* borrowed: that of the render, not of a capture */
+    spar_text_span *items; /* owned */
+    size_t n, capacity;
+    bool open; /* within a block: one within it is a part of it */
+} sp_jspans;
+
 /* One compilation or one render. */
 typedef struct sp_jinja {
     sp_arena arena;
@@ -101,9 +110,11 @@ typedef struct sp_jinja {
     int line;          /* of the statement or expression under way */
     bool failed;
     spar_error error;
-    const char *now; /* borrowed, "YYYY-MM-DD" or NULL */
-    sp_str *out;     /* where text goes: the render's, or a capture's */
-    sp_jval hole;    /* what the filter of a block is given */
+    const char *now;      /* borrowed, "YYYY-MM-DD" or NULL */
+    sp_str *out;          /* where text goes: the render's, or a capture's */
+    sp_jval hole;         /* what the filter of a block is given */
+    bool marks;           /* compilation: a generation block was read */
+    sp_jspans *generated; /* where the render's generation blocks are noted; NULL: nowhere */
 } sp_jinja;
 
 /* Note the first error. The forms return what their callers return. */

@@ -64,7 +64,7 @@ done:
 static spar_status decode_replace(const sp_step *step, sp_pieces *tokens, spar_error *err) {
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < tokens->n; i++) {
-        SPAR_TRY(sp_step_replace(step, &tokens->items[i].text, err));
+        SPAR_TRY(sp_step_replace(step, &tokens->items[i].text, NULL, err));
     }
 done:
     return status;
@@ -221,7 +221,7 @@ static spar_status decode_metaspace(const sp_step *step, sp_pieces *tokens, spar
 /* Replace every `from` by `to`. */
 static spar_status replace_all(sp_str *text, const char *from, const char *to, spar_error *err) {
     const sp_step step = {.text = from, .content = to};
-    return sp_step_replace(&step, text, err);
+    return sp_step_replace(&step, text, NULL, err);
 }
 
 /* English as it is written: no space before punctuation and contractions. */

@@ -182,9 +182,55 @@ static void next_stretch(const sp_step *step, const char *text, size_t n, size_t
     }
 }
 
+/* The end of the character at `at` with the marks behind it. */
+static size_t cluster_end(const char *text, size_t n, size_t at) {
+    unsigned c;
+    at += sp_utf8_decode(text + at, n - at, &c);
+    for (size_t used; at < n; at += used) {
+        used = sp_utf8_decode(text + at, n - at, &c);
+        if (class_of((utf8proc_int32_t)c) == 0) {
+            break;
+        }
+    }
+    return at;
+}
+
+/* The form [to, out->len) of the stretch [begin, end) of a text as edits: a character with its
+ * marks each, as far as their forms one after the other are the form of the whole; what is behind
+ * that is one edit. */
+static spar_status note_forms(const char *text, size_t begin, size_t end, utf8proc_option_t options,
+                              const sp_str *out, size_t to, sp_edits *edits, spar_error *err) {
+    spar_status status = SPAR_OK;
+    points marks = {0}, spare = {0};
+    sp_str form = SP_STR_INIT;
+    while (begin < end) {
+        const size_t next = cluster_end(text, end, begin);
+        sp_str_clear(&form);
+        SPAR_TRY(map_part(text + begin, next - begin, options, &marks, &spare, &form, err));
+        SPAR_TRY(sp_str_status(&form, err));
+        if (form.len > out->len - to ||
+            memcmp(sp_str_get(&form), sp_str_get(out) + to, form.len) != 0) {
+            break;
+        }
+        if (form.len != next - begin || memcmp(sp_str_get(&form), text + begin, form.len) != 0) {
+            sp_edits_add(edits, begin, next - begin, to, form.len);
+        }
+        begin = next;
+        to += form.len;
+    }
+    if (begin < end) {
+        sp_edits_add(edits, begin, end - begin, to, out->len - to);
+    }
+done:
+    free(marks.items);
+    free(spare.items);
+    sp_str_release(&form);
+    return status;
+}
+
 /* Most text needs no change, so it is looked through first and mapped in parts. */
 static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_option_t options,
-                               spar_error *err) {
+                               sp_edits *edits, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str out = SP_STR_INIT;
     points marks = {0}, spare = {0};
@@ -197,7 +243,11 @@ static spar_status unicode_map(const sp_step *step, sp_str *text, utf8proc_optio
     }
     while (begin < text->len) {
         sp_str_append(&out, s + done_to, begin - done_to);
+        const size_t to = out.len;
         SPAR_TRY(map_part(s + begin, end - begin, options, &marks, &spare, &out, err));
+        if (edits) {
+            SPAR_TRY(note_forms(s, begin, end, options, &out, to, edits, err));
+        }
         done_to = end;
         next_stretch(step, s, text->len, end, &begin, &end);
     }
@@ -213,33 +263,42 @@ done:
     return status;
 }
 
-static spar_status nfc(const sp_step *step, sp_str *text, spar_error *err) {
-    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE, err);
+static spar_status nfc(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE, sp_rewrites_pass(rewrites),
+                       err);
 }
 
-static spar_status nfd(const sp_step *step, sp_str *text, spar_error *err) {
-    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, err);
+static spar_status nfd(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, sp_rewrites_pass(rewrites),
+                       err);
 }
 
-static spar_status nfkc(const sp_step *step, sp_str *text, spar_error *err) {
-    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, err);
+static spar_status nfkc(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+                       sp_rewrites_pass(rewrites), err);
 }
 
-static spar_status nfkd(const sp_step *step, sp_str *text, spar_error *err) {
-    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, err);
+static spar_status nfkd(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
+    return unicode_map(step, text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
+                       sp_rewrites_pass(rewrites), err);
 }
 
 /* ---- characters one by one ---- */
 
 /* Each code point passes through put, which appends what becomes of it. */
 static spar_status map_characters(sp_str *text, void (*put)(sp_str *out, unsigned c),
-                                  spar_error *err) {
+                                  sp_rewrites *rewrites, spar_error *err) {
     sp_str out = SP_STR_INIT;
+    sp_edits *edits = sp_rewrites_pass(rewrites);
     const char *s = sp_str_get(text);
-    for (size_t at = 0; at < text->len;) {
+    for (size_t at = 0, used; at < text->len; at += used) {
         unsigned c;
-        at += sp_utf8_decode(s + at, text->len - at, &c);
+        const size_t to = out.len;
+        used = sp_utf8_decode(s + at, text->len - at, &c);
         put(&out, c);
+        if (out.len - to != used) {
+            sp_edits_add(edits, at, used, to, out.len - to);
+        }
     }
     spar_status status = sp_str_status(&out, err);
     sp_str_release(text);
@@ -261,20 +320,24 @@ static void put_lowercase(sp_str *out, unsigned c) {
     }
 }
 
-static spar_status lowercase(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status lowercase(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                             spar_error *err) {
     (void)step;
-    return map_characters(text, put_lowercase, err);
+    return map_characters(text, put_lowercase, rewrites, err);
 }
 
-static spar_status strip_accents(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status strip_accents(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                                 spar_error *err) {
     (void)step;
-    return map_characters(text, put_without_marks, err);
+    return map_characters(text, put_without_marks, rewrites, err);
 }
 
-static spar_status byte_level(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status byte_level(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                              spar_error *err) {
     sp_str out = SP_STR_INIT;
     (void)step;
     sp_bytes_to_alphabet(sp_str_get(text), text->len, &out);
+    sp_alphabet_edits(sp_str_get(text), text->len, 0, 0, sp_rewrites_pass(rewrites));
     sp_str_release(text);
     *text = out;
     return sp_str_status(text, err);
@@ -285,13 +348,18 @@ static spar_status read_prepend(sp_step *step, const json_t *value, sp_arena *ar
     return sp_step_string(value, "prepend", NULL, arena, &step->content, where, err);
 }
 
-static spar_status prepend(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status prepend(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                           spar_error *err) {
     sp_str out = SP_STR_INIT;
     if (text->len == 0) {
         return SPAR_OK;
     }
+    const char *s = sp_str_get(text);
+    unsigned c;
+    const size_t first = sp_utf8_decode(s, text->len, &c); /* which what is prepended belongs to */
     sp_str_puts(&out, step->content);
-    sp_str_append(&out, sp_str_get(text), text->len);
+    sp_edits_add(sp_rewrites_pass(rewrites), 0, first, 0, out.len + first);
+    sp_str_append(&out, s, text->len);
     sp_str_release(text);
     *text = out;
     return sp_str_status(text, err);
@@ -306,6 +374,11 @@ done:
     return status;
 }
 
+static spar_status replace(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                           spar_error *err) {
+    return sp_step_replace(step, text, sp_rewrites_pass(rewrites), err);
+}
+
 static spar_status read_strip(sp_step *step, const json_t *value, sp_arena *arena,
                               const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -316,7 +389,8 @@ done:
     return status;
 }
 
-static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status strip(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                         spar_error *err) {
     const char *s = sp_str_get(text);
     size_t begin = 0;
     size_t end = text->len;
@@ -340,6 +414,7 @@ static spar_status strip(const sp_step *step, sp_str *text, spar_error *err) {
         end = last;
     }
     sp_str out = SP_STR_INIT;
+    sp_edits_add(sp_rewrites_pass(rewrites), 0, begin, 0, 0);
     sp_str_append(&out, s + begin, end - begin);
     sp_str_release(text);
     *text = out;
@@ -364,9 +439,11 @@ done:
     return status;
 }
 
-static spar_status precompiled(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status precompiled(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                               spar_error *err) {
     sp_str out = SP_STR_INIT;
-    spar_status status = sp_charsmap_apply(step->charsmap, sp_str_get(text), text->len, &out, err);
+    spar_status status = sp_charsmap_apply(step->charsmap, sp_str_get(text), text->len, &out,
+                                           sp_rewrites_pass(rewrites), err);
     sp_str_release(text);
     *text = out;
     return status;
@@ -390,9 +467,9 @@ static void put_nmt(sp_str *out, unsigned c) {
     sp_str_put_utf8(out, c);
 }
 
-static spar_status nmt(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status nmt(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
     (void)step;
-    return map_characters(text, put_nmt, err);
+    return map_characters(text, put_nmt, rewrites, err);
 }
 
 /* ---- BertNormalizer (Devlin et al. 2019, the basic tokenizer) ---- */
@@ -456,20 +533,20 @@ done:
     return status;
 }
 
-static spar_status bert(const sp_step *step, sp_str *text, spar_error *err) {
+static spar_status bert(const sp_step *step, sp_str *text, sp_rewrites *rewrites, spar_error *err) {
     spar_status status = SPAR_OK;
     if (step->clean) {
-        SPAR_TRY(map_characters(text, put_clean, err));
+        SPAR_TRY(map_characters(text, put_clean, rewrites, err));
     }
     if (step->chinese) {
-        SPAR_TRY(map_characters(text, put_chinese_apart, err));
+        SPAR_TRY(map_characters(text, put_chinese_apart, rewrites, err));
     }
     if (step->accents) {
-        SPAR_TRY(nfd(step, text, err));
-        SPAR_TRY(map_characters(text, put_without_nonspacing, err));
+        SPAR_TRY(nfd(step, text, rewrites, err));
+        SPAR_TRY(map_characters(text, put_without_nonspacing, rewrites, err));
     }
     if (step->lower) {
-        SPAR_TRY(map_characters(text, put_lowercase, err));
+        SPAR_TRY(map_characters(text, put_lowercase, rewrites, err));
     }
 done:
     return status;
@@ -484,7 +561,7 @@ const sp_step_type sp_normalizer_types[] = {
     {.name = "StripAccents", .stage = SP_NORMALIZER, .normalize = strip_accents},
     {.name = "ByteLevel", .stage = SP_NORMALIZER, .normalize = byte_level},
     {.name = "Prepend", .stage = SP_NORMALIZER, .read = read_prepend, .normalize = prepend},
-    {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = sp_step_replace},
+    {.name = "Replace", .stage = SP_NORMALIZER, .read = read_replace, .normalize = replace},
     {.name = "Strip", .stage = SP_NORMALIZER, .read = read_strip, .normalize = strip},
     {.name = "Precompiled",
      .stage = SP_NORMALIZER,

@@ -189,6 +189,15 @@ done:
     return status;
 }
 
+/* What out->text has had from `to` on belongs to the first character of the word. */
+static void note_prefix(const char *base, const sp_span *word, size_t to, sp_words *out) {
+    unsigned c;
+    if (out->text.len > to) {
+        const size_t first = sp_utf8_decode(base + word->begin, word->n, &c);
+        sp_edits_add(out->edits, word->begin, first, to, out->text.len - to + first);
+    }
+}
+
 static spar_status split_byte_level(const sp_step *step, const char *base, const sp_span *word,
                                     sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -196,6 +205,7 @@ static spar_status split_byte_level(const sp_step *step, const char *base, const
     if (step->prefix_space) {
         span.begin = out->text.len;
         sp_str_puts(&out->text, base[word->begin] == ' ' ? "" : " ");
+        note_prefix(base, word, span.begin, out);
         sp_str_append(&out->text, base + word->begin, word->n);
         SPAR_TRY(sp_str_status(&out->text, err));
         span.n = out->text.len - span.begin;
@@ -223,6 +233,7 @@ static spar_status split_alphabet(const sp_step *step, const char *base, const s
     const size_t begin = out->text.len;
     (void)step;
     sp_bytes_to_alphabet(base + word->begin, word->n, &out->text);
+    sp_alphabet_edits(base + word->begin, word->n, word->begin, begin, out->edits);
     return sp_words_add(out, begin, out->text.len - begin, word->first, err);
 }
 
@@ -415,12 +426,14 @@ static spar_status split_metaspace(const sp_step *step, const char *base, const 
     bool there = s[0] == ' ' || (word->n >= mark && memcmp(s, step->text, mark) == 0);
     if (wanted && !there) {
         sp_str_append(text, step->text, mark);
+        note_prefix(base, word, span.begin, out);
     }
     for (size_t i = 0, next; i < word->n; i = next) {
         const char *space = memchr(s + i, ' ', word->n - i);
         next = space ? (size_t)(space - s) : word->n;
         sp_str_append(text, s + i, next - i);
         if (space) {
+            sp_edits_add(out->edits, word->begin + next, 1, text->len, mark);
             sp_str_append(text, step->text, mark);
             next++;
         }

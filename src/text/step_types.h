@@ -10,9 +10,11 @@ struct sp_step_type {
     /* Read the settings of the step; NULL: none. */
     spar_status (*read)(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
                         spar_error *err);
-    spar_status (*normalize)(const sp_step *step, sp_str *text, spar_error *err);
+    /* Rewrite text, in one pass or several. rewrites: what was changed; may be NULL. */
+    spar_status (*normalize)(const sp_step *step, sp_str *text, sp_rewrites *rewrites,
+                             spar_error *err);
     /* Append what a word of `base` splits into: spans of base, or, where the step rewrites, of
-     * what it appends to out->text. */
+     * what it appends to out->text, and then what it changed to out->edits. */
     spar_status (*split)(const sp_step *step, const char *base, const sp_span *word, sp_words *out,
                          spar_error *err);
     spar_status (*decode)(const sp_step *step, sp_pieces *tokens, spar_error *err);
@@ -30,7 +32,11 @@ spar_status sp_step_string(const json_t *value, const char *key, const char *fal
                            sp_arena *arena, const char **out, const char *where, spar_error *err);
 spar_status sp_step_pattern(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
                             spar_error *err);
-/* Replace every match of the step's pattern in text by its content. */
-spar_status sp_step_replace(const sp_step *step, sp_str *text, spar_error *err);
+/* Replace every match of the step's pattern in text by its content. edits may be NULL. */
+spar_status sp_step_replace(const sp_step *step, sp_str *text, sp_edits *edits, spar_error *err);
+
+/* The bytes of a text [n] at `from` as their characters of that alphabet at `to`: those that take
+ * two bytes are edits. */
+void sp_alphabet_edits(const char *bytes, size_t n, size_t from, size_t to, sp_edits *edits);
 
 #endif

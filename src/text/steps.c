@@ -88,6 +88,16 @@ void sp_bytes_to_alphabet(const char *bytes, size_t n, sp_str *out) {
     }
 }
 
+void sp_alphabet_edits(const char *bytes, size_t n, size_t from, size_t to, sp_edits *edits) {
+    for (size_t i = 0; i < n && edits; i++) {
+        const size_t length = sp_byte_to_char((unsigned char)bytes[i]) < 0x80 ? 1 : 2;
+        if (length > 1) {
+            sp_edits_add(edits, from + i, 1, to, length);
+        }
+        to += length;
+    }
+}
+
 /* ---- reading ---- */
 
 spar_status sp_step_string(const json_t *value, const char *key, const char *fallback,
@@ -208,22 +218,30 @@ void sp_steps_free(sp_step *steps, size_t n) {
 
 /* ---- running ---- */
 
-spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, spar_error *err) {
+spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, sp_rewrites *rewrites,
+                               spar_error *err) {
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < n; i++) {
-        SPAR_TRY(steps[i].type->normalize(&steps[i], text, err));
+        SPAR_TRY(steps[i].type->normalize(&steps[i], text, rewrites, err));
     }
 done:
     return status;
 }
 
+/* What is between the words before goes where a step rewrites. */
 static spar_status split_once(const sp_step *step, const sp_words *words, sp_words *out,
                               spar_error *err) {
     spar_status status = SPAR_OK;
+    size_t last = 0;
     out->n = 0;
     sp_str_clear(&out->text);
     for (size_t i = 0; i < words->n; i++) {
+        const size_t begin = words->items[i].begin;
         if (words->items[i].n > 0) {
+            if (begin > last) {
+                sp_edits_add(out->edits, last, begin - last, out->text.len, 0);
+            }
+            last = begin + words->items[i].n;
             SPAR_TRY(step->type->split(step, words->base, &words->items[i], out, err));
         }
     }
@@ -233,12 +251,13 @@ done:
 }
 
 spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_words *spare,
-                           spar_error *err) {
+                           sp_rewrites *rewrites, spar_error *err) {
     spar_status status = SPAR_OK;
     for (size_t i = 0; i < n; i++) {
         if (steps[i].idle) {
             continue;
         }
+        spare->edits = steps[i].rewrites ? sp_rewrites_pass(rewrites) : NULL;
         SPAR_TRY(split_once(&steps[i], words, spare, err));
         const sp_words before = *words;
         *words = *spare;
@@ -269,7 +288,7 @@ done:
     return status;
 }
 
-spar_status sp_step_replace(const sp_step *step, sp_str *text, spar_error *err) {
+spar_status sp_step_replace(const sp_step *step, sp_str *text, sp_edits *edits, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_matcher m = {0};
     sp_str out = SP_STR_INIT;
@@ -284,7 +303,9 @@ spar_status sp_step_replace(const sp_step *step, sp_str *text, spar_error *err) 
             break;
         }
         sp_str_append(&out, source + last, begin - last);
+        const size_t to = out.len;
         sp_str_puts(&out, step->content);
+        sp_edits_add(edits, begin, end - begin, to, out.len - to);
         last = end;
     }
     sp_str_append(&out, source + last, text->len - last);

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "spar/status.h"
 #include "text/code_points.h"
+#include "text/edits.h"
 #include "text/pattern_program.h"
 
 typedef enum sp_behavior {
@@ -54,6 +55,7 @@ typedef struct sp_span {
 typedef struct sp_words {
     const char *base; /* the text: borrowed, or that of `text` */
     sp_str text;      /* owned: what a step wrote */
+    sp_edits *edits;  /* borrowed: where a step that rewrites says what it changed; may be NULL */
     sp_span *items;   /* owned */
     size_t n, capacity;
 } sp_words;
@@ -96,12 +98,13 @@ spar_status sp_steps_read(sp_step **steps, size_t *n, sp_stage stage, const json
                           sp_arena *arena, const char *where, spar_error *err);
 void sp_steps_free(sp_step *steps, size_t n);
 
-/* *text is normalised in place. */
-spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, spar_error *err);
+/* *text is normalised in place. rewrites: what was changed, appended; may be NULL. */
+spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, sp_rewrites *rewrites,
+                               spar_error *err);
 /* Split the words further; spare is scratch, empty or of an earlier call. The text that *words was
- * of may be left for another. */
+ * of may be left for another. rewrites: what was changed, appended; may be NULL. */
 spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_words *spare,
-                           spar_error *err);
+                           sp_rewrites *rewrites, spar_error *err);
 /* Whether the last of the pre-tokenizers writes bytes in the byte-level alphabet. If so it is taken
  * off the list, and the caller does it: sp_bytes_to_alphabet. */
 bool sp_steps_leave_bytes(const sp_step *steps, size_t *n);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "text/characters.h"
+#include "text/token_places.h"
 
 /* ---- added tokens ---- */
 
@@ -40,7 +41,7 @@ static spar_status read_added(spar_tokenizer *t, const json_t *item, sp_added_to
     out->id = sp_vocabulary_find(&t->vocabulary, content, strlen(content));
     sp_str_puts(&text, content);
     if (out->normalized) {
-        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &text, err));
+        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &text, NULL, err));
     }
     SPAR_TRY(sp_str_status(&text, err));
     out->n = text.len;
@@ -110,6 +111,8 @@ static spar_status build(spar_tokenizer *t, json_t *root, const char *where, spa
     SPAR_TRY(sp_steps_read(&t->decoders, &t->n_decoders, SP_DECODER,
                            json_object_get(root, "decoder"), &t->arena, where, err));
     t->of_bytes = sp_steps_leave_bytes(t->splitters, &t->n_splitters);
+    t->within = json_string_value(json_object_get(model, "continuing_subword_prefix"));
+    t->ending = json_string_value(json_object_get(model, "end_of_word_suffix"));
     t->no_decoder = t->n_decoders == 0;
     SPAR_TRY(sp_word_caches_create(&t->caches, err));
     SPAR_TRY(read_all_added(t, added, where, err));
@@ -207,6 +210,7 @@ typedef struct encoder {
     sp_words words, spare; /* owned */
     sp_str letters;        /* owned scratch: a word in the byte-level alphabet */
     sp_word_cache *cache;  /* lent by the tokenizer */
+    sp_places *places;     /* of the tokens; NULL: not wanted */
 } encoder;
 
 typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, bool first, spar_error *err);
@@ -250,6 +254,9 @@ static spar_status cut_added(encoder *e, const sp_added_token *tokens, const sp_
             SPAR_TRY(rest(e, text + last, begin - last, opens && last == 0, err));
         }
         SPAR_TRY(sp_ids_push(&e->ids, token->id, err));
+        if (e->places) {
+            SPAR_TRY(sp_places_add(e->places, text + begin, end - begin, err));
+        }
         last = end;
         at = end;
     }
@@ -313,6 +320,30 @@ done:
     return status;
 }
 
+/* The same with the place of each token. */
+static spar_status encode_placed(encoder *e, const char *text, size_t n, bool first,
+                                 spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_words *words = &e->words;
+    words->base = text;
+    words->n = 0;
+    sp_rewrites_clear(&e->places->words);
+    SPAR_TRY(sp_words_add(words, 0, n, first, err));
+    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, &e->places->words,
+                            err));
+    for (size_t i = 0; i < words->n; i++) {
+        const sp_span *span = &words->items[i];
+        const size_t before = e->ids.n;
+        if (span->n > 0) {
+            SPAR_TRY(encode_word(e, words->base + span->begin, span->n, err));
+            SPAR_TRY(sp_places_add_word(e->places, e->t, text, words->base, span,
+                                        e->ids.data + before, e->ids.n - before, err));
+        }
+    }
+done:
+    return status;
+}
+
 /* Words are looked up some places behind where their slots of the cache were asked for. */
 static spar_status encode_words(encoder *e, const char *text, size_t n, bool first,
                                 spar_error *err) {
@@ -320,10 +351,13 @@ static spar_status encode_words(encoder *e, const char *text, size_t n, bool fir
     spar_status status = SPAR_OK;
     sp_words *words = &e->words;
     queued_word queue[AHEAD];
+    if (e->places) {
+        return encode_placed(e, text, n, first, err);
+    }
     words->base = text;
     words->n = 0;
     SPAR_TRY(sp_words_add(words, 0, n, first, err));
-    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, err));
+    SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, NULL, err));
     const char *end = words->base == text ? text + n : words->base + words->text.len;
     size_t asked = 0;
     for (size_t i = 0; i < words->n; i++) {
@@ -357,13 +391,20 @@ static spar_status encode_normalized(encoder *e, const char *text, size_t n, boo
     if (t->n_normalizers > 0) {
         sp_str_append(&normal, text, n);
         SPAR_TRY(sp_str_status(&normal, err));
-        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &normal, err));
+        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &normal,
+                                    e->places ? &e->places->normal : NULL, err));
+        if (e->places) {
+            sp_places_enter(e->places, text, sp_str_get(&normal));
+        }
         text = sp_str_get(&normal);
         n = normal.len;
     }
     SPAR_TRY(
         cut_added(e, t->added_normalized, &t->find_normalized, text, n, first, encode_words, err));
 done:
+    if (e->places && t->n_normalizers > 0) {
+        sp_places_leave(e->places);
+    }
     sp_str_release(&normal);
     return status;
 }
@@ -375,9 +416,15 @@ static spar_status encode(encoder *e, const char *text, size_t n, bool special, 
     for (size_t i = 0; special && i < t->n_before; i++) {
         SPAR_TRY(sp_ids_push(&e->ids, t->before[i], err));
     }
+    if (e->places) {
+        SPAR_TRY(sp_places_begin(e->places, text, n, e->ids.n, err));
+    }
     SPAR_TRY(cut_added(e, t->added, &t->find_added, text, n, true, encode_normalized, err));
     for (size_t i = 0; special && i < t->n_after; i++) {
         SPAR_TRY(sp_ids_push(&e->ids, t->after[i], err));
+    }
+    if (e->places) {
+        SPAR_TRY(sp_places_end(e->places, e->ids.n, err));
     }
     if (!e->ids.data) { /* an empty text: the caller frees an array all the same */
         void *memory;
@@ -392,16 +439,41 @@ done:
     return status;
 }
 
+static spar_status check_size(size_t n, spar_error *err) {
+    return n <= MAX_TEXT ? SPAR_OK
+                         : spar_fail(err, SPAR_LIMIT,
+                                     "tokenizer: expected a text of at most %d bytes, found %zu",
+                                     MAX_TEXT, n);
+}
+
+spar_status spar_tokenizer_encode_spans(const spar_tokenizer *t, const char *text, size_t n,
+                                        unsigned flags, int32_t **ids, spar_text_span **spans,
+                                        size_t *n_ids, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_places places = {0};
+    encoder e = {.t = t, .places = &places};
+    SPAR_TRY(check_size(n, err));
+    if (!sp_utf8_is_valid(text, n)) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "tokenizer: expected well-formed UTF-8"));
+    }
+    SPAR_TRY(encode(&e, text, n, !(flags & SPAR_TOKENIZE_NO_SPECIAL), err));
+    *ids = e.ids.data;
+    *n_ids = e.ids.n;
+    *spans = places.items;
+    e.ids.data = NULL;
+    places.items = NULL;
+done:
+    free(e.ids.data);
+    sp_places_release(&places);
+    return status;
+}
+
 spar_status spar_tokenizer_encode(const spar_tokenizer *t, const char *text, size_t n,
                                   unsigned flags, int32_t **ids, size_t *n_ids, spar_error *err) {
     spar_status status = SPAR_OK;
     encoder e = {.t = t};
     sp_str clean = SP_STR_INIT;
-    if (n > MAX_TEXT) {
-        SPAR_TRY(spar_fail(err, SPAR_LIMIT,
-                           "tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT,
-                           n));
-    }
+    SPAR_TRY(check_size(n, err));
     if (!sp_utf8_is_valid(text, n)) {
         sp_utf8_repair(text, n, &clean);
         SPAR_TRY(sp_str_status(&clean, err));

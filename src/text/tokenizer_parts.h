@@ -41,6 +41,8 @@ struct spar_tokenizer {
     uint8_t *special;                            /* owned, one byte an id: 1 special */
     sp_step *normalizers, *splitters, *decoders; /* owned */
     size_t n_normalizers, n_splitters, n_decoders;
+    const char *within, *ending; /* of source, or NULL: what tokens within a word begin with, and
+                                  * what the last one ends with, beside their text */
     bool of_bytes; /* words come as bytes, and go to the model in the byte-level alphabet */
     sp_word_caches *caches;  /* owned */
     bool no_decoder;         /* tokens are joined by spaces */

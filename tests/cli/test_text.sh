@@ -35,6 +35,10 @@ feed 2 '{"ids": [8, "a"]}
 out '{"error":"ids[1]: expected a token id"}
 {"text":"a"}'
 
+# Where each token is, in characters.
+feed 0 '{"text": "abba"}' tokenize -m "$tokenizer" --offsets
+out '{"ids":[7,2,1],"offsets":[[0,2],[2,3],[3,4]]}'
+
 # A row that fails says so in its place; the others come out.
 feed 2 '{"text": "a"}
 {"text": 5}
@@ -57,6 +61,11 @@ feed 3 '' tokenize -m "$template"
 chat='{"messages": [{"role": "user", "content": "hi"}]}'
 feed 0 "$chat" render --template "$template"
 out '{"text":"[user]hi"}'
+printf '%s' '{% for m in messages %}b{% generation %}a{% endgeneration %}{% endfor %}' >"$dir/marked.jinja"
+feed 0 "$chat" render -m "$tokenizer" --template "$dir/marked.jinja" --assistant-masks
+out '{"text":"ba","ids":[2,1],"assistant_masks":[0,1]}'
+feed 2 "$chat" render --template "$dir/marked.jinja" --assistant-masks
+err_has "--assistant-masks: expected -m MODEL"
 feed 0 "$chat" render --template "$template" --generation-prompt --bos '<B>'
 out '{"text":"<B>[user]hi>"}'
 feed 0 '{"messages": [{"role": "user", "content": "hi"}], "tools": [{"a": 1}, {}]}' \

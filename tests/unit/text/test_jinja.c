@@ -512,6 +512,50 @@ static void generation_block(void **state) {
     free(text);
 }
 
+/* What generation blocks wrote, one for the outermost; where a text is captured that is unknown. */
+static void generation_spans(void **state) {
+    static const char marked[] =
+        "a{% for m in messages %}{% generation %}<{{ m.content }}>"
+        "{% generation %}!{% endgeneration %}{% endgeneration %}|{% endfor %}";
+    static const char *const captured[] = {
+        "{% set x %}{% generation %}a{% endgeneration %}{% endset %}",
+        "{% macro f() %}{% generation %}a{% endgeneration %}{% endmacro %}{{ f() }}",
+        "{% filter upper %}{% generation %}a{% endgeneration %}{% endfilter %}"};
+    json_t *messages = json_pack("[{s:s}, {s:s}]", "content", "x", "content", "yz");
+    spar_template *t;
+    spar_error err = {0};
+    spar_text_span *spans;
+    char *text;
+    size_t n, n_spans;
+    (void)state;
+    assert_int_equal(spar_template_compile(&t, marked, strlen(marked), "t", &err), SPAR_OK);
+    assert_true(spar_template_marks(t));
+    assert_int_equal(
+        spar_template_render_spans(t, messages, NULL, NULL, &text, &n, &spans, &n_spans, &err),
+        SPAR_OK);
+    assert_string_equal(text, "a<x>!|<yz>!|");
+    assert_int_equal(n_spans, 2);
+    assert_true(spans[0].begin == 1 && spans[0].end == 5);
+    assert_true(spans[1].begin == 6 && spans[1].end == 11);
+    free(text);
+    free(spans);
+    spar_template_free(t);
+    for (size_t i = 0; i < sizeof captured / sizeof *captured; i++) {
+        assert_int_equal(spar_template_compile(&t, captured[i], strlen(captured[i]), "t", &err),
+                         SPAR_OK);
+        assert_int_equal(
+            spar_template_render_spans(t, messages, NULL, NULL, &text, &n, &spans, &n_spans, &err),
+            SPAR_UNSUPPORTED);
+        assert_int_equal(spar_template_render(t, messages, NULL, NULL, &text, &n, &err), SPAR_OK);
+        free(text);
+        spar_template_free(t);
+    }
+    assert_int_equal(spar_template_compile(&t, "a", 1, "t", &err), SPAR_OK);
+    assert_false(spar_template_marks(t));
+    spar_template_free(t);
+    json_decref(messages);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renders_as_jinja2),
@@ -522,6 +566,7 @@ int main(void) {
         cmocka_unit_test(names_the_line),
         cmocka_unit_test(inputs),
         cmocka_unit_test(generation_block),
+        cmocka_unit_test(generation_spans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

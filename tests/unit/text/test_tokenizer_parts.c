@@ -683,7 +683,7 @@ static void test_splits(void **state) {
         sp_str joined = SP_STR_INIT;
         stage_init(&s, SP_PRE_TOKENIZER, c->step);
         check(sp_words_add(&words, 0, strlen(c->text), true, &err), &err);
-        check(sp_steps_split(s.steps, s.n, &words, &spare, &err), &err);
+        check(sp_steps_split(s.steps, s.n, &words, &spare, NULL, &err), &err);
         join(&words, &joined);
         if (strcmp(sp_str_get(&joined), c->pieces) != 0) {
             fail_msg("%s on %s: expected %s, found %s", c->step, c->text, c->pieces,
@@ -705,7 +705,7 @@ static void test_normals(void **state) {
         sp_str text = SP_STR_INIT;
         stage_init(&s, SP_NORMALIZER, c->step);
         sp_str_puts(&text, c->text);
-        check(sp_steps_normalize(s.steps, s.n, &text, &err), &err);
+        check(sp_steps_normalize(s.steps, s.n, &text, NULL, &err), &err);
         if (strcmp(sp_str_get(&text), c->normal) != 0) {
             fail_msg("%s on %s: expected %s, found %s", c->step, c->text, c->normal,
                      sp_str_get(&text));
