@@ -42,8 +42,10 @@ typedef struct spar_train_options {
     double lora_alpha;
     bool lora_dora; /* with a magnitude for each output (DoRA) */
     uint64_t seed;
-    bool keep_order; /* rows as they come in the file, instead of shuffled each epoch */
-    bool skip_bad;   /* leave rows out that cannot be used, counting them, instead of stopping */
+    bool assistant_only_loss; /* sft: every turn of the assistant's in rows of a conversation, not
+                               * the last alone */
+    bool keep_order;          /* rows as they come in the file, instead of shuffled each epoch */
+    bool skip_bad; /* leave rows out that cannot be used, counting them, instead of stopping */
     spar_train_long on_long;
     bool recompute;
     spar_dtype dtype;

@@ -11,7 +11,7 @@ typedef struct train_values {
     double lr, warmup, weight_decay, clip, lora_alpha, balance;
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
     int dtype, shuffle, on_bad_row, on_long, weights;
-    bool recompute, lora_dora;
+    bool recompute, lora_dora, assistant_only_loss;
 } train_values;
 
 #define TRAIN(field) offsetof(train_values, field)
@@ -25,6 +25,9 @@ static const spar_option train_options[] = {
     {"method", 0, SPAR_OPTION_STRING, TRAIN(method), "dpo", 0, 0, NULL, "NAME",
      "sft, kto on rows with a label, a loss on pairs: dpo, ipo, spin, simpo, sppo and rebel (on "
      "rows with scores), ...; or on responses with rewards: grpo, rloo, ..."},
+    {"assistant-only-loss", 0, SPAR_OPTION_FLAG, TRAIN(assistant_only_loss), "false", 0, 0, NULL,
+     NULL,
+     "sft on conversations (messages): learn every turn of the assistant's, not the last alone"},
     SPAR_METHOD_ROWS(train_values, params, "clip-low"){
         "reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
         "the reference (where the method has an anchor, that), in place of the model as it is "
@@ -114,6 +117,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .lora_rank = v->lora_rank,
                                         .lora_alpha = v->lora_alpha,
                                         .lora_dora = v->lora_dora,
+                                        .assistant_only_loss = v->assistant_only_loss,
                                         .seed = (uint64_t)v->seed,
                                         .keep_order = v->shuffle == 1,
                                         .skip_bad = v->on_bad_row == 1,

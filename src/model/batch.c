@@ -72,7 +72,9 @@ spar_status sp_batch_add(sp_batch *b, int parent, const int32_t *ids, size_t n, 
                                err);
 }
 
-spar_status sp_batch_score(sp_batch *b, int segment, size_t first, size_t *start, spar_error *err) {
+/* Tokens from `first` on, but those whose mask is 0; mask NULL: none is. */
+static spar_status score(sp_batch *b, int segment, size_t first, const uint8_t *mask, size_t *start,
+                         spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_segment *s = &b->segments[segment];
     size_t n = (size_t)s->q_len > first ? (size_t)s->q_len - first : 0;
@@ -82,6 +84,9 @@ spar_status sp_batch_score(sp_batch *b, int segment, size_t first, size_t *start
         *start = b->n_scored;
     }
     for (size_t j = first; j < (size_t)s->q_len; j++) {
+        if (mask && !mask[j]) {
+            continue;
+        }
         int64_t row = s->q_start + (int64_t)j - 1;
         if (j == 0) {
             if (s->parent < 0) {
@@ -98,4 +103,13 @@ spar_status sp_batch_score(sp_batch *b, int segment, size_t first, size_t *start
     }
 done:
     return status;
+}
+
+spar_status sp_batch_score(sp_batch *b, int segment, size_t first, size_t *start, spar_error *err) {
+    return score(b, segment, first, NULL, start, err);
+}
+
+spar_status sp_batch_score_some(sp_batch *b, int segment, const uint8_t *mask, size_t *start,
+                                spar_error *err) {
+    return score(b, segment, 0, mask, start, err);
 }

@@ -42,6 +42,9 @@ spar_status sp_batch_add_cached(sp_batch *batch, int parent, const int32_t *ids,
  * They take places *start, *start + 1, ... of the scored list. */
 spar_status sp_batch_score(sp_batch *batch, int segment, size_t first, size_t *start,
                            spar_error *err);
+/* The same of a segment's tokens whose mask, one a token, is not 0; mask NULL: all. */
+spar_status sp_batch_score_some(sp_batch *batch, int segment, const uint8_t *mask, size_t *start,
+                                spar_error *err);
 /* Tokens that the batch would cost: the rows to be computed. */
 int64_t sp_batch_rows(const sp_batch *batch);
 

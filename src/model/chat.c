@@ -24,17 +24,33 @@ static spar_status need_text(const spar_model *m, spar_error *err) {
     return SPAR_OK;
 }
 
+static spar_render_options render_options(const spar_model *m, bool generation_prompt) {
+    return (spar_render_options){.add_generation_prompt = generation_prompt,
+                                 .bos = spar_tokenizer_bos_text(m->tokenizer),
+                                 .eos = spar_tokenizer_eos_text(m->tokenizer),
+                                 .pad = spar_tokenizer_pad_text(m->tokenizer),
+                                 .unk = spar_tokenizer_unk_text(m->tokenizer),
+                                 .now = m->now};
+}
+
 spar_status sp_model_render(const spar_model *m, const json_t *messages, bool generation_prompt,
                             char **text, size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
     SPAR_TRY(need_text(m, err));
-    spar_render_options options = {.add_generation_prompt = generation_prompt,
-                                   .bos = spar_tokenizer_bos_text(m->tokenizer),
-                                   .eos = spar_tokenizer_eos_text(m->tokenizer),
-                                   .pad = spar_tokenizer_pad_text(m->tokenizer),
-                                   .unk = spar_tokenizer_unk_text(m->tokenizer),
-                                   .now = m->now};
+    const spar_render_options options = render_options(m, generation_prompt);
     SPAR_TRY(spar_template_render(m->chat_template, messages, NULL, &options, text, n, err));
+done:
+    return status;
+}
+
+spar_status sp_model_render_spans(const spar_model *m, const json_t *messages, char **text,
+                                  size_t *n, spar_text_span **spans, size_t *n_spans,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(need_text(m, err));
+    const spar_render_options options = render_options(m, false);
+    SPAR_TRY(spar_template_render_spans(m->chat_template, messages, NULL, &options, text, n, spans,
+                                        n_spans, err));
 done:
     return status;
 }
@@ -52,8 +68,7 @@ done:
     return status;
 }
 
-/* prompt followed by {"role": "assistant", "content": response}; new reference. */
-static json_t *with_response(const json_t *prompt, const char *response) {
+json_t *sp_model_conversation(const json_t *prompt, const char *response) {
     json_t *all = json_copy((json_t *)(uintptr_t)prompt);
     json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", response));
     return all;
@@ -99,7 +114,7 @@ spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const char 
     json_t *all = NULL;
     *prompt_ids = *response_ids = NULL;
     SPAR_TRY(sp_model_render(m, prompt, true, &before, &n_before, err));
-    all = with_response(prompt, response);
+    all = sp_model_conversation(prompt, response);
     SPAR_TRY(sp_model_render(m, all, false, &whole, &n_whole, err));
     if (n_whole < n_before || memcmp(whole, before, n_before) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_MISMATCH,

@@ -72,6 +72,12 @@ spar_status sp_model_check_ids(const spar_model *model, const int32_t *ids, size
 /* Render messages through the chat template. *text is owned by the caller. */
 spar_status sp_model_render(const spar_model *model, const struct json_t *messages,
                             bool generation_prompt, char **text, size_t *n, spar_error *err);
+/* A conversation, and what its generation blocks wrote (spar_template_render_spans). */
+spar_status sp_model_render_spans(const spar_model *model, const struct json_t *messages,
+                                  char **text, size_t *n, spar_text_span **spans, size_t *n_spans,
+                                  spar_error *err);
+/* prompt followed by {"role": "assistant", "content": response}; a new reference. */
+struct json_t *sp_model_conversation(const struct json_t *prompt, const char *response);
 /* A prompt (messages) and the response to it as ids, tokenised apart as sampling sees them: the
  * prompt with its generation prompt; the response up to and with the token that ends the turn.
  * MISMATCH when the template renders the conversation with another prompt than the one it generates

@@ -30,6 +30,12 @@ const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
         {"token boundary", "prompt and response tokenised together give other ids than apart",
          "end the generation prompt at a token (often: no space at its end); spar "
          "trains on them apart, as it samples"},
+    [SP_FAULT_MASK] = {"assistant mask",
+                       "the generation blocks mark other tokens than stand behind the generation "
+                       "prompt up to the end of the turn",
+                       "put {% generation %} around all that the model generates, with the token "
+                       "that ends its turn: sft learns what the blocks mark, other methods what is "
+                       "behind the prompt"},
     [SP_FAULT_UNREADABLE] = {"unreadable rows", "a row cannot be used",
                              "mend or leave out the rows"},
 };

@@ -19,6 +19,7 @@ typedef enum sp_fault {
     SP_FAULT_BOS,
     SP_FAULT_TEMPLATE,
     SP_FAULT_BOUNDARY,
+    SP_FAULT_MASK,
     SP_FAULT_UNREADABLE,
     SP_FAULTS
 } sp_fault;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/learned.h"
 #include "play/doctor_parts.h"
 
 /* Rows of the vocabulary that no token has: a share that is more than rounding up to a multiple. */
@@ -124,10 +125,44 @@ done:
     return status;
 }
 
-/* Each reply of a longer conversation stands behind the prompt that it was generated from: else the
- * assistant's tokens are not where a mask would look for them. */
-static spar_status check_turns(sp_doctor *d, const json_t *prompt, spar_error *err) {
+static bool same_learned(const sp_learned *a, const sp_learned *b) {
+    const sp_learned *longer = a->n > b->n ? a : b;
+    const size_t n = a->n > b->n ? b->n : a->n;
+    return memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0 && memcmp(a->mask, b->mask, n) == 0 &&
+           (longer->n == n || !memchr(longer->mask + n, 1, longer->n - n));
+}
+
+/* Whether what the generation blocks of a conversation mark is what rendering finds; *differ stays
+ * where there are no blocks, or where rendering finds nothing, which is another fault. */
+static spar_status compare_masks(const sp_doctor *d, const json_t *whole, bool *differ,
+                                 spar_error *err) {
     spar_status status = SPAR_OK;
+    sp_learned blocks = {0}, rendering = {0};
+    if (!spar_template_marks(spar_model_template(d->model))) {
+        return SPAR_OK;
+    }
+    const spar_status rendered = sp_learned_by_rendering(d->model, whole, true, &rendering, err);
+    if (rendered != SPAR_OK) {
+        status = rendered == SPAR_MISMATCH ? SPAR_OK : rendered;
+        goto done;
+    }
+    const spar_status marked = sp_learned_by_blocks(d->model, whole, true, &blocks, err);
+    if (marked != SPAR_OK && marked != SPAR_INVALID && marked != SPAR_UNSUPPORTED) {
+        SPAR_TRY(marked);
+    }
+    *differ = *differ || marked != SPAR_OK || !same_learned(&blocks, &rendering);
+done:
+    sp_learned_release(&blocks);
+    sp_learned_release(&rendering);
+    return status;
+}
+
+/* Each reply of a longer conversation stands behind the prompt that it was generated from: else the
+ * assistant's tokens are not where a mask would look for them. masked: one turn was found to be
+ * marked otherwise already. */
+static spar_status check_turns(sp_doctor *d, const json_t *prompt, bool masked, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool differ = false;
     json_t *all = json_deep_copy(prompt);
     char *first = NULL, *text = NULL;
     size_t n_first, n;
@@ -143,6 +178,13 @@ static spar_status check_turns(sp_doctor *d, const json_t *prompt, spar_error *e
             "mend the chat template so that earlier replies stay as they were generated",
             "in a conversation of several turns the assistant's first reply does not follow its "
             "generation prompt");
+    } else if (!masked) {
+        SPAR_TRY(compare_masks(d, all, &differ, err));
+    }
+    if (differ) {
+        sp_doctor_add(d, sp_doctor_faults[SP_FAULT_MASK].check,
+                      sp_doctor_faults[SP_FAULT_MASK].mend, "a conversation of several turns: %s",
+                      sp_doctor_faults[SP_FAULT_MASK].found);
     }
 done:
     free(first);
@@ -160,11 +202,10 @@ void sp_turn_release(sp_turn *turn) {
 spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const char *response,
                            bool wrong[SP_FAULTS], sp_turn *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *whole = json_deep_copy(messages);
+    json_t *whole = sp_model_conversation(messages, response);
     int32_t *ids = NULL;
     size_t n = 0;
     *out = (sp_turn){0};
-    json_array_append_new(whole, json_pack("{s:s, s:s}", "role", "assistant", "content", response));
     const spar_status turn = sp_model_turn(d->model, messages, response, &out->prompt,
                                            &out->n_prompt, &out->reply, &out->n_reply, err);
     wrong[SP_FAULT_TEMPLATE] |= turn == SPAR_MISMATCH;
@@ -182,6 +223,7 @@ spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const cha
     wrong[SP_FAULT_BOS] |=
         sp_doctor_leading(out->prompt, out->n_prompt,
                           spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
+    SPAR_TRY(compare_masks(d, whole, &wrong[SP_FAULT_MASK], err));
 done:
     json_decref(whole);
     free(ids);
@@ -205,7 +247,7 @@ static spar_status check_template(sp_doctor *d, spar_error *err) {
         }
     }
     if (!wrong[SP_FAULT_TEMPLATE]) {
-        SPAR_TRY(check_turns(d, prompt, err));
+        SPAR_TRY(check_turns(d, prompt, wrong[SP_FAULT_MASK], err));
     }
 done:
     sp_turn_release(&turn);

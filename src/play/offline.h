@@ -11,6 +11,7 @@
 typedef struct sp_offline_response {
     int32_t *ids;    /* owned, [n] */
     float *logps;    /* owned, [n]: of the policy that sampled it; NULL: not given */
+    uint8_t *mask;   /* owned, [n]: 1 for a token that is learned; NULL: all are */
     size_t n, place; /* place: among those of the file's row */
     double score;    /* win rate or reward; NaN: the row gives none; of labelled rows 1 or 0 */
 } sp_offline_response;
@@ -51,6 +52,12 @@ spar_status sp_offline_ids(const spar_model *model, const json_t *list, const ch
 /* Response i as text, which gives the prompt's ids too where the row has none yet. */
 spar_status sp_offline_turn(const spar_model *model, const json_t *messages, const char *text,
                             sp_offline_row *row, size_t i, spar_error *err);
+
+/* A conversation to learn (model/learned.h): up to the first token that is learned it is the
+ * prompt, from there to the last the response. all: every turn of the assistant's. */
+spar_status sp_offline_conversation(const spar_model *model, const json_t *messages,
+                                    const char *text, bool all, sp_offline_row *row,
+                                    spar_error *err);
 
 /* A row of any number of responses: "responses" or "completions", each a string, a message (or a
  * list of one), or what spar generate writes, {"text", "ids", "logprobs"}; messages: the prompt. */

@@ -184,14 +184,21 @@ static spar_status fill_turns(loader *l, const sp_dataset_row *from, sp_offline_
     spar_status status = SPAR_OK;
     const char *const texts[MOST_NAMED] = {from->response, from->rejected, from->base};
     size_t n;
+    char place[32];
     SPAR_TRY(count_named(l, from->rejected, from->base, &n, err));
-    SPAR_TRY(sp_offline_row_init(row, n, err));
     for (size_t i = 0; i < n; i++) {
-        char place[32];
         if (texts[i][0] == '\0') {
             SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
                                name_of(l, i, place)));
         }
+    }
+    if (l->objective->kind == SP_OBJECTIVE_SFT &&
+        (l->options->assistant_only_loss || spar_template_marks(spar_model_template(l->model)))) {
+        return sp_offline_conversation(l->model, from->messages, from->response,
+                                       l->options->assistant_only_loss, row, err);
+    }
+    SPAR_TRY(sp_offline_row_init(row, n, err));
+    for (size_t i = 0; i < n; i++) {
         SPAR_TRY(sp_offline_turn(l->model, from->messages, texts[i], row, i, err));
     }
     row->responses[0].score = l->labelled ? (double)!from->bad : from->score;
@@ -217,6 +224,21 @@ done:
     return status;
 }
 
+/* Every turn is learned of conversations only, as TRL has it. layout: NULL for ids. */
+static spar_status check_turns(const loader *l, const char *layout, spar_error *err) {
+    const bool conversation =
+        layout && (strcmp(layout, "messages") == 0 || strcmp(layout, "conversations") == 0);
+    if (!l->options->assistant_only_loss ||
+        (conversation && l->objective->kind == SP_OBJECTIVE_SFT)) {
+        return SPAR_OK;
+    }
+    return spar_fail(
+        err, SPAR_INVALID,
+        "assistant-only-loss: expected sft on rows of messages or conversations, found "
+        "%s on %s",
+        l->objective->name, l->out->layout);
+}
+
 static spar_status load_conversations(loader *l, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset *data = NULL;
@@ -225,6 +247,7 @@ static spar_status load_conversations(loader *l, spar_error *err) {
                            (l->shape == SHAPE_GROUP ? SP_DATASET_GROUPS : 0);
     SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, wants, skip_row, l, err));
     l->out->layout = data->layout;
+    SPAR_TRY(check_turns(l, data->name, err));
     if (!spar_model_tokenizer(l->model) || !spar_model_template(l->model)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s, which rows of text need",
                            l->options->model,
@@ -300,6 +323,7 @@ static spar_status load_ids(loader *l, spar_error *err) {
                      : l->labelled              ? "token ids: prompt_ids, completion_ids, label"
                      : l->shape == SHAPE_SINGLE ? "token ids: prompt_ids and a response's"
                                                 : "token ids: prompt_ids, chosen_ids, rejected_ids";
+    SPAR_TRY(check_turns(l, NULL, err));
     SPAR_TRY(spar_rows_open(&file, l->options->data, err));
     for (;;) {
         spar_error why;
@@ -349,6 +373,14 @@ done:
     return status;
 }
 
+static size_t count_learned(const sp_offline_response *y) {
+    size_t n = 0;
+    for (size_t i = 0; i < y->n; i++) {
+        n += y->mask[i] != 0;
+    }
+    return n;
+}
+
 /* The first row as the model sees it. */
 static void show(const loader *l) {
     enum { MOST = 600 };
@@ -365,8 +397,12 @@ static void show(const loader *l) {
         const size_t n_ids = y ? y->n : e->n_prompt;
         if (spar_tokenizer_decode(t, y ? y->ids : e->prompt, n_ids, false, &text, &n, NULL) ==
             SPAR_OK) {
-            spar_sink_log(l->options->sink, SPAR_LOG_INFO, "first row, %s (%zu tokens): %.*s", name,
-                          n_ids, n < MOST ? (int)n : MOST, text);
+            char some[32] = "";
+            if (y && y->mask) {
+                snprintf(some, sizeof some, ", %zu of them learned", count_learned(y));
+            }
+            spar_sink_log(l->options->sink, SPAR_LOG_INFO, "first row, %s (%zu tokens%s): %.*s",
+                          name, n_ids, some, n < MOST ? (int)n : MOST, text);
         }
         free(text);
     }
@@ -390,7 +426,8 @@ static spar_status make_lessons(const loader *l, spar_error *err) {
                                     .n = y->n,
                                     .win_rate = y->score,
                                     .reward = y->score,
-                                    .kept = y->logps};
+                                    .kept = y->logps,
+                                    .mask = y->mask};
             sp_lessons_reply(&out->lessons, &reply);
         }
     }

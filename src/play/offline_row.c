@@ -6,6 +6,7 @@
 
 #include "base/jsonx.h"
 #include "base/mem.h"
+#include "model/learned.h"
 #include "play/offline.h"
 #include "train/game.h"
 
@@ -13,6 +14,7 @@ void sp_offline_row_release(sp_offline_row *row) {
     for (size_t i = 0; i < row->n; i++) {
         free(row->responses[i].ids);
         free(row->responses[i].logps);
+        free(row->responses[i].mask);
     }
     free(row->responses);
     free(row->prompt);
@@ -70,6 +72,47 @@ spar_status sp_offline_turn(const spar_model *model, const json_t *messages, con
         prompt = NULL;
     }
     free(prompt);
+    return status;
+}
+
+/* Copies of ids [n], and of their mask where some are 0. */
+static spar_status copy_learned(const int32_t *ids, const uint8_t *mask, size_t n,
+                                sp_offline_response *to, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *to->ids, err));
+    to->ids = memcpy(memory, ids, n * sizeof *to->ids);
+    to->n = n;
+    if (memchr(mask, 0, n)) {
+        SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *to->mask, err));
+        to->mask = memcpy(memory, mask, n * sizeof *to->mask);
+    }
+done:
+    return status;
+}
+
+spar_status sp_offline_conversation(const spar_model *model, const json_t *messages,
+                                    const char *text, bool all, sp_offline_row *row,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_learned l = {0};
+    json_t *whole = sp_model_conversation(messages, text);
+    SPAR_TRY(sp_offline_row_init(row, 1, err));
+    SPAR_TRY(sp_learned_of(model, whole, all, &l, err));
+    size_t first = 0, end = l.n;
+    while (first < l.n && !l.mask[first]) {
+        first++;
+    }
+    while (end > first && !l.mask[end - 1]) {
+        end--;
+    }
+    SPAR_TRY(copy_learned(l.ids + first, l.mask + first, end - first, &row->responses[0], err));
+    row->prompt = l.ids;
+    row->n_prompt = first;
+    l.ids = NULL;
+done:
+    json_decref(whole);
+    sp_learned_release(&l);
     return status;
 }
 

@@ -214,7 +214,7 @@ static spar_status add_reply(sp_trainer *t, int prompt, const sp_reply *reply, s
     SPAR_TRY(sp_mem_grow(&memory, &t->places_capacity, at + 1, sizeof *t->places, err));
     t->places = memory;
     SPAR_TRY(sp_batch_add(&t->batch, prompt, reply->ids, reply->n, &segment, err));
-    SPAR_TRY(sp_batch_score(&t->batch, segment, 0, &t->places[at], err));
+    SPAR_TRY(sp_batch_score_some(&t->batch, segment, reply->mask, &t->places[at], err));
 done:
     return status;
 }
@@ -297,13 +297,22 @@ static double share_of(size_t n) {
     return n > 0 ? 1.0 / (double)n : 0.0;
 }
 
+/* Tokens of a reply that are scored. */
+static size_t learned(const sp_reply *reply) {
+    size_t n = reply->mask ? 0 : reply->n;
+    for (size_t i = 0; reply->mask && i < reply->n; i++) {
+        n += reply->mask[i] != 0;
+    }
+    return n;
+}
+
 static spar_status sft_weights(sp_trainer *t, const sp_example *e, const size_t *places, part which,
                                const plan *p, sp_step_stats *stats, spar_error *err) {
     (void)which;
     spar_status status = SPAR_OK;
     sp_sft_mean mean = t->options.sequence_mean ? SP_SFT_MEAN_SEQUENCES : SP_SFT_MEAN_TOKENS;
     double weight;
-    const size_t n = e->replies[0].n, at = places[0];
+    const size_t n = learned(&e->replies[0]), at = places[0];
     int64_t length = (int64_t)n;
     SPAR_TRY(sp_sft_weights(mean, &length, 1, p->tokens, p->responses, &weight, err));
     fill(t->c + at, n, -weight);
@@ -465,7 +474,7 @@ done:
 static spar_status check_example(const sp_example *e, size_t i, size_t fewest, spar_error *err) {
     bool filled = e->n_prompt > 0 && e->n_replies >= fewest;
     for (size_t k = 0; k < e->n_replies; k++) {
-        filled = filled && e->replies[k].n > 0;
+        filled = filled && learned(&e->replies[k]) > 0;
     }
     return filled ? SPAR_OK
                   : spar_fail(err, SPAR_INVALID,
@@ -486,7 +495,7 @@ static spar_status make_plan(const sp_example *e, size_t n, const sp_objective *
         SPAR_TRY(check_example(&e[i], i, o->kind == SP_OBJECTIVE_LABELLED ? 2 : fewest, err));
         const sp_reply *reply = part_of(&e[i], out->which, &replies);
         for (size_t k = 0; k < replies; k++) {
-            out->tokens += (int64_t)reply[k].n;
+            out->tokens += (int64_t)learned(&reply[k]);
         }
         out->responses += (int64_t)replies;
         out->good += e[i].replies[0].reward > 0.5;

@@ -20,7 +20,8 @@ typedef struct sp_reply {
     double opponent, anchor;                      /* summed log-probs (loss.h) */
     const float *opponent_tokens, *anchor_tokens; /* by token [n], for policy gradients */
     double win_rate, reward;                      /* KTO: good where the reward is above 1/2 */
-    const float *kept; /* log-probs kept from sampling, by token; NULL: none */
+    const float *kept;   /* log-probs kept from sampling, by token; NULL: none */
+    const uint8_t *mask; /* SFT: 1 for a token that is learned [n], at least one; NULL: all are */
 } sp_reply;
 
 /* A prompt and its responses, in the order that the objective wants: one for SFT; for KTO the one

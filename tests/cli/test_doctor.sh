@@ -78,6 +78,24 @@ has "note: pad_token is eos_token"
 run 2 doctor
 run 5 doctor -m "$dir/healthy" --data "$dir/missing"
 
+# With generation blocks, around the reply and its end; and where they leave out or take in something.
+marked=${healthy/'{{ m.content }}</s>'/'{% generation %}{{ m.content }}</s>{% endgeneration %}'}
+template=$marked make marked
+run 0 doctor -m "$dir/marked" --data "$dir/rows.jsonl"
+out "nothing found"
+template=${marked/'</s>{% endgeneration %}'/'{% endgeneration %}</s>'} broken no_end_marked "" "assistant mask" \
+    "a short conversation: the generation blocks mark other tokens"
+template=${marked/'<unk>{% generation %}'/'{% generation %}<unk>'} broken prompt_marked "" "assistant mask" \
+    "a short conversation: the generation blocks mark other tokens"
+template=${marked/'{% generation %}'/'{% if loop.last %}{% generation %}'} \
+    template=${template/'{% endgeneration %}'/'{% endgeneration %}{% else %}{{ m.content }}</s>{% endif %}'} \
+    broken last_marked "" "assistant mask" "a conversation of several turns: the generation blocks mark other tokens"
+template=${marked/'{% generation %}'/'{% if "So" in m.content %}{{ m.content }}</s>{% else %}{% generation %}'} \
+    template=${template/'{% endgeneration %}'/'{% endgeneration %}{% endif %}'} make some_marked
+rows '{"prompt": "Why?", "completion": "So it is."}' '{"prompt": "Is it?", "completion": "Yes."}'
+run 11 doctor -m "$dir/some_marked" --data "$dir/rows.jsonl"
+has "1 of 2 rows (50.0 %): the generation blocks mark other tokens"
+
 # ---- the model ----
 bos='k["post_processor"] = json.load(open(f"{source}/tokenizer.json"))["post_processor"]'
 broken bos_added "$bos" "double BOS" "the chat template writes BOS, and the tokenizer adds it as well"

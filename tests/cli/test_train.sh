@@ -81,6 +81,56 @@ done
 err_has "2 rows to learn from, 5 left out; layout: rows of prompt, chosen and rejected"
 run 0 train -m "$model" --template "$template" --data "$dir/text.jsonl" --on-bad-row skip \
     --method sft --log "$dir/log.jsonl"
+# Conversations of several turns: the loss is the mean over what the assistant wrote, of the last turn, or of all;
+# as generation blocks mark it, or by rendering.
+plain='{% for m in messages %}{% if m.role == "user" %}<s>{{ m.content }}{% else %}<unk>{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<unk>{% endif %}'
+printf '%s' "$plain" >"$dir/plain.jinja"
+printf '%s' "$plain" | sed 's/{{ m.content }}<.s>/{% generation %}&{% endgeneration %}/' >"$dir/marked.jinja"
+printf '%s\n' '{"messages": [{"role": "user", "content": "Once"}, {"role": "assistant", "content": "upon a time"}, {"role": "user", "content": "Then"}, {"role": "assistant", "content": "the end."}]}' >"$dir/turns.jsonl"
+# expect_loss SCORED: the loss in the log is the mean of -log p over the last SCORED marked tokens.
+expect_loss() {
+    run 0 render -m "$model" --template "$dir/marked.jinja" --bos '<s>' --eos '</s>' --assistant-masks "$dir/turns.jsonl"
+    sed 's/"text":"[^"]*",//' "$dir/out" >"$dir/masks.jsonl"
+    run 0 score -m "$model" --dtype f32 "$dir/masks.jsonl"
+    python3 - "$dir/masks.jsonl" "$dir/out" "$1" "$(losses)" <<'END' || fail "expected another loss over $1 turns"
+import json, sys
+marked, scored = (json.loads(open(path).readline()) for path in sys.argv[1:3])
+learned = [t for t, bit in enumerate(marked["assistant_masks"]) if bit]
+if sys.argv[3] == "1":  # those behind the last gap
+    learned = [t for t in learned if all(marked["assistant_masks"][t:learned[-1]])]
+logps = scored["logprobs"][-len(marked["ids"]) + 1:]
+mean = -sum(logps[t - 1] for t in learned) / len(learned)
+print(mean, float(sys.argv[4]), len(learned))
+sys.exit(abs(mean - float(sys.argv[4])) > 1e-5 * mean or len(learned) < 3)
+END
+}
+for form in plain marked; do
+    sft="train -m $model --method sft --template $dir/$form.jinja --data $dir/turns.jsonl --lr 0 --dtype f32 --log $dir/log.jsonl"
+    run 0 $sft
+    expect_loss 1
+    run 0 $sft --assistant-only-loss
+    err_has "of them learned"
+    expect_loss 2
+done
+run 2 train -m "$model" --template "$template" --data "$dir/text.jsonl" --method sft --assistant-only-loss \
+    --on-bad-row skip --log "$dir/l"
+err_has "assistant-only-loss: expected sft on rows of messages or conversations, found sft on rows of prompt"
+sed 's/^{/{"label": true, /' "$dir/turns.jsonl" >"$dir/labelled.jsonl"
+run 2 train -m "$model" --template "$dir/plain.jinja" --data "$dir/labelled.jsonl" --method kto --assistant-only-loss --log "$dir/l"
+err_has "assistant-only-loss: expected sft on rows of messages or conversations, found kto"
+# An earlier turn that is rendered otherwise than it was generated is found by blocks alone.
+for form in plain marked; do
+    sed 's/{% for m/{% set last = messages | length - 1 %}&/; s/<s>{{ m.content }}/&{% if loop.index0 < last %}-{% endif %}/' \
+        "$dir/$form.jinja" >"$dir/$form-other.jinja"
+done
+run 11 train -m "$model" --method sft --template "$dir/plain-other.jinja" --data "$dir/turns.jsonl" --assistant-only-loss --log "$dir/l"
+err_has "turns.jsonl:1: "
+err_has "of its first 1 messages, found another text"
+run 0 train -m "$model" --method sft --template "$dir/marked-other.jinja" --data "$dir/turns.jsonl" --assistant-only-loss --log "$dir/l"
+printf '%s' '{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}{% generation %}{% endgeneration %}{% endif %}' >"$dir/none.jinja"
+run 2 train -m "$model" --method sft --template "$dir/none.jinja" --data "$dir/turns.jsonl" --log "$dir/l"
+err_has "turns.jsonl:1: $model: chat template: expected a generation block around what the assistant writes"
+
 # KTO on rows with a label: half the mean lambda at the reference, whose z is 0; then it falls.
 cat >"$dir/kto.jsonl" <<'ROWS'
 {"prompt_ids": [1, 403, 407], "completion_ids": [261, 376, 2], "label": true}
