@@ -141,6 +141,7 @@ if "$spar" --version | grep -q 'HTTP yes'; then
     # A refusal ends the run with the number of the prompt. What was answered stays, to the end of
     # the run that goes on.
     : >"$dir/asked"
+    : >"$dir/port" # which still has that of the server before
     "$endpoint" oooooo1 "$dir/asked" >"$dir/port" &
     server=$!
     for _ in $(seq 100); do [ -s "$dir/port" ] && break; sleep 0.02; done
