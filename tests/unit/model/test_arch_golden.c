@@ -254,6 +254,50 @@ static void test_saved(void **state) {
     }
 }
 
+/* The checkpoint of `from` in `to`, its tensors without the first part of their names. */
+static void write_bare(const char *from, const char *to) {
+    spar_error err;
+    sp_safetensors *file;
+    sp_tensor_entry entries[64];
+    char path[TEST_PATH_MAX + 32], *config;
+    size_t n, size;
+    check(sp_safetensors_open(&file, from, &err), &err);
+    n = sp_safetensors_count(file);
+    assert_true(n <= sizeof entries / sizeof entries[0]);
+    for (size_t i = 0; i < n; i++) {
+        entries[i] = *sp_safetensors_at(file, i);
+        entries[i].name = strchr(entries[i].name, '.') + 1;
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", to);
+    check(sp_safetensors_write(path, entries, n, NULL, &err), &err);
+    sp_safetensors_free(file);
+    snprintf(path, sizeof path, "%s/config.json", from);
+    check(sp_file_read(path, 1 << 16, &config, &size, &err), &err);
+    snprintf(path, sizeof path, "%s/config.json", to);
+    check(sp_file_write(path, config, size, &err), &err);
+    free(config);
+}
+
+/* As the hub has the first GPT-2: saved from the inner module. */
+static void test_bare_names(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[TEST_PATH_MAX];
+    fixture f = {0};
+    spar_model *bare;
+    const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+    test_temp_dir(dir);
+    write_bare(folder_of("gpt2-small"), dir);
+    open_fixture(&f, "gpt2-small", options);
+    check(spar_model_load(&bare, dir, &options, &err), &err);
+    assert_int_equal(bare->params.total, f.model->params.total);
+    assert_memory_equal(bare->weights, f.model->weights,
+                        (size_t)bare->params.total * sizeof(float));
+    spar_model_free(bare);
+    close_fixture(&f);
+    check(sp_dir_remove(dir, &err), &err);
+}
+
 /* LongRoPE's second set of factors begins behind the original context, and sequences end there. */
 static void test_long_context(void **state) {
     (void)state;
@@ -361,9 +405,10 @@ static void test_yarn(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_tuned),
-        cmocka_unit_test(test_saved),     cmocka_unit_test(test_unknown_keys),
-        cmocka_unit_test(test_yarn),      cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_reference),  cmocka_unit_test(test_tuned),
+        cmocka_unit_test(test_saved),      cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_yarn),       cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_bare_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -261,11 +261,39 @@ static void test_inference(void **state) {
     }
 }
 
+/* Matrices that a checkpoint stores transposed, head by head, and beside gains of heads: in f32,
+ * and in bf16, whose rows are gathered from entries of another size. */
+static void test_inference_of_families(void **state) {
+    (void)state;
+    static const char *const families[] = {"gpt2-untied", "gpt-neox-tied", "stablelm-norms",
+                                           "cohere-norms", "qwen3-moe"};
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        char path[512];
+        spar_error err;
+        float want[SCORED], got[SCORED];
+        snprintf(path, sizeof path, "%s/tests/golden/arch/%s", SPAR_SOURCE_DIR, families[i]);
+        hold_inference(path);
+        spar_model *m = load(path, SPAR_DTYPE_F32, SPAR_WEIGHTS_F32);
+        check(spar_model_export(m, folder(families[i]), "bf16", &err), &err);
+        hold_inference(folder(families[i]));
+        scores(m, (int)spar_model_vocab(m), want);
+        spar_model_free(m);
+        m = load(folder(families[i]), SPAR_DTYPE_BF16, SPAR_WEIGHTS_F32);
+        scores(m, (int)spar_model_vocab(m), got);
+        print_message("%s in bf16: mean difference of log-probs %.3f\n", families[i],
+                      mean_difference(got, want, SCORED));
+        assert_true(mean_difference(got, want, SCORED) < 0.05);
+        spar_model_free(m);
+    }
+}
+
 int main(void) {
     test_temp_dir(root_folder);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tied), cmocka_unit_test(test_untied),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tied),
+                                       cmocka_unit_test(test_untied),
                                        cmocka_unit_test(test_file_without_blocks),
                                        cmocka_unit_test(test_inference),
+                                       cmocka_unit_test(test_inference_of_families),
                                        cmocka_unit_test(test_quickstart_model)};
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     sp_dir_remove(root_folder, NULL);
