@@ -80,8 +80,10 @@ const cli_command cli_doctor = {
             .details =
                 "Looks at a checkpoint's files (tied head, vocabulary, rope scaling), at tokenizer "
                 "and chat template (double BOS, an end of turn that generation does not stop at, "
-                "training and generation prompts that differ, token boundaries) and at rows of "
-                "data (too long, identical, empty, without an end). Each finding comes with its "
+                "training and generation prompts that differ, token boundaries, generation blocks "
+                "around other tokens) and at rows of data (too long, identical, empty, without an "
+                "end; of several responses also numbers that say nothing or contradict each other, "
+                "and responses that were cut off and rewarded). Each finding comes with its "
                 "mend; with one or more the exit status is that of what does not match (11).",
             .options = doctor_options},
     .run = run_doctor,

@@ -197,6 +197,20 @@ static bool holds_json(const char *name) {
     return n > 4 && strcmp(name + n - 4, "_ids") == 0;
 }
 
+/* P(i preferred to j) stands beside responses; without them "p" is a name like another. */
+static void find_matrix(csv_rows *c) {
+    column *matrix = NULL;
+    bool responses = false;
+    for (size_t i = 0; i < c->n_columns; i++) {
+        const char *name = c->columns[i].name;
+        matrix = strcmp(name, "p") == 0 ? &c->columns[i] : matrix;
+        responses = responses || strncmp(name, "responses", 9) == 0 || !strcmp(name, "completions");
+    }
+    if (matrix && responses) {
+        matrix->has_json = true;
+    }
+}
+
 static spar_status add_column(csv_rows *c, size_t i, spar_error *err) {
     spar_status status = SPAR_OK;
     size_t n;
@@ -232,6 +246,7 @@ static spar_status read_header(csv_rows *c, bool *end, spar_error *err) {
     for (size_t i = 0; i < c->n_columns; i++) {
         SPAR_TRY(add_column(c, i, err));
     }
+    find_matrix(c);
 done:
     return status;
 }

@@ -38,6 +38,21 @@ const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
                        "behind the prompt"},
     [SP_FAULT_UNREADABLE] = {"unreadable rows", "a row cannot be used",
                              "mend or leave out the rows"},
+    [SP_FAULT_NUMBERS] = {"unusable numbers", "", "give each response one finite number"},
+    [SP_FAULT_ALONE] = {"single responses",
+                        "a row has one response, which nothing is compared with",
+                        "sample two or more a prompt"},
+    [SP_FAULT_ALL_SAME] = {"identical responses", "all responses of a row are the same",
+                           "leave the rows out: they teach nothing"},
+    [SP_FAULT_TORN] = {"contradictory numbers", "the same response has two different numbers",
+                       "judge a text once, or leave one of them out"},
+    [SP_FAULT_NO_SPREAD] = {"no spread", "all responses of a row have the same number",
+                            "leave the rows out: they say nothing of which is better"},
+    [SP_FAULT_CUT_BEST] =
+        {"truncated responses rewarded",
+         "a response that was cut off, without an end, has the best number",
+         "sample longer, or give what is cut off the least: else the model learns "
+         "not to stop"},
 };
 
 /* What the rows have. */
@@ -47,7 +62,8 @@ typedef struct patients {
     int64_t longest; /* tokens of prompt and response */
     int64_t counts[SP_FAULTS];
     char where[SP_FAULTS][128]; /* of the first such row, its end; "": unknown */
-    char why[256];              /* of the first unreadable row */
+    char why[SP_WHY];           /* of the first unreadable row */
+    char numbers[SP_WHY];       /* of the first whose numbers cannot be used */
 } patients;
 
 /* where: "file:line"; of a long one the end is kept. */
@@ -77,6 +93,13 @@ static void look_at_ids(const patients *p, size_t n_prompt, const int32_t *chose
         wrong[SP_FAULT_IDENTICAL_CUT] |= same(chosen, n_chosen < room ? n_chosen : room, rejected,
                                               n_rejected < room ? n_rejected : room);
     }
+}
+
+static void look_at_group(patients *p, const json_t *messages, const json_t *row,
+                          const char *where) {
+    bool wrong[SP_FAULTS] = {false};
+    sp_doctor_group(p->doctor, messages, row, p->longest, wrong, p->why, p->numbers);
+    count_row(p, wrong, where);
 }
 
 static void look_at_row(patients *p, const sp_dataset_row *row) {
@@ -121,9 +144,15 @@ static spar_status check_conversations(patients *p, spar_error *err) {
                            spar_model_tokenizer(p->doctor->model) ? "chat template" : "tokenizer"));
     }
     SPAR_TRY(sp_dataset_load_rows(&data, p->doctor->options->data,
-                                  p->labelled ? SP_DATASET_LABELS : 0, note_bad, p, err));
+                                  (p->labelled ? SP_DATASET_LABELS : 0) | SP_DATASET_GROUPS,
+                                  note_bad, p, err));
     for (size_t i = 0; i < data->n; i++) {
-        look_at_row(p, &data->rows[i]);
+        const sp_dataset_row *row = &data->rows[i];
+        if (row->row) {
+            look_at_group(p, row->messages, row->row, row->where);
+        } else {
+            look_at_row(p, row);
+        }
     }
 done:
     sp_dataset_free(data);
@@ -207,7 +236,9 @@ static spar_status check_ids(patients *p, bool *ids, spar_error *err) {
         if ((got == SPAR_OK && !row) || !*ids) {
             break;
         }
-        if (got == SPAR_OK) {
+        if (got == SPAR_OK && json_object_get(row, "responses_ids")) {
+            look_at_group(p, NULL, row, spar_rows_where(file));
+        } else if (got == SPAR_OK) {
             SPAR_TRY(look_at_id_row(p, row, spar_rows_where(file), err));
         } else if (!spar_rows_goes_on(file)) {
             SPAR_TRY(spar_fail(err, why.code, "%s", why.message));
@@ -230,7 +261,9 @@ static void report_rows(const patients *p) {
         const double share = (double)p->counts[f] / (double)p->doctor->rows;
         int n = snprintf(found, sizeof found, "%lld of %lld rows (%.1f %%): %s",
                          (long long)p->counts[f], (long long)p->doctor->rows, 100 * share,
-                         f == SP_FAULT_UNREADABLE ? p->why : sp_doctor_faults[f].found);
+                         f == SP_FAULT_UNREADABLE ? p->why
+                         : f == SP_FAULT_NUMBERS  ? p->numbers
+                                                  : sp_doctor_faults[f].found);
         if (f == SP_FAULT_TRUNCATED || f == SP_FAULT_IDENTICAL_CUT) {
             n += snprintf(found + n, sizeof found - (size_t)n, " of %lld tokens",
                           (long long)p->longest);

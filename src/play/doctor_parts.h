@@ -1,5 +1,6 @@
 /* The doctor's rooms: the checkpoint's files against each other (doctor_files.c), the chat template
- * against the tokenizer (doctor_text.c), rows of data as training would see them (doctor_data.c).
+ * against the tokenizer (doctor_text.c), rows of data as training would see them (doctor_data.c,
+ * doctor_groups.c).
  * Each adds its findings to one report; doctor.c goes through them.
  */
 #ifndef SP_PLAY_DOCTOR_PARTS_H
@@ -21,6 +22,12 @@ typedef enum sp_fault {
     SP_FAULT_BOUNDARY,
     SP_FAULT_MASK,
     SP_FAULT_UNREADABLE,
+    SP_FAULT_NUMBERS, /* from here on of rows of several responses */
+    SP_FAULT_ALONE,
+    SP_FAULT_ALL_SAME,
+    SP_FAULT_TORN,
+    SP_FAULT_NO_SPREAD,
+    SP_FAULT_CUT_BEST,
     SP_FAULTS
 } sp_fault;
 
@@ -66,5 +73,13 @@ typedef struct sp_turn {
 spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const char *response,
                            bool wrong[SP_FAULTS], sp_turn *out, spar_error *err);
 void sp_turn_release(sp_turn *turn);
+
+enum { SP_WHY = 256 };
+/* A row of several responses with their numbers (doctor_groups.c): which faults it has. messages:
+ * its prompt; NULL: it holds ids. longest: tokens of prompt and response. unreadable, numbers: why
+ * a row is so, where it is and nothing was said yet. */
+void sp_doctor_group(const sp_doctor *d, const json_t *messages, const json_t *json,
+                     int64_t longest, bool wrong[SP_FAULTS], char unreadable[static SP_WHY],
+                     char numbers[static SP_WHY]);
 
 #endif

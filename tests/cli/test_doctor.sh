@@ -194,6 +194,46 @@ row_finds "unreadable rows" "of ids below 512"
 rows '{"prompt": "Is it?", "completion": "Yes.", "label": true}' \
     '{"prompt": "Is it?", "completion": "No.", "label": false}'
 run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+
+# ---- rows of several responses ----
+group() { printf '{"prompt": "%s", "responses": %s, "%s": %s}' "$1" "$2" "${4:-rewards}" "$3"; }
+healthy_group=$(group 'Is it?' '["Yes.", "No.", "No."]' '[1, 0, 0]')
+win_group=$(group 'Why?' '["So.", {"text": "Because."}]' '[[0.5, 0.8], [0.3, 0.5]]' p)
+rows "$healthy_group" "$win_group" "$(group 'Why?' '["So.", "Because."]' '[0.7, 0.3]' win_rates)" \
+    "$(group 'Why?' '[{"ids": [261, 376], "text": "x"}, {"ids": [300, 2], "text": "y"}]' '[0, 1]')"
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+out "nothing found"
+rows '{"prompt_ids": [1, 5], "responses_ids": [[6, 2], [7, 8]], "rewards": [1, 0]}'
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+out "nothing found"
+group_finds() { # ROW CHECK TEXT
+    rows "$healthy_group" "$1"
+    row_finds "$2" "1 of 2 rows (50.0 %): $3" "${@:4}"
+}
+group_finds "$(group 'Is it?' '["Yes."]' '[1]')" "single responses" "a row has one response"
+group_finds "$(group 'Is it?' '["Yes.", "Yes."]' '[1, 1]')" "identical responses" "all responses of a row are the same"
+group_finds "$(group 'Is it?' '["Yes.", "Yes.", "No."]' '[1, 0, 0]')" "contradictory numbers" "the same response has two"
+group_finds "$(group 'Is it?' '["Yes.", "No."]' '[0.5, 0.5]')" "no spread" "all responses of a row have the same number"
+group_finds "$(group 'Is it?' '["Yes.", "No."]' '[[0.5, 0.5], [0.5, 0.5]]' p)" "no spread" "all responses"
+group_finds "$(group 'Is it?' '["Yes.", "No."]' '[1, null]')" "unusable numbers" \
+    "rewards[1]: expected a number from -1e+30 to 1e+30, found null"
+group_finds "$(group 'Is it?' '["Yes.", "No."]' '[1]')" "unusable numbers" "rewards: expected a list of 2 numbers, found 1"
+group_finds "$(group 'Is it?' '["Yes.", "No."]' '[0.5, 1.5]' win_rates)" "unusable numbers" "win_rates[1]: expected a number from 0 to 1"
+group_finds "$(group 'Is it?' '["Yes.", ""]' '[1, 0]')" "empty responses" "a response has no text"
+group_finds "$(group 'Is it?' "[\"Yes.\", \"$long\"]" '[1, 0]')" "truncated rows" "prompt and response are longer"
+group_finds "$(group 'Is it?' '["Yes.", 5]' '[1, 0]')" "unreadable rows" "responses[1]: expected a string or a message, found"
+group_finds "$(group '<s>Is it?' '["Yes.", "No."]' '[1, 0]')" "double BOS" "a row begins with two BOS tokens"
+group_finds "$(group 'Is it?' '[{"ids": [261, 376], "text": "x"}, {"ids": [300, 2], "text": "y"}]' '[1, 0]')" \
+    "truncated responses rewarded" "a response that was cut off, without an end, has the best number"
+rows '{"prompt_ids": [1, 5], "responses_ids": [[6, 2], [7, 8]], "rewards": [0, 1]}'
+row_finds "truncated responses rewarded" "1 of 1 rows"
+rows '{"prompt_ids": [1, 5], "responses_ids": [[6, 2], []], "rewards": [0, 1]}'
+row_finds "empty responses" "1 of 1 rows"
+# P as JSON in a cell of CSV.
+printf '%s\n' 'prompt,responses,p' 'Is it?,"[""Yes."", ""No.""]","[[0.5, 0.8], [0.2, 0.5]]"' >"$dir/rows.csv"
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.csv"
+out "nothing found"
+
 # A prompt that ends within a token: here a merge that reaches over the boundary.
 template=${healthy//<unk>/ans} make boundary
 run 11 doctor -m "$dir/boundary"

@@ -71,6 +71,8 @@ static void test_json_cells(void **state) {
            "false,,[],7\n",
            "[{\"label\":true,\"score_chosen\":0.5,\"prompt_ids\":[1,2],\"messages\":[{\"a\":1}]},"
            "{\"label\":false,\"score_chosen\":null,\"prompt_ids\":[],\"messages\":7}]");
+    expect("a.csv", "p,responses\n\"[[0.5,1]]\",\"[\"\"a\"\"]\"\n",
+           "[{\"p\":[[0.5,1]],\"responses\":[\"a\"]}]");
     expect("a.tsv",
            "prompt\tchosen\n[{\"role\":\"user\",\"content\":\"a\"}]\t{\"from\":\"gpt\"}\n"
            "[3, 1]\t{\"a\":1}\n[]\t[{\"role\":\n[{}]\ttrue\n",
