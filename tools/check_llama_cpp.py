@@ -47,7 +47,7 @@ def ids_of(spar, path, llama, text):
         return [draw.randrange(3, llama.n_vocab()) for _ in range(TOKENS)], True
     if text is None:
         sys.exit(f"{path}: the model has a tokenizer: name a text file with --text")
-    theirs = llama.tokenize(text.encode(), add_bos=False, special=False)
+    theirs = llama.tokenize(text.encode(), add_bos=True, special=True)
     ours = run(spar, ["tokenize", "-m", path], {"text": text})["ids"]
     return ours[:TOKENS], theirs == ours
 

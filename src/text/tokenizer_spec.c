@@ -168,7 +168,8 @@ static spar_status collect_merges(const sp_vocab_spec *spec, const json_t *vocab
     *n = 0;
     for (size_t i = 0; i < spec->n_tokens; i++) {
         sp_bytes token = spec->tokens[i];
-        if (spec->types && spec->types[i] != SP_TOKEN_NORMAL) {
+        const int32_t type = spec->types ? spec->types[i] : SP_TOKEN_NORMAL;
+        if (type != SP_TOKEN_NORMAL && type != SP_TOKEN_USER) {
             continue;
         }
         for (size_t cut = 1; cut < token.n && token.n <= 256; cut++) {

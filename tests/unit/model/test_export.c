@@ -277,7 +277,8 @@ static void same_ids(const spar_tokenizer *a, const spar_tokenizer *b, const jso
 static void test_tokenizers(void **state) {
     (void)state;
     static const char *const names[] = {
-        "smollm2", "qwen3", "llama3_1", "phi-3-mini", "llama2/tokenizer.model", "gpt2/vocab.json"};
+        "smollm2",         "qwen3", "llama3_1", "phi-3-mini", "llama2/tokenizer.model",
+        "gpt2/vocab.json", "gemma3"}; /* the last one merges to tokens that are added too */
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         spar_error err;
         char path[TEST_PATH_MAX];
