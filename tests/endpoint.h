@@ -8,6 +8,7 @@
  *   j  JSON that is no chat completion         4  429, Retry-After 1
  *   9  429, Retry-After 9999                   5  500
  *   1  401 with a message                     q  nothing, and the server ends
+ *   s  as o, but a fifth of a second later
  *   w  as o, but slow: behind the answer to a request that came later, the last first
  * A line "LETTER KEY BODY" of each request goes to a log file.
  */
@@ -94,10 +95,12 @@ static inline void endpoint_answer(int fd, char letter, const char *request) {
     char body[2048];
     switch (letter) {
     case 'o':
+    case 's':
     case 'w':
     case 'p':
     case 'v':
-        endpoint_verdict(request, letter == 'w' ? 'o' : letter, body, sizeof body);
+        usleep(letter == 's' ? 200000 : 0);
+        endpoint_verdict(request, letter == 'w' || letter == 's' ? 'o' : letter, body, sizeof body);
         endpoint_send(fd, "200 OK", "", body, strlen(body));
         break;
     case 'd':

@@ -25,6 +25,9 @@ typedef struct api {
     bool logprobs;
 } api;
 
+/* Seconds that Ctrl-C leaves to the replies under way, which are paid for. */
+static const double hear_out = 10;
+
 static void api_close(void *context) {
     api *a = context;
     sp_judge_prompt_release(&a->prompt);
@@ -61,7 +64,8 @@ static spar_status open_requests(api *a, const spar_judge_options *o, spar_error
                                                      .key = key && key[0] ? key : NULL,
                                                      .endpoint = *e,
                                                      .stop = o->stop,
-                                                     .stop_context = o->stop_context},
+                                                     .stop_context = o->stop_context,
+                                                     .hear_out = hear_out},
                               err));
     SPAR_TRY(open_cache(a, o->cache, err));
     sp_requests_keep(a->requests, a->own);

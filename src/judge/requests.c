@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "net/patience.h"
 
-static const double longest_wait = 1e9;
+static const double longest_wait = 1e9, stop_step = 0.05; /* between two looks at stop */
 
 /* A request on its way, in a slot of its own until it is answered or has failed. */
 typedef struct flight {
@@ -26,6 +26,9 @@ struct sp_requests {
     const char *key; /* borrowed */
     sp_rundb *db;    /* borrowed; NULL: none */
     spar_endpoint endpoint;
+    bool (*stop)(void *context);
+    void *stop_context;
+    double hear_out;
     double next; /* when the rate lets another attempt begin */
     int n_slots, n_flights;
     flight *flights; /* owned, [n_slots] */
@@ -57,13 +60,14 @@ spar_status sp_requests_open(sp_requests **out, const sp_requests_options *o, sp
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *r, err));
     r = memory;
     r->endpoint = o->endpoint;
+    r->stop = o->stop;
+    r->stop_context = o->stop_context;
+    r->hear_out = o->hear_out;
     r->key = o->key;
     r->n_slots = o->endpoint.concurrency < 1 ? 1 : (int)o->endpoint.concurrency;
     SPAR_TRY(sp_mem_strdup(&r->url, o->url, strlen(o->url), err));
-    SPAR_TRY(sp_http_open(
-        &r->http,
-        &(sp_http_options){.stop = o->stop, .stop_context = o->stop_context, .slots = r->n_slots},
-        err));
+    /* stop is asked here: there it would end the requests that are under way */
+    SPAR_TRY(sp_http_open(&r->http, &(sp_http_options){.slots = r->n_slots}, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)r->n_slots, sizeof *r->flights, err));
     r->flights = memory;
     r->known = json_object();
@@ -372,23 +376,28 @@ done:
     return status;
 }
 
-/* Until nothing is under way or in the queue. failed: the first request that failed for good;
- * behind it nothing is sent any more. */
+/* Until nothing is under way or in the queue. failed: the first request that failed for good, or
+ * that it was stopped; behind it nothing is sent any more. */
 static spar_status send_all(sp_requests *r, spar_error *failed, spar_error *err) {
     spar_status status = SPAR_OK;
+    double until = longest_wait; /* when what is still under way is given up */
     failed->code = SPAR_OK;
     for (;;) {
         double wait = longest_wait;
         int slot;
+        if (until == longest_wait && r->stop && r->stop(r->stop_context)) {
+            until = sp_now() + r->hear_out;
+            spar_fail(failed, SPAR_INTERRUPTED, "stopped while waiting for the server");
+        }
         if (failed->code == SPAR_OK) {
             SPAR_TRY(send_due(r, &wait, err));
         } else {
             leave_waiting(r);
         }
-        if (r->n_flights == 0) {
+        if (r->n_flights == 0 || sp_now() >= until) {
             break;
         }
-        SPAR_TRY(sp_http_next(r->http, wait, &slot, err));
+        SPAR_TRY(sp_http_next(r->http, fmin(wait, stop_step), &slot, err));
         spar_error why;
         if (slot >= 0 && settle(r, &r->flights[slot], &why) != SPAR_OK && failed->code == SPAR_OK) {
             *failed = why;

@@ -24,8 +24,9 @@ typedef struct sp_requests_options {
     const char *url;             /* borrowed until open has returned */
     const char *key;             /* borrowed until close; NULL: none is sent */
     spar_endpoint endpoint;      /* its bounds; nothing that it points to is read */
-    bool (*stop)(void *context); /* as sp_http_options has it */
+    bool (*stop)(void *context); /* asked while waiting; true ends it; may be NULL */
     void *stop_context;
+    double hear_out; /* seconds that replies under way may still take behind a stop */
 } sp_requests_options;
 
 /* INVALID for a URL, key or concurrency that cannot be. */
@@ -44,7 +45,8 @@ spar_status sp_requests_want(sp_requests *r, const char *body, spar_error *err);
  * for good ends it: no more is sent, what is under way is heard out, and what was answered stays.
  * IO, where attempts or time are spent: the endpoint is gone, and all that had no answer has failed
  * with it. INVALID, where the server refused: that request has failed, and the others that had no
- * answer may be wanted again. INTERRUPTED where stop said so. */
+ * answer may be wanted again. INTERRUPTED where stop said so:
+ * what is under way is heard out then too, for so many seconds. */
 spar_status sp_requests_send(sp_requests *r, spar_error *err);
 
 /* The reply to a request that was wanted and sent, as a new reference; fresh: it was paid for and

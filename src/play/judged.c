@@ -7,6 +7,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "judge/kind.h"
+#include "play/work.h"
 
 /* A judge of the recipe: its name in run.db, the key that names it, where its provenance is kept,
  * and its phase. */
@@ -47,6 +48,7 @@ void sp_judged_release(sp_judged *judged) {
 /* ---- the judge ---- */
 
 static bool ask_stop(void *context) {
+    sp_work_tick(context);
     return sp_run_stopped(context);
 }
 
@@ -275,6 +277,7 @@ static spar_status judge_rest(judging *j, spar_error *err) {
         if (!j->done[i]) {
             SPAR_TRY(judge_one(j, i, err));
         }
+        sp_work_tick(j->run);
         spar_progress progress = {.phase = j->role->phase,
                                   .done = (double)i + 1,
                                   .total = (double)j->out->n,
@@ -429,7 +432,8 @@ static spar_status run_phase(judging *j, size_t k, spar_error *err) {
     SPAR_TRY(sp_run_phase_done(j->run, j->stage, j->role->phase, &done, err));
     SPAR_TRY(read_back(j, err));
     if (!done) {
-        SPAR_TRY(judge_rest(j, err));
+        SPAR_TRY(sp_work_begin(j->run, j->stage, j->role->phase, err));
+        SPAR_TRY(sp_work_end(j->run, judge_rest(j, err), err));
         SPAR_TRY(read_back(j, err));
     }
 done:

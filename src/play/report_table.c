@@ -317,16 +317,43 @@ static void write_controls(const table *t, const json_t *stages) {
     }
 }
 
-/* Time by the clock and of the processor, of all processes that worked at a stage. */
-static void write_work(const table *t, const json_t *stages) {
-    enum { COLUMNS = 6 };
-    static const char *const names[COLUMNS] = {"stage",       "sampling, s",  "processor, s",
-                                               "training, s", "processor, s", "processes"};
-    static const int widths[COLUMNS] = {NAME_WIDTH, 12, 13, 12, 13, 10};
-    static const char *const phases[] = {"sample", "train"};
+static bool any_work(const json_t *stages, const char *phase) {
     size_t i;
     json_t *s;
-    header(t, names, widths, COLUMNS);
+    json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
+        if (json_object_get(json_object_get(s, "work"), phase)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Time by the clock and of the processor, of all processes that worked at a stage. */
+static void write_work(const table *t, const json_t *stages) {
+    enum { PHASES = 4, WIDTH = 13 };
+    static const struct {
+        const char *name, *heading;
+    } phases[PHASES] = {{"sample", "sampling, s"},
+                        {"judge", "judging, s"},
+                        {"judge report", "measuring, s"},
+                        {"train", "training, s"}};
+    const char *names[2 + 2 * PHASES] = {"stage"};
+    int widths[2 + 2 * PHASES] = {NAME_WIDTH}, n = 1;
+    bool shown[PHASES];
+    size_t i;
+    json_t *s;
+    for (int p = 0; p < PHASES; p++) { /* the judges' where there are such */
+        shown[p] = p == 0 || p == PHASES - 1 || any_work(stages, phases[p].name);
+        if (shown[p]) {
+            names[n] = phases[p].heading;
+            widths[n++] = WIDTH;
+            names[n] = "processor, s";
+            widths[n++] = WIDTH;
+        }
+    }
+    names[n] = "processes";
+    widths[n++] = 10;
+    header(t, names, widths, n);
     json_array_foreach((json_t *)(uintptr_t)stages, i, s) {
         const json_t *work = json_object_get(s, "work");
         char text[96];
@@ -337,16 +364,19 @@ static void write_work(const table *t, const json_t *stages) {
         begin_row(t);
         stage_name(s, text, sizeof text);
         cell(t, text, widths[0]);
-        for (int p = 0; p < 2; p++) {
-            const json_t *phase = json_object_get(work, phases[p]);
+        for (int p = 0; p < PHASES; p++) {
+            const json_t *phase = json_object_get(work, phases[p].name);
+            if (!shown[p]) {
+                continue;
+            }
             snprintf(text, sizeof text, "%.1f", number(phase, "seconds"));
-            cell(t, phase ? text : "-", widths[1]);
+            cell(t, phase ? text : "-", WIDTH);
             snprintf(text, sizeof text, "%.1f", number(phase, "cpu_seconds"));
-            cell(t, phase ? text : "-", widths[2]);
+            cell(t, phase ? text : "-", WIDTH);
             processes = phase ? fmax(processes, number(phase, "processes")) : processes;
         }
         snprintf(text, sizeof text, "%.0f", processes);
-        cell(t, text, widths[5]);
+        cell(t, text, widths[n - 1]);
         end_row(t);
     }
 }

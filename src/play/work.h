@@ -9,7 +9,7 @@
 
 #include "play/run.h"
 
-/* Begin a segment of "sample" or "train". phase: a literal. */
+/* Begin a segment of "sample", "judge", "judge report" or "train". phase: a literal. */
 spar_status sp_work_begin(sp_run *run, int64_t stage, const char *phase, spar_error *err);
 /* Ask often. A failure to store is left to sp_work_end. */
 void sp_work_tick(sp_run *run);

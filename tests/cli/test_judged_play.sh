@@ -31,6 +31,17 @@ has "program:sh $dir/short"
 run 0 report "$dir/whole" --json
 has '"prompts": 24'
 grep -qE '"kept(, [^"]*)?": [1-9][0-9]*,?$' "$dir/out" || fail "expected pairs that were kept"
+# What judging took, beside sampling and training.
+python3 - "$dir/out" "$dir/whole/run.db" <<'END' || fail "expected what judging took"
+import json, sqlite3, sys
+took = [s["work"]["judge"] for s in json.load(open(sys.argv[1]))["stages"] if "judge" in s["work"]]
+db = sqlite3.connect(f"file:{sys.argv[2]}?mode=ro", uri=True)
+rows = db.execute("select stage, segment, seconds, cpu from work where phase = 'judge'").fetchall()
+assert len(took) == len(rows) == 2, (took, rows)  # an iteration each
+assert all(t["seconds"] == r[2] > 1 and r[1] == 1 and r[3] >= 0 for t, r in zip(took, rows)), (took, rows)  # 24 prompts, 0.05 s each
+END
+run 0 report "$dir/whole"
+has "judging, s"
 
 # Killed while it judges, twice.
 rm "$dir/seen"

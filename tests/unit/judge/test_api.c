@@ -9,11 +9,13 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "endpoint.h"
 #include "judge/prompt.h"
+#include "judge/requests.h"
 #include "judge/verdict.h"
 #include "support.h"
 
@@ -447,6 +449,69 @@ static void a_dead_endpoint_loses_nothing(void **state) {
     assert_int_equal(count_seen("o"), N_QUESTIONS);
 }
 
+/* Stopped when the first of four that are under way is not answered yet. */
+static bool stop_soon(void *context) {
+    int *asked = context;
+    return ++*asked > 2;
+}
+
+static spar_status send_stopped(const char *script, double hear_out, double *seconds,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    int port = 0, asked = 0;
+    char url[64], body[64];
+    sp_requests *r = NULL;
+    sp_rundb *db = NULL;
+    const pid_t server = endpoint_start(script, seen, &port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/v1/chat/completions", port);
+    const sp_requests_options options = {
+        .url = url,
+        .key = "secret-key",
+        .endpoint = {.attempts = 3, .request_limit = 30, .patience = 60, .concurrency = 4},
+        .stop = stop_soon,
+        .stop_context = &asked,
+        .hear_out = hear_out};
+    SPAR_TRY(sp_rundb_open(&db, cache, SP_RUNDB_CREATE, err));
+    SPAR_TRY(sp_requests_open(&r, &options, err));
+    sp_requests_keep(r, db);
+    for (int i = 0; i < 6; i++) {
+        snprintf(body, sizeof body, "{\"model\":\"tiny\",\"question\":%d}", i);
+        SPAR_TRY(sp_requests_want(r, body, err));
+    }
+    const double begun = sp_now();
+    status = sp_requests_send(r, err);
+    *seconds = sp_now() - begun;
+    int kept = 0;
+    for (int i = 0; i < 6; i++) {
+        char *reply = NULL, key[128];
+        spar_error ignored;
+        snprintf(key, sizeof key, "%s\n{\"model\":\"tiny\",\"question\":%d}", url, i);
+        check(sp_rundb_get_reply(db, key, &reply, &ignored), &ignored);
+        kept += reply != NULL;
+        free(reply);
+    }
+    assert_int_equal(kept, strchr(script, 's') ? 4 : 0);
+done:
+    sp_requests_close(r);
+    sp_rundb_close(db);
+    endpoint_stop(server);
+    assert_int_equal(unlink(cache), 0);
+    return status;
+}
+
+/* What is under way when it is stopped is heard out and kept, nothing more is sent; and what does
+ * not come is waited for no longer than it may be. */
+static void a_stop_keeps_what_is_under_way(void **state) {
+    (void)state;
+    double seconds;
+    spar_error err;
+    assert_int_equal(send_stopped("ssss", 10, &seconds, &err), SPAR_INTERRUPTED);
+    assert_int_equal(count_seen("so"), 4);
+    assert_true(seconds < 5);
+    assert_int_equal(send_stopped("tttt", 0.3, &seconds, &err), SPAR_INTERRUPTED);
+    assert_true(seconds >= 0.3 && seconds < 5);
+}
+
 /* A refusal is the failure of one row; the others are judged. */
 static void a_refusal_is_its_own_rows(void **state) {
     (void)state;
@@ -543,13 +608,20 @@ static void bad_settings_are_refused(void **state) {
 
 int main(void) {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
-    const struct CMUnitTest tests[] = {
-        ROW(verdicts_are_read),         ROW(judgements_are_right),
-        ROW(failures_are_waited_out),   ROW(waiting_is_bounded),
-        ROW(replies_are_kept),          ROW(answers_without_verdicts),
-        ROW(bad_settings_are_refused),  ROW(order_does_not_matter),
-        ROW(no_more_than_allowed),      ROW(failures_of_one_hold_only_it),
-        ROW(retry_after_holds_one),     ROW(a_dead_endpoint_loses_nothing),
-        ROW(a_refusal_is_its_own_rows), ROW(a_failing_allocator)};
+    const struct CMUnitTest tests[] = {ROW(verdicts_are_read),
+                                       ROW(judgements_are_right),
+                                       ROW(failures_are_waited_out),
+                                       ROW(waiting_is_bounded),
+                                       ROW(replies_are_kept),
+                                       ROW(answers_without_verdicts),
+                                       ROW(bad_settings_are_refused),
+                                       ROW(order_does_not_matter),
+                                       ROW(no_more_than_allowed),
+                                       ROW(failures_of_one_hold_only_it),
+                                       ROW(retry_after_holds_one),
+                                       ROW(a_dead_endpoint_loses_nothing),
+                                       ROW(a_refusal_is_its_own_rows),
+                                       ROW(a_failing_allocator),
+                                       ROW(a_stop_keeps_what_is_under_way)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
