@@ -125,6 +125,7 @@ spar_status sp_probe_gemm(sp_probe_type type, sp_pool *pool, double *gflops, spa
     squares s = {.type = type};
     *gflops = 0;
     atomic_init(&s.status, 0);
+    sp_onednn_cap(sp_cpu_isa());
     if (type == SP_PROBE_BF16 && sp_backend_has_bf16()) {
         SPAR_TRY(sp_dnn_create(&s.dnn, sp_pool_threads(pool), err));
     }

@@ -18,6 +18,19 @@ void sp_onednn_single(void) {
     }
 }
 
+void sp_onednn_cap(sp_isa isa) {
+    static const dnnl_cpu_isa_t of[] = {
+        [SP_ISA_BASE] = dnnl_cpu_isa_sse41,
+        [SP_ISA_V3] = dnnl_cpu_isa_avx2,
+        [SP_ISA_V4] = dnnl_cpu_isa_avx512_core,
+        [SP_ISA_VNNI] = dnnl_cpu_isa_avx512_core_vnni,
+        [SP_ISA_BF16] = dnnl_cpu_isa_avx512_core_bf16,
+    };
+    if (isa < SP_ISA_AMX) {
+        (void)dnnl_set_max_cpu_isa(of[isa]); /* refused once the library is in use */
+    }
+}
+
 int sp_onednn_sgemm(const sp_sgemm *g) {
     return (int)dnnl_sgemm(g->transpose_a ? 'T' : 'N', g->transpose_b ? 'T' : 'N', g->M, g->N, g->K,
                            1.0F, g->a, g->lda, g->b, g->ldb, g->accumulate ? 1.0F : 0.0F, g->c,

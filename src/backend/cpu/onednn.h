@@ -10,7 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/cpu/cpu.h"
 #include "spar/status.h"
+
+/* Leave out instructions above isa, for the whole process; has effect before any other call. The
+ * library has no level below SSE4.1, and none at all but on x86. */
+void sp_onednn_cap(sp_isa isa);
 
 /* Make the OpenMP runtime that oneDNN may use take one thread for calls from this thread. Called
  * once a task before anything below; cheap. */

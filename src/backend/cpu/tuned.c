@@ -143,6 +143,7 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     }
     tuned_state *s = memory;
     s->tuned.isa = sp_cpu_isa();
+    sp_onednn_cap(s->tuned.isa);
     sp_simd_choose(s->tuned.isa, &s->tuned.simd);
     s->ops = *sp_reference_row();
     s->ops.name = "tuned";
