@@ -79,6 +79,7 @@ static spar_status chain_begin(sp_backend *be, int64_t T, size_t local_row, bool
     c->local_used = 0;
     c->n_steps = c->n_after = c->n_frozen = c->n_partials = 0;
     ((sp_tuned *)be->state)->dw.n = 0;
+    ((sp_tuned *)be->state)->panels_dw.n = 0;
     c->status = SPAR_OK;
     atomic_store(&c->code, 0);
     c->deferred = true;

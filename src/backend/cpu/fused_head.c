@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cpu/fused_head.h"
+#include "backend/cpu/panels.h"
 #include "backend/cpu/quant.h"
 #include "backend/cpu/sizes.h"
 
@@ -33,12 +34,10 @@ static void multiply(sp_head *x, const sp_sgemm *g) {
     }
 }
 
-/* The chunk's weights: rows of W, or W^T from the blocks, which a worker keeps while its cells stay
- * in the chunk. *transposed as the logits want them; the leading dimension. */
-static int64_t chunk_weights(sp_head *x, const sp_head_cell *at, const float **values,
-                             bool *transposed) {
+int64_t sp_head_chunk_weights(sp_head *x, const sp_head_cell *at, const float **values,
+                              bool *by_rows) {
     const int64_t H = x->w.in;
-    *transposed = x->values != NULL;
+    *by_rows = x->values != NULL;
     if (x->values != NULL) {
         *values = x->values + at->v0 * H;
         return H;
@@ -61,13 +60,13 @@ static void sgemm_logits(sp_head *x, const sp_head_cell *at) {
                   .ldc = at->stride,
                   .a = x->h + at->r0 * H,
                   .c = at->logits};
-    g.ldb = chunk_weights(x, at, &g.b, &g.transpose_b);
+    g.ldb = sp_head_chunk_weights(x, at, &g.b, &g.transpose_b);
     multiply(x, &g);
 }
 
 static void sgemm_dh(sp_head *x, const sp_head_cell *at, float *partial) {
     const int64_t H = x->w.in;
-    bool transposed;
+    bool by_rows;
     sp_sgemm g = {.accumulate = true,
                   .M = at->rows,
                   .N = H,
@@ -76,8 +75,8 @@ static void sgemm_dh(sp_head *x, const sp_head_cell *at, float *partial) {
                   .ldc = H,
                   .a = at->logits,
                   .c = partial + at->r0 * H};
-    g.ldb = chunk_weights(x, at, &g.b, &transposed);
-    g.transpose_b = !transposed;
+    g.ldb = sp_head_chunk_weights(x, at, &g.b, &by_rows);
+    g.transpose_b = !by_rows;
     multiply(x, &g);
 }
 
@@ -207,6 +206,9 @@ static spar_status head_init(sp_head *x, sp_backend *be, const sp_weight *w, con
         SPAR_TRY(sp_packed_head_init(x, h, backward, err));
     } else {
         SPAR_TRY(sgemm_init(x, h, err));
+        if (x->R >= SP_HEAD_ROWS && sp_panels_serve(be, w->out, w->in)) {
+            SPAR_TRY(sp_panels_head_init(x, backward, err));
+        }
     }
     SPAR_TRY(sp_tuned_scratch(be, SP_SCRATCH_WORKERS, (size_t)sp_pool_threads(be->pool),
                               (SP_HEAD_ROWS + 1) * SP_HEAD_STRIDE * sizeof(float), &logits, err));

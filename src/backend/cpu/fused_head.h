@@ -1,5 +1,6 @@
 /* Inside the vocabulary head: fused_head.c walks the blocks, and makes their products by
- * dnnl_sgemm; packed_head.c makes them by primitives with packed weights. */
+ * dnnl_sgemm; packed_head.c makes them by primitives with packed weights, panels_head.c by our own
+ * kernels. */
 #ifndef SP_BACKEND_CPU_FUSED_HEAD_H
 #define SP_BACKEND_CPU_FUSED_HEAD_H
 
@@ -39,7 +40,7 @@ struct sp_head {
     const sp_head_products *products;
     sp_weight w; /* sizes, and the packed copies */
     sp_logit_form form;
-    const float *values, *h; /* sgemm: W and h in f32; values NULL: W is blocks */
+    const float *values, *h; /* W and h in f32, not for primitives; values NULL: W is blocks */
     float *tiles;            /* [workers, H, SP_HEAD_CHUNK]: a worker's chunk of the blocks */
     int64_t *tile_at;        /* [workers]: where that chunk begins; -1: none */
     const int32_t *target;
@@ -51,6 +52,13 @@ struct sp_head {
     float *partial; /* [groups, partial_rows, H] */
     float *logits;  /* [workers, SP_HEAD_ROWS + 1, SP_HEAD_STRIDE]: the last is one row's copy */
     atomic_int status;
+
+    /* panels (panels_head.c) only */
+    float *space;         /* [workers, space_floats] */
+    int64_t space_floats; /* of a worker */
+    int64_t *held;        /* [workers]: where the chunk begins that its space has; -1: none */
+    float *h_tiles;       /* h in tiles, SP_HEAD_ROWS rows after another */
+    float *h_panels;      /* h in panels, SP_HEAD_DEPTH rows after another */
 
     /* primitives only */
     /* W without kept copies: a worker makes the tiles of the chunk that it is in, and keeps them
@@ -71,6 +79,11 @@ struct sp_head {
     /* By whether the rows are the last ones, and the chunk is. */
     const sp_dnn_kernel *make_logits[2][2], *make_dh[2][2], *make_dw[2][2];
 };
+
+/* The values of a cell's chunk: rows of W (*by_rows), or W^T, made from the blocks, which a worker
+ * keeps while its cells stay in the chunk. Returns the leading dimension. */
+int64_t sp_head_chunk_weights(sp_head *x, const sp_head_cell *at, const float **values,
+                              bool *by_rows);
 
 /* Turn x to primitives: kernels (backward's too when asked), padded h, chunks as packed. x->R,
  * x->w, x->dw are set. */

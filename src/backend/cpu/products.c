@@ -4,6 +4,7 @@
 
 #include "backend/cpu/chain.h"
 #include "backend/cpu/packed.h"
+#include "backend/cpu/panels.h"
 #include "backend/cpu/quant.h"
 #include "backend/cpu/sizes.h"
 #include "backend/cpu/tuned.h"
@@ -354,11 +355,25 @@ static spar_status expand_whole(sp_backend *be, const sp_blocks *blocks, sp_sgem
     return status;
 }
 
+/* B of g, which has all its rows apart by ldb. */
+static sp_panels_linear with_panels(const product *p, const sp_sgemm *g) {
+    const bool turned = g->transpose_b;
+    return (sp_panels_linear){.b = {g->b, g->K, g->N, turned ? 1 : g->ldb, turned ? g->ldb : 1},
+                              .bias = p->bias,
+                              .x = g->a,
+                              .y = g->c,
+                              .accumulate = g->accumulate};
+}
+
 static spar_status multiply_later(sp_backend *be, const product *p, int64_t T, spar_error *err) {
     spar_status status = SPAR_OK;
     rows_job j = {.g = p->g, .bias = p->bias};
     if (p->blocks != NULL) {
         SPAR_TRY(expand_whole(be, p->blocks, &j.g, err));
+    }
+    if (T >= SP_PANELS_LEAST && sp_panels_serve(be, p->g.N, p->g.K)) {
+        const sp_panels_linear linear = with_panels(p, &j.g);
+        return sp_panels_multiply(be, &linear, err);
     }
     sp_step s;
     sp_step_init(&s, sgemm_rows, &j, sizeof j);
@@ -494,6 +509,8 @@ spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const vo
         .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw, .dbias = dbias};
     if (has_primitives(be)) {
         SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, err));
+    } else if (sp_panels_serve(be, out, in)) {
+        SPAR_TRY(sp_panels_linear_dw(be, out, in, dy, x, T, dw, err));
     } else {
         SPAR_TRY(sp_chain_after(be, weight_gradient_now, &g, sizeof g, err));
     }

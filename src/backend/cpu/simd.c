@@ -7,6 +7,7 @@
     void sp_simd_fill_relative_##level(sp_simd *table);                                            \
     void sp_simd_fill_quant_##level(sp_simd *table);                                               \
     void sp_simd_fill_pack_##level(sp_simd *table);                                                \
+    void sp_simd_fill_panels_##level(sp_simd *table);                                              \
     void sp_simd_fill_quant_bf16_##level(sp_simd *table);                                          \
     void sp_simd_fill_scaled_##level(sp_simd *table);                                              \
     static void fill_##level(sp_simd *table) {                                                     \
@@ -16,6 +17,7 @@
         sp_simd_fill_relative_##level(table);                                                      \
         sp_simd_fill_quant_##level(table);                                                         \
         sp_simd_fill_pack_##level(table);                                                          \
+        sp_simd_fill_panels_##level(table);                                                        \
         sp_simd_fill_quant_bf16_##level(table);                                                    \
         sp_simd_fill_scaled_##level(table);                                                        \
     }

@@ -45,6 +45,36 @@ typedef struct sp_pair_block {
     bool accumulate;
 } sp_pair_block;
 
+/* Products of f32 whose operands were laid out for them. A [M,K] is in tiles of a few rows, one
+ * after another, and in a tile the rows of a k are neighbours. B [K,N] is in panels of
+ * sp_simd.panel columns, one k after another, with zeros behind column N - 1.
+ *
+ * Inner values k0 .. k0 + k_rows - 1 of K are laid out at a time. A[m, k0 + k] is x[m x_row + k],
+ * or for columns x[k x_row + m]. */
+typedef struct sp_tiling {
+    const float *x;
+    int64_t x_row, M, K, k0, k_rows;
+    float *to; /* [M K] */
+} sp_tiling;
+
+/* B[k0 + k, n] is x[k x_row + n], or for columns x[n x_row + k]. */
+typedef struct sp_paneling {
+    const float *x;
+    int64_t x_row, N, K, k0, k_rows;
+    float *to; /* [K, N to a multiple of sp_simd.panel] */
+} sp_paneling;
+
+/* C [M,N] (= or +=) A B. */
+typedef struct sp_panels_product {
+    int64_t M, N, K;
+    const float *a; /* tiles over K */
+    const float *b;
+    int64_t b_panel; /* floats from one panel to the next */
+    float *c;
+    int64_t c_row;
+    bool accumulate;
+} sp_panels_product;
+
 /* Probabilities and gradients of scores, as operands: bf16 shaped like the scores, and the
  * gradients as pairs of keys. */
 typedef struct sp_pair_grads {
@@ -135,6 +165,14 @@ typedef struct sp_simd {
     /* y[c y_row + r] = x[r x_row + c]. */
     void (*transpose_bf16)(const uint16_t *x, int64_t x_row, int64_t rows, int64_t columns,
                            uint16_t *y, int64_t y_row);
+
+    /* Products of f32 in tiles and panels: all of these, or none (NULL, and panel 0). */
+    int panel; /* columns */
+    void (*panels_rows)(const sp_paneling *p);
+    void (*panels_columns)(const sp_paneling *p);
+    void (*tiles_rows)(const sp_tiling *t);
+    void (*tiles_columns)(const sp_tiling *t);
+    void (*panels_product)(const sp_panels_product *p);
 
     /* As the ops of the same name, on n rows. */
     void (*rmsnorm)(const float *x, const float *g, int64_t n, int64_t dim, float eps, void *y,

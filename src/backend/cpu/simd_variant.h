@@ -18,6 +18,7 @@ void SP_SIMD_NAME(sp_simd_fill_pairs)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_relative)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_quant)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_pack)(sp_simd *table);
+void SP_SIMD_NAME(sp_simd_fill_panels)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_quant_bf16)(sp_simd *table);
 void SP_SIMD_NAME(sp_simd_fill_scaled)(sp_simd *table);
 

@@ -1,6 +1,7 @@
-/* The tuned row: oneDNN for matrix products, SIMD loops compiled once an instruction set for the
- * rest. The ops are spread over tuned.c (state, element-wise), products.c, fused_head.c and
- * flash_attention.c; this header is for them and for backend.c. */
+/* The tuned row: oneDNN for matrix products (f32 ones over many rows by panels.c), SIMD loops
+ * compiled once an instruction set for the rest. The ops are spread over tuned.c (state,
+ * element-wise), products.c, fused_head.c and flash_attention.c; this header is for them and for
+ * backend.c. */
 #ifndef SP_BACKEND_CPU_TUNED_H
 #define SP_BACKEND_CPU_TUNED_H
 
@@ -36,7 +37,7 @@ enum {
     SP_SCRATCH_DW, /* the first of several */
     SP_SCRATCH_DW_LAST = SP_SCRATCH_DW + 2 * 16 - 1,
     SP_SCRATCH_FROZEN, /* the first of several */
-    SP_SCRATCH_FROZEN_COUNT = 24,
+    SP_SCRATCH_FROZEN_COUNT = 48,
     SP_SCRATCH_COUNT = SP_SCRATCH_FROZEN + SP_SCRATCH_FROZEN_COUNT
 };
 
@@ -54,6 +55,18 @@ typedef struct sp_dw_list {
     int n;
 } sp_dw_list;
 
+/* The same of f32; panels.c. */
+typedef struct sp_panels_dw {
+    int64_t out, in, T;
+    const float *dy, *x;
+    float *b, *dw; /* borrowed; x in panels, from scratch */
+} sp_panels_dw;
+typedef struct sp_panels_dw_list {
+    sp_panels_dw items[SP_DW_MAX];
+    int n;
+    float *space; /* of all workers */
+} sp_panels_dw_list;
+
 typedef struct sp_tuned {
     sp_isa isa;
     sp_dnn *dnn; /* owned; NULL: products by dnnl_sgemm on f32 copies */
@@ -61,6 +74,7 @@ typedef struct sp_tuned {
     sp_slabs weights; /* packed copies, and blocks that were moved here */
     sp_chain chain;
     sp_dw_list dw;
+    sp_panels_dw_list panels_dw;
     sp_scratch scratch[SP_SCRATCH_COUNT];
 } sp_tuned;
 

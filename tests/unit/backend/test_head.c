@@ -6,8 +6,9 @@ typedef struct shape {
     int64_t R, V, H;
 } shape;
 
-static const shape shapes[] = {{1, 1, 1},      {7, 65, 9},   {129, 513, 33}, {5, 1500, 130},
-                               {300, 100, 17}, {2, 5000, 8}, {1100, 70, 40}, {130, 16500, 5}};
+static const shape shapes[] = {{1, 1, 1},      {7, 65, 9},      {129, 513, 33},
+                               {5, 1500, 130}, {300, 100, 17},  {2, 5000, 8},
+                               {1100, 70, 40}, {130, 16500, 5}, {1100, 1100, 70}};
 enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
 
 typedef struct problem {
