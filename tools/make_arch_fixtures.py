@@ -48,6 +48,7 @@ LONG = dict(
 )
 MIXTRAL = dict(BASE, intermediate_size=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))
 QWEN3_MOE = dict(BASE, moe_intermediate_size=12, head_dim=8)
+QWEN2_MOE = dict(BASE, moe_intermediate_size=12, shared_expert_intermediate_size=20)
 PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
 GPT2 = dict(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=64, initializer_range=0.25,
             bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -77,6 +78,15 @@ VARIANTS = {
         True,
     ),
     "qwen3-moe-one": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3, num_experts_per_tok=1), False),
+    "qwen2-moe": (
+        "Qwen2Moe",
+        dict(QWEN2_MOE, num_hidden_layers=3, num_experts=6, num_experts_per_tok=3,
+             norm_topk_prob=True, mlp_only_layers=[1]),
+        False,
+    ),
+    "qwen2-moe-plain": (
+        "Qwen2Moe", dict(QWEN2_MOE, num_experts=4, num_experts_per_tok=2, qkv_bias=False), True),
+    "olmoe": ("Olmoe", dict(BASE, intermediate_size=12, num_experts=5, num_experts_per_tok=2), True),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
                                  tie_word_embeddings=False), True),
     "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),

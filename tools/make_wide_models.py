@@ -34,6 +34,9 @@ GEMMA = dict(BASE, head_dim=64, query_pre_attn_scalar=64, sliding_window=40)
 MIXTRAL = dict(BASE, num_local_experts=4, sliding_window=None)
 QWEN3_MOE = dict(BASE, moe_intermediate_size=256, num_experts=8, num_experts_per_tok=3, head_dim=64,
                  norm_topk_prob=True)
+QWEN2_MOE = dict(BASE, moe_intermediate_size=256, shared_expert_intermediate_size=512, num_experts=6,
+                 num_experts_per_tok=3)
+OLMOE = dict(BASE, num_key_value_heads=4, intermediate_size=256, num_experts=6, num_experts_per_tok=2)
 PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
 LLAMA3 = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=8192)
@@ -48,6 +51,10 @@ VARIANTS = {
     "qwen3": ("Qwen3", dict(BASE, head_dim=64)),
     "qwen3-moe": ("Qwen3Moe", QWEN3_MOE),
     "qwen3-moe-all": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3)),
+    "qwen2-moe": ("Qwen2Moe", QWEN2_MOE),
+    "qwen2-moe-all": ("Qwen2Moe", dict(QWEN2_MOE, num_experts=3)),
+    "olmoe": ("Olmoe", OLMOE),
+    "olmoe-all": ("Olmoe", dict(OLMOE, num_experts=2)),
     "phi3": ("Phi3", dict(BASE, sliding_window=None)),
     "smollm3": ("SmolLM3", dict(BASE, num_hidden_layers=5)),
     "gemma": ("Gemma", dict(BASE, head_dim=64)),

@@ -92,6 +92,9 @@ typedef struct sp_mixture {
     const char *gguf_width; /* metadata suffix of the same */
     bool normalised;  /* weights of a token are divided by their sum; else by norm_topk_prob */
     bool some_layers; /* config keys decoder_sparse_step, mlp_only_layers are honoured */
+    bool gguf_plain;  /* GGUF's readers do not divide the weights; else they do */
+    bool shared;      /* one more expert, of a width of its own, which every token goes to */
+    double balance;   /* router_aux_loss_coef where it is left out; 0: 0.001 */
 } sp_mixture;
 
 typedef struct sp_arch {
@@ -139,9 +142,10 @@ typedef struct sp_arch {
     const char *own_keys;      /* keys of config.json that other families have not, by spaces */
     const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
-    bool gguf_permuted;          /* q and k rows are stored for interleaved rotary pairs */
-    bool gguf_is_default;        /* the row taken for gguf_name when several share it: one with a
-                                  * mixture for files with experts, one without for others */
+    bool gguf_ungrouped;  /* GGUF's readers know it with a key head for each query head alone */
+    bool gguf_permuted;   /* q and k rows are stored for interleaved rotary pairs */
+    bool gguf_is_default; /* the row taken for gguf_name when several share it: one with a
+                           * mixture for files with experts, one without for others */
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
@@ -182,11 +186,11 @@ typedef struct sp_config {
     int sliding_window;                /* as configured; 0: none */
     bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */
     int experts, top_k;                /* of a layer with a mixture; of them a token's */
-    int64_t expert_ffn;
-    bool normalised;            /* a token's weights are divided by their sum */
-    bool sparse[SP_MAX_LAYERS]; /* by layer: the feed-forward is a mixture of experts */
-    double balance_weight;      /* router_aux_loss_coef */
-    bool balances;              /* output_router_logits: training adds that loss */
+    int64_t expert_ffn, shared_ffn;    /* shared_ffn 0: no expert is shared */
+    bool normalised;                   /* a token's weights are divided by their sum */
+    bool sparse[SP_MAX_LAYERS];        /* by layer: the feed-forward is a mixture of experts */
+    double balance_weight;             /* router_aux_loss_coef */
+    bool balances;                     /* output_router_logits: training adds that loss */
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */

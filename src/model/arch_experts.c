@@ -5,6 +5,8 @@
 #include "base/jsonx.h"
 #include "model/arch_parts.h"
 
+static const char shared_key[] = "shared_expert_intermediate_size";
+
 int sp_config_sparse_layers(const sp_config *c) {
     int n = 0;
     for (int i = 0; i < c->layers; i++) {
@@ -58,6 +60,10 @@ done:
     return status;
 }
 
+static double balance_of(const sp_mixture *mixture) {
+    return mixture->balance > 0 ? mixture->balance : 0.001;
+}
+
 spar_status sp_mixture_read(sp_config *c, const json_t *json, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_mixture *mixture = c->arch->mixture;
@@ -72,6 +78,9 @@ spar_status sp_mixture_read(sp_config *c, const json_t *json, const char *where,
     SPAR_TRY(sp_json_get_int(json, count, 1, SP_MAX_EXPERTS, &experts, where, err));
     SPAR_TRY(sp_json_get_int(json, "num_experts_per_tok", 1, SP_MAX_EXPERTS, &top_k, where, err));
     SPAR_TRY(sp_json_get_int(json, mixture->width_key, 1, 1 << 22, &c->expert_ffn, where, err));
+    if (mixture->shared) {
+        SPAR_TRY(sp_json_get_int(json, shared_key, 1, 1 << 22, &c->shared_ffn, where, err));
+    }
     c->experts = (int)experts;
     c->top_k = (int)top_k;
     SPAR_TRY(check_experts(c, where, "num_experts_per_tok", err));
@@ -79,8 +88,8 @@ spar_status sp_mixture_read(sp_config *c, const json_t *json, const char *where,
     if (!mixture->normalised) {
         SPAR_TRY(sp_json_get_bool_or(json, "norm_topk_prob", false, &c->normalised, where, err));
     }
-    SPAR_TRY(
-        sp_json_get_number_or(json, "router_aux_loss_coef", 0.001, &c->balance_weight, where, err));
+    SPAR_TRY(sp_json_get_number_or(json, "router_aux_loss_coef", balance_of(mixture),
+                                   &c->balance_weight, where, err));
     SPAR_TRY(sp_json_get_bool_or(json, "output_router_logits", false, &c->balances, where, err));
     if (!(c->balance_weight >= 0 && isfinite(c->balance_weight))) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
@@ -92,7 +101,7 @@ done:
     return status;
 }
 
-/* Files do not say whether weights are normalised: their readers do it. */
+/* Files do not say whether weights are normalised: their readers know it by the family. */
 spar_status sp_mixture_read_gguf(sp_config *c, const sp_gguf *g, const char *where,
                                  spar_error *err) {
     spar_status status = SPAR_OK;
@@ -118,8 +127,14 @@ spar_status sp_mixture_read_gguf(sp_config *c, const sp_gguf *g, const char *whe
     c->experts = (int)found[0];
     c->top_k = (int)found[1];
     c->expert_ffn = found[2];
-    c->normalised = true;
-    c->balance_weight = 0.001; /* files have none: what configurations mean by leaving it out */
+    if (mixture->shared) {
+        char key[128];
+        snprintf(key, sizeof key, "%s.expert_shared_feed_forward_length", c->arch->gguf_name);
+        SPAR_TRY(sp_gguf_get_int(g, key, 1, 1 << 22, c->ffn, &c->shared_ffn, err));
+    }
+    c->normalised = !mixture->gguf_plain;
+    c->balance_weight =
+        balance_of(mixture); /* files have none: what configurations mean by leaving it out */
     for (int i = 0; i < c->layers; i++) {
         c->sparse[i] = true;
     }
@@ -136,6 +151,9 @@ void sp_mixture_write(const sp_config *c, json_t *root) {
     json_object_set_new(root, mixture->count_key, json_integer(c->experts));
     json_object_set_new(root, "num_experts_per_tok", json_integer(c->top_k));
     json_object_set_new(root, mixture->width_key, json_integer(c->expert_ffn));
+    if (mixture->shared) {
+        json_object_set_new(root, shared_key, json_integer(c->shared_ffn));
+    }
     json_object_set_new(root, "router_aux_loss_coef", json_real(c->balance_weight));
     json_object_set_new(root, "output_router_logits", json_boolean(c->balances));
     if (!mixture->normalised) {

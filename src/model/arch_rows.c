@@ -45,6 +45,19 @@ static const sp_mixture qwen3_mixture = {.count_key = "num_experts",
                                          .gguf_width = "expert_feed_forward_length",
                                          .some_layers = true};
 
+static const sp_mixture qwen2_mixture = {.count_key = "num_experts",
+                                         .width_key = "moe_intermediate_size",
+                                         .gguf_width = "expert_feed_forward_length",
+                                         .some_layers = true,
+                                         .gguf_plain = true,
+                                         .shared = true};
+
+static const sp_mixture olmoe_mixture = {.count_key = "num_experts",
+                                         .width_key = "intermediate_size",
+                                         .gguf_width = "feed_forward_length",
+                                         .gguf_plain = true,
+                                         .balance = 0.01};
+
 static const sp_rename mixtral_names[] = {
     {SP_ROUTER, "block_sparse_moe.gate.weight", "ffn_gate_inp.weight"},
     {SP_EXPERT_GATE, "block_sparse_moe.experts.*.w1.weight", "ffn_gate_exps.weight"},
@@ -167,6 +180,32 @@ static const sp_arch architectures[] = {
      .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
                  "norm_topk_prob decoder_sparse_step mlp_only_layers output_router_logits "
                  "router_aux_loss_coef",
+     .gguf_is_default = true},
+    {.model_type = "qwen2_moe",
+     .class_name = "Qwen2MoeForCausalLM",
+     .gguf_name = "qwen2moe",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .bias_key = "qkv_bias",
+     .mixture = &qwen2_mixture,
+     .defaults = "{\"qkv_bias\": true, \"num_experts_per_tok\": 4, \"num_experts\": 60, "
+                 "\"moe_intermediate_size\": 1408, \"shared_expert_intermediate_size\": 5632}",
+     .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
+                 "shared_expert_intermediate_size norm_topk_prob decoder_sparse_step "
+                 "mlp_only_layers output_router_logits router_aux_loss_coef",
+     .fixed_keys = "{\"use_sliding_window\": false}",
+     .gguf_is_default = true},
+    {.model_type = "olmoe",
+     .class_name = "OlmoeForCausalLM",
+     .gguf_name = "olmoe",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_ROWS,
+     .mixture = &olmoe_mixture,
+     .defaults = "{\"num_experts_per_tok\": 8, \"num_experts\": 64, \"rms_norm_eps\": 1e-5, "
+                 "\"pad_token_id\": 1, \"eos_token_id\": 50279, "
+                 "\"max_position_embeddings\": 4096}",
+     .own_keys = "num_experts num_local_experts num_experts_per_tok norm_topk_prob "
+                 "output_router_logits router_aux_loss_coef",
+     .gguf_ungrouped = true,
      .gguf_is_default = true},
     {.model_type = "phi3",
      .class_name = "Phi3ForCausalLM",

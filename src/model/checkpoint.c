@@ -123,6 +123,10 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         if (form != SP_STORED_FOLDER) {
             stack_experts(s, config, p, form);
         }
+        if (p->role == SP_SHARED_WEIGHT && form == SP_STORED_GGUF) {
+            s->rows = p->cols; /* a vector there */
+            s->cols = 0;
+        }
         if (stacks_heads(config, p, form)) {
             s->stack = p->role == SP_Q_NORM ? config->heads : config->kv_heads;
         }

@@ -37,6 +37,7 @@ static void put_sizes(writer *w) {
                  {"expert_count", c->experts},
                  {"expert_used_count", c->top_k},
                  {"expert_feed_forward_length", c->expert_ffn},
+                 {"expert_shared_feed_forward_length", c->shared_ffn},
                  {"attention.head_count", c->heads},
                  {"attention.head_count_kv", c->kv_heads},
                  {"attention.key_length", c->head_dim},
@@ -133,8 +134,11 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
         (c->qk_norm != SP_QK_PLAIN) != (c->layers >= c->arch->gguf_norm_layers)) {
         return "norms of queries and keys in so few layers, or none in so many";
     }
-    if (c->experts > 0 && !c->normalised) {
-        return "norm_topk_prob false";
+    if (c->arch->gguf_ungrouped && c->kv_heads != c->heads) {
+        return "fewer key heads than query heads";
+    }
+    if (c->experts > 0 && c->normalised == c->arch->mixture->gguf_plain) {
+        return c->normalised ? "norm_topk_prob true" : "norm_topk_prob false";
     }
     if (c->experts > 0 && sp_config_sparse_layers(c) < c->layers) {
         return "a layer without experts";
@@ -207,7 +211,8 @@ done:
 static sp_dtype type_for(const sp_param *p, sp_dtype wanted, bool head) {
     static const sp_dtype smaller[][2] = {
         {SP_Q4_K, SP_Q5_0}, {SP_Q5_0, SP_F16}, {SP_Q4_0, SP_F16}, {SP_Q8_0, SP_F16}};
-    const bool f32 = p->cols == 0 || p->role == SP_ROUTER || p->role == SP_POSITIONS;
+    const bool f32 = p->cols == 0 || p->role == SP_ROUTER || p->role == SP_SHARED_WEIGHT ||
+                     p->role == SP_POSITIONS;
     /* who is chosen must not round; readers want positions so */
     sp_dtype type = f32 ? SP_F32 : wanted == SP_Q4_K && head ? SP_Q8_0 : wanted;
     for (size_t i = 0; i < sizeof smaller / sizeof smaller[0]; i++) {

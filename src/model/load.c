@@ -323,8 +323,8 @@ done:
 /* The form in which a parameter is kept: bits 0 for floats. */
 static sp_affine_form form_of(const sp_param *p, const sp_source *s, spar_weights weights) {
     static const sp_affine_form floats = {0}, q8_0 = {8, false}, q4_1 = {4, true};
-    const bool blocks =
-        p->cols > 0 && p->role != SP_ROUTER && p->role != SP_POSITIONS && sp_blocks_fit(p->cols);
+    const bool blocks = p->cols > 0 && p->role != SP_ROUTER && p->role != SP_SHARED_WEIGHT &&
+                        p->role != SP_POSITIONS && sp_blocks_fit(p->cols);
     const bool packed = sp_dtype_info_of(s->dtype)->block_elements > 1;
     sp_affine_form form;
     if (!blocks || weights == SPAR_WEIGHTS_F32 || (weights == SPAR_WEIGHTS_FILE && !packed)) {
@@ -417,6 +417,10 @@ static spar_status find_gguf(const sp_params *params, const sp_stored *list, int
                            .n_dims = t->n_dims,
                            .permuted = config->arch->gguf_permuted};
         memcpy(whole.dims, t->dims, sizeof whole.dims);
+        if (list[i].cols == 0 && list[i].stack == 0 && t->n_dims == 2 && t->dims[0] == 1) {
+            whole.n_dims = 1; /* a vector as a matrix of one row */
+            whole.dims[0] = t->dims[1];
+        }
         SPAR_TRY(take_parts(&list[i], params, &whole, path, name, sources, err));
     }
 done:

@@ -20,6 +20,7 @@ size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model 
                                 .first = sp_place(&p, c->experts + 1, sizeof(int64_t))};
     out->gate = sp_place(&p, wide, m->backend->operand_size);
     out->up = sp_place(&p, wide, m->backend->operand_size);
+    sp_shared_place_acts(&out->shared, &p, m, train, T);
     return p.used;
 }
 
@@ -47,6 +48,7 @@ size_t sp_mixture_place_space(sp_mixture_space *out, char *base, const spar_mode
     out->count = sp_place(&p, back * E, sizeof(int64_t));
     out->sum = sp_place(&p, back * E, sizeof(double));
     out->dprobs = sp_place(&p, back * E, sizeof(float));
+    sp_shared_place_space(&out->shared, &p, m, train, T);
     return p.used;
 }
 
@@ -116,6 +118,9 @@ spar_status sp_mixture_forward(const spar_model *m, int layer, int64_t T, const 
     }
     if (to) {
         be->ops->mix(be, r, s->out, true, T, m->config.hidden, to, true);
+    }
+    if (m->config.shared_ffn > 0) {
+        SPAR_TRY(sp_shared_forward(m, layer, T, s, &a->shared, train, to, err));
     }
 done:
     return status;
@@ -198,6 +203,9 @@ spar_status sp_mixture_backward(const spar_model *m, int layer, int64_t T,
     SPAR_TRY(
         add_dw(m, router, s->dlogits, s->entry, T, grad_of(m, grads, SP_ROUTER, layer, 0), err));
     SPAR_TRY(be->ops->linear_dx(be, router, s->dlogits, T, s->dentry, true, err));
+    if (m->config.shared_ffn > 0) {
+        SPAR_TRY(sp_shared_backward(m, layer, T, s, &a->shared, grads, err));
+    }
 done:
     return status;
 }

@@ -8,13 +8,32 @@
 #ifndef SP_MODEL_MIXTURE_H
 #define SP_MODEL_MIXTURE_H
 
+#include "base/mem.h"
 #include "model/engine.h"
+
+/* Of an expert that all tokens go to, with one weight each: routing has T rows, in the order of the
+ * tokens. */
+typedef struct sp_shared_acts {
+    sp_routing routing;
+    void *gate, *up; /* operand [T,shared F]; training only */
+} sp_shared_acts;
 
 /* What the forward of a layer leaves for its backward. */
 typedef struct sp_mixture_acts {
     sp_routing routing;
     void *gate, *up; /* operand [S,F]; training only */
+    sp_shared_acts shared;
 } sp_mixture_acts;
+
+typedef struct sp_shared_space {
+    float *logits;        /* [T] */
+    void *hidden;         /* operand [T,shared F] */
+    float *wide[2], *out; /* [T,shared F], [T,H] */
+    /* training */
+    void *dgate, *dup; /* operand [T,shared F] */
+    float *dweight;    /* [T] */
+    void *dlogits;     /* operand [T] */
+} sp_shared_space;
 
 /* Arrays that all layers of a pass share. */
 typedef struct sp_mixture_space {
@@ -32,7 +51,19 @@ typedef struct sp_mixture_space {
     int64_t *count;    /* [E]: rows of each expert so far, in all layers of the batch */
     double *sum;       /* [E]: sum of its probabilities */
     float *dprobs;     /* [E]: of the load-balancing loss */
+    sp_shared_space shared;
 } sp_mixture_space;
+
+/* The shared expert's part of all that is below; its arrays from *placer on. */
+void sp_shared_place_acts(sp_shared_acts *out, sp_placer *placer, const spar_model *model,
+                          bool train, int64_t T);
+void sp_shared_place_space(sp_shared_space *out, sp_placer *placer, const spar_model *model,
+                           bool train, int64_t T);
+spar_status sp_shared_forward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                              sp_shared_acts *a, bool train, float *to, spar_error *err);
+/* s->dentry += */
+spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                               const sp_shared_acts *a, float *grads, spar_error *err);
 
 /* Place the arrays of T tokens from base on; returns the bytes. base NULL: only those. */
 size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model *model, bool train,

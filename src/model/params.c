@@ -15,6 +15,8 @@ typedef enum size_name {
     FFN,
     EXPERTS,
     EXPERT_FFN,
+    SHARED_FFN,
+    ONE,
     Q_ROWS,
     KV_ROWS,
     Q_NORM,
@@ -57,6 +59,14 @@ static const struct {
                       true},
     [SP_EXPERT_DOWN] = {"mlp.experts.*.down_proj.weight", "ffn_down_exps.weight", HIDDEN,
                         EXPERT_FFN, true},
+    [SP_SHARED_WEIGHT] = {"mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight", ONE, HIDDEN,
+                          true},
+    [SP_SHARED_GATE] = {"mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight", SHARED_FFN,
+                        HIDDEN, true},
+    [SP_SHARED_UP] = {"mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight", SHARED_FFN, HIDDEN,
+                      true},
+    [SP_SHARED_DOWN] = {"mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight", HIDDEN,
+                        SHARED_FFN, true},
     [SP_MLP_POST] = {"post_feedforward_layernorm.weight", "post_ffw_norm.weight", HIDDEN, NONE,
                      true},
     [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
@@ -78,6 +88,10 @@ static int64_t size_of(const sp_config *c, size_name name) {
         return c->experts;
     case EXPERT_FFN:
         return c->expert_ffn;
+    case SHARED_FFN:
+        return c->shared_ffn;
+    case ONE:
+        return 1;
     case Q_ROWS:
         return (int64_t)c->heads * c->head_dim;
     case KV_ROWS:
@@ -132,6 +146,11 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_EXPERT_UP:
     case SP_EXPERT_DOWN:
         return c->sparse[layer];
+    case SP_SHARED_WEIGHT:
+    case SP_SHARED_GATE:
+    case SP_SHARED_UP:
+    case SP_SHARED_DOWN:
+        return c->sparse[layer] && c->shared_ffn > 0;
     case SP_HEAD:
         return !c->tied;
     default:

@@ -41,6 +41,10 @@ typedef enum sp_role {
     SP_EXPERT_GATE,
     SP_EXPERT_UP,
     SP_EXPERT_DOWN,
+    SP_SHARED_WEIGHT, /* [1, hidden]: gives the logit of a shared expert's weight */
+    SP_SHARED_GATE,
+    SP_SHARED_UP,
+    SP_SHARED_DOWN,
     SP_MLP_POST, /* norm of the feed-forward's output */
     SP_FINAL_NORM,
     SP_FINAL_NORM_BIAS,

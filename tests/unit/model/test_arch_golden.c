@@ -21,6 +21,7 @@
 static const char *const families[] = {"granite",        "granite-tied",    "phi3-long",
                                        "llama-dynamic",  "mixtral",         "mixtral-one",
                                        "qwen3-moe",      "qwen3-moe-plain", "qwen3-moe-one",
+                                       "qwen2-moe",      "qwen2-moe-plain", "olmoe",
                                        "gpt2-untied",    "gpt2-small",      "gpt-neox-serial",
                                        "gpt-neox-tied",  "stablelm",        "stablelm-parallel",
                                        "stablelm-norms", "starcoder2",      "starcoder2-plain",
@@ -30,7 +31,7 @@ static const char *const families[] = {"granite",        "granite-tied",    "phi
                                        "phi3",           "smollm3-nope",    "gemma",
                                        "gemma2",         "gemma3",          "olmo2",
                                        "gpt2",           "gpt-neox"};
-enum { OWN = 22, ALL = sizeof families / sizeof families[0] };
+enum { OWN = 25, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;

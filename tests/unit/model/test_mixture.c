@@ -18,8 +18,9 @@
 #include "model/lora.h"
 #include "support.h"
 
-static const char *const families[] = {"mixtral", "mixtral-one", "qwen3-moe", "qwen3-moe-plain",
-                                       "qwen3-moe-one"};
+static const char *const families[] = {"mixtral",         "mixtral-one",   "qwen3-moe",
+                                       "qwen3-moe-plain", "qwen3-moe-one", "qwen2-moe",
+                                       "qwen2-moe-plain", "olmoe"};
 enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, VOCAB = 48 };
 
 static void check(spar_status status, const spar_error *err) {
@@ -172,8 +173,8 @@ static double objective(spar_model *m, const int32_t *ids, size_t n, double weig
  * step is small enough that no token goes to other experts, and large enough for f32. */
 static void test_direction(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "qwen3-moe-plain"};
-    for (int f = 0; f < 2; f++) {
+    static const char *const some[] = {"mixtral", "qwen3-moe-plain", "qwen2-moe-plain"};
+    for (int f = 0; f < 3; f++) {
         spar_error err;
         int32_t ids[MAX_IDS];
         const size_t n = read_row(some[f], 1, ids);
@@ -234,8 +235,8 @@ static void test_bits(void **state) {
 /* In bf16 as in f32, but for its rounding: log-probs, and gradients as one vector. */
 static void test_bf16(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "qwen3-moe-one"};
-    for (int f = 0; f < 2; f++) {
+    static const char *const some[] = {"mixtral", "qwen3-moe-one", "qwen2-moe-plain"};
+    for (int f = 0; f < 3; f++) {
         spar_error err;
         int32_t ids[MAX_IDS];
         const size_t n = read_row(some[f], 1, ids);
@@ -347,7 +348,10 @@ static void test_settings(void **state) {
         assert_int_equal(c->normalised, again.normalised);
         assert_memory_equal(c->sparse, again.sparse, sizeof c->sparse);
         assert_memory_equal(c->window, again.window, sizeof c->window);
-        assert_true(c->balance_weight == 0.001 && again.balance_weight == 0.001 && !c->balances);
+        const double balance = strcmp(families[f], "olmoe") == 0 ? 0.01 : 0.001;
+        assert_int_equal(c->shared_ffn, again.shared_ffn);
+        assert_true(c->balance_weight == balance && again.balance_weight == balance);
+        assert_true(!c->balances);
         json_decref(json);
         spar_model_free(m);
     }
@@ -356,18 +360,20 @@ static void test_settings(void **state) {
 /* To GGUF and back in f32: the same bits and settings. */
 static void test_gguf(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "mixtral-one"};
+    static const char *const some[] = {"mixtral", "mixtral-one", "qwen2-moe-plain"};
     char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
     test_path(path, test_temp_dir(dir), "model.gguf");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         spar_error err;
         spar_model *a = load(some[i], 1);
         check(spar_model_export(a, path, "f32", &err), &err);
         spar_model *b = load_from(path, (spar_model_options){.dtype = SPAR_DTYPE_F32});
-        assert_string_equal(b->config.arch->model_type, "mixtral");
+        assert_ptr_equal(b->config.arch, a->config.arch);
         check_same_weights(a, b);
         assert_int_equal(a->config.experts, b->config.experts);
         assert_int_equal(a->config.top_k, b->config.top_k);
+        assert_int_equal(a->config.shared_ffn, b->config.shared_ffn);
+        assert_int_equal(a->config.normalised, b->config.normalised);
         assert_memory_equal(a->config.window, b->config.window, sizeof a->config.window);
         spar_model_free(a);
         spar_model_free(b);
@@ -383,8 +389,9 @@ static void test_gguf_refused(void **state) {
         const char *family, *word;
     } cases[] = {{"qwen3-moe", "a layer without experts"},
                  {"qwen3-moe-plain", "norm_topk_prob false"},
-                 {"qwen3-moe-one", "norm_topk_prob false"}};
-    for (int i = 0; i < 3; i++) {
+                 {"qwen3-moe-one", "norm_topk_prob false"},
+                 {"olmoe", "fewer key heads"}};
+    for (int i = 0; i < 4; i++) {
         spar_error err;
         spar_model *m = load(cases[i].family, 1);
         assert_int_equal(spar_model_export(m, "/nowhere/model.gguf", "f32", &err),

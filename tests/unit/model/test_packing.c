@@ -16,12 +16,25 @@
 
 enum { RESPONSES = 4, PROMPT = 37, MAX_LENGTH = 23, MAX_SCORED = 512 };
 
-static const char *const families[] = {
-    "llama",           "llama3-rope",   "qwen2",           "qwen3",
-    "mistral-window",  "gemma2",        "gemma3",          "olmo2",
-    "mixtral",         "qwen3-moe",     "qwen3-moe-plain", "gpt2-small",
-    "gpt-neox-serial", "gpt-neox-tied", "stablelm",        "stablelm-parallel",
-    "starcoder2",      "cohere2"};
+static const char *const families[] = {"llama",
+                                       "llama3-rope",
+                                       "qwen2",
+                                       "qwen3",
+                                       "mistral-window",
+                                       "gemma2",
+                                       "gemma3",
+                                       "olmo2",
+                                       "mixtral",
+                                       "qwen3-moe",
+                                       "qwen3-moe-plain",
+                                       "qwen2-moe",
+                                       "gpt2-small",
+                                       "gpt-neox-serial",
+                                       "gpt-neox-tied",
+                                       "stablelm",
+                                       "stablelm-parallel",
+                                       "starcoder2",
+                                       "cohere2"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

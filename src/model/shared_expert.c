@@ -1,0 +1,126 @@
+/* The expert of a mixture that every token goes to, weighted by the logistic function of a logit of
+ * its own (Qwen2's mixtures). y = s W h: as with other experts, the weight s is taken to h. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "model/mixture.h"
+
+void sp_shared_place_acts(sp_shared_acts *out, sp_placer *p, const spar_model *m, bool train,
+                          int64_t T) {
+    const int64_t F = m->config.shared_ffn, rows = F > 0 ? T : 0, wide = train ? T * F : 0;
+    const size_t operand = m->backend->operand_size;
+    out->routing = (sp_routing){.experts = 1,
+                                .top_k = 1,
+                                .row = sp_place(p, rows, sizeof(int32_t)),
+                                .weight = sp_place(p, rows, sizeof(float))};
+    out->gate = sp_place(p, wide, operand);
+    out->up = sp_place(p, wide, operand);
+}
+
+void sp_shared_place_space(sp_shared_space *out, sp_placer *p, const spar_model *m, bool train,
+                           int64_t T) {
+    const int64_t F = m->config.shared_ffn, rows = F > 0 ? T : 0, back = train ? rows : 0;
+    const size_t operand = m->backend->operand_size;
+    out->logits = sp_place(p, rows, sizeof(float));
+    out->hidden = sp_place(p, rows * F, operand);
+    out->wide[0] = sp_place(p, rows * F, sizeof(float));
+    out->wide[1] = sp_place(p, rows * F, sizeof(float));
+    out->out = sp_place(p, rows * m->config.hidden, sizeof(float));
+    out->dgate = sp_place(p, back * F, operand);
+    out->dup = sp_place(p, back * F, operand);
+    out->dweight = sp_place(p, back, sizeof(float));
+    out->dlogits = sp_place(p, back, operand);
+}
+
+static const sp_weight *matrix(const spar_model *m, sp_role role, int layer) {
+    return sp_model_matrix(m, role, layer);
+}
+
+/* The tokens' weights, s = 1 / (1 + exp(-z)) with z = x w. */
+static spar_status weigh(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                         const sp_routing *r, spar_error *err) {
+    const float *z = s->shared.logits;
+    const spar_status status = sp_model_product(m, matrix(m, SP_SHARED_WEIGHT, layer), NULL,
+                                                s->entry, T, s->shared.logits, false, err);
+    for (int64_t t = 0; status == SPAR_OK && t < T; t++) {
+        r->row[t] = (int32_t)t;
+        r->weight[t] = 1.0F / (1.0F + expf(-z[t]));
+    }
+    return status;
+}
+
+spar_status sp_shared_forward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                              sp_shared_acts *a, bool train, float *to, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const sp_shared_space *h = &s->shared;
+    const int64_t n = T * m->config.shared_ffn;
+    /* In f32 what the backward wants is what the products give. */
+    const bool direct = train && be->compute == SP_COMPUTE_F32, keeps = train && !direct;
+    float *gate = direct ? a->gate : h->wide[0], *up = direct ? a->up : h->wide[1];
+    SPAR_TRY(weigh(m, layer, T, s, &a->routing, err));
+    SPAR_TRY(
+        sp_model_product(m, matrix(m, SP_SHARED_GATE, layer), NULL, s->entry, T, gate, false, err));
+    SPAR_TRY(
+        sp_model_product(m, matrix(m, SP_SHARED_UP, layer), NULL, s->entry, T, up, false, err));
+    be->ops->glu(be, m->config.act, gate, up, n, h->hidden, keeps ? a->gate : NULL,
+                 keeps ? a->up : NULL);
+    if (to) {
+        SPAR_TRY(sp_model_product(m, matrix(m, SP_SHARED_DOWN, layer), NULL, h->hidden, T, h->out,
+                                  false, err));
+        be->ops->mix(be, &a->routing, h->out, true, T, m->config.hidden, to, true);
+    }
+done:
+    return status;
+}
+
+/* dw += dy^T x, where the weights train; dx [T,in] += dy W. */
+static spar_status product_backward(const spar_model *m, sp_role role, int layer, const void *dy,
+                                    const void *x, int64_t T, float *dx, float *grads,
+                                    spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_weight *w = matrix(m, role, layer);
+    if (grads) {
+        SPAR_TRY(m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, T,
+                                            sp_params_at(&m->params, grads, role, layer), NULL,
+                                            err));
+    }
+    SPAR_TRY(m->backend->ops->linear_dx(m->backend, w, dy, T, dx, true, err));
+done:
+    return status;
+}
+
+/* dz = ds s (1 - s), to the operand. */
+static void weight_backward(const spar_model *m, int64_t T, const sp_shared_space *h,
+                            const sp_routing *r) {
+    for (int64_t t = 0; t < T; t++) {
+        h->dweight[t] *= r->weight[t] * (1.0F - r->weight[t]);
+    }
+    m->backend->ops->to_operand(m->backend, h->dweight, T, 1, h->dlogits);
+}
+
+spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
+                               const sp_shared_acts *a, float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_backend *be = m->backend;
+    const sp_shared_space *h = &s->shared;
+    const sp_weight *down = matrix(m, SP_SHARED_DOWN, layer);
+    const int64_t F = m->config.shared_ffn;
+    be->ops->glu_kept(be, m->config.act, a->gate, a->up, T * F, h->hidden);
+    SPAR_TRY(be->ops->linear_dx(be, down, s->dy, T, h->wide[0], false, err));
+    be->ops->weigh_bwd(be, &a->routing, T, F, h->wide[0], h->hidden, h->dweight);
+    if (grads) { /* of s h, as it is now */
+        SPAR_TRY(be->ops->linear_dw(be, down->out, down->in, s->dy, h->hidden, T,
+                                    sp_params_at(&m->params, grads, SP_SHARED_DOWN, layer), NULL,
+                                    err));
+    }
+    be->ops->glu_bwd(be, m->config.act, a->gate, a->up, h->wide[0], T * F, h->dgate, h->dup);
+    weight_backward(m, T, h, &a->routing);
+    SPAR_TRY(
+        product_backward(m, SP_SHARED_GATE, layer, h->dgate, s->entry, T, s->dentry, grads, err));
+    SPAR_TRY(product_backward(m, SP_SHARED_UP, layer, h->dup, s->entry, T, s->dentry, grads, err));
+    SPAR_TRY(product_backward(m, SP_SHARED_WEIGHT, layer, h->dlogits, s->entry, T, s->dentry, grads,
+                              err));
+done:
+    return status;
+}
