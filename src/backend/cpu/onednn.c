@@ -184,6 +184,7 @@ struct sp_dnn_kernel {
     dnnl_primitive_t primitive;
     layout a, b, c, scratchpad;
     size_t scratchpad_bytes;
+    bool pairs; /* sp_dnn_has_pairs */
 };
 
 typedef struct lane {
@@ -370,6 +371,16 @@ static spar_status grow_scratchpads(sp_dnn *dnn, size_t bytes, spar_error *err) 
     return SPAR_OK;
 }
 
+static bool has_pairs(const sp_dnn_kernel *kernel) {
+    enum { K = 32, N = 64, PAIR = 2 };
+    const blocking b = blocking_of(ARG(kernel->b));
+    const int64_t blocks = (kernel->shape.K + K - 1) / K;
+    const bool pairs = b.known && b.n == 3 && b.dims[0] == 0 && b.sizes[0] == K / PAIR &&
+                       b.dims[1] == 1 && b.sizes[1] == N && b.dims[2] == 0 && b.sizes[2] == PAIR;
+    return pairs && kernel->shape.type == SP_DNN_BF16 && b.strides[0] == K * N &&
+           b.strides[1] == blocks * K * N;
+}
+
 static spar_status kernel_add(sp_dnn *dnn, const sp_dnn_shape *shape, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory = NULL, *list = dnn->kernels;
@@ -380,6 +391,7 @@ static spar_status kernel_add(sp_dnn *dnn, const sp_dnn_shape *shape, spar_error
     k->shape = *shape;
     sp_onednn_single();
     SPAR_TRY(sp_onednn_check((int)kernel_build(dnn, k), "matrix product", err));
+    k->pairs = has_pairs(k);
     SPAR_TRY(grow_scratchpads(dnn, k->scratchpad_bytes, err));
     dnn->kernels[dnn->n++] = k;
     memory = NULL;
@@ -454,13 +466,11 @@ bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part) {
 }
 
 bool sp_dnn_has_pairs(const sp_dnn_kernel *kernel) {
-    enum { K = 32, N = 64, PAIR = 2 };
-    const blocking b = blocking_of(ARG(kernel->b));
-    const int64_t blocks = (kernel->shape.K + K - 1) / K;
-    const bool pairs = b.known && b.n == 3 && b.dims[0] == 0 && b.sizes[0] == K / PAIR &&
-                       b.dims[1] == 1 && b.sizes[1] == N && b.dims[2] == 0 && b.sizes[2] == PAIR;
-    return pairs && kernel->shape.type == SP_DNN_BF16 && b.strides[0] == K * N &&
-           b.strides[1] == blocks * K * N;
+    return kernel->pairs;
+}
+
+const sp_dnn_shape *sp_dnn_shape_of(const sp_dnn_kernel *kernel) {
+    return &kernel->shape;
 }
 
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel) {

@@ -66,6 +66,7 @@ bool sp_dnn_is_slice(const sp_dnn_kernel *whole, const sp_dnn_kernel *part);
 /* Whether the packed B is bf16 in layout blocks of 32 k by 64 n (simd.h), those of a column of
  * blocks one after another: B's block (k, n) is number n/64 * ceil(K/32) + k/32. */
 bool sp_dnn_has_pairs(const sp_dnn_kernel *kernel);
+const sp_dnn_shape *sp_dnn_shape_of(const sp_dnn_kernel *kernel); /* borrowed */
 /* The library's name of the implementation: one with "ref" in it is no gain. */
 const char *sp_dnn_implementation(const sp_dnn_kernel *kernel);
 

@@ -323,6 +323,27 @@ void sp_packed_release(sp_backend *be, sp_weight *w) {
 
 /* ---- y = x B ---- */
 
+int sp_packed_run(const sp_backend *be, const sp_dnn_kernel *kernel, int worker, const void *a,
+                  const void *b, float *c) {
+    enum { TILE_ROWS = 16 };
+    const sp_simd *simd = &tuned_of(be)->simd;
+    const sp_dnn_shape *shape = sp_dnn_shape_of(kernel);
+    if (simd->layout_product == NULL || !shape->packed || !sp_dnn_has_pairs(kernel) ||
+        shape->M % TILE_ROWS != 0 || shape->N % TILE_ROWS != 0 || shape->K % SP_LAYOUT_K != 0) {
+        sp_onednn_single();
+        return sp_dnn_run(dnn_of(be), kernel, worker, a, b, c);
+    }
+    const sp_layout_product p = {.M = shape->M,
+                                 .N = shape->N,
+                                 .K = shape->K,
+                                 .a = a,
+                                 .b = b,
+                                 .c = c,
+                                 .accumulate = shape->accumulate};
+    simd->layout_product(&p);
+    return 0;
+}
+
 /* Dense rows x [rows, n] as [padded rows, n]; `size` bytes an element. */
 static void copy_rows(const void *x, int64_t rows, int64_t n, size_t size, void *to) {
     const size_t width = (size_t)n * size;
@@ -381,10 +402,9 @@ static void tile_task(void *context, int task, int worker) {
         copy_rows(a, rows, b->K, p->size, space);
         a = space;
     }
-    sp_onednn_single();
     const int code =
-        sp_dnn_run(dnn_of(p->be), p->kernels[block == row_blocks(p) - 1][tile == b->tiles - 1],
-                   worker, a, b->data + (size_t)tile * b->tile_bytes, c);
+        sp_packed_run(p->be, p->kernels[block == row_blocks(p) - 1][tile == b->tiles - 1], worker,
+                      a, b->data + (size_t)tile * b->tile_bytes, c);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -462,11 +482,10 @@ static int multiply_rows(const void *job, const sp_rows *r) {
         copy_rows(a, r->n, j->K, j->be->operand_size, r->space);
         a = r->space;
     }
-    sp_onednn_single();
     for (int64_t n0 = 0; n0 < j->N && code == 0; n0 += j->tile) {
         const int64_t n = sp_min64(j->tile, j->N - n0);
-        code = sp_dnn_run(dnn_of(j->be), j->kernels[r->n == j->last][n0 + n == j->N], r->worker, a,
-                          j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
+        code = sp_packed_run(j->be, j->kernels[r->n == j->last][n0 + n == j->N], r->worker, a,
+                             j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
         if (!in_place) {
             put_rows(j->be, &of, c, r->n, n, n0, (float *)(void *)r->at[1], j->N);
         } else if (j->bias != NULL) {

@@ -11,7 +11,7 @@
 
 enum {
     SP_PACKED_ROWS = 64, /* of x in one product with a tile, at most */
-    SP_PACKED_PAD = 8,   /* this many rows or more are padded to a multiple of it */
+    SP_PACKED_PAD = 16,  /* this many rows or more are padded to a multiple of it */
     SP_PACKED_TILE = 512 /* of the outputs, at most */
 };
 
@@ -72,6 +72,11 @@ spar_status sp_packed_prepare(sp_backend *be, sp_weight *w, int what, spar_error
 /* With SP_PREPARE_EACH. */
 spar_status sp_packed_prepare_each(sp_backend *be, sp_weight *w, int what, spar_error *err);
 void sp_packed_release(sp_backend *be, sp_weight *w);
+
+/* The product of a kernel, by tiles of our own where the processor has them, B is in layout blocks
+ * and the sizes are whole tiles. Returns oneDNN's status, 0 for success. */
+int sp_packed_run(const sp_backend *be, const sp_dnn_kernel *kernel, int worker, const void *a,
+                  const void *b, float *c);
 
 /* y [T, N] (= or +=) x [T, K] B + bias, B one direction of w. */
 typedef struct sp_packed_product {

@@ -130,10 +130,9 @@ static void product_task(void *context, int task, int worker) {
         d++;
     }
     const size_t row = (size_t)d->depth * be->operand_size;
-    sp_onednn_single();
-    const int code = sp_dnn_run(t->dnn, d->kernels[task == d->tiles - 1], worker,
-                                d->columns + (size_t)(task * d->tile) * row, d->b,
-                                d->dw + task * d->tile * d->in);
+    const int code = sp_packed_run(be, d->kernels[task == d->tiles - 1], worker,
+                                   d->columns + (size_t)(task * d->tile) * row, d->b,
+                                   d->dw + task * d->tile * d->in);
     if (code != 0) {
         atomic_store(&t->chain.code, code);
     }

@@ -18,8 +18,7 @@ static char *operands(const sp_head *x, const sp_head_cell *at) {
 
 static void run(sp_head *x, const sp_dnn_kernel *kernel, const sp_head_cell *at, const void *a,
                 const void *b, float *c) {
-    sp_onednn_single();
-    const int code = sp_dnn_run(dnn_of(x), kernel, at->worker, a, b, c);
+    const int code = sp_packed_run(x->be, kernel, at->worker, a, b, c);
     if (code != 0) {
         atomic_store(&x->status, code);
     }

@@ -40,6 +40,13 @@ typedef struct tile_config {
     uint8_t rows[16];
 } tile_config;
 
+/* Rows of B that are read next, fetched a few a step. */
+typedef struct tile_ahead {
+    const char *at;
+    int64_t row; /* bytes from one to the next */
+    int rows;    /* a step */
+} tile_ahead;
+
 static const tile_config whole_tiles = {.palette = 1,
                                         .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
                                         .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
@@ -50,7 +57,16 @@ typedef struct tile_job {
     float *c;
     int64_t a_row, b_row, c_row, K;
     bool accumulate;
+    tile_ahead ahead;
 } tile_job;
+
+INLINE void fetch_ahead(tile_ahead *x) {
+    enum { LINE = 64 };
+    for (int i = 0; i < x->rows; i++, x->at += x->row) {
+        _mm_prefetch(x->at, _MM_HINT_T0);
+        _mm_prefetch(x->at + LINE, _MM_HINT_T0);
+    }
+}
 
 /* C of up to 2 x 2 tiles (0 to 3) from two tiles of A (4, 5) and two of B (6, 7); down and across
  * are constants where this is inlined. */
@@ -104,7 +120,7 @@ INLINE void tile_step(const tile_job *j, int64_t k, int down, int across) {
     }
 }
 
-INLINE void tile_block(const tile_job *j, int down, int across) {
+INLINE void tile_block(tile_job *j, int down, int across) {
     if (j->accumulate) {
         tile_load_sums(j, down, across);
     } else {
@@ -115,13 +131,21 @@ INLINE void tile_block(const tile_job *j, int down, int across) {
     }
     for (int64_t k = 0; k < j->K; k += TILE_K) {
         tile_step(j, k, down, across);
+        fetch_ahead(&j->ahead);
     }
     tile_store_sums(j, down, across);
 }
 
 INLINE void tile_columns(const sp_pair_block *p, int64_t n, int across, const uint16_t *tail) {
     float c[TILE_ROWS * 2 * LANES];
-    tile_job j = {p->a, p->b + n, p->c + n, p->a_row, p->b_row, p->c_row, p->K, p->accumulate};
+    tile_job j = {.a = p->a,
+                  .b = p->b + n,
+                  .c = p->c + n,
+                  .a_row = p->a_row,
+                  .b_row = p->b_row,
+                  .c_row = p->c_row,
+                  .K = p->K,
+                  .accumulate = p->accumulate};
     int64_t m = 0;
     for (; m + 2 * TILE_ROWS <= p->M; m += 2 * TILE_ROWS) {
         tile_block(&j, 2, across);
@@ -158,6 +182,58 @@ static void pair_product(const sp_pair_block *p) {
     }
     if (n < p->N) {
         tile_columns(p, n, 1, tail);
+    }
+    _tile_release();
+}
+
+/* As much of K as keeps a pair of B's tiles over it in the first cache. */
+enum { PIECE_K = 256 };
+
+/* Inner values k .. k + length - 1 of all rows with `across` tiles of columns from n on; next: what
+ * of B is read after them. */
+INLINE void layout_piece(const sp_layout_product *p, int64_t n, int64_t k, int64_t length,
+                         int across, const uint32_t *next) {
+    const int64_t steps = (p->M + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (length / TILE_K);
+    tile_job j = {.a = p->a + k,
+                  .b = p->b + (n / SP_LAYOUT_N * p->K + k) / 2 * SP_LAYOUT_N + n % SP_LAYOUT_N,
+                  .c = p->c + n,
+                  .a_row = p->K,
+                  .b_row = SP_LAYOUT_N,
+                  .c_row = p->N,
+                  .K = length,
+                  .accumulate = p->accumulate || k > 0,
+                  .ahead = {.at = (const char *)next,
+                            .row = SP_LAYOUT_N * sizeof *next,
+                            .rows = (int)((length / 2 + steps - 1) / steps)}};
+    int64_t m = 0;
+    for (; m + 2 * TILE_ROWS <= p->M; m += 2 * TILE_ROWS) {
+        tile_block(&j, 2, across);
+        j.a += 2 * TILE_ROWS * j.a_row;
+        j.c += 2 * TILE_ROWS * j.c_row;
+    }
+    if (m < p->M) {
+        tile_block(&j, 1, across);
+    }
+}
+
+static void layout_product(const sp_layout_product *p) {
+    const int64_t pieces = (p->K + PIECE_K - 1) / PIECE_K;
+    const int64_t most = (p->K + pieces * TILE_K - 1) / (pieces * TILE_K) * TILE_K;
+    const uint32_t *at = p->b; /* half a column of blocks */
+    _tile_loadconfig(&whole_tiles);
+    for (int64_t n = 0; n < p->N; n += 2 * LANES) {
+        const int64_t half = n % SP_LAYOUT_N == 0 ? 2 * LANES : p->K / 2 * SP_LAYOUT_N - 2 * LANES;
+        for (int64_t k = 0; k < p->K; k += most) {
+            const int64_t length = p->K - k < most ? p->K - k : most;
+            const uint32_t *next =
+                k + length < p->K ? at + (k + length) / 2 * SP_LAYOUT_N : at + half;
+            if (n + LANES < p->N) {
+                layout_piece(p, n, k, length, 2, next);
+            } else {
+                layout_piece(p, n, k, length, 1, next);
+            }
+        }
+        at += half;
     }
     _tile_release();
 }
@@ -419,11 +495,15 @@ static void softmax_grad_pairs(const sp_scores *p, const float *lse, const float
 void SP_SIMD_NAME(sp_simd_fill_pairs)(sp_simd *table) {
 #if defined(__AVX512BF16__)
     table->pair_product = pair_product;
+#if defined(__AMX_BF16__)
+    table->layout_product = layout_product;
+#endif
     table->pair_rows = pair_rows;
     table->transpose_words = transpose_words;
     table->softmax_step_pairs = softmax_step_pairs;
     table->softmax_grad_pairs = softmax_grad_pairs;
 #else
     table->pair_product = NULL;
+    table->layout_product = NULL;
 #endif
 }

@@ -45,6 +45,16 @@ typedef struct sp_pair_block {
     bool accumulate;
 } sp_pair_block;
 
+/* C [M,N] (= or +=) A B, dense, with A [M,K] bf16 and B in layout blocks (SP_LAYOUT_K), those of a
+ * column of blocks one after another. M and N are multiples of 16, K one of SP_LAYOUT_K. */
+typedef struct sp_layout_product {
+    int64_t M, N, K;
+    const uint16_t *a;
+    const uint32_t *b; /* pairs of bf16 */
+    float *c;
+    bool accumulate;
+} sp_layout_product;
+
 /* Products of f32 whose operands were laid out for them. A [M,K] is in tiles of a few rows, one
  * after another, and in a tile the rows of a k are neighbours. B [K,N] is in panels of
  * sp_simd.panel columns, one k after another, with zeros behind column N - 1.
@@ -237,6 +247,9 @@ typedef struct sp_simd {
      * multiple of 32, with zeros where no key is. */
     void (*softmax_grad_pairs)(const sp_scores *p, const float *lse, const float *delta,
                                const float *dp, const sp_pair_grads *to);
+
+    /* NULL where the processor has no tiles. */
+    void (*layout_product)(const sp_layout_product *p);
 
     void (*relative_add)(const sp_relative_block *p);
     /* x = e^(scale (x - max x)), n >= 1 of them, and zeros up to `padded`, a multiple of 16; also
