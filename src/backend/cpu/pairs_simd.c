@@ -497,6 +497,8 @@ void SP_SIMD_NAME(sp_simd_fill_pairs)(sp_simd *table) {
     table->pair_product = pair_product;
 #if defined(__AMX_BF16__)
     table->layout_product = layout_product;
+#else
+    table->layout_product = NULL;
 #endif
     table->pair_rows = pair_rows;
     table->transpose_words = transpose_words;
