@@ -54,6 +54,22 @@ GPT2 = dict(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=64, initi
             bos_token_id=1, eos_token_id=2, pad_token_id=0)
 NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
 COHERE = dict(BASE, logit_scale=0.25, tie_word_embeddings=True)
+# Small ones, of short rows: the folder is kept small.
+TINY = dict(
+    vocab_size=14,
+    hidden_size=8,
+    intermediate_size=10,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    initializer_range=0.35,
+    max_position_embeddings=64,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=5,
+)
+YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8,
+            beta_fast=4.0, beta_slow=1.0)
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
@@ -131,8 +147,23 @@ VARIANTS = {
     "cohere-norms": ("Cohere", dict(COHERE, use_qk_norm=True), False),
     "cohere": ("Cohere", dict(COHERE, attention_bias=True), True),
     "granite-tied": ("Granite", dict(GRANITE, tie_word_embeddings=True), True),
+    "olmo3": (
+        "Olmo3",
+        dict(TINY, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+             sliding_window=3,
+             rope_parameters=dict(full_attention=YARN, sliding_attention=dict(
+                 rope_type="default", rope_theta=1e4))),
+        False,
+    ),
+    "seed-oss": (
+        "SeedOss",
+        dict(TINY, head_dim=6, attention_out_bias=True, mlp_bias=True, tie_word_embeddings=True),
+        True,
+    ),
+    "glm4": ("Glm4", dict(TINY, head_dim=8), True),
+    "glm": ("Glm", dict(TINY, head_dim=4, attention_bias=False, tie_word_embeddings=True), False),
 }
-ROWS = (5, 17, 40)
+ROWS, TINY_ROWS = (5, 17, 40), (4, 11)
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
 
 
@@ -230,7 +261,8 @@ def make(folder, name, family, settings, old):
         os.remove(folder + "-fused/generation_config.json")
     model = model.double()
     draw = random.Random(5)
-    rows = [[draw.randrange(3, settings["vocab_size"]) for _ in range(n)] for n in ROWS]
+    rows = [[draw.randrange(3, settings["vocab_size"]) for _ in range(n)]
+            for n in (TINY_ROWS if settings["vocab_size"] == TINY["vocab_size"] else ROWS)]
     save_file(expected(model, rows), f"{folder}/expected.safetensors")
     greedy = {}
     for i, row in enumerate(rows):

@@ -87,6 +87,10 @@ VARIANTS = {
         "Cohere",
         dict(BASE, intermediate_size=256, num_hidden_layers=64, use_qk_norm=True, logit_scale=0.5),
     ),
+    "olmo3": ("Olmo3", dict(BASE, num_hidden_layers=5, sliding_window=40)),
+    "seed-oss": ("SeedOss", dict(BASE, head_dim=64)),
+    "glm4": ("Glm4", dict(BASE, head_dim=64)),
+    "glm": ("Glm", dict(BASE, head_dim=64)),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

@@ -137,8 +137,9 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s %s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
+    sp_str_printf(&known, "%s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
                   mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
+                  arch->out_bias_key ? arch->out_bias_key : "",
                   arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
                   arch->rope_partial ? "partial_rotary_factor " : "");
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
@@ -339,6 +340,9 @@ static spar_status read_biases(sp_config *c, const json_t *config, const char *w
     SPAR_TRY(read_bias(c, config, a->bias, bias_key(a), &c->attention_bias, where, err));
     SPAR_TRY(read_bias(c, config, a->mlp_bias, mlp_bias_key(a), &c->mlp_bias, where, err));
     c->output_bias = c->attention_bias && (a->bias == SP_BIAS_CONFIG || a->bias == SP_BIAS_ALWAYS);
+    if (a->out_bias_key) {
+        SPAR_TRY(sp_json_get_bool_or(config, a->out_bias_key, false, &c->output_bias, where, err));
+    }
 done:
     return status;
 }
@@ -597,12 +601,18 @@ json_t *sp_config_to_json(const sp_config *c) {
     if (!root) {
         return NULL;
     }
+    if (c->arch->rope_local) {
+        json_object_set_new(root, "rope_parameters", sp_rope_layers_json(c));
+    }
     if (c->rope == SP_ROPE_LONG) {
         json_object_set_new(root, "original_max_position_embeddings",
                             json_integer(c->rope_original));
     }
     if (c->arch->bias == SP_BIAS_CONFIG || c->arch->bias == SP_BIAS_CONFIG_QKV) {
         json_object_set_new(root, bias_key(c->arch), json_boolean(c->attention_bias));
+    }
+    if (c->arch->out_bias_key) {
+        json_object_set_new(root, c->arch->out_bias_key, json_boolean(c->output_bias));
     }
     if (c->arch->mlp_bias == SP_BIAS_CONFIG) {
         json_object_set_new(root, mlp_bias_key(c->arch), json_boolean(c->mlp_bias));

@@ -103,6 +103,7 @@ typedef struct sp_arch {
     const char *gguf_name;       /* general.architecture */
     sp_bias_rule bias, mlp_bias; /* mlp_bias: NEVER, CONFIG or ALWAYS */
     const char *bias_key;        /* NULL: attention_bias */
+    const char *out_bias_key;    /* config key of o's own; NULL: as that of q, k and v says */
     const char *mlp_bias_key;    /* NULL: mlp_bias */
     sp_norm_kind norm;
     const char *eps_key; /* NULL: rms_norm_eps */
@@ -127,7 +128,7 @@ typedef struct sp_arch {
     const char *act_key;  /* config key; NULL: hidden_act */
     bool gelu_by_tanh;    /* "gelu" means the tanh form (Gemma's first files) */
     bool embed_by_width;  /* embeddings are multiplied by the root of hidden_size */
-    bool rope_local;      /* layers with a window have a base of their own */
+    bool rope_local;      /* layers with a window have a base of their own, and no scaling */
     int gguf_wide_layers; /* GGUF's readers take hidden/heads for query_pre_attn_scalar in the
                            * model of so many layers, head_dim in others */
     const char *defaults; /* what keys that are left out mean, as JSON; NULL: as for most */
@@ -143,6 +144,7 @@ typedef struct sp_arch {
     const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
     bool gguf_ungrouped;  /* GGUF's readers know it with a key head for each query head alone */
+    bool gguf_windowed;   /* of rows that share a gguf_name, that of files with a window */
     bool gguf_permuted;   /* q and k rows are stored for interleaved rotary pairs */
     bool gguf_is_default; /* the row taken for gguf_name when several share it: one with a
                            * mixture for files with experts, one without for others */
@@ -181,7 +183,7 @@ typedef struct sp_config {
     double attention_scale;            /* multiplies scores, in place of that */
     double attention_cap, logit_cap;   /* caps, by tanh */
     double logit_scale, logit_divisor; /* of the logits, before their cap */
-    double rope_local_theta;           /* of layers with a window */
+    double rope_local_theta;           /* of layers with a window, where it is their own */
     int window[SP_MAX_LAYERS];         /* by layer; 0: full attention */
     int sliding_window;                /* as configured; 0: none */
     bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */

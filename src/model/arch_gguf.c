@@ -28,7 +28,7 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
     spar_status status = SPAR_OK;
     sp_gguf_string name;
     char key[128] = "";
-    int64_t experts = 0;
+    int64_t experts = 0, window = 0;
     SPAR_TRY(sp_gguf_get_string(g, "general.architecture", &name, err));
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
@@ -36,9 +36,11 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
             memcmp(arch->gguf_name, name.data, name.n) != 0) {
             continue;
         }
+        snprintf(key, sizeof key, "%s.attention.sliding_window", arch->gguf_name);
+        SPAR_TRY(sp_gguf_get_int(g, key, 0, INT32_MAX, 0, &window, err));
         snprintf(key, sizeof key, "%s.expert_count", arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, SP_MAX_EXPERTS, 0, &experts, err));
-        if ((arch->mixture != NULL) == (experts > 0)) {
+        if ((arch->mixture != NULL) == (experts > 0) && (!arch->gguf_windowed || window > 0)) {
             *out = arch;
             goto done;
         }
@@ -149,6 +151,9 @@ static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, 
     const bool turns =
         c->arch->rope_partial ? dims <= c->head_dim && dims % 2 == 0 : dims == c->head_dim;
     c->rotary_dim = (int)dims;
+    if (c->arch->rope_local && c->rope_local_theta == 0) {
+        c->rope_local_theta = c->rope_theta;
+    }
     if (!turns || !(c->rope_theta > 0) || !isfinite(c->rope_theta)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                            "%s: expected rope.dimension_count %d and a positive rope.freq_base, "

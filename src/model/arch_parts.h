@@ -27,5 +27,8 @@ void sp_mixture_write(const sp_config *config, json_t *root);
 
 /* rope_scaling for config.json. New reference. */
 json_t *sp_rope_json(const sp_config *config);
+/* rope_parameters, as transformers 5 has them, of a model whose layers with a window have settings
+ * of their own. New reference. */
+json_t *sp_rope_layers_json(const sp_config *config);
 
 #endif

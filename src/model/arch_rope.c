@@ -230,26 +230,42 @@ done:
     return status;
 }
 
-/* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
-spar_status sp_rope_read(sp_config *c, const json_t *config, const char *where, spar_error *err) {
+/* The base; where rotary settings leave it out, it is beside them. */
+static spar_status read_theta(sp_config *c, const json_t *config, const json_t *scaling,
+                              const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
-    const json_t *scaling = json_object_get(config, "rope_parameters");
-    if (c->arch->rope_local && json_object_get(scaling, "full_attention")) {
-        SPAR_TRY(read_local_rope(c, json_object_get(scaling, "sliding_attention"), where, err));
-        scaling = json_object_get(scaling, "full_attention");
+    SPAR_TRY(sp_json_get_number_or(config, "rope_theta", 10000.0, &c->rope_theta, where, err));
+    if (json_is_object(scaling)) {
+        SPAR_TRY(sp_json_get_number_or(scaling, "rope_theta", c->rope_theta, &c->rope_theta, where,
+                                       err));
     }
-    const json_t *theta_home = scaling;
-    if (!json_is_object(scaling)) {
-        scaling = json_object_get(config, "rope_scaling");
-        theta_home = config;
-    }
-    c->rope = SP_ROPE_DEFAULT;
-    SPAR_TRY(read_partial(c, config, scaling, where, err));
-    SPAR_TRY(sp_json_get_number_or(theta_home, "rope_theta", 10000.0, &c->rope_theta, where, err));
     if (!(c->rope_theta > 0 && isfinite(c->rope_theta))) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: rope_theta: expected a positive number, found %g",
                            where, c->rope_theta));
     }
+    if (c->arch->rope_local && c->rope_local_theta == 0) {
+        c->rope_local_theta = c->rope_theta; /* OLMo 3: what differs is the scaling */
+    }
+done:
+    return status;
+}
+
+/* transformers 5 keeps rotary settings in rope_parameters; 4 has rope_theta and rope_scaling. */
+spar_status sp_rope_read(sp_config *c, const json_t *config, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *scaling = json_object_get(config, "rope_parameters");
+    const json_t *local = NULL;
+    if (c->arch->rope_local && json_object_get(scaling, "full_attention")) {
+        local = json_object_get(scaling, "sliding_attention");
+        scaling = json_object_get(scaling, "full_attention");
+    }
+    if (!json_is_object(scaling)) {
+        scaling = json_object_get(config, "rope_scaling");
+    }
+    c->rope = SP_ROPE_DEFAULT;
+    SPAR_TRY(read_partial(c, config, scaling, where, err));
+    SPAR_TRY(read_theta(c, config, scaling, where, err));
+    SPAR_TRY(read_local_rope(c, local, where, err));
     if (!scaling || json_is_null(scaling)) {
         goto done;
     }
@@ -298,6 +314,17 @@ json_t *sp_rope_json(const sp_config *c) {
                          (json_int_t)c->rope_original, "truncate", !c->rope_exact);
     }
     return json_null();
+}
+
+json_t *sp_rope_layers_json(const sp_config *c) {
+    json_t *full = sp_rope_json(c);
+    if (!json_is_object(full)) {
+        json_decref(full);
+        full = json_pack("{s:s}", "rope_type", "default");
+    }
+    json_object_set_new(full, "rope_theta", json_real(c->rope_theta));
+    return json_pack("{s:o, s:{s:s, s:f}}", "full_attention", full, "sliding_attention",
+                     "rope_type", "default", "rope_theta", c->rope_local_theta);
 }
 
 /* The pair that turns so many times over the original context, as a real number. */

@@ -133,6 +133,23 @@ static const sp_rename starcoder2_names[] = {{SP_UP, "mlp.c_fc.weight", NULL},
                                              {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
                                              {.name = NULL}};
 
+static const sp_fusion glm_fusions[] = {
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, false}, {.name = NULL}};
+
+static const sp_rename glm4_names[] = {
+    {SP_ATTN_POST, "post_self_attn_layernorm.weight", "post_attention_norm.weight"},
+    {SP_MLP_POST, "post_mlp_layernorm.weight", "post_ffw_norm.weight"},
+    {.name = NULL}};
+
+#define GLM_DEFAULTS                                                                               \
+    "{\"head_dim\": 128, \"num_key_value_heads\": 2, \"attention_bias\": true, "                   \
+    "\"partial_rotary_factor\": 0.5, \"rms_norm_eps\": 1.5625e-7, \"pad_token_id\": 151329, "      \
+    "\"eos_token_id\": [151329, 151336, 151338], \"max_position_embeddings\": 131072}"
+
+/* GGUF files call the feed-forward's norm what they call one after attention elsewhere. */
+static const sp_rename seed_oss_names[] = {
+    {SP_MLP_NORM, "post_attention_layernorm.weight", "post_attention_norm.weight"}, {.name = NULL}};
+
 static const sp_arch architectures[] = {
     {.model_type = "llama",
      .class_name = "LlamaForCausalLM",
@@ -280,6 +297,19 @@ static const sp_arch architectures[] = {
      .numbers = gemma3_numbers,
      .renames = both_norms,
      .gguf_is_default = true},
+    {.model_type = "olmo3",
+     .class_name = "Olmo3ForCausalLM",
+     .gguf_name = "olmo2",
+     .bias = SP_BIAS_CONFIG,
+     .norms = SP_NORMS_AFTER,
+     .qk_norm = SP_QK_ROWS,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 4,
+     .rope_local = true,
+     .defaults = "{\"pad_token_id\": 1, \"eos_token_id\": 50279, \"rms_norm_eps\": 1e-5, "
+                 "\"rope_theta\": 500000, \"sliding_window\": 4096}",
+     .gguf_windowed = true,
+     .gguf_is_default = true},
     {.model_type = "olmo2",
      .class_name = "Olmo2ForCausalLM",
      .gguf_name = "olmo2",
@@ -287,6 +317,38 @@ static const sp_arch architectures[] = {
      .norms = SP_NORMS_AFTER,
      .qk_norm = SP_QK_ROWS,
      .defaults = "{\"pad_token_id\": 1, \"rms_norm_eps\": 1e-5}",
+     .gguf_is_default = true},
+    {.model_type = "seed_oss",
+     .class_name = "SeedOssForCausalLM",
+     .gguf_name = "seed_oss",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .out_bias_key = "attention_out_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .defaults = "{\"attention_bias\": true, \"head_dim\": 128, \"num_key_value_heads\": 8, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 2, \"pad_token_id\": 1, "
+                 "\"max_position_embeddings\": 524288}",
+     .renames = seed_oss_names,
+     .own_keys = "residual_dropout",
+     .gguf_is_default = true},
+    {.model_type = "glm4",
+     .class_name = "Glm4ForCausalLM",
+     .gguf_name = "glm4",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .norms = SP_NORMS_BOTH,
+     .rope_partial = true,
+     .rope_adjacent = true,
+     .defaults = GLM_DEFAULTS,
+     .fusions = glm_fusions,
+     .renames = glm4_names,
+     .gguf_is_default = true},
+    {.model_type = "glm",
+     .class_name = "GlmForCausalLM",
+     .gguf_name = "chatglm",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .rope_partial = true,
+     .rope_adjacent = true,
+     .defaults = GLM_DEFAULTS,
+     .fusions = glm_fusions,
      .gguf_is_default = true},
     {.model_type = "granite",
      .class_name = "GraniteForCausalLM",

@@ -16,11 +16,30 @@
 
 enum { MAX_PROMPTS = 8, MAX_TOKENS = 256 };
 
-static const char *const families[] = {
-    "llama",      "llama3-rope",      "qwen2",           "qwen3",          "mistral-window",
-    "gemma",      "gemma2",           "gemma3",          "olmo2",          "gpt2",
-    "gpt-neox",   "gpt2-untied",      "gpt-neox-serial", "stablelm",       "stablelm-parallel",
-    "starcoder2", "starcoder2-plain", "cohere2",         "cohere2-untied", "cohere"};
+static const char *const families[] = {"llama",
+                                       "llama3-rope",
+                                       "qwen2",
+                                       "qwen3",
+                                       "mistral-window",
+                                       "gemma",
+                                       "gemma2",
+                                       "gemma3",
+                                       "olmo2",
+                                       "gpt2",
+                                       "gpt-neox",
+                                       "gpt2-untied",
+                                       "gpt-neox-serial",
+                                       "stablelm",
+                                       "stablelm-parallel",
+                                       "starcoder2",
+                                       "starcoder2-plain",
+                                       "cohere2",
+                                       "cohere2-untied",
+                                       "cohere",
+                                       "olmo3",
+                                       "seed-oss",
+                                       "glm4",
+                                       "glm"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

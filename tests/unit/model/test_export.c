@@ -149,6 +149,10 @@ static void test_round_trips(void **state) {
                   {"gemma3_text", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
                                   "\"sliding_window\": 16, \"rope_local_base_freq\": 5000"},
                   {"olmo2", ""},
+                  {"olmo3", ", \"sliding_window\": 16"},
+                  {"seed_oss", ", \"head_dim\": 24"},
+                  {"glm4", ", \"head_dim\": 24, \"rms_norm_eps\": 1e-5"},
+                  {"glm", ", \"head_dim\": 24, \"partial_rotary_factor\": 0.25"},
                   {"gpt2", ""},
                   {"gpt2", ", \"tie_word_embeddings\": false, \"n_inner\": 48"},
                   {"gpt_neox", ""},
