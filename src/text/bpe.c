@@ -89,8 +89,8 @@ static spar_status read_merge(const bpe_model *bpe, const json_t *value, size_t 
                          "%s: model.merges[%zu]: expected \"left right\" or [left, right]", where,
                          index);
     }
-    out->left = sp_vocabulary_find(bpe->vocabulary, left, n_left);
-    out->right = sp_vocabulary_find(bpe->vocabulary, right, n_right);
+    out->left = sp_vocabulary_find_own(bpe->vocabulary, left, n_left);
+    out->right = sp_vocabulary_find_own(bpe->vocabulary, right, n_right);
     out->rank = (int32_t)index;
     sp_str_clear(scratch);
     sp_str_append(scratch, left, n_left);
@@ -100,7 +100,7 @@ static spar_status read_merge(const bpe_model *bpe, const json_t *value, size_t 
     if (scratch->failed) {
         return sp_str_status(scratch, err);
     }
-    out->id = sp_vocabulary_find(bpe->vocabulary, sp_str_get(scratch), scratch->len);
+    out->id = sp_vocabulary_find_own(bpe->vocabulary, sp_str_get(scratch), scratch->len);
     if (out->left < 0 || out->right < 0 || out->id < 0) {
         return spar_fail(err, SPAR_FORMAT,
                          "%s: model.merges[%zu]: expected tokens of the vocabulary, found %.*s and "
@@ -173,7 +173,7 @@ static spar_status find_characters(bpe_model *bpe, spar_error *err) {
     for (unsigned c = 0; c < KNOWN && !one.failed; c++) {
         sp_str_clear(&one);
         sp_str_put_utf8(&one, c);
-        bpe->characters[c] = sp_vocabulary_find(bpe->vocabulary, sp_str_get(&one), one.len);
+        bpe->characters[c] = sp_vocabulary_find_own(bpe->vocabulary, sp_str_get(&one), one.len);
     }
     spar_status status = sp_str_status(&one, err);
     sp_str_release(&one);
@@ -273,7 +273,7 @@ static spar_status split_characters(const bpe_model *bpe, const char *text, size
         }
         int32_t id = code_point < KNOWN && !affixes
                          ? bpe->characters[code_point]
-                         : sp_vocabulary_find(bpe->vocabulary, one, length);
+                         : sp_vocabulary_find_own(bpe->vocabulary, one, length);
         bool bytes = id < 0 && bpe->byte_fallback && sp_has_bytes(bpe->bytes, one, length);
         for (size_t i = 0; bytes && i < length; i++) {
             SPAR_TRY(add_symbol(out, bpe->bytes[(uint8_t)one[i]], err));
@@ -459,7 +459,7 @@ static spar_status encode_bpe(const void *model, const char *text, size_t n, sp_
     symbols s = {.n = 0, .capacity = SHORT};
     s.ids = s.near;
     if (bpe->ignore_merges) {
-        int32_t whole = sp_vocabulary_find(bpe->vocabulary, text, n);
+        int32_t whole = sp_vocabulary_find_own(bpe->vocabulary, text, n);
         if (whole >= 0) {
             return sp_ids_push(ids, whole, err);
         }

@@ -7,6 +7,7 @@
 
 typedef struct around {
     sp_ids before, after;
+    bool apart; /* they are texts of their own to what follows, as a template leaves them */
 } around;
 
 static spar_status push_id(const spar_tokenizer *t, sp_ids *ids, const json_t *id,
@@ -119,6 +120,13 @@ static spar_status read_one(const spar_tokenizer *t, const json_t *processor, ar
         goto done;
     }
     SPAR_TRY(type->read(t, processor, &own, where, err));
+    if (own.before.n + own.after.n > 0 && all->apart) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: post_processor: %s behind a TemplateProcessing that adds tokens is "
+                           "not supported",
+                           where, name));
+    }
+    all->apart = all->apart || (type->read == read_template && own.before.n + own.after.n > 0);
     SPAR_TRY(surround(all, &own, err));
 done:
     free(own.before.data);

@@ -11,7 +11,7 @@ static spar_status fuse_into(sp_pieces *tokens, sp_str *text, spar_error *err) {
     spar_status status = sp_str_status(text, err);
     sp_pieces_release(tokens);
     if (status == SPAR_OK) {
-        status = sp_pieces_add(tokens, sp_str_get(text), text->len, true, err);
+        status = sp_pieces_add(tokens, sp_str_get(text), text->len, err);
     }
     sp_str_release(text);
     return status;
@@ -83,24 +83,22 @@ static int byte_of(const sp_str *token) {
     return (int)strtol(digits, NULL, 16);
 }
 
-/* A run of byte tokens is text when it is well-formed, else one U+FFFD a byte. */
-static void flush_bytes(sp_str *bytes, sp_pieces *out, spar_status *status, spar_error *err) {
-    sp_str text = SP_STR_INIT;
-    sp_str repaired = SP_STR_INIT;
-    if (bytes->len == 0 || *status != SPAR_OK) {
-        return;
+/* A run of byte tokens is text when it is well-formed, else a piece of U+FFFD for each. */
+static spar_status flush_bytes(sp_str *bytes, sp_pieces *out, spar_error *err) {
+    spar_status status = sp_str_status(bytes, err);
+    if (status != SPAR_OK || bytes->len == 0) {
+        return status;
     }
-    sp_utf8_repair(sp_str_get(bytes), bytes->len, &repaired);
-    bool well_formed = repaired.len == bytes->len &&
-                       memcmp(sp_str_get(&repaired), sp_str_get(bytes), bytes->len) == 0;
-    for (size_t i = 0; i < bytes->len && !well_formed; i++) {
-        sp_str_put_utf8(&text, 0xFFFD);
+    if (sp_utf8_is_valid(bytes->data, bytes->len)) {
+        SPAR_TRY(sp_pieces_add(out, bytes->data, bytes->len, err));
+    } else {
+        for (size_t i = 0; i < bytes->len; i++) {
+            SPAR_TRY(sp_pieces_add(out, "\xEF\xBF\xBD", 3, err));
+        }
     }
-    const sp_str *from = well_formed ? &repaired : &text;
-    *status = sp_pieces_add(out, sp_str_get(from), from->len, false, err);
-    sp_str_release(&text);
-    sp_str_release(&repaired);
     sp_str_clear(bytes);
+done:
+    return status;
 }
 
 static spar_status decode_byte_fallback(const sp_step *step, sp_pieces *tokens, spar_error *err) {
@@ -114,13 +112,11 @@ static spar_status decode_byte_fallback(const sp_step *step, sp_pieces *tokens, 
             sp_str_putc(&bytes, (char)(unsigned char)byte);
             continue;
         }
-        flush_bytes(&bytes, &out, &status, err);
-        SPAR_TRY(status);
+        SPAR_TRY(flush_bytes(&bytes, &out, err));
         SPAR_TRY(sp_pieces_add(&out, sp_str_get(&tokens->items[i].text), tokens->items[i].text.len,
-                               i == 0, err));
+                               err));
     }
-    flush_bytes(&bytes, &out, &status, err);
-    SPAR_TRY(status);
+    SPAR_TRY(flush_bytes(&bytes, &out, err));
     sp_pieces_release(tokens);
     *tokens = out;
     memset(&out, 0, sizeof out);
@@ -307,12 +303,16 @@ static spar_status decode_ctc(const sp_step *step, sp_pieces *tokens, spar_error
             memcmp(sp_str_get(last), sp_str_get(token), token->len) == 0) {
             continue;
         }
-        SPAR_TRY(sp_pieces_add(&out, sp_str_get(token), token->len, out.n == 0, err));
+        SPAR_TRY(sp_pieces_add(&out, sp_str_get(token), token->len, err));
         sp_str *kept = &out.items[out.n - 1].text;
         SPAR_TRY(replace_all(kept, step->text, "", err));
         if (step->clean) {
             SPAR_TRY(clean_up(kept, err));
             SPAR_TRY(replace_all(kept, step->content, " ", err));
+        }
+        if (kept->len == 0) {
+            sp_str_release(kept);
+            out.n--;
         }
     }
     sp_pieces_release(tokens);

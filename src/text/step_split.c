@@ -30,8 +30,8 @@ static spar_status emit(splitter *s, size_t begin, size_t end, spar_error *err) 
     if (end <= begin) {
         return SPAR_OK;
     }
-    return sp_words_add(s->out, s->word->begin + begin, end - begin, s->word->first && begin == 0,
-                        err);
+    return sp_words_add(s->out, s->word->begin + begin, end - begin,
+                        sp_left_of(s->word->n_first, begin), err);
 }
 
 /* How runs become pieces: the behaviours of the reference's split. */
@@ -89,16 +89,16 @@ static spar_status isolate(const sp_program *program, const char *base, const sp
             break;
         }
         if (begin > last) {
-            SPAR_TRY(
-                sp_words_add(out, word->begin + last, begin - last, word->first && last == 0, err));
+            SPAR_TRY(sp_words_add(out, word->begin + last, begin - last,
+                                  sp_left_of(word->n_first, last), err));
         }
-        SPAR_TRY(
-            sp_words_add(out, word->begin + begin, end - begin, word->first && begin == 0, err));
+        SPAR_TRY(sp_words_add(out, word->begin + begin, end - begin,
+                              sp_left_of(word->n_first, begin), err));
         last = end;
     }
     if (last < word->n) {
-        SPAR_TRY(
-            sp_words_add(out, word->begin + last, word->n - last, word->first && last == 0, err));
+        SPAR_TRY(sp_words_add(out, word->begin + last, word->n - last,
+                              sp_left_of(word->n_first, last), err));
     }
 done:
     return status;
@@ -205,6 +205,7 @@ static spar_status split_byte_level(const sp_step *step, const char *base, const
     if (step->prefix_space) {
         span.begin = out->text.len;
         sp_str_puts(&out->text, base[word->begin] == ' ' ? "" : " ");
+        span.n_first += span.n_first > 0 ? out->text.len - span.begin : 0;
         note_prefix(base, word, span.begin, out);
         sp_str_append(&out->text, base + word->begin, word->n);
         SPAR_TRY(sp_str_status(&out->text, err));
@@ -212,7 +213,7 @@ static spar_status split_byte_level(const sp_step *step, const char *base, const
         base = sp_str_get(&out->text);
     }
     SPAR_TRY(step->use_regex ? split_by(step, base, &span, out, err)
-                             : sp_words_add(out, span.begin, span.n, span.first, err));
+                             : sp_words_add(out, span.begin, span.n, span.n_first, err));
 done:
     return status;
 }
@@ -232,9 +233,11 @@ static spar_status split_alphabet(const sp_step *step, const char *base, const s
                                   sp_words *out, spar_error *err) {
     const size_t begin = out->text.len;
     (void)step;
-    sp_bytes_to_alphabet(base + word->begin, word->n, &out->text);
+    sp_bytes_to_alphabet(base + word->begin, word->n_first, &out->text);
+    const size_t n_first = out->text.len - begin;
+    sp_bytes_to_alphabet(base + word->begin + word->n_first, word->n - word->n_first, &out->text);
     sp_alphabet_edits(base + word->begin, word->n, word->begin, begin, out->edits);
-    return sp_words_add(out, begin, out->text.len - begin, word->first, err);
+    return sp_words_add(out, begin, out->text.len - begin, n_first, err);
 }
 
 static const sp_step_type alphabet = {
@@ -244,6 +247,14 @@ bool sp_steps_leave_bytes(const sp_step *steps, size_t *n) {
     const bool last = *n > 0 && steps[*n - 1].type == &alphabet;
     *n -= last;
     return last;
+}
+
+bool sp_steps_know_first(const sp_step *steps, size_t n) {
+    bool found = false;
+    for (size_t i = 0; i < n; i++) {
+        found = found || steps[i].prepend == SP_PREPEND_FIRST;
+    }
+    return found;
 }
 
 /* Numbers of Unicode 17, whose tables this step has: those of 16 and the digits that are new. */
@@ -353,7 +364,8 @@ static spar_status split_fixed_length(const sp_step *step, const char *base, con
             unsigned c;
             end += sp_utf8_decode(base + end, last - end, &c);
         }
-        SPAR_TRY(sp_words_add(out, begin, end - begin, word->first && begin == word->begin, err));
+        SPAR_TRY(sp_words_add(out, begin, end - begin,
+                              sp_left_of(word->n_first, begin - word->begin), err));
     }
 done:
     return status;
@@ -376,13 +388,14 @@ static spar_status split_scripts(const sp_step *step, const char *base, const sp
             continue;
         }
         if (before) {
-            SPAR_TRY(
-                sp_words_add(out, begin, at - begin, word->first && begin == word->begin, err));
+            SPAR_TRY(sp_words_add(out, begin, at - begin,
+                                  sp_left_of(word->n_first, begin - word->begin), err));
         }
         begin = at;
         before = script;
     }
-    SPAR_TRY(sp_words_add(out, begin, last - begin, word->first && begin == word->begin, err));
+    SPAR_TRY(sp_words_add(out, begin, last - begin, sp_left_of(word->n_first, begin - word->begin),
+                          err));
 done:
     return status;
 }
@@ -418,15 +431,19 @@ static spar_status split_metaspace(const sp_step *step, const char *base, const 
                                    sp_words *out, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str *text = &out->text;
-    sp_span span = {.begin = text->len, .first = word->first};
+    sp_span span = {.begin = text->len, .n_first = word->n_first};
     const char *s = base + word->begin;
     size_t mark = strlen(step->text);
-    bool wanted =
-        step->prepend == SP_PREPEND_ALWAYS || (step->prepend == SP_PREPEND_FIRST && word->first);
+    bool wanted = step->prepend == SP_PREPEND_ALWAYS ||
+                  (step->prepend == SP_PREPEND_FIRST && word->n_first > 0);
     bool there = s[0] == ' ' || (word->n >= mark && memcmp(s, step->text, mark) == 0);
     if (wanted && !there) {
         sp_str_append(text, step->text, mark);
         note_prefix(base, word, span.begin, out);
+        span.n_first += word->n_first > 0 ? mark : 0;
+    }
+    for (size_t i = 0; i < word->n_first; i++) {
+        span.n_first += s[i] == ' ' ? mark - 1 : 0;
     }
     for (size_t i = 0, next; i < word->n; i = next) {
         const char *space = memchr(s + i, ' ', word->n - i);
@@ -441,7 +458,7 @@ static spar_status split_metaspace(const sp_step *step, const char *base, const 
     SPAR_TRY(sp_str_status(text, err));
     span.n = text->len - span.begin;
     SPAR_TRY(step->split ? split_by(step, sp_str_get(text), &span, out, err)
-                         : sp_words_add(out, span.begin, span.n, span.first, err));
+                         : sp_words_add(out, span.begin, span.n, span.n_first, err));
 done:
     return status;
 }

@@ -30,8 +30,7 @@ void sp_pieces_release(sp_pieces *pieces) {
     memset(pieces, 0, sizeof *pieces);
 }
 
-spar_status sp_pieces_add(sp_pieces *pieces, const char *text, size_t n, bool first,
-                          spar_error *err) {
+spar_status sp_pieces_add(sp_pieces *pieces, const char *text, size_t n, spar_error *err) {
     void *memory = pieces->items;
     spar_status status =
         sp_mem_grow(&memory, &pieces->capacity, pieces->n + 1, sizeof *pieces->items, err);
@@ -40,7 +39,7 @@ spar_status sp_pieces_add(sp_pieces *pieces, const char *text, size_t n, bool fi
         return status;
     }
     sp_piece *piece = &pieces->items[pieces->n++];
-    *piece = (sp_piece){SP_STR_INIT, first};
+    *piece = (sp_piece){SP_STR_INIT};
     sp_str_append(&piece->text, text, n);
     return sp_str_status(&piece->text, err);
 }
@@ -296,6 +295,9 @@ spar_status sp_step_replace(const sp_step *step, sp_str *text, sp_edits *edits, 
     size_t last = 0;
     bool found;
     const char *source = sp_str_get(text);
+    if (text->len == 0) {
+        return SPAR_OK; /* in which nothing matches, not even an empty pattern */
+    }
     SPAR_TRY(sp_matcher_init(&m, step, source, text->len, err));
     for (;;) {
         SPAR_TRY(sp_matcher_next(&m, &begin, &end, &found, err));

@@ -1,7 +1,7 @@
 /* The steps of a tokenizer's pipeline: normalizers, pre-tokenizers and decoders of tokenizer.json.
  *
  * One const table names each type with its reader and its function. A `Sequence` is read into a
- * flat list. Text moves as pieces: UTF-8 strings with a flag that says whether they open the input.
+ * flat list. Text to be encoded moves as words, spans of one text; tokens to be decoded as pieces.
  */
 #ifndef SP_TEXT_STEPS_H
 #define SP_TEXT_STEPS_H
@@ -40,7 +40,7 @@ typedef struct sp_step {
     bool invert, prefix_space, use_regex, split, left, right;
     bool rewrites; /* a pre-tokenizer that does not only cut: its words are of a text of its own */
     bool idle;     /* one that does nothing */
-    enum { SP_PREPEND_ALWAYS, SP_PREPEND_FIRST, SP_PREPEND_NEVER } prepend;
+    enum { SP_PREPEND_NEVER, SP_PREPEND_FIRST, SP_PREPEND_ALWAYS } prepend;
     bool clean, chinese, accents, lower; /* BertNormalizer: what it does; accents: strips them */
     const sp_charsmap *charsmap;         /* arena; Precompiled */
     long start, stop; /* Strip decoder: characters cut at most; FixedLength: characters */
@@ -49,7 +49,7 @@ typedef struct sp_step {
 /* Words: spans of one text, growing. */
 typedef struct sp_span {
     size_t begin, n;
-    bool first; /* opens the input */
+    size_t n_first; /* of its bytes, those that come of the first character of the input */
 } sp_span;
 
 typedef struct sp_words {
@@ -63,7 +63,12 @@ typedef struct sp_words {
 void sp_words_release(sp_words *words);
 spar_status sp_words_grow(sp_words *words, spar_error *err); /* room for one more */
 
-static inline spar_status sp_words_add(sp_words *words, size_t begin, size_t n, bool first,
+/* Of the first n bytes of something, those behind `at`. */
+static inline size_t sp_left_of(size_t n, size_t at) {
+    return n > at ? n - at : 0;
+}
+
+static inline spar_status sp_words_add(sp_words *words, size_t begin, size_t n, size_t n_first,
                                        spar_error *err) {
     if (words->n == words->capacity) {
         spar_status status = sp_words_grow(words, err);
@@ -71,14 +76,13 @@ static inline spar_status sp_words_add(sp_words *words, size_t begin, size_t n, 
             return status;
         }
     }
-    words->items[words->n++] = (sp_span){begin, n, first};
+    words->items[words->n++] = (sp_span){begin, n, n_first < n ? n_first : n};
     return SPAR_OK;
 }
 
 /* Pieces of text, growing: the tokens that decoders work on. */
 typedef struct sp_piece {
     sp_str text; /* owned */
-    bool first;  /* opens the input */
 } sp_piece;
 
 typedef struct sp_pieces {
@@ -87,8 +91,7 @@ typedef struct sp_pieces {
 } sp_pieces;
 
 void sp_pieces_release(sp_pieces *pieces);
-spar_status sp_pieces_add(sp_pieces *pieces, const char *text, size_t n, bool first,
-                          spar_error *err);
+spar_status sp_pieces_add(sp_pieces *pieces, const char *text, size_t n, spar_error *err);
 
 typedef enum sp_stage { SP_NORMALIZER, SP_PRE_TOKENIZER, SP_DECODER } sp_stage;
 
@@ -105,6 +108,8 @@ spar_status sp_steps_normalize(const sp_step *steps, size_t n, sp_str *text, sp_
  * of may be left for another. rewrites: what was changed, appended; may be NULL. */
 spar_status sp_steps_split(const sp_step *steps, size_t n, sp_words *words, sp_words *spare,
                            sp_rewrites *rewrites, spar_error *err);
+/* Whether a pre-tokenizer treats the beginning of the input in its own way. */
+bool sp_steps_know_first(const sp_step *steps, size_t n);
 /* Whether the last of the pre-tokenizers writes bytes in the byte-level alphabet. If so it is taken
  * off the list, and the caller does it: sp_bytes_to_alphabet. */
 bool sp_steps_leave_bytes(const sp_step *steps, size_t *n);

@@ -54,6 +54,39 @@ done:
     return status;
 }
 
+/* Decoders take back what normalizers did: to them a token is what it was found as. */
+static spar_status keep_form(spar_tokenizer *t, const sp_added_token *token, spar_error *err) {
+    if (strcmp(token->content, t->vocabulary.tokens[token->id]) == 0) {
+        return SPAR_OK;
+    }
+    if (!t->forms) {
+        void *memory;
+        spar_status status =
+            sp_mem_calloc(&memory, (size_t)t->vocabulary.n_tokens, sizeof *t->forms, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
+        t->forms = memory;
+    }
+    t->forms[token->id] = token->content;
+    return SPAR_OK;
+}
+
+static spar_status keep_added(spar_tokenizer *t, const sp_added_token *token, spar_error *err) {
+    spar_status status = SPAR_OK;
+    if (token->special) {
+        t->special[token->id] = 1;
+    }
+    SPAR_TRY(keep_form(t, token, err));
+    if (token->n > 0 && token->normalized) {
+        t->added_normalized[t->n_added_normalized++] = *token;
+    } else if (token->n > 0) {
+        t->added[t->n_added++] = *token;
+    }
+done:
+    return status;
+}
+
 static spar_status read_all_added(spar_tokenizer *t, const json_t *list, const char *where,
                                   spar_error *err) {
     spar_status status = SPAR_OK;
@@ -68,17 +101,7 @@ static spar_status read_all_added(spar_tokenizer *t, const json_t *list, const c
     for (size_t i = 0; i < n; i++) {
         sp_added_token token;
         SPAR_TRY(read_added(t, json_array_get(list, i), &token, where, err));
-        if (token.special) {
-            t->special[token.id] = 1;
-        }
-        if (token.n == 0) {
-            continue;
-        }
-        if (token.normalized) {
-            t->added_normalized[t->n_added_normalized++] = token;
-        } else {
-            t->added[t->n_added++] = token;
-        }
+        SPAR_TRY(keep_added(t, &token, err));
     }
     SPAR_TRY(index_added(&t->find_added, t->added, t->n_added, err));
     SPAR_TRY(index_added(&t->find_normalized, t->added_normalized, t->n_added_normalized, err));
@@ -153,6 +176,7 @@ void spar_tokenizer_free(spar_tokenizer *t) {
         sp_prefixes_release(&t->find_added);
         sp_prefixes_release(&t->find_normalized);
         free(t->special);
+        free(t->forms);
         free(t->before);
         free(t->after);
         json_decref(t->source);
@@ -213,11 +237,33 @@ typedef struct encoder {
     sp_places *places;     /* of the tokens; NULL: not wanted */
 } encoder;
 
-typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, bool first, spar_error *err);
+/* n_first: of the bytes, those that come of the first character of the whole text. */
+typedef spar_status (*text_fn)(encoder *e, const char *text, size_t n, size_t n_first,
+                               spar_error *err);
 
-/* Cut the added tokens of one kind out of the text and hand the rest on. */
+/* A token [*begin, *end) of text [n] takes the white space beside it: before it not what the token
+ * before took, which ended at `last`; of one that is all white space nothing may be left. */
+static void widen(const sp_added_token *token, const char *text, size_t n, size_t last,
+                  size_t *begin, size_t *end) {
+    size_t earlier;
+    unsigned c;
+    while (token->lstrip && *begin > last && sp_char_is_space(before(text, *begin, &earlier))) {
+        *begin = earlier;
+    }
+    *begin = token->lstrip && *begin < last ? last : *begin;
+    while (token->rstrip && *end < n) {
+        size_t used = sp_utf8_decode(text + *end, n - *end, &c);
+        if (!sp_char_is_space(c)) {
+            break;
+        }
+        *end += used;
+    }
+}
+
+/* Cut the added tokens of one kind out of the text and hand the rest on. Tokens are looked for in
+ * all of the text, as in the reference: also in white space that a token before took. */
 static spar_status cut_added(encoder *e, const sp_added_token *tokens, const sp_prefixes *find,
-                             const char *text, size_t n, bool opens, text_fn rest,
+                             const char *text, size_t n, size_t n_first, text_fn rest,
                              spar_error *err) {
     spar_status status = SPAR_OK;
     size_t last = 0;
@@ -238,30 +284,21 @@ static spar_status cut_added(encoder *e, const sp_added_token *tokens, const sp_
         if (token->single_word && !stands_alone(text, n, begin, end)) {
             continue;
         }
-        size_t earlier;
-        while (token->lstrip && begin > last && sp_char_is_space(before(text, begin, &earlier))) {
-            begin = earlier;
-        }
-        unsigned c;
-        while (token->rstrip && end < n) {
-            size_t used = sp_utf8_decode(text + end, n - end, &c);
-            if (!sp_char_is_space(c)) {
-                break;
-            }
-            end += used;
+        widen(token, text, n, last, &begin, &end);
+        if (begin >= end) {
+            continue;
         }
         if (begin > last) {
-            SPAR_TRY(rest(e, text + last, begin - last, opens && last == 0, err));
+            SPAR_TRY(rest(e, text + last, begin - last, sp_left_of(n_first, last), err));
         }
         SPAR_TRY(sp_ids_push(&e->ids, token->id, err));
         if (e->places) {
             SPAR_TRY(sp_places_add(e->places, text + begin, end - begin, err));
         }
         last = end;
-        at = end;
     }
     if (last < n) {
-        SPAR_TRY(rest(e, text + last, n - last, opens && last == 0, err));
+        SPAR_TRY(rest(e, text + last, n - last, sp_left_of(n_first, last), err));
     }
 done:
     return status;
@@ -321,14 +358,14 @@ done:
 }
 
 /* The same with the place of each token. */
-static spar_status encode_placed(encoder *e, const char *text, size_t n, bool first,
+static spar_status encode_placed(encoder *e, const char *text, size_t n, size_t n_first,
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     sp_words *words = &e->words;
     words->base = text;
     words->n = 0;
     sp_rewrites_clear(&e->places->words);
-    SPAR_TRY(sp_words_add(words, 0, n, first, err));
+    SPAR_TRY(sp_words_add(words, 0, n, n_first, err));
     SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, &e->places->words,
                             err));
     for (size_t i = 0; i < words->n; i++) {
@@ -345,18 +382,18 @@ done:
 }
 
 /* Words are looked up some places behind where their slots of the cache were asked for. */
-static spar_status encode_words(encoder *e, const char *text, size_t n, bool first,
+static spar_status encode_words(encoder *e, const char *text, size_t n, size_t n_first,
                                 spar_error *err) {
     enum { AHEAD = 8 };
     spar_status status = SPAR_OK;
     sp_words *words = &e->words;
     queued_word queue[AHEAD];
     if (e->places) {
-        return encode_placed(e, text, n, first, err);
+        return encode_placed(e, text, n, n_first, err);
     }
     words->base = text;
     words->n = 0;
-    SPAR_TRY(sp_words_add(words, 0, n, first, err));
+    SPAR_TRY(sp_words_add(words, 0, n, n_first, err));
     SPAR_TRY(sp_steps_split(e->t->splitters, e->t->n_splitters, words, &e->spare, NULL, err));
     const char *end = words->base == text ? text + n : words->base + words->text.len;
     size_t asked = 0;
@@ -383,24 +420,58 @@ done:
     return status;
 }
 
-static spar_status encode_normalized(encoder *e, const char *text, size_t n, bool first,
+/* Of a normalised text [n] the bytes that come of the first n_first of what it was before. */
+static size_t first_of(const sp_rewrites *rewrites, const char *text, size_t n, size_t n_first) {
+    size_t at = 0;
+    while (at < n) {
+        unsigned c;
+        const size_t next = at + sp_utf8_decode(text + at, n - at, &c);
+        size_t begin = at;
+        size_t end = next;
+        sp_rewrites_back(rewrites, &begin, &end);
+        if (begin >= n_first) {
+            break;
+        }
+        at = next;
+    }
+    return at;
+}
+
+/* The text [*n] normalised into `normal`; *n_first as text_fn has it, where a step asks for it. */
+static spar_status normalize(encoder *e, const char *text, size_t *n, size_t *n_first,
+                             sp_str *normal, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = e->t;
+    const bool know_first = *n_first > 0 && sp_steps_know_first(t->splitters, t->n_splitters);
+    sp_rewrites own = {0};
+    sp_rewrites *rewrites = e->places ? &e->places->normal : know_first ? &own : NULL;
+    sp_str_append(normal, text, *n);
+    SPAR_TRY(sp_str_status(normal, err));
+    SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, normal, rewrites, err));
+    *n = normal->len;
+    if (know_first) {
+        SPAR_TRY(sp_rewrites_status(rewrites, err));
+        *n_first = first_of(rewrites, sp_str_get(normal), *n, *n_first);
+    }
+done:
+    sp_rewrites_release(&own);
+    return status;
+}
+
+static spar_status encode_normalized(encoder *e, const char *text, size_t n, size_t n_first,
                                      spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_tokenizer *t = e->t;
     sp_str normal = SP_STR_INIT;
     if (t->n_normalizers > 0) {
-        sp_str_append(&normal, text, n);
-        SPAR_TRY(sp_str_status(&normal, err));
-        SPAR_TRY(sp_steps_normalize(t->normalizers, t->n_normalizers, &normal,
-                                    e->places ? &e->places->normal : NULL, err));
+        SPAR_TRY(normalize(e, text, &n, &n_first, &normal, err));
         if (e->places) {
             sp_places_enter(e->places, text, sp_str_get(&normal));
         }
         text = sp_str_get(&normal);
-        n = normal.len;
     }
-    SPAR_TRY(
-        cut_added(e, t->added_normalized, &t->find_normalized, text, n, first, encode_words, err));
+    SPAR_TRY(cut_added(e, t->added_normalized, &t->find_normalized, text, n, n_first, encode_words,
+                       err));
 done:
     if (e->places && t->n_normalizers > 0) {
         sp_places_leave(e->places);
@@ -419,7 +490,9 @@ static spar_status encode(encoder *e, const char *text, size_t n, bool special, 
     if (e->places) {
         SPAR_TRY(sp_places_begin(e->places, text, n, e->ids.n, err));
     }
-    SPAR_TRY(cut_added(e, t->added, &t->find_added, text, n, true, encode_normalized, err));
+    unsigned c;
+    const size_t n_first = n > 0 ? sp_utf8_decode(text, n, &c) : 0;
+    SPAR_TRY(cut_added(e, t->added, &t->find_added, text, n, n_first, encode_normalized, err));
     for (size_t i = 0; special && i < t->n_after; i++) {
         SPAR_TRY(sp_ids_push(&e->ids, t->after[i], err));
     }
@@ -500,10 +573,11 @@ spar_status spar_tokenizer_decode(const spar_tokenizer *t, const int32_t *ids, s
         if (!token || (skip_special && spar_tokenizer_is_special(t, ids[i]))) {
             continue;
         }
+        token = t->forms && t->forms[ids[i]] ? t->forms[ids[i]] : token;
         if (t->no_decoder && tokens.n > 0) {
-            SPAR_TRY(sp_pieces_add(&tokens, " ", 1, false, err));
+            SPAR_TRY(sp_pieces_add(&tokens, " ", 1, err));
         }
-        SPAR_TRY(sp_pieces_add(&tokens, token, strlen(token), tokens.n == 0, err));
+        SPAR_TRY(sp_pieces_add(&tokens, token, strlen(token), err));
     }
     SPAR_TRY(sp_steps_decode(t->decoders, t->n_decoders, &tokens, &out, err));
     if (n_text) {

@@ -37,8 +37,9 @@ struct spar_tokenizer {
     size_t n_added;
     sp_added_token *added_normalized;
     size_t n_added_normalized;
-    sp_prefixes find_added, find_normalized;     /* by content, to places in the two arrays */
-    uint8_t *special;                            /* owned, one byte an id: 1 special */
+    sp_prefixes find_added, find_normalized; /* by content, to places in the two arrays */
+    uint8_t *special;                        /* owned, one byte an id: 1 special */
+    const char **forms; /* owned, by id, or NULL: what decoders see of a token if not its text */
     sp_step *normalizers, *splitters, *decoders; /* owned */
     size_t n_normalizers, n_splitters, n_decoders;
     const char *within, *ending; /* of source, or NULL: what tokens within a word begin with, and

@@ -81,7 +81,7 @@ static spar_status index_tokens(unigram *u, size_t n, spar_error *err) {
     for (size_t i = 0; i < n; i++) {
         const char *token = u->vocabulary->tokens[i];
         size_t length = u->vocabulary->lengths[i];
-        if (length > 0 && sp_vocabulary_find(u->vocabulary, token, length) == (int32_t)i) {
+        if (length > 0 && sp_vocabulary_find_own(u->vocabulary, token, length) == (int32_t)i) {
             entries[used++] = (sp_prefix_entry){token, length, (int32_t)i};
         }
     }
@@ -143,7 +143,8 @@ static void offer(node *to, double score, size_t begin, int32_t id) {
 }
 
 /* Extend the best way to `at` by each token that goes on from there, and by the character alone as
- * unknown where it is no token. */
+ * unknown where it is no token. Where nothing stands for the unknown, that fails only if it would
+ * be the best way, as in the reference. */
 static spar_status extend(const unigram *u, const char *word, size_t n, size_t at, size_t used,
                           node *nodes, spar_error *err) {
     const double here = nodes[at].score;
@@ -161,11 +162,8 @@ static spar_status extend(const unigram *u, const char *word, size_t n, size_t a
     if (single) {
         return SPAR_OK;
     }
-    if (u->unk < 0) {
-        return sp_unknown_word(word + at, used, err);
-    }
     offer(&nodes[at + used], here + u->unk_score, at, u->unk);
-    return SPAR_OK;
+    return u->unk < 0 && nodes[at + used].id < 0 ? sp_unknown_word(word + at, used, err) : SPAR_OK;
 }
 
 /* Fill nodes [n + 1]. */
@@ -205,7 +203,7 @@ done:
 static spar_status push_piece(const unigram *u, const char *text, size_t n, sp_ids *ids,
                               spar_error *err) {
     spar_status status = SPAR_OK;
-    int32_t id = sp_vocabulary_find(u->vocabulary, text, n);
+    int32_t id = sp_vocabulary_find_own(u->vocabulary, text, n);
     if (id < 0 && u->byte_fallback && sp_has_bytes(u->bytes, text, n)) {
         for (size_t i = 0; i < n; i++) {
             SPAR_TRY(sp_ids_push(ids, u->bytes[(uint8_t)text[i]], err));

@@ -47,6 +47,11 @@ int32_t sp_vocabulary_find(const sp_vocabulary *v, const char *token, size_t n) 
     return v->slots[slot_of(v, token, n)];
 }
 
+int32_t sp_vocabulary_find_own(const sp_vocabulary *v, const char *token, size_t n) {
+    const int32_t id = sp_vocabulary_find(v, token, n);
+    return id >= 0 && v->added[id] ? -1 : id;
+}
+
 /* ---- reading ---- */
 
 enum { MAX_ID = 1 << 24 };
@@ -133,6 +138,8 @@ static spar_status allocate(sp_vocabulary *v, size_t entries, spar_error *err) {
     v->tokens = memory;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)v->n_tokens, sizeof *v->lengths, err));
     v->lengths = memory;
+    SPAR_TRY(sp_mem_calloc(&memory, (size_t)v->n_tokens, sizeof *v->added, err));
+    v->added = memory;
     size_t size = sp_hash_size(entries);
     SPAR_TRY(sp_mem_calloc(&memory, size, sizeof *v->slots, err));
     v->slots = memory;
@@ -164,6 +171,7 @@ spar_status sp_vocabulary_init(sp_vocabulary *v, sp_arena *arena, const json_t *
         int32_t id = (int32_t)json_integer_value(json_object_get(item, "id"));
         if (sp_vocabulary_find(v, content, strlen(content)) < 0) { /* most are in the vocabulary */
             SPAR_TRY(put_token(v, arena, content, id, where, err));
+            v->added[id] = true;
         }
     }
 done:
@@ -173,6 +181,7 @@ done:
 void sp_vocabulary_release(sp_vocabulary *v) {
     free(v->tokens);
     free(v->lengths);
+    free(v->added);
     free(v->slots);
     memset(v, 0, sizeof *v);
 }

@@ -3,6 +3,7 @@
 #define SP_TEXT_VOCABULARY_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@
 typedef struct sp_vocabulary {
     const char **tokens; /* owned array of arena strings, by id; NULL where an id is unused */
     uint32_t *lengths;
+    bool *added;      /* owned, by id: the model's own vocabulary lacks it */
     int32_t n_tokens; /* largest id + 1 */
     int32_t *slots;   /* owned hash of token -> id, -1 free */
     size_t slot_mask;
@@ -32,8 +34,9 @@ spar_status sp_ids_push(sp_ids *ids, int32_t id, spar_error *err);
 spar_status sp_vocabulary_init(sp_vocabulary *out, sp_arena *arena, const json_t *vocab,
                                const json_t *added, const char *where, spar_error *err);
 void sp_vocabulary_release(sp_vocabulary *vocabulary);
-int32_t sp_vocabulary_find(const sp_vocabulary *vocabulary, const char *token,
-                           size_t n); /* or -1 */
+/* The id, or -1: among all tokens, and among those that a model makes of words. */
+int32_t sp_vocabulary_find(const sp_vocabulary *vocabulary, const char *token, size_t n);
+int32_t sp_vocabulary_find_own(const sp_vocabulary *vocabulary, const char *token, size_t n);
 
 /* A power of two that leaves a hash of n entries at most half full. */
 size_t sp_hash_size(size_t n);

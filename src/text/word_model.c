@@ -54,7 +54,7 @@ void sp_byte_tokens(const sp_vocabulary *v, int32_t ids[256]) {
     for (int i = 0; i < 256; i++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
-        ids[i] = sp_vocabulary_find(v, name, 6);
+        ids[i] = sp_vocabulary_find_own(v, name, 6);
     }
 }
 

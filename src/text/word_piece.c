@@ -68,7 +68,7 @@ static int32_t longest_from(const word_piece *w, const char *word, size_t n, siz
     *end = n - at > room ? at + room : n;
     sp_str_append(token, word + at, *end - at);
     for (; *end > at && !token->failed; --*end) {
-        int32_t id = sp_vocabulary_find(w->vocabulary, token->data, before + (*end - at));
+        int32_t id = sp_vocabulary_find_own(w->vocabulary, token->data, before + (*end - at));
         if (id >= 0) {
             return id;
         }
@@ -133,7 +133,7 @@ done:
 static spar_status encode_word_level(const void *model, const char *word, size_t n, sp_ids *ids,
                                      spar_error *err) {
     const word_level *w = model;
-    int32_t id = sp_vocabulary_find(w->vocabulary, word, n);
+    int32_t id = sp_vocabulary_find_own(w->vocabulary, word, n);
     id = id < 0 ? w->unk : id;
     return id < 0 ? sp_unknown_word(word, n, err) : sp_ids_push(ids, id, err);
 }

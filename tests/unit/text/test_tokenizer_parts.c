@@ -433,6 +433,16 @@ static const struct decode_case {
     {"{\"type\": \"CTC\", \"pad_token\": \"<pad>\", \"word_delimiter_token\": \"/\", \"cleanup\": "
      "false}",
      "h|h|<pad>|h|/|w| .", "hh/w ."},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"CTC\", \"pad_token\": \"<pad>\", "
+     "\"word_delimiter_token\": \"/\", \"cleanup\": false}, {\"type\": \"WordPiece\", \"prefix\": "
+     "\"##\", \"cleanup\": false}]}",
+     "<pad>|a|b", "a b"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"ByteFallback\"}, {\"type\": "
+     "\"WordPiece\", \"prefix\": \"##\", \"cleanup\": false}]}",
+     "<0xE4>|<0xB8>|b", "\xEF\xBF\xBD \xEF\xBF\xBD b"},
+    {"{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Fuse\"}, {\"type\": \"Replace\", "
+     "\"pattern\": {\"Regex\": \"$\"}, \"content\": \"c\"}]}",
+     "", ""},
 };
 
 static const char small_tokenizer[] =
@@ -627,6 +637,40 @@ static const struct encode_case {
     {BPE_AFFIXES, "a", "8", "8"},
     {BPE_AFFIXES, "abbcb", "11 3", "11 3"},
     {BPE_AFFIXES, "xab", "0 0 3", "0 0 3"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 16, "
+     "\"content\": \"<x>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": true, "
+     "\"normalized\": false, \"special\": false}, {\"id\": 20, \"content\": \" a\", "
+     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "
+     "\"special\": false}]}",
+     "<x> ab", "16 20 4", "16 20 4"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 16, "
+     "\"content\": \"<x>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": true, "
+     "\"normalized\": false, \"special\": false}, {\"id\": 6, \"content\": \" \", \"single_word\": "
+     "false, \"lstrip\": true, \"rstrip\": false, \"normalized\": false, \"special\": false}]}",
+     "<x> ab", "16 8", "16 8"},
+    {"{\"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", \"single_word\": false, \"lstrip\": "
+     "false, \"rstrip\": false, \"normalized\": false, \"special\": true}, {\"id\": 20, "
+     "\"content\": \"d\", \"single_word\": true, \"lstrip\": false, \"rstrip\": false, "
+     "\"normalized\": false, \"special\": false}]}",
+     "d db", "20 6 0 4", "20 6 0 4"},
+    {"{\"normalizer\": {\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": false}, "
+     "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", "
+     "\"prepend_scheme\": \"first\", \"split\": true}}",
+     "  ab", "8", "8"},
+    {"{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"b\"}, \"pre_tokenizer\": {\"type\": "
+     "\"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"String\": \"b\"}, "
+     "\"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"Metaspace\", \"replacement\": "
+     "\"\\u2581\", \"prepend_scheme\": \"first\", \"split\": true}]}}",
+     "abc", "7 4 11 4 5", "7 4 11 4 5"},
+    {"{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Strip\", "
+     "\"strip_left\": true, \"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": "
+     "{\"String\": \"\"}, \"content\": \"c\"}]}}",
+     " ", "", ""},
+    {"{\"model\": {\"type\": \"Unigram\", \"vocab\": [[\"a\", -1.0], [\"bc\", -2.0], [\"b\", "
+     "-3.0]], \"byte_fallback\": false}, \"added_tokens\": []}",
+     "abcb", "0 1 2", "0 1 2"},
 };
 
 static void check(spar_status status, const spar_error *err) {
@@ -726,7 +770,7 @@ static void test_decoders(void **state) {
         stage_init(&s, SP_DECODER, c->step);
         for (const char *at = c->tokens; *at; at += *at == '|') {
             size_t n = strcspn(at, "|");
-            check(sp_pieces_add(&tokens, at, n, tokens.n == 0, &err), &err);
+            check(sp_pieces_add(&tokens, at, n, &err), &err);
             at += n;
         }
         check(sp_steps_decode(s.steps, s.n, &tokens, &text, &err), &err);
@@ -786,6 +830,25 @@ static void test_encodings(void **state) {
     }
 }
 
+/* A token that is found in normalised text is decoded from what it was found as. */
+static void test_normalized_token(void **state) {
+    (void)state;
+    spar_error err;
+    spar_tokenizer *t;
+    char *text;
+    const int32_t ids[] = {3, 9};
+    json_t *root =
+        changed("{\"added_tokens\": [{\"id\": 9, \"content\": \"abc\", \"normalized\": true}], "
+                "\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"_\"}}");
+    check(sp_tokenizer_from_json(&t, root, "test", &err), &err);
+    check(spar_tokenizer_decode(t, ids, 2, false, &text, NULL, &err), &err);
+    assert_string_equal(text, "a_abc");
+    assert_string_equal(spar_tokenizer_token(t, 9), "abc");
+    free(text);
+    spar_tokenizer_free(t);
+    json_decref(root);
+}
+
 /* What is refused, and a word that the message must hold. */
 static const struct refusal {
     const char *changes;
@@ -837,6 +900,11 @@ static const struct refusal {
     {"{\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": "
      "{\"id\": \"q\"}}], \"special_tokens\": {}}}",
      SPAR_FORMAT, "q has no ids"},
+    {"{\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{\"type\": "
+     "\"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"<s>\"}}, {\"Sequence\": "
+     "{\"id\": \"A\"}}], \"special_tokens\": {\"<s>\": {\"ids\": [1]}}}, {\"type\": "
+     "\"BertProcessing\", \"sep\": [\"</s>\", 2], \"cls\": [\"<s>\", 1]}]}}",
+     SPAR_UNSUPPORTED, "BertProcessing"},
 };
 
 static void test_refusals(void **state) {
@@ -905,7 +973,7 @@ int main(void) {
         cmocka_unit_test(test_splits),        cmocka_unit_test(test_normals),
         cmocka_unit_test(test_decoders),      cmocka_unit_test(test_encodings),
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_normalized_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
