@@ -166,9 +166,9 @@ typedef struct sp_ops {
     /* dx [T,in] (= or +=) dy [T,out] W; dy operand. */
     spar_status (*linear_dx)(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                              float *dx, bool accumulate, spar_error *err);
-    /* dw [out,in] += dy^T x; dbias [out] += column sums of dy (when not NULL). Operands. */
+    /* dw [out,in] (= or +=) dy^T x; dbias [out] += column sums of dy (when not NULL). Operands. */
     spar_status (*linear_dw)(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
-                             int64_t T, float *dw, float *dbias, spar_error *err);
+                             int64_t T, float *dw, bool accumulate, float *dbias, spar_error *err);
 
     /* operand y [n] = x [n] factor */
     void (*to_operand)(sp_backend *be, const float *x, int64_t n, float factor, void *y);
@@ -278,10 +278,11 @@ typedef struct sp_ops {
     spar_status (*head_logp)(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                              const void *h, const int32_t *target, int64_t R, float *logp,
                              float *lse, spar_error *err);
-    /* With c[r] = d loss / d logp[r]: dh [R,H] f32 =, dw [V,H] += (skipped when NULL). */
+    /* With c[r] = d loss / d logp[r]: dh [R,H] f32 =, dw [V,H] = or += (skipped when NULL). */
     spar_status (*head_logp_bwd)(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                                  const void *h, const int32_t *target, const float *lse,
-                                 const float *c, int64_t R, float *dh, float *dw, spar_error *err);
+                                 const float *c, int64_t R, float *dh, float *dw, bool accumulate,
+                                 spar_error *err);
     /* x [n] = what form makes of them, in place. */
     void (*form_logits)(sp_backend *be, const sp_logit_form *form, int64_t n, float *x);
 

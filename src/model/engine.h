@@ -112,8 +112,11 @@ typedef enum sp_pass_kind { SP_PASS_INFER, SP_PASS_TRAIN, SP_PASS_RECOMPUTE } sp
 
 spar_status sp_pass_create(sp_pass **out, spar_model *model, sp_pass_kind kind, spar_error *err);
 void sp_pass_free(sp_pass *pass);
-/* Bytes that a pass over T rows with R scored tokens holds. */
-size_t sp_pass_bytes(const spar_model *model, sp_pass_kind kind, int64_t T, int64_t R);
+/* For the forward and backward passes from now on, memory is what gradients go to that nothing is
+ * in yet: the backward must get it, and not accumulate. A layer's activations are kept where the
+ * gradients of layers before it will be, so that the two take little more than the larger one. NULL
+ * takes it back. Gradients of an adapter are too small for it: nothing happens. */
+void sp_pass_lend(sp_pass *pass, float *memory);
 
 /* Dropout of the adapter's inputs, where it has a rate, in the forward and backward passes from now
  * on: the mask is a function of the seed. Off at first; a training pass has it on request. */
@@ -137,9 +140,9 @@ spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, f
  * matrix w [., hidden] that is not the model's: the head of a scoring model. bias may be NULL. */
 spar_status sp_pass_project(sp_pass *pass, const sp_weight *w, const float *bias,
                             const int64_t *rows, int64_t n_rows, float *out, spar_error *err);
-/* After sp_pass_logp on a training pass: grads (flat, like what is trainable) += gradient of a loss
- * whose derivative by log-prob r is c[r], r in [0, batch->n_scored). */
+/* After sp_pass_logp on a training pass: grads (flat, like what is trainable) = or += the gradient
+ * of a loss whose derivative by log-prob r is c[r], r in [0, batch->n_scored). */
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
-                             spar_error *err);
+                             bool accumulate, spar_error *err);
 
 #endif

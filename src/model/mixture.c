@@ -133,7 +133,7 @@ static float *grad_of(const spar_model *m, float *grads, sp_role role, int layer
 /* dw += dy^T x, where the weights train. */
 static spar_status add_dw(const spar_model *m, const sp_weight *w, const void *dy, const void *x,
                           int64_t n, float *dw, spar_error *err) {
-    return dw ? m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, n, dw, NULL, err)
+    return dw ? m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, n, dw, true, NULL, err)
               : SPAR_OK;
 }
 

@@ -180,6 +180,39 @@ done:
     return status;
 }
 
+/* Whether the backward gives a parameter's gradient in one product, which can overwrite. */
+static bool is_product(const spar_model *m, const sp_param *p) {
+    switch (p->role) {
+    case SP_Q:
+    case SP_K:
+    case SP_V:
+    case SP_O:
+    case SP_GATE:
+    case SP_UP:
+    case SP_DOWN:
+    case SP_HEAD:
+        return true;
+    case SP_EMBED:
+        return m->config.tied;
+    default:
+        return false;
+    }
+}
+
+/* Gradients that are not added to: those of the roles first .. last (of a layer, or -1) to 0, but
+ * for those that are overwritten anyway; with the gaps between parameters. */
+static void clear_grads(const sp_pass *pass, sp_role first, sp_role last, int layer, float *grads) {
+    const spar_model *m = pass->model;
+    for (int i = 0; !pass->accumulate && i < m->params.n; i++) {
+        const sp_param *p = &m->params.items[i];
+        if (p->layer == layer && p->role >= first && p->role <= last) {
+            const int64_t from = is_product(m, p) ? p->count : 0;
+            memset(grads + p->offset + from, 0,
+                   (size_t)(sp_params_step(p->count) - from) * sizeof *grads);
+        }
+    }
+}
+
 static spar_status backward_layers(sp_pass *pass, const sp_batch *batch, float *grads,
                                    spar_error *err) {
     spar_status status = SPAR_OK;
@@ -188,6 +221,7 @@ static spar_status backward_layers(sp_pass *pass, const sp_batch *batch, float *
     SPAR_TRY(sp_pass_chain_begin(pass, T, err));
     for (int l = m->config.layers - 1; l >= 0; l--) {
         sp_layer_acts *a = &pass->layers[l];
+        clear_grads(pass, SP_ATTN_NORM, SP_MLP_POST, l, grads);
         if (pass->recompute && l + 1 < m->config.layers) { /* the last layer's are still there */
             SPAR_TRY(sp_pass_chain_end(pass, err));
             SPAR_TRY(sp_pass_recompute(pass, l, batch, err));
@@ -219,8 +253,18 @@ static void mask_padding(const spar_model *m, const sp_batch *batch, float *dx) 
     }
 }
 
+/* An adapter's gradients are few: they are cleared and added to. */
+static void begin_grads(sp_pass *pass, float *grads, bool accumulate) {
+    const spar_model *m = pass->model;
+    pass->accumulate = accumulate || m->lora;
+    if (m->lora && !accumulate) {
+        memset(grads, 0, (size_t)sp_model_trainable(m).total * sizeof *grads);
+    }
+    clear_grads(pass, SP_FINAL_NORM, SP_HEAD, -1, grads);
+}
+
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
-                             spar_error *err) {
+                             bool accumulate, spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
@@ -228,14 +272,16 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     int64_t R = (int64_t)batch->n_scored;
     int64_t H = m->config.hidden;
     const sp_logit_form form = sp_pass_logit_form(m);
+    begin_grads(pass, grads, accumulate);
     SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form, pass->rows_norm,
                                 batch->targets, pass->head_lse, c, R, pass->drows,
-                                sp_pass_grad(pass, grads, SP_HEAD, 0), err));
+                                sp_pass_grad(pass, grads, SP_HEAD, 0), pass->accumulate, err));
     norm_grad(pass, SP_FINAL_NORM, 0, pass->rows_x, pass->rows_rstd, pass->drows, R, H, pass->drows,
               false, grads);
     memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
     SPAR_TRY(backward_layers(pass, batch, grads, err));
+    clear_grads(pass, SP_EMBED, SP_POSITIONS, -1, grads);
     float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
     float *dpositions = sp_pass_grad(pass, grads, SP_POSITIONS, 0);
     if (dpositions) {

@@ -90,11 +90,11 @@ static spar_status adapter_backward(sp_pass *pass, sp_role role, const sp_adapte
     /* computed again: it is small, keeping it is not */
     SPAR_TRY(adapter_low(pass, a, x, T, pass->low[role], &input, err));
     SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low[role], T, grads + a->offset_b,
-                                NULL, err));
+                                true, NULL, err));
     SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->chain.low, false, err));
     be->ops->to_operand(be, pass->chain.low, T * rank, pass->model->lora->scale, pass->dlow[role]);
-    SPAR_TRY(
-        be->ops->linear_dw(be, rank, a->of->cols, du, input, T, grads + a->offset_a, NULL, err));
+    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, du, input, T, grads + a->offset_a, true,
+                                NULL, err));
     if (pass->dropping) {
         const sp_dropout d = dropout_of(pass, a);
         SPAR_TRY(be->ops->linear_dx(be, &a->a, du, T, pass->low_dx, false, err));
@@ -134,7 +134,7 @@ spar_status sp_pass_linear_backward(sp_pass *pass, sp_role role, sp_role bias, i
     const void *dy = pass->dy[role];
     float *dw = sp_pass_grad(pass, grads, role, layer);
     if (dw) {
-        SPAR_TRY(ops->linear_dw(m->backend, w->out, w->in, dy, x, T, dw,
+        SPAR_TRY(ops->linear_dw(m->backend, w->out, w->in, dy, x, T, dw, pass->accumulate,
                                 sp_pass_grad(pass, grads, bias, layer), err));
     }
     const sp_adapter *adapter = sp_lora_find(m, role, layer);

@@ -39,8 +39,11 @@ typedef struct sp_chain_arrays {
 struct sp_pass {
     spar_model *model; /* borrowed */
     bool train, recompute;
+    bool accumulate;       /* the backward's gradients are added to those that are there */
     int64_t T, R;          /* capacity */
-    char *block;           /* owned: all arrays below */
+    char *block;           /* owned: all arrays below that are not in what was lent */
+    size_t bytes;          /* of the block */
+    char *lent, *placed;   /* borrowed: sp_pass_lend; the same as of the placing */
     sp_layer_acts *layers; /* owned; model layers when training, else 1 */
     sp_chain_arrays chain;
     sp_mixture_space mixture;     /* of models with experts */

@@ -105,20 +105,52 @@ static void place_backward(sp_pass *pass, const spar_model *m, sp_placer *p, con
     }
 }
 
-static size_t place_all(sp_pass *pass, const spar_model *m, char *base, int64_t T, int64_t R) {
+/* What a layer has of its own. */
+static void place_own(sp_placer *p, sp_pass *pass, int l, int64_t T) {
+    const spar_model *m = pass->model;
+    if (l > 0 && pass->recompute) {
+        pass->layers[l] = pass->layers[0];
+        pass->layers[l].x = place_f32(p, T * m->config.hidden);
+    } else {
+        const bool shared = pass->recompute || !pass->train;
+        place_layer(p, &pass->layers[l], m, l, shared ? m->config.layers - 1 : l, pass->train, T);
+    }
+}
+
+/* Bytes of the flat gradients before those of a layer. */
+static size_t grads_before(const sp_params *params, int layer) {
+    int i = 0;
+    while (params->items[i].layer != layer) {
+        i++;
+    }
+    return (size_t)params->items[i].offset * sizeof(float);
+}
+
+/* The backward goes from the last layer to the first, and a layer's activations end with the
+ * writing of its gradients: until then they may lie where those of layers before it will be. The
+ * embedding's gradient is the last, unless it is the head's, which is the first. */
+static void place_layers(sp_placer *own, sp_pass *pass, int64_t T) {
+    const spar_model *m = pass->model;
+    const sp_param *embed = &m->params.items[0];
+    const int n = pass->train ? m->config.layers : 1;
+    sp_placer lent = {pass->lent, 0};
+    if (m->config.tied) {
+        sp_place(&lent, sp_params_step(embed->count), sizeof(float));
+    }
+    for (int l = 0; l < n; l++) {
+        sp_placer measure = {NULL, 0};
+        place_own(&measure, pass, l, T);
+        const bool fits = pass->lent && lent.used + measure.used <= grads_before(&m->params, l);
+        place_own(fits ? &lent : own, pass, l, T);
+    }
+}
+
+static size_t place_all(sp_pass *pass, char *base, int64_t T, int64_t R) {
+    const spar_model *m = pass->model;
     sp_pass_sizes s = sp_pass_sizes_of(&m->config);
     size_t operand = m->backend->operand_size;
     sp_placer p = {base, 0};
-    int n = pass->train ? s.layers : 1;
-    for (int l = 0; l < n; l++) {
-        if (l > 0 && pass->recompute) {
-            pass->layers[l] = pass->layers[0];
-            pass->layers[l].x = place_f32(&p, T * s.H);
-        } else {
-            const bool shared = pass->recompute || !pass->train;
-            place_layer(&p, &pass->layers[l], m, l, shared ? s.layers - 1 : l, pass->train, T);
-        }
-    }
+    place_layers(&p, pass, T);
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
     pass->rstd = place_f32(&p, T);
     pass->rows_x = place_f32(&p, R * s.H);
@@ -171,11 +203,8 @@ void sp_pass_free(sp_pass *pass) {
     }
 }
 
-size_t sp_pass_bytes(const spar_model *model, sp_pass_kind kind, int64_t T, int64_t R) {
-    sp_layer_acts layers[SP_MAX_LAYERS];
-    sp_pass pass = {
-        .train = kind != SP_PASS_INFER, .recompute = kind == SP_PASS_RECOMPUTE, .layers = layers};
-    return place_all(&pass, model, NULL, T, R);
+void sp_pass_lend(sp_pass *pass, float *memory) {
+    pass->lent = pass->train && !pass->model->lora ? (char *)memory : NULL;
 }
 
 void sp_pass_dropout(sp_pass *pass, bool on, uint64_t seed) {
@@ -193,22 +222,28 @@ double sp_pass_balance_loss(const sp_pass *pass) {
 }
 
 spar_status sp_pass_reserve(sp_pass *pass, int64_t T, int64_t R, spar_error *err) {
-    if (T <= pass->T && R <= pass->R) {
+    if (T <= pass->T && R <= pass->R && pass->placed == pass->lent) {
         return SPAR_OK;
     }
     T = max64(T, pass->T);
     R = max64(R, max64(pass->R, pass->train ? 1 : LOGIT_ROWS));
-    size_t bytes = place_all(pass, pass->model, NULL, T, R);
-    free(pass->block);
-    pass->block = NULL;
-    pass->T = pass->R = 0;
-    void *memory;
-    spar_status status = sp_mem_aligned(&memory, bytes, 1, err);
-    if (status == SPAR_OK) {
+    const size_t bytes = place_all(pass, NULL, T, R);
+    if (bytes > pass->bytes) {
+        void *memory;
+        free(pass->block);
+        pass->block = NULL;
+        pass->bytes = 0;
+        pass->T = pass->R = 0;
+        const spar_status status = sp_mem_aligned(&memory, bytes, 1, err);
+        if (status != SPAR_OK) {
+            return status;
+        }
         pass->block = memory;
-        pass->T = T;
-        pass->R = R;
-        place_all(pass, pass->model, pass->block, T, R);
+        pass->bytes = bytes;
     }
-    return status;
+    pass->T = T;
+    pass->R = R;
+    pass->placed = pass->lent;
+    place_all(pass, pass->block, T, R);
+    return SPAR_OK;
 }

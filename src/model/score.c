@@ -89,7 +89,7 @@ static spar_status score_batch(scorer *s, spar_score_row *rows, size_t n, spar_e
             for (size_t i = 0; i < s->batch.n_scored; i++) {
                 s->c[i] = -1.0F;
             }
-            SPAR_TRY(sp_pass_backward(s->pass, &s->batch, s->c, s->grads, err));
+            SPAR_TRY(sp_pass_backward(s->pass, &s->batch, s->c, s->grads, true, err));
         }
     }
     SPAR_TRY(row_logits(s, rows, n, err));

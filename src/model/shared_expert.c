@@ -82,8 +82,8 @@ static spar_status product_backward(const spar_model *m, sp_role role, int layer
     const sp_weight *w = matrix(m, role, layer);
     if (grads) {
         SPAR_TRY(m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, T,
-                                            sp_params_at(&m->params, grads, role, layer), NULL,
-                                            err));
+                                            sp_params_at(&m->params, grads, role, layer), true,
+                                            NULL, err));
     }
     SPAR_TRY(m->backend->ops->linear_dx(m->backend, w, dy, T, dx, true, err));
 done:
@@ -111,8 +111,8 @@ spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const 
     be->ops->weigh_bwd(be, &a->routing, T, F, h->wide[0], h->hidden, h->dweight);
     if (grads) { /* of s h, as it is now */
         SPAR_TRY(be->ops->linear_dw(be, down->out, down->in, s->dy, h->hidden, T,
-                                    sp_params_at(&m->params, grads, SP_SHARED_DOWN, layer), NULL,
-                                    err));
+                                    sp_params_at(&m->params, grads, SP_SHARED_DOWN, layer), true,
+                                    NULL, err));
     }
     be->ops->glu_bwd(be, m->config.act, a->gate, a->up, h->wide[0], T * F, h->dgate, h->dup);
     weight_backward(m, T, h, &a->routing);

@@ -405,11 +405,6 @@ WIDE static double square_sum(const float *x, int64_t n) {
            ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-typedef struct clear_job {
-    float *grads;
-    int64_t n;
-} clear_job;
-
 static void norm_part(void *context, int task, int worker) {
     (void)worker;
     norm_job *job = context;
@@ -428,18 +423,6 @@ double sp_grad_norm(const float *grads, int64_t n, sp_pool *pool) {
         sum += job.sums[i];
     }
     return sqrt(sum);
-}
-
-static void clear_part(void *context, int task, int worker) {
-    (void)worker;
-    const clear_job *job = context;
-    int64_t begin = (int64_t)task * RANGE;
-    memset(job->grads + begin, 0, (size_t)min_i64(RANGE, job->n - begin) * sizeof(float));
-}
-
-void sp_grad_clear(float *grads, int64_t n, sp_pool *pool) {
-    clear_job job = {grads, n};
-    run(pool, range_count(n), clear_part, &job);
 }
 
 double sp_grad_clip(double norm, double max_norm) {

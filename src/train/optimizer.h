@@ -89,8 +89,6 @@ int64_t sp_optimizer_size(const sp_optimizer *o);
 int64_t sp_optimizer_steps(const sp_optimizer *o); /* steps taken */
 void sp_optimizer_set_steps(sp_optimizer *o, int64_t steps);
 
-/* grads [n] = 0, by ranges over the pool (NULL: on this thread). */
-void sp_grad_clear(float *grads, int64_t n, sp_pool *pool);
 /* Euclidean norm of n f32 values, in double. Summed in an order that depends on n only: the same
  * bits for any number of threads. Infinite or NaN when an element is. pool may be NULL. */
 double sp_grad_norm(const float *grads, int64_t n, sp_pool *pool);

@@ -532,6 +532,13 @@ static cutter cuts_of(const sp_example *e, const plan *p) {
         .e = e, .n = p->n, .which = p->which, .apart = sp_objective_separates(p->objective)};
 }
 
+/* Whether they are one micro-batch: then gradients need their memory in the backward alone. */
+static bool is_one(const sp_trainer *t, cutter cuts) {
+    micro_batch m;
+    (void)next_cut(t, &cuts, &m);
+    return !next_cut(t, &cuts, &m);
+}
+
 /* The step's load-balancing loss is the mean of those of its micro-batches by their rows, so that a
  * row weighs as much in each. */
 static void plan_balance(const sp_trainer *t, const sp_example *e, plan *p) {
@@ -557,10 +564,10 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, const pl
                              sp_step_stats *stats, spar_error *err) {
     spar_status status = SPAR_OK;
     memset(stats, 0, sizeof *stats);
-    sp_grad_clear(t->grads, t->trainable.total, t->model->pool);
     cutter cuts = cuts_of(examples, p);
+    sp_pass_lend(t->pass, is_one(t, cuts) ? t->grads : NULL);
     micro_batch m;
-    while (next_cut(t, &cuts, &m)) {
+    for (bool first = true; next_cut(t, &cuts, &m); first = false) {
         sp_pass_dropout(t->pass, true,
                         sp_rng_stream(t->options.seed, (uint64_t)sp_optimizer_steps(t->optimizer),
                                       (uint64_t)(m.e - examples), m.which.from));
@@ -568,7 +575,7 @@ static spar_status take_step(sp_trainer *t, const sp_example *examples, const pl
         SPAR_TRY(forward(t, m.e, m.n, m.which, err));
         note_balance(t, p, stats);
         SPAR_TRY(weights(t, &m, p, stats, err));
-        SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, err));
+        SPAR_TRY(sp_pass_backward(t->pass, &t->batch, t->c, t->grads, !first, err));
         stats->tokens += sp_batch_rows(&t->batch);
         stats->response_tokens += (int64_t)t->batch.n_scored;
     }
@@ -618,6 +625,7 @@ static spar_status score(sp_trainer *t, const sp_example *examples, size_t n, pa
     spar_status status = SPAR_OK;
     memset(out.gap, 0, sizeof *out.gap);
     sp_pass_dropout(t->pass, false, 0);
+    sp_pass_lend(t->pass, t->grads);
     cutter cuts = {.e = examples, .n = n, .which = which, .apart = which.most > 1};
     micro_batch m;
     while (next_cut(t, &cuts, &m)) {

@@ -83,7 +83,7 @@ static void sgemm_dh(sp_head *x, const sp_head_cell *at, float *partial) {
 static void sgemm_dw(sp_head *x, const sp_head_cell *at) {
     const int64_t H = x->w.in;
     const sp_sgemm g = {.transpose_a = true,
-                        .accumulate = true,
+                        .accumulate = x->accumulate || at->r0 > 0,
                         .M = at->n,
                         .N = H,
                         .K = at->rows,
@@ -299,13 +299,22 @@ static int64_t count_groups(const sp_head *x) {
 
 spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                                    const void *h, const int32_t *target, const float *lse,
-                                   const float *c, int64_t R, float *dh, float *dw,
+                                   const float *c, int64_t R, float *dh, float *dw, bool accumulate,
                                    spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_head x = {.target = target, .lse_in = lse, .c = c, .R = R, .dh = dh, .dw = dw};
-    x.form = *form;
+    sp_head x = {.form = *form,
+                 .target = target,
+                 .lse_in = lse,
+                 .c = c,
+                 .R = R,
+                 .dh = dh,
+                 .dw = dw,
+                 .accumulate = accumulate};
     void *partial = NULL;
     if (R == 0) {
+        if (dw != NULL && !accumulate) {
+            memset(dw, 0, (size_t)(w->out * w->in) * sizeof *dw);
+        }
         return SPAR_OK;
     }
     SPAR_TRY(head_init(&x, be, w, h, true, err));

@@ -49,8 +49,9 @@ struct sp_head {
     int64_t partial_rows; /* R, or padded */
     float *max, *sum;     /* [chunks, R] */
     float *logp, *lse, *dw, *dh;
-    float *partial; /* [groups, partial_rows, H] */
-    float *logits;  /* [workers, SP_HEAD_ROWS + 1, SP_HEAD_STRIDE]: the last is one row's copy */
+    bool accumulate; /* dw += */
+    float *partial;  /* [groups, partial_rows, H] */
+    float *logits;   /* [workers, SP_HEAD_ROWS + 1, SP_HEAD_STRIDE]: the last is one row's copy */
     atomic_int status;
 
     /* panels (panels_head.c) only */
@@ -77,7 +78,8 @@ struct sp_head {
     bool pairs;            /* in layout blocks; else as it is */
     size_t h_packed_bytes; /* of SP_HEAD_DEPTH rows */
     /* By whether the rows are the last ones, and the chunk is. */
-    const sp_dnn_kernel *make_logits[2][2], *make_dh[2][2], *make_dw[2][2];
+    const sp_dnn_kernel *make_logits[2][2], *make_dh[2][2];
+    const sp_dnn_kernel *make_dw[2][2][2]; /* and by whether it adds */
 };
 
 /* The values of a cell's chunk: rows of W (*by_rows), or W^T, made from the blocks, which a worker

@@ -324,7 +324,7 @@ void sp_packed_release(sp_backend *be, sp_weight *w) {
 /* ---- y = x B ---- */
 
 int sp_packed_run(const sp_backend *be, const sp_dnn_kernel *kernel, int worker, const void *a,
-                  const void *b, float *c) {
+                  const void *b, float *c, bool stream) {
     enum { TILE_ROWS = 16 };
     const sp_simd *simd = &tuned_of(be)->simd;
     const sp_dnn_shape *shape = sp_dnn_shape_of(kernel);
@@ -339,7 +339,8 @@ int sp_packed_run(const sp_backend *be, const sp_dnn_kernel *kernel, int worker,
                                  .a = a,
                                  .b = b,
                                  .c = c,
-                                 .accumulate = shape->accumulate};
+                                 .accumulate = shape->accumulate,
+                                 .stream = stream && !shape->accumulate};
     simd->layout_product(&p);
     return 0;
 }
@@ -404,7 +405,7 @@ static void tile_task(void *context, int task, int worker) {
     }
     const int code =
         sp_packed_run(p->be, p->kernels[block == row_blocks(p) - 1][tile == b->tiles - 1], worker,
-                      a, b->data + (size_t)tile * b->tile_bytes, c);
+                      a, b->data + (size_t)tile * b->tile_bytes, c, false);
     if (code != 0) {
         atomic_store(&p->status, code);
     }
@@ -485,7 +486,7 @@ static int multiply_rows(const void *job, const sp_rows *r) {
     for (int64_t n0 = 0; n0 < j->N && code == 0; n0 += j->tile) {
         const int64_t n = sp_min64(j->tile, j->N - n0);
         code = sp_packed_run(j->be, j->kernels[r->n == j->last][n0 + n == j->N], r->worker, a,
-                             j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c);
+                             j->b + (size_t)(n0 / j->tile) * j->tile_bytes, c, false);
         if (!in_place) {
             put_rows(j->be, &of, c, r->n, n, n0, (float *)(void *)r->at[1], j->N);
         } else if (j->bias != NULL) {

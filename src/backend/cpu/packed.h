@@ -74,9 +74,11 @@ spar_status sp_packed_prepare_each(sp_backend *be, sp_weight *w, int what, spar_
 void sp_packed_release(sp_backend *be, sp_weight *w);
 
 /* The product of a kernel, by tiles of our own where the processor has them, B is in layout blocks
- * and the sizes are whole tiles. Returns oneDNN's status, 0 for success. */
+ * and the sizes are whole tiles. stream: c is not read again soon, and
+ * goes past the caches where it can. Returns oneDNN's status, 0 for
+ * success. */
 int sp_packed_run(const sp_backend *be, const sp_dnn_kernel *kernel, int worker, const void *a,
-                  const void *b, float *c);
+                  const void *b, float *c, bool stream);
 
 /* y [T, N] (= or +=) x [T, K] B + bias, B one direction of w. */
 typedef struct sp_packed_product {
@@ -90,8 +92,8 @@ typedef struct sp_packed_product {
 } sp_packed_product;
 spar_status sp_packed_multiply(sp_backend *be, const sp_packed_product *p, spar_error *err);
 
-/* Weight gradients: dw [out, in] += dy^T x is a product over `depth` rows, padded with zeros, of
- * dy's columns and of x as B [depth, in]: in layout blocks (simd.h), or as it is. */
+/* Weight gradients: dw [out, in] (= or +=) dy^T x is a product over `depth` rows, padded with
+ * zeros, of dy's columns and of x as B [depth, in]: in layout blocks (simd.h), or as it is. */
 typedef struct sp_packed_b {
     int64_t in, depth; /* depth: a multiple of SP_LAYOUT_K */
     bool pairs;        /* set with the kernel */
@@ -99,7 +101,7 @@ typedef struct sp_packed_b {
 } sp_packed_b;
 size_t sp_packed_b_elements(const sp_packed_b *b);
 /* The kernel for `out` outputs; sets b->pairs. */
-spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b,
+spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b, bool accumulate,
                                 const sp_dnn_kernel **kernel, spar_error *err);
 /* Rows row0 .. of B from x [rows, in], and zeros behind them up to row0 + end. With pairs, row0 is
  * a multiple of SP_LAYOUT_K. */
@@ -109,9 +111,10 @@ void sp_packed_put_b(const sp_backend *be, const sp_packed_b *b, const void *x, 
 void sp_packed_columns(const sp_backend *be, const void *x, int64_t rows, int64_t columns,
                        int64_t end, int64_t y_row, char *y);
 
-/* dw [out,in] += dy^T x. In a chain the operands are taken as the rows are made, and the products
- * of all weights follow together when the rows are done. */
+/* dw [out,in] (= or +=) dy^T x, T > 0. In a chain the operands are taken as the rows are made, and
+ * the products of all weights follow together when the rows are done. */
 spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                                const void *x, int64_t T, float *dw, spar_error *err);
+                                const void *x, int64_t T, float *dw, bool accumulate,
+                                spar_error *err);
 
 #endif

@@ -1,7 +1,7 @@
-/* dw += dy^T x by primitives. The product wants dy's columns in rows and x packed: both are made of
- * some rows at a time (in a chain, of the rows that have just been made and are still in the
- * cache), and the products of all weights run together afterwards, each tile of outputs over all
- * tokens. */
+/* dw = or += dy^T x by primitives. The product wants dy's columns in rows and x packed: both are
+ * made of some rows at a time (in a chain, of the rows that have just been made and are still in
+ * the cache), and the products of all weights run together afterwards, each tile of outputs over
+ * all tokens. */
 #include <string.h>
 
 #include "backend/cpu/packed.h"
@@ -67,7 +67,7 @@ size_t sp_packed_b_elements(const sp_packed_b *b) {
     return (size_t)(sp_round_up(b->in, SP_LAYOUT_N) * b->depth);
 }
 
-spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b,
+spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b, bool accumulate,
                                 const sp_dnn_kernel **kernel, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dnn *dnn = tuned_of(be)->dnn;
@@ -76,7 +76,7 @@ spar_status sp_packed_dw_kernel(sp_backend *be, int64_t out, sp_packed_b *b,
                           .N = b->in,
                           .K = b->depth,
                           .packed = sp_packed_type(be) == SP_DNN_BF16,
-                          .accumulate = true};
+                          .accumulate = accumulate};
     SPAR_TRY(sp_dnn_get(dnn, &shape, kernel, err));
     b->pairs = sp_dnn_has_pairs(*kernel);
     if (shape.packed && !b->pairs) {
@@ -109,13 +109,14 @@ static int gather_rows(const void *job, const sp_rows *r) {
 
 /* ---- products ---- */
 
-static spar_status product_kernels(sp_dw *d, sp_backend *be, sp_packed_b *b, spar_error *err) {
+static spar_status product_kernels(sp_dw *d, sp_backend *be, sp_packed_b *b, bool accumulate,
+                                   spar_error *err) {
     spar_status status = SPAR_OK;
     d->tile = sp_min64(TILE, d->out);
     d->tiles = sp_ceil_div(d->out, d->tile);
     for (int last = 0; last < 2; last++) {
         const int64_t n = last ? d->out - (d->tiles - 1) * d->tile : d->tile;
-        SPAR_TRY(sp_packed_dw_kernel(be, n, b, &d->kernels[last], err));
+        SPAR_TRY(sp_packed_dw_kernel(be, n, b, accumulate, &d->kernels[last], err));
     }
 done:
     return status;
@@ -132,7 +133,7 @@ static void product_task(void *context, int task, int worker) {
     const size_t row = (size_t)d->depth * be->operand_size;
     const int code = sp_packed_run(be, d->kernels[task == d->tiles - 1], worker,
                                    d->columns + (size_t)(task * d->tile) * row, d->b,
-                                   d->dw + task * d->tile * d->in);
+                                   d->dw + task * d->tile * d->in, true);
     if (code != 0) {
         atomic_store(&t->chain.code, code);
     }
@@ -184,13 +185,11 @@ done:
 }
 
 spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                                const void *x, int64_t T, float *dw, spar_error *err) {
+                                const void *x, int64_t T, float *dw, bool accumulate,
+                                spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dw_list *list = &tuned_of(be)->dw;
     const int64_t depth = sp_round_up(T, DEPTH_PAD) + DEPTH_OFF;
-    if (T == 0) {
-        return SPAR_OK;
-    }
     if (!sp_chain_deferred(be)) {
         sp_dnn_trim(tuned_of(be)->dnn);
         list->n = 0;
@@ -203,7 +202,7 @@ spar_status sp_packed_linear_dw(sp_backend *be, int64_t out, int64_t in, const v
     sp_dw *d = &list->items[list->n];
     *d = (sp_dw){.out = out, .in = in, .depth = depth, .x = x, .dw = dw};
     gathering g = {.be = be, .out = out, .T = T, .b = {.in = in, .depth = depth}};
-    SPAR_TRY(product_kernels(d, be, &g.b, err));
+    SPAR_TRY(product_kernels(d, be, &g.b, accumulate, err));
     SPAR_TRY(operand_space(be, d, &g, same_x(list, x, in), err));
     list->n++;
     sp_step step;

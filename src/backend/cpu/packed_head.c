@@ -17,8 +17,8 @@ static char *operands(const sp_head *x, const sp_head_cell *at) {
 }
 
 static void run(sp_head *x, const sp_dnn_kernel *kernel, const sp_head_cell *at, const void *a,
-                const void *b, float *c) {
-    const int code = sp_packed_run(x->be, kernel, at->worker, a, b, c);
+                const void *b, float *c, bool stream) {
+    const int code = sp_packed_run(x->be, kernel, at->worker, a, b, c, stream);
     if (code != 0) {
         atomic_store(&x->status, code);
     }
@@ -50,7 +50,7 @@ static const char *chunk_tile(sp_head *x, const sp_head_cell *at, int side) {
 
 static void logits(sp_head *x, const sp_head_cell *at) {
     run(x, x->make_logits[at->last_rows][at->last_chunk], at, h_rows(x, at),
-        chunk_tile(x, at, SP_SIDE_FORWARD), at->logits);
+        chunk_tile(x, at, SP_SIDE_FORWARD), at->logits, false);
 }
 
 /* The gradient of the logits as a dense operand, padding rows zero. */
@@ -65,7 +65,7 @@ static void add_dh(sp_head *x, const sp_head_cell *at, float *partial) {
         memcpy(grad, at->logits, (size_t)(rows * at->n) * sizeof(float));
     }
     run(x, x->make_dh[at->last_rows][at->last_chunk], at, grad, chunk_tile(x, at, SP_SIDE_BACKWARD),
-        partial + at->r0 * x->w.in);
+        partial + at->r0 * x->w.in, false);
 }
 
 /* B of the product for dw that begins at row `first`. */
@@ -94,20 +94,21 @@ static void add_dw(sp_head *x, const sp_head_cell *at) {
     sp_packed_columns(x->be, operands(x, at), at->rows, at->n, end, b.depth,
                       columns + (size_t)(at->r0 - first) * size);
     if (at->r0 - first + end == b.depth) {
-        run(x, x->make_dw[first + SP_HEAD_DEPTH >= x->R][at->last_chunk], at, columns, b.data,
-            x->dw + at->v0 * x->w.in);
+        const bool last = first + SP_HEAD_DEPTH >= x->R, adds = x->accumulate || first > 0;
+        run(x, x->make_dw[last][at->last_chunk][adds], at, columns, b.data,
+            x->dw + at->v0 * x->w.in, true);
     }
 }
 
 static spar_status dw_kernels(sp_head *x, spar_error *err) {
     spar_status status = SPAR_OK;
     const int64_t last_first = (x->R - 1) / SP_HEAD_DEPTH * SP_HEAD_DEPTH;
-    for (int i = 0; i < 4; i++) {
-        const int r = i & 1, c = i >> 1;
+    for (int i = 0; i < 8; i++) {
+        const int r = i & 1, c = i >> 1 & 1, adds = i >> 2;
         const int64_t n = c ? x->w.out - (x->chunks - 1) * x->chunk : x->chunk;
         sp_packed_b b = {.in = x->w.in, .depth = SP_HEAD_DEPTH + SP_HEAD_OFF};
         b.depth = r ? b_at(x, last_first).depth : b.depth;
-        SPAR_TRY(sp_packed_dw_kernel(x->be, n, &b, &x->make_dw[r][c], err));
+        SPAR_TRY(sp_packed_dw_kernel(x->be, n, &b, adds, &x->make_dw[r][c][adds], err));
         x->pairs = b.pairs;
     }
 done:

@@ -186,20 +186,21 @@ static void pair_product(const sp_pair_block *p) {
     _tile_release();
 }
 
-/* As much of K as keeps a pair of B's tiles over it in the first cache. */
-enum { PIECE_K = 256 };
+/* As much of K as keeps a pair of B's tiles over it in the first cache; rows of C that are put
+ * together before they are written past the caches. */
+enum { PIECE_K = 256, STREAM_ROWS = 512 };
 
-/* Inner values k .. k + length - 1 of all rows with `across` tiles of columns from n on; next: what
- * of B is read after them. */
+/* Inner values k .. k + length - 1 of all rows with `across` tiles of columns from n on, to c;
+ * next: what of B is read after them. */
 INLINE void layout_piece(const sp_layout_product *p, int64_t n, int64_t k, int64_t length,
-                         int across, const uint32_t *next) {
+                         int across, const uint32_t *next, float *c, int64_t c_row) {
     const int64_t steps = (p->M + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (length / TILE_K);
     tile_job j = {.a = p->a + k,
                   .b = p->b + (n / SP_LAYOUT_N * p->K + k) / 2 * SP_LAYOUT_N + n % SP_LAYOUT_N,
-                  .c = p->c + n,
+                  .c = c,
                   .a_row = p->K,
                   .b_row = SP_LAYOUT_N,
-                  .c_row = p->N,
+                  .c_row = c_row,
                   .K = length,
                   .accumulate = p->accumulate || k > 0,
                   .ahead = {.at = (const char *)next,
@@ -216,25 +217,46 @@ INLINE void layout_piece(const sp_layout_product *p, int64_t n, int64_t k, int64
     }
 }
 
+/* Two tiles of columns, or one, from where they were put together to C. */
+static void stream_columns(const sp_layout_product *p, int64_t n, const float *from) {
+    /* Stores of tiles are not seen to write memory. */
+    __asm__ volatile("" ::: "memory");
+    for (int64_t m = 0; m < p->M; m++, from += 2 * LANES) {
+        float *to = p->c + m * p->N + n;
+        _mm512_stream_ps(to, _mm512_load_ps(from));
+        if (n + LANES < p->N) {
+            _mm512_stream_ps(to + LANES, _mm512_load_ps(from + LANES));
+        }
+    }
+}
+
 static void layout_product(const sp_layout_product *p) {
+    _Alignas(64) float space[STREAM_ROWS * 2 * LANES];
+    const bool stream = p->stream && p->M <= STREAM_ROWS && (uintptr_t)p->c % sizeof(__m512) == 0;
     const int64_t pieces = (p->K + PIECE_K - 1) / PIECE_K;
     const int64_t most = (p->K + pieces * TILE_K - 1) / (pieces * TILE_K) * TILE_K;
     const uint32_t *at = p->b; /* half a column of blocks */
     _tile_loadconfig(&whole_tiles);
     for (int64_t n = 0; n < p->N; n += 2 * LANES) {
         const int64_t half = n % SP_LAYOUT_N == 0 ? 2 * LANES : p->K / 2 * SP_LAYOUT_N - 2 * LANES;
+        float *c = stream ? space : p->c + n;
+        const int64_t c_row = stream ? 2 * LANES : p->N;
         for (int64_t k = 0; k < p->K; k += most) {
             const int64_t length = p->K - k < most ? p->K - k : most;
             const uint32_t *next =
                 k + length < p->K ? at + (k + length) / 2 * SP_LAYOUT_N : at + half;
             if (n + LANES < p->N) {
-                layout_piece(p, n, k, length, 2, next);
+                layout_piece(p, n, k, length, 2, next, c, c_row);
             } else {
-                layout_piece(p, n, k, length, 1, next);
+                layout_piece(p, n, k, length, 1, next, c, c_row);
             }
+        }
+        if (stream) {
+            stream_columns(p, n, space);
         }
         at += half;
     }
+    _mm_sfence(); /* before others are told */
     _tile_release();
 }
 #else

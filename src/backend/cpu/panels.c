@@ -130,7 +130,7 @@ spar_status sp_panels_multiply(sp_backend *be, const sp_panels_linear *p, spar_e
     return SPAR_OK;
 }
 
-/* ---- dw += dy^T x ---- */
+/* ---- dw = or += dy^T x ---- */
 
 /* A step: rows of x into its panels, over all T. */
 typedef struct gathering {
@@ -176,7 +176,7 @@ static void multiply_outputs(const sp_simd *simd, const sp_panels_dw *d, int64_t
                                      .b_panel = d->T * simd->panel,
                                      .c = d->dw + m0 * d->in,
                                      .c_row = d->in,
-                                     .accumulate = true};
+                                     .accumulate = d->accumulate || t0 > 0};
         simd->tiles_columns(&a);
         simd->panels_product(&p);
     }
@@ -247,12 +247,10 @@ static spar_status gather(sp_backend *be, sp_panels_dw *d, spar_error *err) {
 }
 
 spar_status sp_panels_linear_dw(sp_backend *be, int64_t out, int64_t in, const float *dy,
-                                const float *x, int64_t T, float *dw, spar_error *err) {
+                                const float *x, int64_t T, float *dw, bool accumulate,
+                                spar_error *err) {
     spar_status status = SPAR_OK;
     sp_panels_dw_list *list = &tuned_of(be)->panels_dw;
-    if (T == 0) {
-        return SPAR_OK;
-    }
     if (!sp_chain_deferred(be)) {
         list->n = 0;
     } else if (list->n == 0) {
@@ -262,7 +260,8 @@ spar_status sp_panels_linear_dw(sp_backend *be, int64_t out, int64_t in, const f
         return spar_fail(err, SPAR_INTERNAL, "a chain has more than %d weights", SP_DW_MAX);
     }
     sp_panels_dw *d = &list->items[list->n];
-    *d = (sp_panels_dw){.out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw};
+    *d = (sp_panels_dw){
+        .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw, .accumulate = accumulate};
     SPAR_TRY(gather(be, d, err));
     list->n++;
     if (!sp_chain_deferred(be)) {

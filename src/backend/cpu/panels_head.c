@@ -102,7 +102,7 @@ static void add_dw(sp_head *x, const sp_head_cell *at) {
                                        .b_panel = a.K * x->simd->panel,
                                        .c = x->dw + at->v0 * H,
                                        .c_row = H,
-                                       .accumulate = true};
+                                       .accumulate = x->accumulate || first > 0};
     x->simd->tiles_columns(&a);
     if (a.k0 + a.k_rows == a.K) {
         x->simd->panels_product(&product);

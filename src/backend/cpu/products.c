@@ -459,13 +459,13 @@ static void add_column_sums(const float *dy, int64_t T, int64_t out, float *dbia
 }
 
 static spar_status sgemm_dw(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
-                            int64_t T, float *dw, spar_error *err) {
+                            int64_t T, float *dw, bool accumulate, spar_error *err) {
     spar_status status = SPAR_OK;
     const float *a = NULL, *b = NULL;
     SPAR_TRY(sp_tuned_operand_f32(be, dy, T * out, SP_SCRATCH_A, &a, err));
     SPAR_TRY(sp_tuned_operand_f32(be, x, T * in, SP_SCRATCH_B, &b, err));
     product p = {.g = {.transpose_a = true,
-                       .accumulate = true,
+                       .accumulate = accumulate,
                        .M = out,
                        .N = in,
                        .K = T,
@@ -484,11 +484,12 @@ typedef struct weight_gradient {
     int64_t out, in, T;
     const void *dy, *x;
     float *dw, *dbias;
+    bool accumulate;
 } weight_gradient;
 
 static spar_status weight_gradient_now(sp_backend *be, const void *job, spar_error *err) {
     const weight_gradient *g = job;
-    return sgemm_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, err);
+    return sgemm_dw(be, g->out, g->in, g->dy, g->x, g->T, g->dw, g->accumulate, err);
 }
 
 static spar_status bias_gradient_now(sp_backend *be, const void *job, spar_error *err) {
@@ -503,14 +504,25 @@ static spar_status bias_gradient_now(sp_backend *be, const void *job, spar_error
 }
 
 spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err) {
+                               const void *x, int64_t T, float *dw, bool accumulate, float *dbias,
+                               spar_error *err) {
     spar_status status = SPAR_OK;
-    const weight_gradient g = {
-        .out = out, .in = in, .T = T, .dy = dy, .x = x, .dw = dw, .dbias = dbias};
+    const weight_gradient g = {.out = out,
+                               .in = in,
+                               .T = T,
+                               .dy = dy,
+                               .x = x,
+                               .dw = dw,
+                               .dbias = dbias,
+                               .accumulate = accumulate};
+    if (T == 0) { /* an expert that no token is sent to */
+        memset(dw, 0, accumulate ? 0 : (size_t)(out * in) * sizeof *dw);
+        return SPAR_OK;
+    }
     if (has_primitives(be)) {
-        SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, err));
+        SPAR_TRY(sp_packed_linear_dw(be, out, in, dy, x, T, dw, accumulate, err));
     } else if (sp_panels_serve(be, out, in)) {
-        SPAR_TRY(sp_panels_linear_dw(be, out, in, dy, x, T, dw, err));
+        SPAR_TRY(sp_panels_linear_dw(be, out, in, dy, x, T, dw, accumulate, err));
     } else {
         SPAR_TRY(sp_chain_after(be, weight_gradient_now, &g, sizeof g, err));
     }

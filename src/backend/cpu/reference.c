@@ -135,7 +135,7 @@ static void bias_dw(sp_backend *be, int64_t out, const void *dy, int64_t T, floa
 }
 
 static spar_status linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy, const void *x,
-                             int64_t T, float *dw, float *dbias, spar_error *err) {
+                             int64_t T, float *dw, bool accumulate, float *dbias, spar_error *err) {
     (void)err;
     for (int64_t o = 0; o < out; o++) {
         for (int64_t i = 0; i < in; i++) {
@@ -144,7 +144,8 @@ static spar_status linear_dw(sp_backend *be, int64_t out, int64_t in, const void
                 sum += (double)sp_operand_load(be, dy, t * out + o) *
                        (double)sp_operand_load(be, x, t * in + i);
             }
-            dw[o * in + i] += (float)sum;
+            float *to = &dw[o * in + i];
+            *to = accumulate ? *to + (float)sum : (float)sum;
         }
     }
     if (dbias != NULL) {

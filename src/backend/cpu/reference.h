@@ -35,6 +35,7 @@ void sp_reference_form_logits(sp_backend *be, const sp_logit_form *form, int64_t
 spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w,
                                        const sp_logit_form *form, const void *h,
                                        const int32_t *target, const float *lse, const float *c,
-                                       int64_t R, float *dh, float *dw, spar_error *err);
+                                       int64_t R, float *dh, float *dw, bool accumulate,
+                                       spar_error *err);
 
 #endif

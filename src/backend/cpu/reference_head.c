@@ -52,9 +52,13 @@ spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const sp_
 spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w,
                                        const sp_logit_form *form, const void *h,
                                        const int32_t *target, const float *lse, const float *c,
-                                       int64_t R, float *dh, float *dw, spar_error *err) {
+                                       int64_t R, float *dh, float *dw, bool accumulate,
+                                       spar_error *err) {
     (void)err;
     memset(dh, 0, (size_t)(R * w->in) * sizeof *dh);
+    if (dw != NULL && !accumulate) {
+        memset(dw, 0, (size_t)(w->out * w->in) * sizeof *dw);
+    }
     for (int64_t r = 0; r < R; r++) {
         for (int64_t j = 0; j < w->out; j++) {
             const double y = logit(be, w, form, h, r, j), p = exp(y - (double)lse[r]);

@@ -53,6 +53,7 @@ typedef struct sp_layout_product {
     const uint32_t *b; /* pairs of bf16 */
     float *c;
     bool accumulate;
+    bool stream; /* past the caches: C is not read soon, nor before */
 } sp_layout_product;
 
 /* Products of f32 whose operands were laid out for them. A [M,K] is in tiles of a few rows, one

@@ -68,7 +68,7 @@ static spar_status probe_run(sp_backend *be, const sp_ops *ops, probe *p, spar_e
     SPAR_TRY(ops->linear(be, &w, NULL, p->operand_x, PROBE_T, p->y, false, err));
     SPAR_TRY(ops->linear_dx(be, &w, p->operand_dy, PROBE_T, p->dx, false, err));
     SPAR_TRY(ops->linear_dw(be, PROBE_OUT, PROBE_IN, p->operand_dy, p->operand_x, PROBE_T, p->dw,
-                            NULL, err));
+                            true, NULL, err));
 done:
     ops->weight_release(be, &w);
     return status;

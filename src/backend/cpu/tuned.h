@@ -60,6 +60,7 @@ typedef struct sp_panels_dw {
     int64_t out, in, T;
     const float *dy, *x;
     float *b, *dw; /* borrowed; x in panels, from scratch */
+    bool accumulate;
 } sp_panels_dw;
 typedef struct sp_panels_dw_list {
     sp_panels_dw items[SP_DW_MAX];
@@ -109,13 +110,14 @@ spar_status sp_tuned_linear(sp_backend *be, const sp_weight *w, const float *bia
 spar_status sp_tuned_linear_dx(sp_backend *be, const sp_weight *w, const void *dy, int64_t T,
                                float *dx, bool accumulate, spar_error *err);
 spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const void *dy,
-                               const void *x, int64_t T, float *dw, float *dbias, spar_error *err);
+                               const void *x, int64_t T, float *dw, bool accumulate, float *dbias,
+                               spar_error *err);
 spar_status sp_tuned_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                                const void *h, const int32_t *target, int64_t R, float *logp,
                                float *lse, spar_error *err);
 spar_status sp_tuned_head_logp_bwd(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                                    const void *h, const int32_t *target, const float *lse,
-                                   const float *c, int64_t R, float *dh, float *dw,
+                                   const float *c, int64_t R, float *dh, float *dw, bool accumulate,
                                    spar_error *err);
 
 #endif

@@ -95,7 +95,7 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     const sp_rotation rotation = {a->cos_table, a->sin_table, H, false};
     ops->rope(be, r.y, T, 1, H, &rotation, a->positions, 1);
     ops->to_operand(be, a->dy, T * F, 0.5F, dy);
-    assert_int_equal(ops->linear_dw(be, F, H, dy, norm, T, r.dw, NULL, NULL), SPAR_OK);
+    assert_int_equal(ops->linear_dw(be, F, H, dy, norm, T, r.dw, T % 2 == 0, NULL, NULL), SPAR_OK);
     assert_int_equal(ops->linear_dx(be, &up, dy, T, dnorm, false, NULL), SPAR_OK);
     ops->rmsnorm_bwd(be, a->x, a->g, rstd, dnorm, T, H, r.y, true, r.dg);
     ops->layernorm_operand(be, a->x, a->g, a->g, T, H, 1e-5F, kept, rstd);

@@ -37,8 +37,9 @@ static result run_prepared(sp_backend *be, shape s, bool bias, bool accumulate, 
     assert_int_equal(be->ops->linear(be, &w, bias ? b : NULL, x, T, r.y, accumulate, NULL),
                      SPAR_OK);
     assert_int_equal(be->ops->linear_dx(be, &w, dy, T, r.dx, accumulate, NULL), SPAR_OK);
-    assert_int_equal(be->ops->linear_dw(be, out, in, dy, x, T, r.dw, bias ? r.dbias : NULL, NULL),
-                     SPAR_OK);
+    assert_int_equal(
+        be->ops->linear_dw(be, out, in, dy, x, T, r.dw, accumulate, bias ? r.dbias : NULL, NULL),
+        SPAR_OK);
     be->ops->weight_release(be, &w);
     free(data);
     free(b);
@@ -113,7 +114,7 @@ static void test_by_hand(void **state) {
         assert_int_equal(be->ops->weight_prepare(be, &w, SP_PREPARE_FORWARD, NULL), SPAR_OK);
         assert_int_equal(be->ops->linear(be, &w, bias, x, 1, y, false, NULL), SPAR_OK);
         assert_int_equal(be->ops->linear_dx(be, &w, dy, 1, dx, false, NULL), SPAR_OK);
-        assert_int_equal(be->ops->linear_dw(be, 3, 2, dy, x, 1, dw, NULL, NULL), SPAR_OK);
+        assert_int_equal(be->ops->linear_dw(be, 3, 2, dy, x, 1, dw, true, NULL, NULL), SPAR_OK);
         be->ops->weight_release(be, &w);
         assert_memory_equal(y, want_y, sizeof y);
         assert_memory_equal(dx, want_dx, sizeof dx);

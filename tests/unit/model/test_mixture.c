@@ -95,7 +95,7 @@ static result run(spar_model *m, const int32_t *ids, size_t n, sp_pass_kind kind
     for (size_t i = 0; i < out.n; i++) {
         c[i] = -share;
     }
-    check(sp_pass_backward(pass, &b, c, out.grads, &err), &err);
+    check(sp_pass_backward(pass, &b, c, out.grads, true, &err), &err);
     sp_pass_free(pass);
     sp_batch_release(&b);
     return out;

@@ -85,7 +85,7 @@ static void run(spar_model *m, sp_batch *b, const float *c, result *out) {
     check(sp_pass_create(&pass, m, SP_PASS_TRAIN, &err), &err);
     check(sp_pass_forward(pass, b, NULL, &err), &err);
     check(sp_pass_logp(pass, b, out->logp + out->n, &err), &err);
-    check(sp_pass_backward(pass, b, c, out->grads, &err), &err);
+    check(sp_pass_backward(pass, b, c, out->grads, true, &err), &err);
     out->n += b->n_scored;
     sp_pass_free(pass);
 }

@@ -123,7 +123,7 @@ static float *adapter_grads(spar_model *m, int64_t *total) {
     check(sp_pass_create(&pass, m, SP_PASS_TRAIN, &err), &err);
     check(sp_pass_forward(pass, &b, NULL, &err), &err);
     check(sp_pass_logp(pass, &b, logp, &err), &err);
-    check(sp_pass_backward(pass, &b, c, grads, &err), &err);
+    check(sp_pass_backward(pass, &b, c, grads, true, &err), &err);
     sp_pass_free(pass);
     sp_batch_release(&b);
     return grads;

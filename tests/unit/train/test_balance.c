@@ -83,7 +83,7 @@ static double alone(spar_model *m, const sp_example *e, double weight, float *ou
     check(sp_pass_forward(pass, &b, NULL, &err), &err);
     check(sp_pass_logp(pass, &b, logp, &err), &err);
     const double loss = sp_pass_balance_loss(pass);
-    check(sp_pass_backward(pass, &b, c, out, &err), &err);
+    check(sp_pass_backward(pass, &b, c, out, true, &err), &err);
     sp_pass_free(pass);
     sp_batch_release(&b);
     return loss;
