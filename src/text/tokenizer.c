@@ -373,6 +373,8 @@ static spar_status encode_placed(encoder *e, const char *text, size_t n, size_t 
         const size_t before = e->ids.n;
         if (span->n > 0) {
             SPAR_TRY(encode_word(e, words->base + span->begin, span->n, err));
+        }
+        if (e->ids.n > before) { /* a word may give none */
             SPAR_TRY(sp_places_add_word(e->places, e->t, text, words->base, span,
                                         e->ids.data + before, e->ids.n - before, err));
         }
