@@ -83,8 +83,8 @@ VARIANTS = {
     "mixtral-one": ("Mixtral", dict(MIXTRAL, num_local_experts=6, num_experts_per_tok=1), True),
     "qwen3-moe": (
         "Qwen3Moe",
-        dict(QWEN3_MOE, num_hidden_layers=3, num_experts=8, num_experts_per_tok=3,
-             norm_topk_prob=True, mlp_only_layers=[1]),
+        dict(QWEN3_MOE, num_hidden_layers=3, num_experts=6, num_experts_per_tok=3,
+             moe_intermediate_size=7, norm_topk_prob=True, mlp_only_layers=[1]),
         False,
     ),
     "qwen3-moe-plain": (
@@ -162,6 +162,20 @@ VARIANTS = {
     ),
     "glm4": ("Glm4", dict(TINY, head_dim=8), True),
     "glm": ("Glm", dict(TINY, head_dim=4, attention_bias=False, tie_word_embeddings=True), False),
+    "ernie4-5": ("Ernie4_5", dict(TINY, head_dim=6, use_bias=True), False),
+    "exaone4": ("Exaone4", dict(TINY, num_hidden_layers=4, intermediate_size=6, sliding_window=3,
+                                tie_word_embeddings=True), True),
+    "exaone4-global": ("Exaone4", dict(TINY, num_hidden_layers=1, sliding_window=None,
+                                       layer_types=["full_attention"], tie_word_embeddings=True),
+                       False),
+    "helium": ("Helium", dict(TINY, head_dim=4, mlp_bias=True, tie_word_embeddings=True), True),
+    "qwen2-moe-windows": (
+        "Qwen2Moe",
+        dict(TINY, num_hidden_layers=3, moe_intermediate_size=4, shared_expert_intermediate_size=4,
+             num_experts=2, num_experts_per_tok=1, mlp_only_layers=[0, 2], use_sliding_window=True,
+             sliding_window=3, max_window_layers=2, tie_word_embeddings=True),
+        True,
+    ),
 }
 ROWS, TINY_ROWS = (5, 17, 40), (4, 11)
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
@@ -181,6 +195,8 @@ def old_form(path):
     if config["model_type"] == "cohere2":
         config["sliding_window_pattern"] = 4
         config.pop("layer_types")
+    if config["model_type"] in ("exaone4", "qwen2_moe"):
+        config.pop("layer_types", None)
     if "rope_theta" in rope:
         config["rotary_emb_base" if config["model_type"] == "gpt_neox" else "rope_theta"] = rope.pop(
             "rope_theta")

@@ -91,6 +91,12 @@ VARIANTS = {
     "seed-oss": ("SeedOss", dict(BASE, head_dim=64)),
     "glm4": ("Glm4", dict(BASE, head_dim=64)),
     "glm": ("Glm", dict(BASE, head_dim=64)),
+    "ernie4-5": ("Ernie4_5", dict(BASE, head_dim=64)),
+    "exaone4": ("Exaone4", dict(BASE, sliding_window=None, layer_types=["full_attention"] * 3)),
+    # llama.cpp knows windows in 64 layers alone
+    "exaone4-windows": (
+        "Exaone4",
+        dict(BASE, hidden_size=128, intermediate_size=128, num_hidden_layers=64, sliding_window=40)),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

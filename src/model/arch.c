@@ -236,21 +236,42 @@ static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t 
     return SPAR_OK;
 }
 
+/* Whether use_sliding_window says that there are any. */
+static bool has_window_flag(const sp_arch *arch) {
+    return arch->window == SP_WINDOW_FLAG || arch->window == SP_WINDOW_SWITCH ||
+           arch->window == SP_WINDOW_EVEN;
+}
+
+/* Where layers are not listed. bound: max_window_layers. */
+static bool in_window(sp_window_rule rule, int64_t layer, int64_t bound, int64_t pattern) {
+    switch (rule) {
+    case SP_WINDOW_FLAG:
+        return layer >= bound;
+    case SP_WINDOW_EVEN:
+        return layer % 2 == 0 && layer < bound;
+    case SP_WINDOW_PATTERN:
+        return (layer + 1) % pattern != 0;
+    default:
+        return true;
+    }
+}
+
 static spar_status read_window(sp_config *c, const json_t *config, const char *where,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    int64_t window, pattern, first = 0;
+    int64_t window, pattern, bound = 0;
     bool use = true;
+    const sp_window_rule rule = c->arch->window;
     SPAR_TRY(sp_json_get_int_or(config, "sliding_window", 0, INT32_MAX, 0, &window, where, err));
-    if (c->arch->window == SP_WINDOW_FLAG || c->arch->window == SP_WINDOW_SWITCH) {
+    if (has_window_flag(c->arch)) {
         SPAR_TRY(sp_json_get_bool_or(config, "use_sliding_window", false, &use, where, err));
     }
-    if (c->arch->window == SP_WINDOW_FLAG) {
+    if (rule == SP_WINDOW_FLAG || rule == SP_WINDOW_EVEN) {
         SPAR_TRY(
-            sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &first, where, err));
+            sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &bound, where, err));
     }
     const json_t *types = json_object_get(config, "layer_types");
-    if (c->arch->window == SP_WINDOW_NONE || !use) {
+    if (rule == SP_WINDOW_NONE || !use) {
         window = 0;
     }
     c->sliding_window = (int)window;
@@ -260,9 +281,8 @@ static spar_status read_window(sp_config *c, const json_t *config, const char *w
     }
     SPAR_TRY(sp_json_get_int_or(config, "sliding_window_pattern", 1, SP_MAX_LAYERS,
                                 c->arch->pattern, &pattern, where, err));
-    const bool some = c->arch->window == SP_WINDOW_PATTERN;
-    for (int64_t i = first; window > 0 && i < c->layers; i++) {
-        c->window[i] = some && (i + 1) % pattern == 0 ? 0 : (int)window;
+    for (int64_t i = 0; window > 0 && i < c->layers; i++) {
+        c->window[i] = in_window(rule, i, bound, pattern) ? (int)window : 0;
     }
 done:
     return status;
@@ -369,7 +389,9 @@ done:
 }
 
 bool sp_arch_never_rotates(const sp_config *c, int layer) {
-    return c->arch->learned_positions || (c->arch->rope_in_windows && c->window[layer] == 0);
+    const bool windows = c->sliding_window > 0 || !c->arch->rope_windowless;
+    return c->arch->learned_positions ||
+           (c->arch->rope_in_windows && windows && c->window[layer] == 0);
 }
 
 /* An id or null; with a list, all of them (eos). */
@@ -638,11 +660,11 @@ json_t *sp_config_to_json(const sp_config *c) {
         }
         json_object_set_new(root, "max_window_layers", json_integer(first));
     }
-    if (c->arch->window == SP_WINDOW_FLAG || c->arch->window == SP_WINDOW_SWITCH) {
+    if (has_window_flag(c->arch)) {
         json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
     }
     sp_mixture_write(c, root);
-    if (c->arch->window == SP_WINDOW_PATTERN) {
+    if (c->arch->window == SP_WINDOW_PATTERN || c->arch->window == SP_WINDOW_EVEN) {
         json_t *list = json_array();
         for (int i = 0; i < c->layers; i++) {
             json_array_append_new(

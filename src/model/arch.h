@@ -39,6 +39,8 @@ typedef enum sp_window_rule {
     SP_WINDOW_ALL,    /* sliding_window applies to every layer when it is not null (Mistral) */
     SP_WINDOW_FLAG,   /* only with use_sliding_window, on layers from max_window_layers on (Qwen) */
     SP_WINDOW_SWITCH, /* only with use_sliding_window, on all layers (Qwen3's mixtures) */
+    SP_WINDOW_EVEN,   /* only with use_sliding_window, on layers 0, 2, ... before max_window_layers
+                       * (Qwen2's mixtures) */
     SP_WINDOW_PATTERN /* on all but every n-th layer (Gemma 2) */
 } sp_window_rule;
 
@@ -100,7 +102,7 @@ typedef struct sp_mixture {
 typedef struct sp_arch {
     const char *model_type;      /* config.json "model_type" */
     const char *class_name;      /* config.json "architectures"[0] */
-    const char *gguf_name;       /* general.architecture */
+    const char *gguf_name;       /* general.architecture; NULL: no reader knows the family */
     sp_bias_rule bias, mlp_bias; /* mlp_bias: NEVER, CONFIG or ALWAYS */
     const char *bias_key;        /* NULL: attention_bias */
     const char *out_bias_key;    /* config key of o's own; NULL: as that of q, k and v says */
@@ -115,6 +117,7 @@ typedef struct sp_arch {
     bool rope_adjacent;     /* pairs that turn are neighbours */
     bool rope_partial;      /* config key partial_rotary_factor is honoured */
     bool rope_in_windows;   /* layers without a window do not rotate */
+    bool rope_windowless;   /* ... but all do in models that have none */
     bool pads_learn;        /* embeddings have no padding row */
     bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
     const char *layers;     /* what their names begin with; NULL: model.layers */
@@ -123,15 +126,17 @@ typedef struct sp_arch {
     int gguf_norm_layers; /* GGUF's readers look for them in models of so many layers or more */
     sp_norm_place norms;
     sp_window_rule window;
-    int pattern;          /* SP_WINDOW_PATTERN: every so many-th layer sees all */
-    sp_act act;           /* of the feed-forward, where the configuration names none */
-    const char *act_key;  /* config key; NULL: hidden_act */
-    bool gelu_by_tanh;    /* "gelu" means the tanh form (Gemma's first files) */
-    bool embed_by_width;  /* embeddings are multiplied by the root of hidden_size */
-    bool rope_local;      /* layers with a window have a base of their own, and no scaling */
-    int gguf_wide_layers; /* GGUF's readers take hidden/heads for query_pre_attn_scalar in the
-                           * model of so many layers, head_dim in others */
-    const char *defaults; /* what keys that are left out mean, as JSON; NULL: as for most */
+    int pattern;            /* SP_WINDOW_PATTERN: every so many-th layer sees all */
+    sp_act act;             /* of the feed-forward, where the configuration names none */
+    const char *act_key;    /* config key; NULL: hidden_act */
+    bool gelu_by_tanh;      /* "gelu" means the tanh form (Gemma's first files) */
+    bool embed_by_width;    /* embeddings are multiplied by the root of hidden_size */
+    bool rope_local;        /* layers with a window have a base of their own, and no scaling */
+    int gguf_window_layers; /* GGUF's readers know the model of so many layers alone to have windows
+                             */
+    int gguf_wide_layers;   /* GGUF's readers take hidden/heads for query_pre_attn_scalar in the
+                             * model of so many layers, head_dim in others */
+    const char *defaults;   /* what keys that are left out mean, as JSON; NULL: as for most */
     const sp_number_key *numbers; /* NULL: none */
     const sp_rename *renames;     /* NULL: none */
     const char *outer_type;       /* model_type of what has this family's in its text_config */

@@ -203,13 +203,14 @@ static const sp_arch architectures[] = {
      .gguf_name = "qwen2moe",
      .bias = SP_BIAS_CONFIG_QKV,
      .bias_key = "qkv_bias",
+     .window = SP_WINDOW_EVEN,
      .mixture = &qwen2_mixture,
-     .defaults = "{\"qkv_bias\": true, \"num_experts_per_tok\": 4, \"num_experts\": 60, "
+     .defaults = "{\"qkv_bias\": true, \"sliding_window\": 4096, \"num_experts_per_tok\": 4, "
+                 "\"num_experts\": 60, "
                  "\"moe_intermediate_size\": 1408, \"shared_expert_intermediate_size\": 5632}",
      .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
                  "shared_expert_intermediate_size norm_topk_prob decoder_sparse_step "
                  "mlp_only_layers output_router_logits router_aux_loss_coef",
-     .fixed_keys = "{\"use_sliding_window\": false}",
      .gguf_is_default = true},
     {.model_type = "olmoe",
      .class_name = "OlmoeForCausalLM",
@@ -350,6 +351,39 @@ static const sp_arch architectures[] = {
      .defaults = GLM_DEFAULTS,
      .fusions = glm_fusions,
      .gguf_is_default = true},
+    {.model_type = "ernie4_5",
+     .class_name = "Ernie4_5ForCausalLM",
+     .gguf_name = "ernie4_5",
+     .bias = SP_BIAS_CONFIG,
+     .bias_key = "use_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .mlp_bias_key = "use_bias",
+     .rope_adjacent = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 128, \"num_key_value_heads\": 2, "
+                 "\"rms_norm_eps\": 1e-5, \"rope_theta\": 500000, \"bos_token_id\": 1, "
+                 "\"eos_token_id\": 2, \"pad_token_id\": 0, \"max_position_embeddings\": 131072}",
+     .gguf_is_default = true},
+    {.model_type = "exaone4",
+     .class_name = "Exaone4ForCausalLM",
+     .gguf_name = "exaone4",
+     .norms = SP_NORMS_AFTER,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 4,
+     .rope_in_windows = true,
+     .rope_windowless = true,
+     .gguf_window_layers = 64,
+     .defaults = "{\"sliding_window\": 4096, \"num_key_value_heads\": 32, \"rms_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 2}",
+     .gguf_is_default = true},
+    {.model_type = "helium",
+     .class_name = "HeliumForCausalLM",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .rope_adjacent = true,
+     .defaults = "{\"head_dim\": 128, \"num_key_value_heads\": 20, \"rms_norm_eps\": 1e-8, "
+                 "\"rope_theta\": 100000, \"bos_token_id\": 1, \"eos_token_id\": 2, "
+                 "\"pad_token_id\": 3, \"max_position_embeddings\": 4096}"},
     {.model_type = "granite",
      .class_name = "GraniteForCausalLM",
      .gguf_name = "granite",

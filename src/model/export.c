@@ -121,6 +121,7 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
 /* The setting that a GGUF file of the family cannot say, since readers know it by the family; NULL
  * where there is none. */
 static const char *unsaid(const sp_config *c, const json_t *defaults) {
+    const bool windows = c->sliding_window > 0;
     if (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG || c->rope == SP_ROPE_DYNAMIC) {
         return "rope scaling yarn, longrope or dynamic";
     }
@@ -143,8 +144,11 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->experts > 0 && sp_config_sparse_layers(c) < c->layers) {
         return "a layer without experts";
     }
-    if (c->arch->window == SP_WINDOW_SWITCH && c->sliding_window > 0) {
+    if (windows && c->arch->window != SP_WINDOW_ALL && c->arch->window != SP_WINDOW_PATTERN) {
         return "a sliding window";
+    }
+    if (c->arch->gguf_window_layers > 0 && windows != (c->layers == c->arch->gguf_window_layers)) {
+        return windows ? "windows in a model of so few layers" : "no windows in so many layers";
     }
     for (int i = 0; c->arch->window == SP_WINDOW_PATTERN && i < c->layers; i++) {
         if ((c->window[i] > 0) != (c->sliding_window > 0 && (i + 1) % c->arch->pattern != 0)) {
@@ -163,6 +167,11 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
 static spar_status check_said(const spar_model *m, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *defaults = NULL;
+    if (!m->config.arch->gguf_name) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: export: no reader of GGUF files knows models of type %s", m->path,
+                           m->config.arch->model_type));
+    }
     SPAR_TRY(sp_arch_defaults(m->config.arch, &defaults, err));
     const char *what = unsaid(&m->config, defaults);
     if (what) {

@@ -39,7 +39,11 @@ static const char *const families[] = {"llama",
                                        "olmo3",
                                        "seed-oss",
                                        "glm4",
-                                       "glm"};
+                                       "glm",
+                                       "ernie4-5",
+                                       "exaone4",
+                                       "helium",
+                                       "qwen2-moe-windows"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

@@ -47,6 +47,11 @@ static const char *const families[] = {"granite",
                                        "seed-oss",
                                        "glm4",
                                        "glm",
+                                       "ernie4-5",
+                                       "exaone4",
+                                       "exaone4-global",
+                                       "helium",
+                                       "qwen2-moe-windows",
                                        "llama",
                                        "llama3-rope",
                                        "qwen2",
@@ -60,7 +65,7 @@ static const char *const families[] = {"granite",
                                        "olmo2",
                                        "gpt2",
                                        "gpt-neox"};
-enum { OWN = 29, ALL = sizeof families / sizeof families[0] };
+enum { OWN = 34, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;

@@ -127,6 +127,9 @@ static void test_unsaid(void **state) {
     refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
     refuse_export("gpt2", ", \"activation_function\": \"relu\"", "activation");
     refuse_export("cohere", ", \"use_qk_norm\": true", "norms of queries and keys");
+    refuse_export("qwen2", ", \"use_sliding_window\": true, \"sliding_window\": 8", "window");
+    refuse_export("exaone4", ", \"sliding_window\": 8", "windows in a model");
+    refuse_export("helium", "", "helium");
     refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
 }
 
@@ -151,6 +154,8 @@ static void test_round_trips(void **state) {
                   {"olmo2", ""},
                   {"olmo3", ", \"sliding_window\": 16"},
                   {"seed_oss", ", \"head_dim\": 24"},
+                  {"ernie4_5", ", \"head_dim\": 24, \"use_bias\": true"},
+                  {"exaone4", ", \"sliding_window\": null"},
                   {"glm4", ", \"head_dim\": 24, \"rms_norm_eps\": 1e-5"},
                   {"glm", ", \"head_dim\": 24, \"partial_rotary_factor\": 0.25"},
                   {"gpt2", ""},
