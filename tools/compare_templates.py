@@ -62,6 +62,8 @@ ROWS = [
     {"messages": [ASK, THOUGHT, ASK]},
     {"messages": [ASK, THOUGHT]},
     {"messages": [ASK, {**CALLED, "reasoning_content": "Call."}, ANSWERED], "tools": TOOLS},
+    {"messages": [ASK, {**CALLED, "content": None, "thinking": "Call."}, ANSWERED, {**SAID, "reasoning": "So.", "name": None}], "tools": TOOLS},
+    {"messages": [ASK, {**CALLED, "content": [{"type": "text", "text": "I call."}]}, {**ANSWERED, "content": [{"type": "text", "text": "12"}]}], "tools": TOOLS},
     {"messages": [ASK], "chat_template_kwargs": {"enable_thinking": False}},
     {"messages": [ASK, THOUGHT, ASK], "chat_template_kwargs": {"enable_thinking": True, "thinking": True, "reasoning_effort": "high"}},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Part é"}]}]},
@@ -86,8 +88,9 @@ def theirs(template, row, prompt):
     """The text; where the template refuses, None and why."""
     variables = row.get("chat_template_kwargs", {})
     try:
+        messages = chat_template_utils._normalize_chat_messages(row["messages"])  # as apply_chat_template does first
         texts, _ = chat_template_utils.render_jinja_template(
-            conversations=[row["messages"]], tools=row.get("tools"), documents=row.get("documents"), chat_template=template,
+            conversations=[messages], tools=row.get("tools"), documents=row.get("documents"), chat_template=template,
             add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>", **variables)
         return texts[0]
     except Exception as error:  # a template may raise anything

@@ -36,14 +36,24 @@ typedef struct spar_render_options {
     bool add_generation_prompt;
     const char *bos, *eos, *pad, *unk; /* bos_token, ...; NULL: undefined in the template */
     const char *now; /* "YYYY-MM-DD", for strftime_now; NULL: templates that ask are refused */
-    const struct json_t *extra; /* an object of further variables, borrowed; NULL: none */
 } spar_render_options;
 
-/* messages: an array of objects; tools: an array, NULL for none (the template sees none, not
- * undefined; so it does for documents, unless extra has them). options NULL is all zero. *text is
- * owned by the caller (free()) and NUL-terminated; *n (may be NULL) is its length. */
-SPAR_API spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
-                                          const struct json_t *tools,
+/* A conversation is a list of messages, which are objects, or an object {"messages"} that may also
+ * have "tools" and "documents", lists of objects, and "chat_template_kwargs", an object of further
+ * variables for the template. A template sees what it is given whole, as transformers'
+ * apply_chat_template has it: but for members of messages that are null; and reasoning under each
+ * of the names "reasoning_content" and "thinking", whichever the message has ("reasoning" is a
+ * third). Where there are no tools or documents it sees none, not undefined. */
+
+/* The messages (a list) with what a row of data has beside them, under the names above: a new
+ * reference. "tools", "documents" and "chat_template_kwargs" may also be texts of JSON; null, an
+ * empty list and an empty text are nothing. FORMAT for what is neither. */
+SPAR_API spar_status spar_conversation_of(struct json_t **out, const struct json_t *row,
+                                          const struct json_t *messages, spar_error *err);
+
+/* options NULL is all zero. *text is owned by the caller (free()) and NUL-terminated; *n (may be
+ * NULL) is its length. */
+SPAR_API spar_status spar_template_render(const spar_template *t, const struct json_t *conversation,
                                           const spar_render_options *options, char **text,
                                           size_t *n, spar_error *err);
 
@@ -53,8 +63,7 @@ SPAR_API bool spar_template_marks(const spar_template *t);
  * caller and may be NULL where there are none. UNSUPPORTED for one within a macro or a captured
  * text. */
 SPAR_API spar_status spar_template_render_spans(const spar_template *t,
-                                                const struct json_t *messages,
-                                                const struct json_t *tools,
+                                                const struct json_t *conversation,
                                                 const spar_render_options *options, char **text,
                                                 size_t *n, spar_text_span **spans, size_t *n_spans,
                                                 spar_error *err);
@@ -63,7 +72,7 @@ SPAR_API spar_status spar_template_render_spans(const spar_template *t,
  * assistant wrote: those that a generation block wrote a part of (*mask [*n], 1 or 0), as
  * transformers' return_assistant_tokens_mask has it. Both arrays are owned by the caller. */
 SPAR_API spar_status spar_template_tokens(const spar_template *t, const spar_tokenizer *tokenizer,
-                                          const struct json_t *messages, const struct json_t *tools,
+                                          const struct json_t *conversation,
                                           const spar_render_options *options, int32_t **ids,
                                           uint8_t **mask, size_t *n, spar_error *err);
 

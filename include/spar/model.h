@@ -76,16 +76,16 @@ SPAR_API const int32_t *spar_model_eos(const spar_model *model, int *n);
 /* Only the tokenizer of a folder, a tokenizer.json or a GGUF file. */
 SPAR_API spar_status spar_vocab_load(spar_tokenizer **out, const char *path, spar_error *err);
 
-/* Render messages through the model's chat template and tokenise, special tokens recognised and
- * none added. *ids is owned by the caller (free()). Refused without tokenizer or template. */
-struct json_t;
-SPAR_API spar_status spar_model_chat_ids(const spar_model *model, const struct json_t *messages,
+/* Render a conversation (spar/chat_template.h) through the model's chat template and tokenise,
+ * special tokens recognised and none added. *ids is owned by the caller (free()). Refused without
+ * tokenizer or template, and where a part of a content is an image, a video or a sound. */
+SPAR_API spar_status spar_model_chat_ids(const spar_model *model, const struct json_t *conversation,
                                          bool generation_prompt, int32_t **ids, size_t *n,
                                          spar_error *err);
 
 /* A conversation that ends with the assistant's message, as prompt and response ids in one array
  * (owned by the caller): the response begins at *first and ends with the end-of-turn token. */
-SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct json_t *messages,
+SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct json_t *conversation,
                                          int32_t **ids, size_t *n, size_t *first, spar_error *err);
 
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */

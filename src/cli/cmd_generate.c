@@ -21,7 +21,7 @@ static const spar_option generate_options[] = {
     {"adapter", 0, SPAR_OPTION_STRING, GENERATE(adapter), NULL, 0, 0, NULL, "DIR",
      "a LoRA adapter for it, in PEFT's layout"},
     {"prompts", 'p', SPAR_OPTION_STRING, GENERATE(prompts), NULL, 0, 0, NULL, "FILE",
-     "rows of JSON Lines: {\"prompt\"}, {\"messages\"} or {\"ids\"}; - is standard input"},
+     "rows: {\"prompt\"}, {\"messages\"} or {\"ids\"}; - is standard input"},
     {"system", 0, SPAR_OPTION_STRING, GENERATE(system), NULL, 0, 0, NULL, "TEXT",
      "system message before every prompt"},
     {"template", 0, SPAR_OPTION_STRING, GENERATE(template_path), NULL, 0, 0, NULL, "FILE",
@@ -41,11 +41,24 @@ static const spar_option generate_options[] = {
     {0}};
 
 typedef struct request {
-    json_t *prompt; /* owned: the text it was given as; NULL: it was given otherwise */
+    json_t *prompt; /* owned: the text or messages it was given as; NULL: it was given as ids */
+    json_t *row;    /* owned: the row that it was given by; NULL: it is no row */
     int32_t *ids;   /* owned */
     size_t n;
     spar_error error;
 } request;
+
+/* Through the chat template, with what the row has for it. */
+static spar_status chat_ids(const spar_model *m, const json_t *messages, request *r,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *conversation = NULL;
+    SPAR_TRY(spar_conversation_of(&conversation, r->row, messages, err));
+    SPAR_TRY(spar_model_chat_ids(m, conversation, true, &r->ids, &r->n, err));
+done:
+    json_decref(conversation);
+    return status;
+}
 
 /* text: a JSON string. */
 static spar_status text_ids(const spar_model *m, const generate_values *v, const json_t *text,
@@ -65,24 +78,25 @@ static spar_status text_ids(const spar_model *m, const generate_values *v, const
                               json_pack("{s:s, s:s}", "role", "system", "content", v->system));
     }
     json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", text));
-    SPAR_TRY(spar_model_chat_ids(m, messages, true, &r->ids, &r->n, err));
+    SPAR_TRY(chat_ids(m, messages, r, err));
 done:
     json_decref(messages);
     return status;
 }
 
-static spar_status row_ids(const spar_model *m, const generate_values *v, const json_t *row,
-                           request *r, spar_error *err) {
+static spar_status row_ids(const spar_model *m, const generate_values *v, json_t *row, request *r,
+                           spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *ids = json_object_get(row, "ids");
-    const json_t *messages = json_object_get(row, "messages");
+    json_t *messages = json_object_get(row, "messages");
     json_t *prompt = json_object_get(row, "prompt");
+    r->row = json_incref(row);
     if (json_is_string(prompt)) {
         r->prompt = json_incref(prompt);
         SPAR_TRY(text_ids(m, v, prompt, r, err));
-    } else if (json_is_array(messages)) {
-        r->prompt = json_incref((json_t *)(uintptr_t)messages);
-        SPAR_TRY(spar_model_chat_ids(m, messages, true, &r->ids, &r->n, err));
+    } else if (json_is_array(messages) || json_is_array(prompt)) {
+        r->prompt = json_incref(json_is_array(messages) ? messages : prompt);
+        SPAR_TRY(chat_ids(m, r->prompt, r, err));
     } else if (ids) {
         SPAR_TRY(cli_read_ids(ids, "ids", &r->ids, &r->n, err));
     } else {
@@ -173,6 +187,20 @@ static json_t *response_json(const spar_response *r) {
     return out;
 }
 
+/* What the responses answer, as it was given: spar judge and spar train read it again. */
+static void put_prompt(const request *r, json_t *row) {
+    static const char *const beside[] = {"tools", "documents", "chat_template_kwargs"};
+    if (r->prompt) {
+        json_object_set(row, "prompt", r->prompt);
+    }
+    for (size_t i = 0; r->prompt && i < sizeof beside / sizeof *beside; i++) {
+        json_t *value = json_object_get(r->row, beside[i]);
+        if (value) {
+            json_object_set(row, beside[i], value);
+        }
+    }
+}
+
 /* One row a prompt, in the order of the input. */
 static spar_status put_rows(const requests *all, const spar_response *responses, int samples,
                             spar_error *err) {
@@ -190,9 +218,7 @@ static spar_status put_rows(const requests *all, const spar_response *responses,
         }
         json_t *row = json_pack("{s:I, s:o}", "prompt_tokens", (json_int_t)all->items[i].n,
                                 "responses", list);
-        if (all->items[i].prompt) {
-            json_object_set(row, "prompt", all->items[i].prompt);
-        }
+        put_prompt(&all->items[i], row);
         SPAR_TRY(cli_put_row(row, err));
     }
     SPAR_TRY(cli_rows_status(failed, err));
@@ -268,6 +294,7 @@ static spar_status run_generate(void *values, int argc, char **argv, spar_error 
 done:
     for (size_t i = 0; i < all.n; i++) {
         json_decref(all.items[i].prompt);
+        json_decref(all.items[i].row);
         free(all.items[i].ids);
     }
     free(all.items);

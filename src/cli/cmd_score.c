@@ -54,8 +54,10 @@ static spar_status read_row(const spar_model *m, const json_t *row, input *in, s
     size_t first = 1;
     const json_t *messages = json_object_get(row, "messages");
     const json_t *prompt = json_object_get(row, "prompt_ids");
+    json_t *conversation = NULL;
     if (messages) {
-        SPAR_TRY(spar_model_turn_ids(m, messages, &in->ids, &n, &first, err));
+        SPAR_TRY(spar_conversation_of(&conversation, row, messages, err));
+        SPAR_TRY(spar_model_turn_ids(m, conversation, &in->ids, &n, &first, err));
     } else if (prompt) {
         SPAR_TRY(cli_read_ids(prompt, "prompt_ids", &in->ids, &n, err));
         first = n;
@@ -70,6 +72,7 @@ static spar_status read_row(const spar_model *m, const json_t *row, input *in, s
     in->row = (spar_score_row){.ids = in->ids, .n = n, .first = first};
     SPAR_TRY(spar_model_check_row(m, &in->row, err));
 done:
+    json_decref(conversation);
     return status;
 }
 
@@ -226,7 +229,8 @@ const cli_command cli_score = {
             .synopsis = "-m MODEL [--logits FILE] [--grads FILE] [FILE]",
             .summary = "log-probs of rows of token ids or messages",
             .details =
-                "Rows are {\"ids\"}, {\"prompt_ids\", \"response_ids\"} or {\"messages\"}; each "
+                "Rows are {\"ids\"}, {\"prompt_ids\", \"response_ids\"} or {\"messages\"} with the "
+                "\"tools\", \"documents\" and \"chat_template_kwargs\" of the template; each "
                 "gives {\"logprobs\": log p of every scored token, \"sum\"}. A row that fails "
                 "gives {\"error\"} in its place, and the exit status says so.",
             .options = score_options},

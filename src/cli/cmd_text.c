@@ -221,26 +221,6 @@ typedef struct render_context {
     const spar_tokenizer *masks; /* whose ids are wanted with their mask; NULL: none */
 } render_context;
 
-/* The further variables of a row: those that it names, and its documents. */
-static spar_status row_variables(const json_t *row, json_t **out, spar_error *err) {
-    const json_t *named = json_object_get(row, "chat_template_kwargs");
-    json_t *documents = json_object_get(row, "documents");
-    if (named && !json_is_null(named) && !json_is_object(named)) {
-        return spar_fail(err, SPAR_FORMAT,
-                         "chat_template_kwargs: expected an object, found another type");
-    }
-    if (documents && !json_is_null(documents) && !json_is_array(documents)) {
-        return spar_fail(err, SPAR_FORMAT, "documents: expected a list, found another type");
-    }
-    *out = json_is_object(named) ? json_copy((json_t *)(uintptr_t)named) : json_object();
-    if (!*out || (documents && json_object_set(*out, "documents", documents) != 0)) {
-        json_decref(*out);
-        *out = NULL;
-        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row");
-    }
-    return SPAR_OK;
-}
-
 static json_t *mask_list(const uint8_t *mask, size_t n) {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
@@ -252,32 +232,27 @@ static json_t *mask_list(const uint8_t *mask, size_t n) {
 static spar_status render_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     const render_context *c = context;
     spar_status status = SPAR_OK;
-    spar_render_options options = *c->options;
-    json_t *variables = NULL;
+    json_t *conversation = NULL;
     char *text = NULL;
     int32_t *ids = NULL;
     uint8_t *mask = NULL;
     size_t n = 0, n_ids = 0;
     const json_t *messages = json_object_get(row, "messages");
-    const json_t *tools = json_object_get(row, "tools");
     if (!json_is_array(messages)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "messages: expected a list, found %s",
                            messages ? "another type" : "nothing"));
     }
-    SPAR_TRY(row_variables(row, &variables, err));
-    options.extra = variables;
-    SPAR_TRY(spar_template_render(c->template, messages, json_is_null(tools) ? NULL : tools,
-                                  &options, &text, &n, err));
+    SPAR_TRY(spar_conversation_of(&conversation, row, messages, err));
+    SPAR_TRY(spar_template_render(c->template, conversation, c->options, &text, &n, err));
     if (c->masks) {
-        SPAR_TRY(spar_template_tokens(c->template, c->masks, messages,
-                                      json_is_null(tools) ? NULL : tools, &options, &ids, &mask,
+        SPAR_TRY(spar_template_tokens(c->template, c->masks, conversation, c->options, &ids, &mask,
                                       &n_ids, err));
     }
     *out = json_pack("{s:s%, s:o*, s:o*}", "text", text, n, "ids",
                      c->masks ? id_list(ids, n_ids) : NULL, "assistant_masks",
                      c->masks ? mask_list(mask, n_ids) : NULL);
 done:
-    json_decref(variables);
+    json_decref(conversation);
     free(text);
     free(ids);
     free(mask);
@@ -334,7 +309,8 @@ const cli_command cli_render = {
             .summary = "rows {\"messages\", \"tools\"} to rows {\"text\"} through a chat template",
             .details =
                 "A row may also have \"documents\", a list, and \"chat_template_kwargs\", an "
-                "object of further variables for the template.",
+                "object of further variables for the template. Each of these, and \"tools\", may "
+                "be a text of JSON.",
             .options = render_options},
     .run = run_render,
     .values = &the_render_values};

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "spar/rows.h"
+#include "text/conversation.h"
 
 /* A row being read. The strings and messages are moved into the dataset. */
 typedef struct reading {
@@ -34,34 +35,23 @@ static spar_status no_memory(const reading *r) {
     return spar_fail(r->err, SPAR_NO_MEMORY, "%s: out of memory for a row", r->where);
 }
 
-static spar_status copy_text(const reading *r, char **out, const json_t *string) {
-    return sp_mem_strdup(out, json_string_value(string), json_string_length(string), r->err);
-}
-
 /* ---- messages ---- */
 
-static spar_status append_message(const reading *r, json_t *list, const char *role,
-                                  const json_t *content) {
-    json_t *message = json_object();
-    if (message == NULL || json_object_set_new(message, "role", json_string(role)) != 0 ||
-        json_object_set_new(
-            message, "content",
-            json_stringn(json_string_value(content), json_string_length(content))) != 0 ||
-        json_array_append(list, message) != 0) {
-        json_decref(message);
-        return no_memory(r);
-    }
-    json_decref(message);
-    return SPAR_OK;
+/* Append a message, which is stolen; NULL: memory ran out. */
+static spar_status append(const reading *r, json_t *list, json_t *message) {
+    return json_array_append_new(list, message) == 0 ? SPAR_OK : no_memory(r);
+}
+
+static spar_status append_text(const reading *r, json_t *list, const char *role,
+                               const json_t *text) {
+    return append(r, list, json_pack("{s:s, s:O}", "role", role, "content", text));
 }
 
 /* The role of a message: "from" has its own names for them. */
 static const char *role_of(const json_t *message) {
-    static const char *const roles[][2] = {{"human", "user"},
-                                           {"gpt", "assistant"},
-                                           {"user", "user"},
-                                           {"assistant", "assistant"},
-                                           {"system", "system"}};
+    static const char *const roles[][2] = {{"human", "user"},    {"gpt", "assistant"},
+                                           {"user", "user"},     {"assistant", "assistant"},
+                                           {"system", "system"}, {"tool", "tool"}};
     const json_t *role = json_object_get(message, "role"), *from = json_object_get(message, "from");
     if (role != NULL || !json_is_string(from)) {
         return json_string_value(role);
@@ -74,29 +64,59 @@ static const char *role_of(const json_t *message) {
     return NULL;
 }
 
-/* Append one message {role, content} or {from, value} to list. */
-static spar_status read_message(const reading *r, const char *field, const json_t *message,
+/* A content that a template can read. */
+static bool is_content(const json_t *content) {
+    bool all = json_is_string(content) || json_is_array(content);
+    for (size_t i = 0; i < json_array_size(content); i++) {
+        all = all && json_is_object(json_array_get(content, i));
+    }
+    return all;
+}
+
+/* Append one message {role, content, ...}. */
+static spar_status read_turn(const reading *r, const char *field, json_t *message, json_t *list) {
+    const json_t *content = json_object_get(message, "content");
+    const bool none = content == NULL || json_is_null(content) ||
+                      (json_is_array(content) && json_array_size(content) == 0);
+    if (none ? sp_message_is_empty(message) : !is_content(content)) {
+        return wrong(r, field, "\"content\" of a message to be a string or a list of parts",
+                     none                     ? "nothing"
+                     : json_is_array(content) ? "a list of others"
+                                              : sp_json_type_name(content));
+    }
+    return append(r, list, json_incref(message));
+}
+
+/* Append one message {from, value, ...} as {role, content, ...}. */
+static spar_status read_shared_turn(const reading *r, const char *field, const json_t *message,
+                                    json_t *list) {
+    const json_t *content = json_object_get(message, "value");
+    if (!json_is_string(content)) {
+        return wrong_type(r, field, "\"value\" of a message to be a string", content);
+    }
+    json_t *made = json_pack("{s:s, s:O}", "role", role_of(message), "content", content);
+    json_object_update_missing(made, (json_t *)(uintptr_t)message);
+    json_object_del(made, "from");
+    json_object_del(made, "value");
+    return append(r, list, made);
+}
+
+/* Append one message of either kind to list. */
+static spar_status read_message(const reading *r, const char *field, json_t *message,
                                 json_t *list) {
-    const bool turn =
+    const bool shared =
         json_object_get(message, "from") != NULL && json_object_get(message, "role") == NULL;
-    const json_t *content = json_object_get(message, turn ? "value" : "content");
-    const char *role = role_of(message);
     if (!json_is_object(message)) {
         return wrong_type(r, field, "a message object", message);
     }
-    if (role == NULL) {
-        const json_t *given = json_object_get(message, turn ? "from" : "role");
+    if (role_of(message) == NULL) {
+        const json_t *given = json_object_get(message, shared ? "from" : "role");
         return wrong(r, field,
-                     turn ? "\"from\" of human, gpt or system" : "a message with a \"role\"",
+                     shared ? "\"from\" of human, gpt, system or tool"
+                            : "a message with a \"role\"",
                      json_is_string(given) ? json_string_value(given) : sp_json_type_name(given));
     }
-    if (!json_is_string(content)) {
-        return wrong_type(r, field,
-                          turn ? "\"value\" of a message to be a string"
-                               : "\"content\" of a message to be a string",
-                          content);
-    }
-    return append_message(r, list, role, content);
+    return shared ? read_shared_turn(r, field, message, list) : read_turn(r, field, message, list);
 }
 
 /* A list of messages, not empty; *out is a new reference. */
@@ -128,7 +148,7 @@ static spar_status read_prompt(const reading *r, const char *field) {
     spar_status status = SPAR_OK;
     const json_t *value = json_object_get(r->row, field);
     if (json_is_array(value)) {
-        SPAR_TRY(read_list(r, field, value, &r->out->messages));
+        SPAR_TRY(read_list(r, field, value, &r->out->prompt));
         goto done;
     }
     if (!json_is_string(value)) {
@@ -137,39 +157,44 @@ static spar_status read_prompt(const reading *r, const char *field) {
     if (json_string_length(value) == 0) { /* what a table has where a field is missing */
         SPAR_TRY(wrong(r, field, "a prompt", "an empty one"));
     }
-    r->out->messages = json_array();
-    SPAR_TRY(r->out->messages != NULL ? append_message(r, r->out->messages, "user", value)
-                                      : no_memory(r));
+    r->out->prompt = json_array();
+    SPAR_TRY(append_text(r, r->out->prompt, "user", value));
 done:
     return status;
 }
 
 /* Take the last message of list, which must be the assistant's, as *response. */
 static spar_status split_response(const reading *r, const char *field, json_t *list,
-                                  char **response) {
+                                  json_t **response) {
     spar_status status = SPAR_OK;
     const size_t last = json_array_size(list) - 1;
-    const json_t *message = json_array_get(list, last);
+    json_t *message = json_array_get(list, last);
     const char *role = json_string_value(json_object_get(message, "role"));
     if (strcmp(role, "assistant") != 0) {
         SPAR_TRY(wrong(r, field, "a last message of the assistant", role));
     }
-    SPAR_TRY(copy_text(r, response, json_object_get(message, "content")));
+    *response = json_incref(message);
     json_array_remove(list, last);
 done:
     return status;
 }
 
+/* The assistant's message of a text. */
+static spar_status text_response(const reading *r, const json_t *text, json_t **response) {
+    *response = json_pack("{s:s, s:O}", "role", "assistant", "content", text);
+    return *response != NULL ? SPAR_OK : no_memory(r);
+}
+
 /* A response: a string, a message or a list of messages. *before: the messages that a list has
  * before it, a new reference, or NULL. */
-static spar_status read_response(const reading *r, const char *field, char **response,
+static spar_status read_response(const reading *r, const char *field, json_t **response,
                                  json_t **before) {
     spar_status status = SPAR_OK;
     json_t *list = NULL;
-    const json_t *value = json_object_get(r->row, field);
+    json_t *value = json_object_get(r->row, field);
     *before = NULL;
     if (json_is_string(value)) {
-        SPAR_TRY(copy_text(r, response, value));
+        SPAR_TRY(text_response(r, value, response));
         goto done;
     }
     if (json_is_object(value)) {
@@ -190,18 +215,40 @@ done:
     return status;
 }
 
+/* Whether two messages say the same where both say something. */
+static bool agree(const json_t *a, const json_t *b) {
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)a, key, value) {
+        const json_t *other = json_object_get(b, key);
+        if (other != NULL && !json_is_null(other) && !json_is_null(value) &&
+            !json_equal(value, other)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool all_agree(const json_t *a, const json_t *b) {
+    bool all = json_array_size(a) == json_array_size(b);
+    for (size_t i = 0; all && i < json_array_size(a); i++) {
+        all = agree(json_array_get(a, i), json_array_get(b, i));
+    }
+    return all;
+}
+
 /* A response whose list may repeat the prompt. Without a prompt so far it gives the prompt. */
-static spar_status read_answer(const reading *r, const char *field, char **response) {
+static spar_status read_answer(const reading *r, const char *field, json_t **response) {
     spar_status status = SPAR_OK;
     json_t *before = NULL;
     SPAR_TRY(read_response(r, field, response, &before));
-    if (r->out->messages == NULL) {
+    if (r->out->prompt == NULL) {
         if (before == NULL) {
             SPAR_TRY(wrong(r, field, "the prompt's messages before the response", "none"));
         }
-        r->out->messages = json_incref(before);
+        r->out->prompt = json_incref(before);
     }
-    if (before != NULL && !json_equal(before, r->out->messages)) {
+    if (before != NULL && !all_agree(before, r->out->prompt)) {
         SPAR_TRY(
             wrong(r, field, "the messages of the prompt before the response", "other messages"));
     }
@@ -244,7 +291,7 @@ static spar_status append_turn(const reading *r, json_t *list, size_t speaker, c
     }
     json_t *content = json_stringn(begin, (size_t)(end - begin));
     const spar_status status =
-        content != NULL ? append_message(r, list, SPEAKERS[speaker].role, content) : no_memory(r);
+        content != NULL ? append_text(r, list, SPEAKERS[speaker].role, content) : no_memory(r);
     json_decref(content);
     return status;
 }
@@ -300,7 +347,7 @@ static spar_status read_transcripts(const reading *r) {
     if (!json_equal(good, bad)) {
         SPAR_TRY(wrong(r, "rejected", "the turns of chosen before the last", "other turns"));
     }
-    r->out->messages = json_incref(good);
+    r->out->prompt = json_incref(good);
 done:
     json_decref(good);
     json_decref(bad);
@@ -333,9 +380,9 @@ spar_status sp_dataset_scores(const json_t *row, double *chosen, double *rejecte
 
 static spar_status read_whole(const reading *r, const char *field) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(read_list(r, field, json_object_get(r->row, field), &r->out->messages));
-    SPAR_TRY(split_response(r, field, r->out->messages, &r->out->response));
-    if (json_array_size(r->out->messages) == 0) {
+    SPAR_TRY(read_list(r, field, json_object_get(r->row, field), &r->out->prompt));
+    SPAR_TRY(split_response(r, field, r->out->prompt, &r->out->response));
+    if (json_array_size(r->out->prompt) == 0) {
         SPAR_TRY(wrong(r, field, "a prompt before the response", "the response alone"));
     }
 done:
@@ -380,11 +427,11 @@ static spar_status read_instruction_prompt(const reading *r) {
     }
     SPAR_TRY(sp_str_status(&text, r->err));
     content = json_stringn(sp_str_get(&text), text.len);
-    r->out->messages = json_array();
-    if (content == NULL || r->out->messages == NULL) {
+    r->out->prompt = json_array();
+    if (content == NULL || r->out->prompt == NULL) {
         SPAR_TRY(no_memory(r));
     }
-    SPAR_TRY(append_message(r, r->out->messages, "user", content));
+    SPAR_TRY(append_text(r, r->out->prompt, "user", content));
 done:
     json_decref(content);
     sp_str_release(&text);
@@ -398,7 +445,7 @@ static spar_status read_instruction(const reading *r) {
     if (!json_is_string(output)) {
         SPAR_TRY(wrong_type(r, "output", "a string", output));
     }
-    SPAR_TRY(copy_text(r, &r->out->response, output));
+    SPAR_TRY(text_response(r, output, &r->out->response));
 done:
     return status;
 }
@@ -426,7 +473,7 @@ static spar_status read_prompt_preference(const reading *r) {
 
 static spar_status read_conversations_preference(const reading *r) {
     const spar_status status =
-        read_list(r, "conversations", json_object_get(r->row, "conversations"), &r->out->messages);
+        read_list(r, "conversations", json_object_get(r->row, "conversations"), &r->out->prompt);
     return status == SPAR_OK ? read_preference(r) : status;
 }
 
@@ -583,10 +630,10 @@ static spar_status check_label(const reading *r) {
 /* ---- loading ---- */
 
 static void row_release(sp_dataset_row *row) {
-    json_decref(row->messages);
-    free(row->response);
-    free(row->rejected);
-    free(row->base);
+    json_decref(row->prompt);
+    json_decref(row->response);
+    json_decref(row->rejected);
+    json_decref(row->base);
     json_decref(row->row);
     free(row->where);
 }
@@ -602,6 +649,19 @@ void sp_dataset_free(sp_dataset *data) {
     free(data);
 }
 
+/* What else the template reads of a row goes with its prompt. */
+static spar_status read_beside(const reading *r) {
+    json_t *prompt = NULL;
+    const spar_status status = spar_conversation_of(&prompt, r->row, r->out->prompt, r->err);
+    if (status != SPAR_OK) {
+        spar_error_context(r->err, "%s", r->where);
+        return status;
+    }
+    json_decref(r->out->prompt);
+    r->out->prompt = prompt;
+    return SPAR_OK;
+}
+
 static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row,
                            unsigned wants, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -615,6 +675,7 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
     if ((wants & SP_DATASET_BASE) && json_object_get(row, "base")) {
         SPAR_TRY(read_answer(&r, "base", &out.base));
     }
+    SPAR_TRY(read_beside(&r));
     SPAR_TRY(check_label(&r));
     if (sp_dataset_scores(row, &out.score, &out.rejected_score, err) != SPAR_OK) {
         spar_error_context(err, "%s", r.where);

@@ -1,8 +1,8 @@
-/* The user's own data as conversations.
+/* The user's own data as conversations (spar/chat_template.h).
  *
  * The layout is recognised from the first row, and every row must follow it:
- *   messages           {"messages": [{"role", "content"}...]}: the last message is the assistant's
- *                      response, those before it are the prompt
+ *   messages           {"messages": [{"role", "content", ...}...]}: the last message is the
+ *                      assistant's response, those before it are the prompt
  *   conversations      {"conversations": [{"from", "value"}...]}: the same with "human" and "gpt"
  *   prompt-completion  {"prompt", "completion"}, strings or lists of messages
  *   instruction        {"instruction", "input", "output"}: input is optional and follows the
@@ -17,6 +17,10 @@
  *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
  * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
+ * Messages are kept whole, for the chat template to read: a content is a string, a list of parts
+ * ({"type": "text", "text"}) or, beside calls or reasoning, nothing. So are "tools", "documents"
+ * and "chat_template_kwargs" of a row, which go with the prompt. Where a list of messages repeats
+ * the prompt, a member that one of two messages lacks says nothing.
  * Other members are ignored, but a row without a rejected response whose "label" is false is
  * refused: its response was judged bad.
  */
@@ -31,12 +35,12 @@
 #include "spar/status.h"
 
 typedef struct sp_dataset_row {
-    json_t *messages; /* owned: the prompt, [{"role": ..., "content": ...}...], at least one */
-    char *response;   /* owned */
-    char *rejected;   /* owned; NULL where the layout has none */
-    bool bad;         /* labelled rows: the response was judged bad */
+    json_t *prompt;               /* owned: a conversation of one message at least */
+    json_t *response;             /* owned: the assistant's message */
+    json_t *rejected;             /* owned; NULL where the layout has none */
+    bool bad;                     /* labelled rows: the response was judged bad */
     double score, rejected_score; /* NaN where the row gives none */
-    char *base;                   /* owned: a response of the base's, where asked for and given */
+    json_t *base;                 /* owned: a response of the base's, where asked for and given */
     json_t *row;                  /* owned: of the layout responses the row itself, else NULL */
     char *where;                  /* owned: "file:line", as spar_rows_where */
 } sp_dataset_row;

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "model/fingerprint.h"
 #include "spar/hub.h"
+#include "text/conversation.h"
 
 /* A kind, and another name that asks for it; provenance has the kind's own. */
 static const struct {
@@ -126,9 +127,9 @@ done:
 
 static spar_status put_message(const json_t *message, bool alone, size_t i, sp_str *out,
                                spar_error *err) {
-    const json_t *content = json_object_get(message, "content");
     const json_t *role = json_object_get(message, "role");
-    if (!json_is_string(content) || !json_is_string(role)) {
+    const bool text = json_is_string(json_object_get(message, "content"));
+    if (!json_is_string(role) || (!text && sp_message_is_empty(message))) {
         return spar_fail(err, SPAR_FORMAT,
                          "prompt[%zu]: expected a message with role and content, found %s", i,
                          json_is_object(message) ? "another object" : sp_json_type_name(message));
@@ -136,8 +137,30 @@ static spar_status put_message(const json_t *message, bool alone, size_t i, sp_s
     if (!alone) {
         sp_str_printf(out, "%s%s: ", i ? "\n\n" : "", json_string_value(role));
     }
-    sp_str_append(out, json_string_value(content), json_string_length(content));
+    sp_message_put_text(message, out);
     return SPAR_OK;
+}
+
+spar_status sp_judge_conversation(const sp_judge_item *item, const json_t *response, json_t **out,
+                                  spar_error *err) {
+    const json_t *prompt = item->prompt;
+    json_t *messages =
+        json_is_array(prompt) ? json_copy((json_t *)(uintptr_t)prompt) : json_array();
+    *out = NULL;
+    if (prompt && !json_is_array(prompt) && !json_is_string(prompt)) {
+        json_decref(messages);
+        return spar_fail(err, SPAR_FORMAT,
+                         "prompt: expected a string or a list of messages, found %s",
+                         sp_json_type_name(prompt));
+    }
+    if (json_is_string(prompt)) {
+        json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", prompt));
+    }
+    json_array_append_new(messages,
+                          json_pack("{s:s, s:O}", "role", "assistant", "content", response));
+    const spar_status status = spar_conversation_of(out, item->row, messages, err);
+    json_decref(messages);
+    return status;
 }
 
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err) {
@@ -291,6 +314,7 @@ spar_status spar_judge_row(spar_judge *judge, const json_t *row, spar_judgement 
     if (judge->kind->reads_steps && json_is_array(json_object_get(row, "completions"))) {
         one = json_pack("{s:O*, s:[O]}", "prompt", json_object_get(row, "prompt"), "responses",
                         json_object_get(row, "completions"));
+        sp_conversation_carry(one, row);
     }
     SPAR_TRY(read_item(judge, one ? one : row, &item, err));
     SPAR_TRY(allocate(out, item.k, err));

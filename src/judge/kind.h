@@ -73,6 +73,11 @@ void sp_judge_compare_scores(spar_judgement *out);
 /* Scores from P: the mean over all responses, itself included, and both orders. */
 void sp_judge_score_by_wins(spar_judgement *out);
 
+/* The prompt, a string or a list of messages, with a response (a string) as the assistant's message
+ * and what else the row has for a template: a conversation, a new reference. FORMAT for other
+ * prompts. */
+spar_status sp_judge_conversation(const sp_judge_item *item, const json_t *response, json_t **out,
+                                  spar_error *err);
 /* A prompt as text: a string as it is, of a list of messages the only one's content, or the
  * contents behind their roles ("user: ..."), a blank line between. FORMAT for anything else. */
 spar_status sp_judge_prompt_text(const json_t *prompt, sp_str *out, spar_error *err);

@@ -177,20 +177,18 @@ done:
     return status;
 }
 
-/* A conversation of prompt and response as the reward model's template has it. */
-static spar_status encode_turn(const spar_model *m, const json_t *prompt, const json_t *response,
-                               sp_token_row *out, spar_error *err) {
+/* Prompt and response as the reward model's template has them. */
+static spar_status encode_turn(const spar_model *m, const sp_judge_item *item,
+                               const json_t *response, sp_token_row *out, spar_error *err) {
+    spar_status status = SPAR_OK;
     int32_t *ids = NULL;
     size_t n = 0;
-    json_t *messages = json_is_array(prompt) ? json_deep_copy(prompt) : json_array();
-    if (json_is_string(prompt)) {
-        json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", prompt));
-    }
-    json_array_append_new(messages,
-                          json_pack("{s:s, s:O}", "role", "assistant", "content", response));
-    const spar_status status = spar_model_chat_ids(m, messages, false, &ids, &n, err);
+    json_t *conversation = NULL;
+    SPAR_TRY(sp_judge_conversation(item, response, &conversation, err));
+    SPAR_TRY(spar_model_chat_ids(m, conversation, false, &ids, &n, err));
     *out = (sp_token_row){.ids = ids, .n = n};
-    json_decref(messages);
+done:
+    json_decref(conversation);
     return status;
 }
 
@@ -208,7 +206,7 @@ static spar_status read_texts(const neural *n, const sp_judge_item *item, id_row
         const json_t *response = json_array_get(item->responses, i);
         SPAR_TRY(n->encoder ? encode(n->tokenizer, json_string_value(response),
                                      json_string_length(response), &out->responses[i], err)
-                            : encode_turn(sp_reward_model(n->reward), item->prompt, response,
+                            : encode_turn(sp_reward_model(n->reward), item, response,
                                           &out->responses[i], err));
     }
 done:

@@ -17,6 +17,7 @@
 #include "judge/kind.h"
 #include "model/engine.h"
 #include "model/reward.h"
+#include "text/conversation.h"
 
 typedef struct preference {
     sp_reward *reward; /* owned */
@@ -70,13 +71,13 @@ static spar_status preference_describe(const void *context, json_t *out, spar_er
 
 /* ---- rows ---- */
 
-static spar_status encode(const preference *p, const json_t *messages, int32_t **ids, size_t *n,
+static spar_status encode(const preference *p, const json_t *conversation, int32_t **ids, size_t *n,
                           spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_model *m = sp_reward_model(p->reward);
     char *text = NULL;
     size_t length;
-    SPAR_TRY(sp_model_render(m, messages, false, &text, &length, err));
+    SPAR_TRY(sp_model_render(m, conversation, false, &text, &length, err));
     SPAR_TRY(spar_tokenizer_encode(spar_model_tokenizer(m), text, length, 0, ids, n, err));
     if (*n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "responses: the chat template renders nothing"));
@@ -86,20 +87,6 @@ done:
     return status;
 }
 
-/* The conversation as messages, and its first message alone: new references. */
-static json_t *conversation(const sp_judge_item *item, size_t i, json_t **first) {
-    json_t *messages =
-        json_is_array(item->prompt) ? json_copy((json_t *)(uintptr_t)item->prompt) : json_array();
-    if (!json_is_array(item->prompt)) {
-        json_array_append_new(messages,
-                              json_pack("{s:s, s:O}", "role", "user", "content", item->prompt));
-    }
-    json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "assistant", "content",
-                                              json_array_get(item->responses, i)));
-    *first = json_pack("[O]", json_array_get(messages, 0));
-    return messages;
-}
-
 /* The unit vector [2 planes] and the planes' weights of one response. */
 static spar_status embed(preference *p, const sp_judge_item *item, size_t i, float *v,
                          float *weights, int64_t *tokens, spar_error *err) {
@@ -107,9 +94,11 @@ static spar_status embed(preference *p, const sp_judge_item *item, size_t i, flo
     int32_t *ids = NULL, *prompt_ids = NULL;
     size_t n = 0, n_prompt = 0;
     double square = 0;
-    json_t *first = NULL, *messages = conversation(item, i, &first);
+    json_t *first = NULL, *whole = NULL;
     const int32_t eos = spar_tokenizer_eos(spar_model_tokenizer(sp_reward_model(p->reward)));
-    SPAR_TRY(encode(p, messages, &ids, &n, err));
+    SPAR_TRY(sp_judge_conversation(item, json_array_get(item->responses, i), &whole, err));
+    first = sp_conversation_first(whole, 1);
+    SPAR_TRY(encode(p, whole, &ids, &n, err));
     SPAR_TRY(encode(p, first, &prompt_ids, &n_prompt, err));
     if (eos >= 0) {
         ids[n - 1] = eos;
@@ -127,7 +116,7 @@ static spar_status embed(preference *p, const sp_judge_item *item, size_t i, flo
     }
     *tokens += (int64_t)n;
 done:
-    json_decref(messages);
+    json_decref(whole);
     json_decref(first);
     free(ids);
     free(prompt_ids);

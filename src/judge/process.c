@@ -281,27 +281,25 @@ done:
     return status;
 }
 
-static spar_status row_of_marks(const process *p, const json_t *prompt, const json_t *steps,
+static spar_status row_of_marks(const process *p, const sp_judge_item *item, const json_t *steps,
                                 step_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str text = SP_STR_INIT;
-    json_t *messages = json_is_array(prompt) ? json_deep_copy(prompt) : json_array();
+    json_t *response = NULL, *conversation = NULL;
     size_t i;
     json_t *step;
     json_array_foreach((json_t *)(uintptr_t)steps, i, step) {
         sp_str_printf(&text, "%s%s", json_string_value(step), mark_text);
     }
     SPAR_TRY(sp_str_status(&text, err));
-    if (!json_is_array(prompt)) {
-        json_array_append_new(messages, json_pack("{s:s, s:O}", "role", "user", "content", prompt));
-    }
-    json_array_append_new(
-        messages, json_pack("{s:s, s:s}", "role", "assistant", "content", sp_str_get(&text)));
-    SPAR_TRY(spar_model_chat_ids(p->model, messages, false, &row->ids.data, &row->ids.n, err));
+    response = json_stringn(sp_str_get(&text), text.len);
+    SPAR_TRY(sp_judge_conversation(item, response, &conversation, err));
+    SPAR_TRY(spar_model_chat_ids(p->model, conversation, false, &row->ids.data, &row->ids.n, err));
     SPAR_TRY(read_at_tags(p, row, json_array_size(steps), err));
 done:
     sp_str_release(&text);
-    json_decref(messages);
+    json_decref(response);
+    json_decref(conversation);
     return status;
 }
 
@@ -325,11 +323,11 @@ done:
     return status;
 }
 
-static spar_status make_row(const process *p, const json_t *prompt, const json_t *steps,
+static spar_status make_row(const process *p, const sp_judge_item *item, const json_t *steps,
                             step_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str text = SP_STR_INIT;
-    SPAR_TRY(sp_judge_prompt_text(prompt, &text, err));
+    SPAR_TRY(sp_judge_prompt_text(item->prompt, &text, err));
     switch (p->rules.format) {
     case SPAR_STEPS_TAG:
         SPAR_TRY(row_of_tags(p, sp_str_get(&text), steps, row, err));
@@ -338,7 +336,7 @@ static spar_status make_row(const process *p, const json_t *prompt, const json_t
         SPAR_TRY(row_of_turns(p, sp_str_get(&text), steps, row, err));
         break;
     case SPAR_STEPS_MARKS:
-        SPAR_TRY(row_of_marks(p, prompt, steps, row, err));
+        SPAR_TRY(row_of_marks(p, item, steps, row, err));
         break;
     default:
         SPAR_TRY(row_of_lines(p, sp_str_get(&text), steps, row, err));
@@ -409,7 +407,7 @@ static spar_status judge_response(process *p, const sp_judge_item *item, size_t 
     step_row row = {0};
     json_t *steps = sp_judge_steps_of(json_array_get(item->responses, i), p->rules.steps == 1);
     void *memory = out->steps;
-    SPAR_TRY(make_row(p, item->prompt, steps, &row, err));
+    SPAR_TRY(make_row(p, item, steps, &row, err));
     SPAR_TRY(sp_mem_grow(&memory, capacity, *used + row.n, sizeof *out->steps, err));
     out->steps = memory;
     SPAR_TRY((p->reward ? score_by_head : score_by_words)(p, &row, out->steps + *used, err));

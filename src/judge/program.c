@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "judge/kind.h"
+#include "text/conversation.h"
 
 enum { LINE_MAX_BYTES = 4096, WAIT_MS = 5, NOT_STARTED = 127 };
 
@@ -66,6 +67,7 @@ static spar_status put_input(const sp_judge_item *item, sp_str *out, spar_error 
     for (size_t i = 0; i < item->k; i++) {
         json_t *row = json_pack("{s:O*, s:O, s:O*}", "prompt", item->prompt, "response",
                                 json_array_get(item->responses, i), "reference", item->reference);
+        sp_conversation_carry(row, item->row);
         char *line = row ? json_dumps(row, JSON_COMPACT) : NULL;
         out->failed = out->failed || !line;
         sp_str_puts(out, line ? line : "");

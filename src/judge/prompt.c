@@ -8,6 +8,7 @@
 #include "base/jsonx.h"
 #include "base/mem.h"
 #include "model/fingerprint.h"
+#include "text/conversation.h"
 
 /* prompts/judge.jsonl and prompts/preference.txt, made part of the program by the build. */
 extern const char sp_prompts_judge[], sp_prompts_preference[];
@@ -64,30 +65,31 @@ static bool find_slot(const char *name, size_t n, slot *out) {
 }
 
 /* The n-th message of a role, from 1; NULL: none. */
-static const char *turn_of(const json_t *prompt, const char *role, size_t n) {
+static const json_t *turn_of(const json_t *prompt, const char *role, size_t n) {
     size_t i;
     json_t *message;
     json_array_foreach((json_t *)(uintptr_t)prompt, i, message) {
         const char *its = json_string_value(json_object_get(message, "role"));
         if (its && strcmp(its, role) == 0 && --n == 0) {
-            return json_string_value(json_object_get(message, "content"));
+            return message;
         }
     }
     return NULL;
 }
 
-static const char *response_of(const slots *s, size_t which, size_t turn) {
-    const char *earlier = turn ? turn_of(s->item->prompt, "assistant", turn) : NULL;
-    return earlier ? earlier : json_string_value(json_array_get(s->item->responses, which));
+/* A string or a message; NULL: the row has none. */
+static const json_t *response_of(const slots *s, size_t which, size_t turn) {
+    const json_t *earlier = turn ? turn_of(s->item->prompt, "assistant", turn) : NULL;
+    return earlier ? earlier : json_array_get(s->item->responses, which);
 }
 
-static const char *reference_of(const slots *s, size_t turn) {
+static const json_t *reference_of(const slots *s, size_t turn) {
     const json_t *r = s->item->reference;
-    return json_string_value(json_is_array(r) ? json_array_get(r, turn ? turn - 1 : 0) : r);
+    return json_is_array(r) ? json_array_get(r, turn ? turn - 1 : 0) : r;
 }
 
-static const char *user_turn(const slots *s, size_t turn) {
-    return turn == 1 && json_is_string(s->item->prompt) ? json_string_value(s->item->prompt)
+static const json_t *user_turn(const slots *s, size_t turn) {
+    return turn == 1 && json_is_string(s->item->prompt) ? s->item->prompt
                                                         : turn_of(s->item->prompt, "user", turn);
 }
 
@@ -96,15 +98,18 @@ static spar_status put_slot(const slots *s, slot x, const char *name, size_t n, 
     if (x.source == SLOT_PROMPT) {
         return sp_judge_prompt_text(s->item->prompt, out, err);
     }
-    const char *text = x.source == SLOT_USER_TURN    ? user_turn(s, x.turn)
-                       : x.source == SLOT_REFERENCE  ? reference_of(s, x.turn)
-                       : x.source == SLOT_RESPONSE_A ? response_of(s, s->a, x.turn)
-                                                     : response_of(s, s->b, x.turn);
-    if (!text) {
+    const json_t *found = x.source == SLOT_USER_TURN    ? user_turn(s, x.turn)
+                          : x.source == SLOT_REFERENCE  ? reference_of(s, x.turn)
+                          : x.source == SLOT_RESPONSE_A ? response_of(s, s->a, x.turn)
+                                                        : response_of(s, s->b, x.turn);
+    if (json_is_string(found)) {
+        sp_str_append(out, json_string_value(found), json_string_length(found));
+    } else if (!sp_message_is_empty(found)) {
+        sp_message_put_text(found, out);
+    } else {
         return spar_fail(err, SPAR_FORMAT, "the prompt's slot {%.*s}: the row has no text for it",
                          (int)n, name);
     }
-    sp_str_puts(out, text);
     return SPAR_OK;
 }
 

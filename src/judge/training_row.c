@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "judge/kind.h"
+#include "text/conversation.h"
 
 /* A response as one text: lists of steps are joined by line breaks. A new reference. */
 static json_t *whole(const json_t *row, size_t i) {
@@ -28,8 +29,10 @@ static json_t *whole(const json_t *row, size_t i) {
     return out;
 }
 
-static spar_status give(json_t *made, json_t **out, spar_error *err) {
+/* A row that was made of another one, with what else of it a chat template reads. */
+static spar_status give(json_t *made, const json_t *row, json_t **out, spar_error *err) {
     *out = made;
+    sp_conversation_carry(made, row);
     return made ? SPAR_OK : spar_fail(err, SPAR_NO_MEMORY, "out of memory for a row");
 }
 
@@ -80,7 +83,7 @@ static spar_status step_pair(const spar_judgement *j, const json_t *row, json_t 
                                 json_object_get(row, "prompt"), "chosen", whole(row, widest.better),
                                 "rejected", whole(row, widest.worse), "step",
                                 (json_int_t)widest.step + 1, "margin", widest.margin),
-                      out, err)
+                      row, out, err)
                : SPAR_OK;
 }
 
@@ -112,7 +115,7 @@ static spar_status group(const spar_judgement *j, const json_t *row, json_t **ou
         json_decref(made);
         made = NULL;
     }
-    return give(made, out, err);
+    return give(made, row, out, err);
 }
 
 spar_status spar_judgement_row(const spar_judgement *j, const json_t *row, spar_judged_row what,
@@ -127,12 +130,12 @@ spar_status spar_judgement_row(const spar_judgement *j, const json_t *row, spar_
     }
     if (what == SPAR_JUDGED_BEST) {
         return give(json_pack("{s:O*, s:o}", "prompt", prompt, "completion", whole(row, j->best)),
-                    out, err);
+                    row, out, err);
     }
     const double *p = j->p;
     return p[j->best * j->k + j->worst] > p[j->worst * j->k + j->best]
                ? give(json_pack("{s:O*, s:o, s:o}", "prompt", prompt, "chosen", whole(row, j->best),
                                 "rejected", whole(row, j->worst)),
-                      out, err)
+                      row, out, err)
                : SPAR_OK;
 }

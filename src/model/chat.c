@@ -8,6 +8,7 @@
 #include "io/gguf.h"
 #include "model/engine.h"
 #include "model/vocab_gguf.h"
+#include "text/conversation.h"
 #include "text/vocabulary.h"
 
 static spar_status need_text(const spar_model *m, spar_error *err) {
@@ -33,45 +34,69 @@ static spar_render_options render_options(const spar_model *m, bool generation_p
                                  .now = m->now};
 }
 
-spar_status sp_model_render(const spar_model *m, const json_t *messages, bool generation_prompt,
-                            char **text, size_t *n, spar_error *err) {
+/* A part of a content that is no text would be rendered as a mark that the model knows, with
+ * nothing behind it. */
+static spar_status check_parts(const json_t *content, size_t i, spar_error *err) {
+    static const char *const media[] = {"image", "video", "audio"};
+    for (size_t p = 0; p < json_array_size(content); p++) {
+        const char *type = json_string_value(json_object_get(json_array_get(content, p), "type"));
+        for (size_t k = 0; type && k < sizeof media / sizeof *media; k++) {
+            if (strstr(type, media[k])) {
+                return spar_fail(
+                    err, SPAR_UNSUPPORTED,
+                    "messages[%zu]: content[%zu]: expected a part of text, found %.40s", i, p,
+                    type);
+            }
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status check_conversation(const spar_model *m, const json_t *conversation,
+                                      spar_error *err) {
     spar_status status = SPAR_OK;
+    const json_t *messages = sp_conversation_messages(conversation);
     SPAR_TRY(need_text(m, err));
-    const spar_render_options options = render_options(m, generation_prompt);
-    SPAR_TRY(spar_template_render(m->chat_template, messages, NULL, &options, text, n, err));
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        SPAR_TRY(check_parts(json_object_get(json_array_get(messages, i), "content"), i, err));
+    }
 done:
     return status;
 }
 
-spar_status sp_model_render_spans(const spar_model *m, const json_t *messages, char **text,
+spar_status sp_model_render(const spar_model *m, const json_t *conversation, bool generation_prompt,
+                            char **text, size_t *n, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(check_conversation(m, conversation, err));
+    const spar_render_options options = render_options(m, generation_prompt);
+    SPAR_TRY(spar_template_render(m->chat_template, conversation, &options, text, n, err));
+done:
+    return status;
+}
+
+spar_status sp_model_render_spans(const spar_model *m, const json_t *conversation, char **text,
                                   size_t *n, spar_text_span **spans, size_t *n_spans,
                                   spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(need_text(m, err));
+    SPAR_TRY(check_conversation(m, conversation, err));
     const spar_render_options options = render_options(m, false);
-    SPAR_TRY(spar_template_render_spans(m->chat_template, messages, NULL, &options, text, n, spans,
+    SPAR_TRY(spar_template_render_spans(m->chat_template, conversation, &options, text, n, spans,
                                         n_spans, err));
 done:
     return status;
 }
 
-spar_status spar_model_chat_ids(const spar_model *m, const json_t *messages, bool generation_prompt,
-                                int32_t **ids, size_t *n, spar_error *err) {
+spar_status spar_model_chat_ids(const spar_model *m, const json_t *conversation,
+                                bool generation_prompt, int32_t **ids, size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
     char *text = NULL;
     size_t n_text = 0;
-    SPAR_TRY(sp_model_render(m, messages, generation_prompt, &text, &n_text, err));
+    SPAR_TRY(sp_model_render(m, conversation, generation_prompt, &text, &n_text, err));
     SPAR_TRY(
         spar_tokenizer_encode(m->tokenizer, text, n_text, SPAR_TOKENIZE_NO_SPECIAL, ids, n, err));
 done:
     free(text);
     return status;
-}
-
-json_t *sp_model_conversation(const json_t *prompt, const char *response) {
-    json_t *all = json_copy((json_t *)(uintptr_t)prompt);
-    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", response));
-    return all;
 }
 
 /* Ids of text up to the first that ends a turn; without one, the first such id is put at the end.
@@ -103,7 +128,7 @@ done:
     return status;
 }
 
-spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const char *response,
+spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const json_t *response,
                           int32_t **prompt_ids, size_t *n_prompt, int32_t **response_ids,
                           size_t *n_response, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -114,7 +139,7 @@ spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const char 
     json_t *all = NULL;
     *prompt_ids = *response_ids = NULL;
     SPAR_TRY(sp_model_render(m, prompt, true, &before, &n_before, err));
-    all = sp_model_conversation(prompt, response);
+    all = sp_conversation_then(prompt, response);
     SPAR_TRY(sp_model_render(m, all, false, &whole, &n_whole, err));
     if (n_whole < n_before || memcmp(whole, before, n_before) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
@@ -164,27 +189,27 @@ done:
     return status;
 }
 
-spar_status spar_model_turn_ids(const spar_model *m, const json_t *messages, int32_t **ids,
+spar_status spar_model_turn_ids(const spar_model *m, const json_t *conversation, int32_t **ids,
                                 size_t *n, size_t *first, spar_error *err) {
     spar_status status = SPAR_OK;
+    const json_t *messages = sp_conversation_messages(conversation);
     size_t count = json_array_size(messages);
     const json_t *last = count ? json_array_get(messages, count - 1) : NULL;
     const char *role = json_string_value(json_object_get(last, "role"));
-    const char *content = json_string_value(json_object_get(last, "content"));
-    json_t *prompt = json_copy((json_t *)(uintptr_t)messages);
+    json_t *prompt = NULL;
     int32_t *prompt_ids = NULL;
     int32_t *response_ids = NULL;
     size_t n_prompt = 0;
     size_t n_response = 0;
     void *memory;
-    if (count < 2 || !role || strcmp(role, "assistant") != 0 || !content) {
+    if (count < 2 || !role || strcmp(role, "assistant") != 0) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "messages: expected a list that ends with an assistant's message of "
-                           "text, found another"));
+                           "messages: expected a list that ends with an assistant's message, found "
+                           "another"));
     }
-    json_array_remove(prompt, count - 1);
+    prompt = sp_conversation_first(conversation, count - 1);
     SPAR_TRY(
-        sp_model_turn(m, prompt, content, &prompt_ids, &n_prompt, &response_ids, &n_response, err));
+        sp_model_turn(m, prompt, last, &prompt_ids, &n_prompt, &response_ids, &n_response, err));
     SPAR_TRY(sp_mem_calloc(&memory, n_prompt + n_response, sizeof **ids, err));
     *ids = memory;
     memcpy(*ids, prompt_ids, n_prompt * sizeof **ids);

@@ -69,21 +69,20 @@ spar_status sp_model_prepare_trainable(spar_model *model, spar_error *err);
 spar_status sp_model_check_ids(const spar_model *model, const int32_t *ids, size_t n,
                                spar_error *err);
 
-/* Render messages through the chat template. *text is owned by the caller. */
-spar_status sp_model_render(const spar_model *model, const struct json_t *messages,
+/* Render a conversation (spar/chat_template.h) through the chat template; UNSUPPORTED where a part
+ * of a content is an image, a video or a sound. *text is owned by the caller. */
+spar_status sp_model_render(const spar_model *model, const struct json_t *conversation,
                             bool generation_prompt, char **text, size_t *n, spar_error *err);
-/* A conversation, and what its generation blocks wrote (spar_template_render_spans). */
-spar_status sp_model_render_spans(const spar_model *model, const struct json_t *messages,
+/* The same, and what its generation blocks wrote (spar_template_render_spans). */
+spar_status sp_model_render_spans(const spar_model *model, const struct json_t *conversation,
                                   char **text, size_t *n, spar_text_span **spans, size_t *n_spans,
                                   spar_error *err);
-/* prompt followed by {"role": "assistant", "content": response}; a new reference. */
-struct json_t *sp_model_conversation(const struct json_t *prompt, const char *response);
-/* A prompt (messages) and the response to it as ids, tokenised apart as sampling sees them: the
- * prompt with its generation prompt; the response up to and with the token that ends the turn.
- * MISMATCH when the template renders the conversation with another prompt than the one it generates
- * from. Both arrays are owned by the caller. */
+/* A prompt, which is a conversation, and the message that answers it as ids, tokenised apart as
+ * sampling sees them: the prompt with its generation prompt; the response up to and with the token
+ * that ends the turn. MISMATCH when the template renders the conversation with another prompt than
+ * the one it generates from. Both arrays are owned by the caller. */
 spar_status sp_model_turn(const spar_model *model, const struct json_t *prompt,
-                          const char *response, int32_t **prompt_ids, size_t *n_prompt,
+                          const struct json_t *response, int32_t **prompt_ids, size_t *n_prompt,
                           int32_t **response_ids, size_t *n_response, spar_error *err);
 bool sp_model_ends_turn(const spar_model *model, int32_t id);
 

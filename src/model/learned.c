@@ -8,20 +8,13 @@
 #include "base/mem.h"
 #include "model/engine.h"
 #include "text/chat_mask.h"
+#include "text/conversation.h"
 #include "text/vocabulary.h"
 
 void sp_learned_release(sp_learned *l) {
     free(l->ids);
     free(l->mask);
     *l = (sp_learned){0};
-}
-
-static json_t *first_messages(const json_t *messages, size_t n) {
-    json_t *some = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_array_append(some, json_array_get(messages, i));
-    }
-    return some;
 }
 
 static bool is_assistant(const json_t *messages, size_t i) {
@@ -32,10 +25,10 @@ static bool is_assistant(const json_t *messages, size_t i) {
 /* ---- by generation blocks ---- */
 
 /* Blocks that are of messages before the last. */
-static spar_status count_earlier(const spar_model *m, const json_t *messages, size_t *n,
-                                 spar_error *err) {
+static spar_status count_earlier(const spar_model *m, const json_t *conversation, size_t last,
+                                 size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *before = first_messages(messages, json_array_size(messages) - 1);
+    json_t *before = sp_conversation_first(conversation, last);
     char *text = NULL;
     spar_text_span *spans = NULL;
     size_t n_text;
@@ -47,16 +40,17 @@ done:
     return status;
 }
 
-spar_status sp_learned_by_blocks(const spar_model *m, const json_t *messages, bool all,
+spar_status sp_learned_by_blocks(const spar_model *m, const json_t *conversation, bool all,
                                  sp_learned *out, spar_error *err) {
     spar_status status = SPAR_OK;
+    const size_t count = json_array_size(sp_conversation_messages(conversation));
     char *text = NULL;
     spar_text_span *spans = NULL;
     size_t n_text, n_spans = 0, earlier = 0;
     *out = (sp_learned){0};
-    SPAR_TRY(sp_model_render_spans(m, messages, &text, &n_text, &spans, &n_spans, err));
-    if (!all && json_array_size(messages) > 1) {
-        SPAR_TRY(count_earlier(m, messages, &earlier, err));
+    SPAR_TRY(sp_model_render_spans(m, conversation, &text, &n_text, &spans, &n_spans, err));
+    if (!all && count > 1) {
+        SPAR_TRY(count_earlier(m, conversation, count - 1, &earlier, err));
     }
     if (earlier >= n_spans) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID,
@@ -112,10 +106,10 @@ done:
 }
 
 /* Where the rendering of the first n messages ends in the text of all, which must begin with it. */
-static spar_status end_of(const growing *g, const json_t *messages, size_t n, bool prompt,
+static spar_status end_of(const growing *g, const json_t *conversation, size_t n, bool prompt,
                           size_t *end, spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *some = first_messages(messages, n);
+    json_t *some = sp_conversation_first(conversation, n);
     char *text = NULL;
     SPAR_TRY(sp_model_render(g->m, some, prompt, &text, end, err));
     if (*end > g->n_text || *end < g->at || memcmp(text, g->text, *end) != 0) {
@@ -130,25 +124,26 @@ done:
     return status;
 }
 
-spar_status sp_learned_by_rendering(const spar_model *m, const json_t *messages, bool all,
+spar_status sp_learned_by_rendering(const spar_model *m, const json_t *conversation, bool all,
                                     sp_learned *out, spar_error *err) {
     spar_status status = SPAR_OK;
     growing g = {.m = m};
     char *text = NULL;
     void *memory;
+    const json_t *messages = sp_conversation_messages(conversation);
     const size_t count = json_array_size(messages);
     *out = (sp_learned){0};
-    SPAR_TRY(sp_model_render(m, messages, false, &text, &g.n_text, err));
+    SPAR_TRY(sp_model_render(m, conversation, false, &text, &g.n_text, err));
     g.text = text;
     for (size_t i = all ? 0 : count - 1; i < count; i++) {
         size_t end = g.n_text;
         if (!is_assistant(messages, i)) {
             continue;
         }
-        SPAR_TRY(end_of(&g, messages, i, true, &end, err));
+        SPAR_TRY(end_of(&g, conversation, i, true, &end, err));
         SPAR_TRY(take(&g, end, false, err));
         if (i + 1 < count) {
-            SPAR_TRY(end_of(&g, messages, i + 1, false, &end, err));
+            SPAR_TRY(end_of(&g, conversation, i + 1, false, &end, err));
         } else {
             end = g.n_text;
         }
@@ -169,8 +164,8 @@ done:
     return status;
 }
 
-spar_status sp_learned_of(const spar_model *m, const json_t *messages, bool all, sp_learned *out,
-                          spar_error *err) {
+spar_status sp_learned_of(const spar_model *m, const json_t *conversation, bool all,
+                          sp_learned *out, spar_error *err) {
     const bool marks = m->chat_template && spar_template_marks(m->chat_template);
-    return (marks ? sp_learned_by_blocks : sp_learned_by_rendering)(m, messages, all, out, err);
+    return (marks ? sp_learned_by_blocks : sp_learned_by_rendering)(m, conversation, all, out, err);
 }

@@ -7,6 +7,7 @@
 #include "eval/dataset.h"
 #include "play/doctor_parts.h"
 #include "spar/rows.h"
+#include "text/conversation.h"
 
 const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
     [SP_FAULT_EMPTY] = {"empty responses", "a response has no text", "leave the rows out"},
@@ -36,6 +37,11 @@ const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
                        "put {% generation %} around all that the model generates, with the token "
                        "that ends its turn: sft learns what the blocks mark, other methods what is "
                        "behind the prompt"},
+    [SP_FAULT_UNREAD] = {"unread members",
+                         "the chat template writes the same without the tools, documents, calls or "
+                         "reasoning that a row has",
+                         "take a chat template that reads them, or leave them out of the data: the "
+                         "model does not see them"},
     [SP_FAULT_UNREADABLE] = {"unreadable rows", "a row cannot be used",
                              "mend or leave out the rows"},
     [SP_FAULT_NUMBERS] = {"unusable numbers", "", "give each response one finite number"},
@@ -95,10 +101,9 @@ static void look_at_ids(const patients *p, size_t n_prompt, const int32_t *chose
     }
 }
 
-static void look_at_group(patients *p, const json_t *messages, const json_t *row,
-                          const char *where) {
+static void look_at_group(patients *p, const json_t *prompt, const json_t *row, const char *where) {
     bool wrong[SP_FAULTS] = {false};
-    sp_doctor_group(p->doctor, messages, row, p->longest, wrong, p->why, p->numbers);
+    sp_doctor_group(p->doctor, prompt, row, p->longest, wrong, p->why, p->numbers);
     count_row(p, wrong, where);
 }
 
@@ -106,11 +111,12 @@ static void look_at_row(patients *p, const sp_dataset_row *row) {
     bool wrong[SP_FAULTS] = {false};
     spar_error why = {SPAR_OK, ""};
     sp_turn chosen = {0}, rejected = {0};
-    wrong[SP_FAULT_EMPTY] = !row->response[0] || (row->rejected && !row->rejected[0]);
+    wrong[SP_FAULT_EMPTY] =
+        sp_message_is_empty(row->response) || (row->rejected && sp_message_is_empty(row->rejected));
     spar_status status =
-        sp_doctor_turn(p->doctor, row->messages, row->response, wrong, &chosen, &why);
+        sp_doctor_turn(p->doctor, row->prompt, row->response, wrong, &chosen, &why);
     if (status == SPAR_OK && row->rejected) {
-        status = sp_doctor_turn(p->doctor, row->messages, row->rejected, wrong, &rejected, &why);
+        status = sp_doctor_turn(p->doctor, row->prompt, row->rejected, wrong, &rejected, &why);
     }
     if (status != SPAR_OK && !p->counts[SP_FAULT_UNREADABLE]) {
         snprintf(p->why, sizeof p->why, "%.255s", why.message);
@@ -149,7 +155,7 @@ static spar_status check_conversations(patients *p, spar_error *err) {
     for (size_t i = 0; i < data->n; i++) {
         const sp_dataset_row *row = &data->rows[i];
         if (row->row) {
-            look_at_group(p, row->messages, row->row, row->where);
+            look_at_group(p, row->prompt, row->row, row->where);
         } else {
             look_at_row(p, row);
         }

@@ -5,6 +5,7 @@
 
 #include "play/doctor_parts.h"
 #include "play/offline.h"
+#include "text/conversation.h"
 
 static void note_why(char why[static SP_WHY], const spar_error *err) {
     if (!why[0]) {
@@ -21,14 +22,6 @@ static const json_t *list_of(const json_t *json) {
     return list;
 }
 
-static const char *text_of(const json_t *item) {
-    const json_t *of = json_array_size(item) == 1 ? json_array_get(item, 0) : item;
-    const json_t *content = json_object_get(of, "content");
-    return json_string_value(json_is_string(of) ? of
-                             : content          ? content
-                                                : json_object_get(of, "text"));
-}
-
 /* Ids were given, as they were sampled. */
 static bool is_sampled(const json_t *item) {
     return json_is_array(item) ? json_is_integer(json_array_get(item, 0))
@@ -36,26 +29,38 @@ static bool is_sampled(const json_t *item) {
 }
 
 static bool is_empty(const json_t *item) {
-    const char *text = text_of(item);
     const json_t *ids = json_is_array(item) ? item : json_object_get(item, "ids");
-    return text && !json_object_get(item, "ids") ? text[0] == '\0'
-                                                 : ids && json_array_size(ids) == 0;
+    json_t *message = NULL;
+    if (is_sampled(item)) {
+        return json_array_size(ids) == 0;
+    }
+    const bool empty = sp_offline_message(item, "", &message, NULL) == SPAR_OK
+                           ? sp_message_is_empty(message)
+                           : json_is_array(item) && json_array_size(item) == 0;
+    json_decref(message);
+    return empty;
 }
 
-/* The template's faults, on the responses that are texts. */
-static spar_status look_at_texts(const sp_doctor *d, const json_t *messages, const json_t *list,
+/* The template's faults, on the responses that are messages. */
+static spar_status look_at_texts(const sp_doctor *d, const json_t *prompt, const json_t *list,
                                  bool wrong[SP_FAULTS], spar_error *err) {
     spar_status status = SPAR_OK;
+    json_t *message = NULL;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         sp_turn turn = {0};
-        if (!is_sampled(item)) {
-            status = sp_doctor_turn(d, messages, text_of(item), wrong, &turn, err);
+        json_decref(message);
+        message = NULL;
+        if (is_sampled(item)) {
+            continue;
         }
+        SPAR_TRY(sp_offline_message(item, "responses", &message, err));
+        status = sp_doctor_turn(d, prompt, message, wrong, &turn, err);
         sp_turn_release(&turn);
         SPAR_TRY(status);
     }
 done:
+    json_decref(message);
     return status;
 }
 
@@ -90,10 +95,10 @@ static void look_for_ends(const sp_doctor *d, const json_t *list, const sp_offli
     }
 }
 
-static spar_status read_row(const sp_doctor *d, const json_t *messages, const json_t *json,
+static spar_status read_row(const sp_doctor *d, const json_t *prompt, const json_t *json,
                             sp_offline_row *row, spar_error *err) {
-    return messages ? sp_offline_group_of_text(d->model, messages, json, row, err)
-                    : sp_offline_group_of_ids(d->model, json, row, err);
+    return prompt ? sp_offline_group_of_text(d->model, prompt, json, row, err)
+                  : sp_offline_group_of_ids(d->model, json, row, err);
 }
 
 /* Rewards where a row has them, else win rates. */
@@ -118,8 +123,8 @@ static void look_at_lengths(const sp_doctor *d, const sp_offline_row *row, int64
     }
 }
 
-void sp_doctor_group(const sp_doctor *d, const json_t *messages, const json_t *json,
-                     int64_t longest, bool wrong[SP_FAULTS], char unreadable[static SP_WHY],
+void sp_doctor_group(const sp_doctor *d, const json_t *prompt, const json_t *json, int64_t longest,
+                     bool wrong[SP_FAULTS], char unreadable[static SP_WHY],
                      char numbers[static SP_WHY]) {
     spar_error why;
     sp_offline_row row = {0};
@@ -130,9 +135,9 @@ void sp_doctor_group(const sp_doctor *d, const json_t *messages, const json_t *j
     if (wrong[SP_FAULT_EMPTY]) {
         return;
     }
-    spar_status status = read_row(d, messages, json, &row, &why);
-    if (status == SPAR_OK && messages) {
-        status = look_at_texts(d, messages, list, wrong, &why);
+    spar_status status = read_row(d, prompt, json, &row, &why);
+    if (status == SPAR_OK && prompt) {
+        status = look_at_texts(d, prompt, list, wrong, &why);
     }
     if (status != SPAR_OK) {
         wrong[status == SPAR_MISMATCH ? SP_FAULT_TEMPLATE : SP_FAULT_UNREADABLE] = true;

@@ -21,6 +21,7 @@ typedef enum sp_fault {
     SP_FAULT_TEMPLATE,
     SP_FAULT_BOUNDARY,
     SP_FAULT_MASK,
+    SP_FAULT_UNREAD,
     SP_FAULT_UNREADABLE,
     SP_FAULT_NUMBERS, /* from here on of rows of several responses */
     SP_FAULT_ALONE,
@@ -70,16 +71,16 @@ typedef struct sp_turn {
 } sp_turn;
 /* Prompt and reply by template and tokenizer, as training makes them, and which faults they have.
  */
-spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const char *response,
+spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
                            bool wrong[SP_FAULTS], sp_turn *out, spar_error *err);
 void sp_turn_release(sp_turn *turn);
 
 enum { SP_WHY = 256 };
-/* A row of several responses with their numbers (doctor_groups.c): which faults it has. messages:
- * its prompt; NULL: it holds ids. longest: tokens of prompt and response. unreadable, numbers: why
- * a row is so, where it is and nothing was said yet. */
-void sp_doctor_group(const sp_doctor *d, const json_t *messages, const json_t *json,
-                     int64_t longest, bool wrong[SP_FAULTS], char unreadable[static SP_WHY],
+/* A row of several responses with their numbers (doctor_groups.c): which faults it has. prompt: its
+ * conversation; NULL: it holds ids. longest: tokens of prompt and response. unreadable, numbers:
+ * why a row is so, where it is and nothing was said yet. */
+void sp_doctor_group(const sp_doctor *d, const json_t *prompt, const json_t *json, int64_t longest,
+                     bool wrong[SP_FAULTS], char unreadable[static SP_WHY],
                      char numbers[static SP_WHY]);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "model/learned.h"
 #include "play/doctor_parts.h"
+#include "text/conversation.h"
 
 /* Rows of the vocabulary that no token has: a share that is more than rounding up to a multiple. */
 enum { MUCH_PADDING = 512 };
@@ -166,9 +167,9 @@ static spar_status check_turns(sp_doctor *d, const json_t *prompt, bool masked, 
     json_t *all = json_deep_copy(prompt);
     char *first = NULL, *text = NULL;
     size_t n_first, n;
-    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", "Yes"));
-    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "user", "content", "Why?"));
-    json_array_append_new(all, json_pack("{s:s, s:s}", "role", "assistant", "content", "So."));
+    json_array_append_new(all, sp_message("assistant", "Yes"));
+    json_array_append_new(all, sp_message("user", "Why?"));
+    json_array_append_new(all, sp_message("assistant", "So."));
     SPAR_TRY(sp_model_render(d->model, prompt, true, &first, &n_first, err));
     SPAR_TRY(sp_model_render(d->model, all, false, &text, &n, err));
     if (n < n_first + 3 || memcmp(text, first, n_first) != 0 ||
@@ -199,15 +200,67 @@ void sp_turn_release(sp_turn *turn) {
     *turn = (sp_turn){0};
 }
 
-spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const char *response,
+/* Whether a conversation is rendered to the same text without something that it has. */
+static bool says_the_same(const sp_doctor *d, const char *text, size_t n, const json_t *without) {
+    char *other = NULL;
+    size_t n_other = 0;
+    const bool same =
+        sp_model_render(d->model, without, false, &other, &n_other, NULL) == SPAR_OK &&
+        n_other == n && memcmp(text, other, n) == 0;
+    free(other);
+    return same;
+}
+
+/* A message without its calls, or without its reasoning under any of its names; NULL: it has none.
+ */
+static json_t *without_some(const json_t *message, bool calls) {
+    static const char *const names[] = {"tool_calls", "reasoning_content", "thinking", "reasoning"};
+    json_t *less = json_copy((json_t *)(uintptr_t)message);
+    bool found = false;
+    for (size_t i = calls ? 0 : 1; i < (calls ? 1 : sizeof names / sizeof *names); i++) {
+        found = json_object_del(less, names[i]) == 0 || found;
+    }
+    if (!found) {
+        json_decref(less);
+    }
+    return found ? less : NULL;
+}
+
+/* What a row has for the template, and the template passes over: beside the messages, and of the
+ * response. */
+static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, const json_t *response,
+                                   bool *unread, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *whole = sp_conversation_then(prompt, response);
+    char *text = NULL;
+    size_t n = 0;
+    SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
+    *unread = *unread ||
+              (json_is_object(whole) && says_the_same(d, text, n, sp_conversation_messages(whole)));
+    for (int calls = 0; calls < 2; calls++) {
+        json_t *less = without_some(response, calls != 0);
+        if (less) {
+            json_t *without = sp_conversation_then(prompt, less);
+            *unread = *unread || says_the_same(d, text, n, without);
+            json_decref(without);
+            json_decref(less);
+        }
+    }
+done:
+    json_decref(whole);
+    free(text);
+    return status;
+}
+
+spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
                            bool wrong[SP_FAULTS], sp_turn *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *whole = sp_model_conversation(messages, response);
+    json_t *whole = sp_conversation_then(prompt, response);
     int32_t *ids = NULL;
     size_t n = 0;
     *out = (sp_turn){0};
-    const spar_status turn = sp_model_turn(d->model, messages, response, &out->prompt,
-                                           &out->n_prompt, &out->reply, &out->n_reply, err);
+    const spar_status turn = sp_model_turn(d->model, prompt, response, &out->prompt, &out->n_prompt,
+                                           &out->reply, &out->n_reply, err);
     wrong[SP_FAULT_TEMPLATE] |= turn == SPAR_MISMATCH;
     if (turn != SPAR_OK) {
         status = turn == SPAR_MISMATCH ? SPAR_OK : turn;
@@ -224,6 +277,7 @@ spar_status sp_doctor_turn(const sp_doctor *d, const json_t *messages, const cha
         sp_doctor_leading(out->prompt, out->n_prompt,
                           spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
     SPAR_TRY(compare_masks(d, whole, &wrong[SP_FAULT_MASK], err));
+    SPAR_TRY(look_for_unread(d, prompt, response, &wrong[SP_FAULT_UNREAD], err));
 done:
     json_decref(whole);
     free(ids);
@@ -233,13 +287,13 @@ done:
 static spar_status check_template(sp_doctor *d, spar_error *err) {
     spar_status status = SPAR_OK;
     bool wrong[SP_FAULTS] = {false};
-    json_t *prompt = json_pack("[{s:s, s:s}]", "role", "user", "content", "Is it so?");
-    json_t *whole = json_deep_copy(prompt);
+    json_t *prompt = json_pack("[o]", sp_message("user", "Is it so?"));
+    json_t *reply = sp_message("assistant", "Yes");
+    json_t *whole = sp_conversation_then(prompt, reply);
     sp_turn turn = {0};
-    json_array_append_new(whole, json_pack("{s:s, s:s}", "role", "assistant", "content", "Yes"));
     SPAR_TRY(check_bos(d, prompt, err));
     SPAR_TRY(check_end(d, whole, err));
-    SPAR_TRY(sp_doctor_turn(d, prompt, "Yes", wrong, &turn, err));
+    SPAR_TRY(sp_doctor_turn(d, prompt, reply, wrong, &turn, err));
     for (int f = 0; f < SP_FAULTS; f++) {
         if (wrong[f] && f != SP_FAULT_BOS) { /* check_bos has said so */
             sp_doctor_add(d, sp_doctor_faults[f].check, sp_doctor_faults[f].mend,
@@ -252,6 +306,7 @@ static spar_status check_template(sp_doctor *d, spar_error *err) {
 done:
     sp_turn_release(&turn);
     json_decref(prompt);
+    json_decref(reply);
     json_decref(whole);
     return status;
 }

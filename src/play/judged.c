@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "judge/kind.h"
 #include "play/work.h"
+#include "text/conversation.h"
 
 /* A judge of the recipe: its name in run.db, the key that names it, where its provenance is kept,
  * and its phase. */
@@ -153,8 +154,10 @@ static json_t *row_of(const judging *j, size_t problem) {
     for (size_t i = 0; i < j->out->k; i++) {
         json_array_append_new(responses, json_string(j->texts[problem * j->out->k + i]));
     }
-    return json_pack("{s:O, s:o, s:s}", "prompt", p->messages, "responses", responses, "reference",
-                     p->reference);
+    json_t *row = json_pack("{s:O, s:o, s:s}", "prompt", sp_conversation_messages(p->conversation),
+                            "responses", responses, "reference", p->reference);
+    sp_conversation_carry(row, p->conversation);
+    return row;
 }
 
 static spar_status store(judging *j, size_t problem, const spar_judgement *x, spar_error *err) {

@@ -49,19 +49,23 @@ spar_status sp_offline_row_init(sp_offline_row *row, size_t n, spar_error *err);
 /* A list of the model's token ids; `name` is its place in messages. */
 spar_status sp_offline_ids(const spar_model *model, const json_t *list, const char *name,
                            int32_t **ids, size_t *n, spar_error *err);
-/* Response i as text, which gives the prompt's ids too where the row has none yet. */
-spar_status sp_offline_turn(const spar_model *model, const json_t *messages, const char *text,
+/* Response i as the assistant's message, which gives the prompt's ids too where the row has none
+ * yet. */
+spar_status sp_offline_turn(const spar_model *model, const json_t *prompt, const json_t *response,
                             sp_offline_row *row, size_t i, spar_error *err);
 
 /* A conversation to learn (model/learned.h): up to the first token that is learned it is the
  * prompt, from there to the last the response. all: every turn of the assistant's. */
-spar_status sp_offline_conversation(const spar_model *model, const json_t *messages,
-                                    const char *text, bool all, sp_offline_row *row,
+spar_status sp_offline_conversation(const spar_model *model, const json_t *prompt,
+                                    const json_t *response, bool all, sp_offline_row *row,
                                     spar_error *err);
 
-/* A row of any number of responses: "responses" or "completions", each a string, a message (or a
- * list of one), or what spar generate writes, {"text", "ids", "logprobs"}; messages: the prompt. */
-spar_status sp_offline_group_of_text(const spar_model *model, const json_t *messages,
+/* An item of a list of responses as the assistant's message, a new reference: a string, a message
+ * (or a list of one), or {"text"}; `name` is its place in messages of errors. */
+spar_status sp_offline_message(const json_t *item, const char *name, json_t **out, spar_error *err);
+/* A row of any number of responses: "responses" or "completions", each such an item, or what spar
+ * generate writes, {"text", "ids", "logprobs"}; prompt: a conversation. */
+spar_status sp_offline_group_of_text(const spar_model *model, const json_t *prompt,
                                      const json_t *json, sp_offline_row *row, spar_error *err);
 /* The same of {"prompt_ids", "responses_ids"}. */
 spar_status sp_offline_group_of_ids(const spar_model *model, const json_t *json,

@@ -10,6 +10,7 @@
 #include "eval/dataset.h"
 #include "play/offline.h"
 #include "spar/rows.h"
+#include "text/conversation.h"
 
 enum { SHOWN_SKIPS = 10, MOST_NAMED = 3 };
 
@@ -182,24 +183,24 @@ static spar_status count_named(const loader *l, bool has_rejected, bool has_base
 static spar_status fill_turns(loader *l, const sp_dataset_row *from, sp_offline_row *row,
                               spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *const texts[MOST_NAMED] = {from->response, from->rejected, from->base};
+    const json_t *const given[MOST_NAMED] = {from->response, from->rejected, from->base};
     size_t n;
     char place[32];
     SPAR_TRY(count_named(l, from->rejected, from->base, &n, err));
     for (size_t i = 0; i < n; i++) {
-        if (texts[i][0] == '\0') {
+        if (sp_message_is_empty(given[i])) {
             SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
                                name_of(l, i, place)));
         }
     }
     if (l->objective->kind == SP_OBJECTIVE_SFT &&
         (l->options->assistant_only_loss || spar_template_marks(spar_model_template(l->model)))) {
-        return sp_offline_conversation(l->model, from->messages, from->response,
+        return sp_offline_conversation(l->model, from->prompt, from->response,
                                        l->options->assistant_only_loss, row, err);
     }
     SPAR_TRY(sp_offline_row_init(row, n, err));
     for (size_t i = 0; i < n; i++) {
-        SPAR_TRY(sp_offline_turn(l->model, from->messages, texts[i], row, i, err));
+        SPAR_TRY(sp_offline_turn(l->model, from->prompt, given[i], row, i, err));
     }
     row->responses[0].score = l->labelled ? (double)!from->bad : from->score;
     if (n > 1) {
@@ -213,7 +214,7 @@ static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *
     spar_status status = SPAR_OK;
     sp_offline_row row = {0};
     if (from->row) {
-        SPAR_TRY(sp_offline_group_of_text(l->model, from->messages, from->row, &row, err));
+        SPAR_TRY(sp_offline_group_of_text(l->model, from->prompt, from->row, &row, err));
         SPAR_TRY(sp_offline_group_numbers(l->objective, from->row, &row, err));
     } else {
         SPAR_TRY(fill_turns(l, from, &row, err));

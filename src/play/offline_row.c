@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "model/learned.h"
 #include "play/offline.h"
+#include "text/conversation.h"
 #include "train/game.h"
 
 void sp_offline_row_release(sp_offline_row *row) {
@@ -59,19 +60,19 @@ done:
     return status;
 }
 
-spar_status sp_offline_turn(const spar_model *model, const json_t *messages, const char *text,
+spar_status sp_offline_turn(const spar_model *model, const json_t *prompt, const json_t *response,
                             sp_offline_row *row, size_t i, spar_error *err) {
-    int32_t *prompt = NULL;
+    int32_t *ids = NULL;
     size_t n_prompt;
     sp_offline_response *to = &row->responses[i];
     const spar_status status =
-        sp_model_turn(model, messages, text, &prompt, &n_prompt, &to->ids, &to->n, err);
+        sp_model_turn(model, prompt, response, &ids, &n_prompt, &to->ids, &to->n, err);
     if (status == SPAR_OK && !row->prompt) {
-        row->prompt = prompt;
+        row->prompt = ids;
         row->n_prompt = n_prompt;
-        prompt = NULL;
+        ids = NULL;
     }
-    free(prompt);
+    free(ids);
     return status;
 }
 
@@ -91,12 +92,12 @@ done:
     return status;
 }
 
-spar_status sp_offline_conversation(const spar_model *model, const json_t *messages,
-                                    const char *text, bool all, sp_offline_row *row,
+spar_status sp_offline_conversation(const spar_model *model, const json_t *prompt,
+                                    const json_t *response, bool all, sp_offline_row *row,
                                     spar_error *err) {
     spar_status status = SPAR_OK;
     sp_learned l = {0};
-    json_t *whole = sp_model_conversation(messages, text);
+    json_t *whole = sp_conversation_then(prompt, response);
     SPAR_TRY(sp_offline_row_init(row, 1, err));
     SPAR_TRY(sp_learned_of(model, whole, all, &l, err));
     size_t first = 0, end = l.n;
@@ -118,41 +119,54 @@ done:
 
 /* ---- groups ---- */
 
-/* The text of a response: a string, a message or a list of one, or {"text"}. */
-static spar_status text_of(const json_t *item, const char *name, const char **text,
-                           spar_error *err) {
-    const json_t *of = json_array_size(item) == 1 ? json_array_get(item, 0) : item;
-    const json_t *content = json_object_get(of, "content");
-    const json_t *string = json_is_string(of) ? of
-                           : content          ? content
-                                              : json_object_get(of, "text");
-    *text = json_string_value(string);
-    if (!*text) {
-        return spar_fail(err, SPAR_FORMAT, "%s: expected a string or a message, found %s", name,
-                         item ? sp_json_type_name(item) : "none");
+spar_status sp_offline_message(const json_t *item, const char *name, json_t **out,
+                               spar_error *err) {
+    json_t *of = json_array_size(item) == 1 ? json_array_get(item, 0) : (json_t *)(uintptr_t)item;
+    json_t *text = json_is_string(of) ? of : json_object_get(of, "text");
+    const json_t *role = json_object_get(of, "role");
+    const bool whole = json_object_get(of, "content") || role;
+    *out = NULL;
+    if (role && strcmp(json_string_value(role) ? json_string_value(role) : "", "assistant") != 0) {
+        return spar_fail(err, SPAR_FORMAT, "%s: role: expected assistant, found another", name);
     }
-    return (*text)[0]
-               ? SPAR_OK
-               : spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one", name);
+    if (whole) {
+        *out = json_copy(of);
+        json_object_set_new(*out, "role", json_string("assistant"));
+    } else if (json_is_string(text)) {
+        *out = json_pack("{s:s, s:O}", "role", "assistant", "content", text);
+    }
+    return *out ? SPAR_OK
+                : spar_fail(err, SPAR_FORMAT, "%s: expected a string or a message, found %s", name,
+                            item ? sp_json_type_name(item) : "none");
 }
 
-static spar_status put_response(const spar_model *model, const json_t *messages, const json_t *item,
+/* The same, which must not be empty. */
+static spar_status full_message(const json_t *item, const char *name, json_t **out,
+                                spar_error *err) {
+    const spar_status status = sp_offline_message(item, name, out, err);
+    return status == SPAR_OK && sp_message_is_empty(*out)
+               ? spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one", name)
+               : status;
+}
+
+static spar_status put_response(const spar_model *model, const json_t *prompt, const json_t *item,
                                 const char *name, sp_offline_row *row, size_t i, spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *text;
+    json_t *message = NULL;
     char ids[64];
     sp_offline_response *to = &row->responses[i];
     if (!json_object_get(item, "ids")) {
-        SPAR_TRY(text_of(item, name, &text, err));
-        SPAR_TRY(sp_offline_turn(model, messages, text, row, i, err));
+        SPAR_TRY(full_message(item, name, &message, err));
+        SPAR_TRY(sp_offline_turn(model, prompt, message, row, i, err));
         goto done;
     }
     snprintf(ids, sizeof ids, "%s: ids", name);
     SPAR_TRY(sp_offline_ids(model, json_object_get(item, "ids"), ids, &to->ids, &to->n, err));
     if (!row->prompt) {
-        SPAR_TRY(spar_model_chat_ids(model, messages, true, &row->prompt, &row->n_prompt, err));
+        SPAR_TRY(spar_model_chat_ids(model, prompt, true, &row->prompt, &row->n_prompt, err));
     }
 done:
+    json_decref(message);
     return status;
 }
 
@@ -168,7 +182,7 @@ static spar_status list_of(const json_t *json, const char *const names[2], const
                                                : "none");
 }
 
-spar_status sp_offline_group_of_text(const spar_model *model, const json_t *messages,
+spar_status sp_offline_group_of_text(const spar_model *model, const json_t *prompt,
                                      const json_t *json, sp_offline_row *row, spar_error *err) {
     static const char *const names[2] = {"responses", "completions"};
     spar_status status = SPAR_OK;
@@ -179,7 +193,7 @@ spar_status sp_offline_group_of_text(const spar_model *model, const json_t *mess
     for (size_t i = 0; i < row->n; i++) {
         char place[32];
         snprintf(place, sizeof place, "%s[%zu]", name, i);
-        SPAR_TRY(put_response(model, messages, json_array_get(list, i), place, row, i, err));
+        SPAR_TRY(put_response(model, prompt, json_array_get(list, i), place, row, i, err));
     }
 done:
     return status;

@@ -6,13 +6,14 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "eval/dataset.h"
+#include "text/conversation.h"
 
 /* Purposes of random streams of a run: one number each. */
 enum { STREAM_TASKS = 1, STREAM_SPLIT = 2, STREAM_FRESH = 3 };
 
 void sp_problems_release(sp_problems *p) {
     for (size_t i = 0; i < p->n; i++) {
-        json_decref(p->items[i].messages);
+        json_decref(p->items[i].conversation);
         free(p->items[i].reference);
         free(p->items[i].prompt_ids);
         free(p->items[i].reference_ids);
@@ -25,7 +26,7 @@ void sp_problems_release(sp_problems *p) {
 /* ---- storing ---- */
 
 static spar_status store_problem(sp_run *run, sp_problem *p, const char *set, spar_error *err) {
-    char *text = json_dumps(p->messages, JSON_COMPACT);
+    char *text = json_dumps(p->conversation, JSON_COMPACT);
     sp_rundb_prompt row = {.set = set,
                            .family = p->family,
                            .messages = text,
@@ -49,7 +50,7 @@ static spar_status check_problem(void *context, const sp_rundb_prompt *row, spar
         return SPAR_OK; /* problems made later, for fresh iterations */
     }
     sp_problem *p = &c->problems->items[c->at++];
-    char *text = json_dumps(p->messages, JSON_COMPACT);
+    char *text = json_dumps(p->conversation, JSON_COMPACT);
     bool same = text && strcmp(text, row->messages) == 0 && row->reference &&
                 strcmp(row->reference, p->reference) == 0;
     free(text);
@@ -112,10 +113,22 @@ static spar_status recall_fresh(sp_run *run, int64_t stage, sp_problems *p, spar
 
 /* ---- making ---- */
 
-static spar_status tokenize(sp_run *run, sp_problem *p, spar_error *err) {
+/* The text of a response: its content, or, where there is more to it, what the chat template writes
+ * of it, as a sample's ids are read. */
+static spar_status reference_text(const sp_run *run, sp_problem *p, const json_t *response,
+                                  spar_error *err) {
+    const char *text = sp_message_text(response);
+    size_t n;
+    return text ? sp_mem_strdup(&p->reference, text, strlen(text), err)
+                : spar_tokenizer_decode(spar_model_tokenizer(run->model), p->reference_ids,
+                                        p->n_reference, true, &p->reference, &n, err);
+}
+
+static spar_status tokenize(sp_run *run, sp_problem *p, const json_t *response, spar_error *err) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(sp_model_turn(run->model, p->messages, p->reference, &p->prompt_ids, &p->n_prompt,
+    SPAR_TRY(sp_model_turn(run->model, p->conversation, response, &p->prompt_ids, &p->n_prompt,
                            &p->reference_ids, &p->n_reference, err));
+    SPAR_TRY(reference_text(run, p, response, err));
     if ((int64_t)(p->n_prompt + p->n_reference) > spar_model_context(run->model)) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT,
                            "a prompt of %zu tokens with its response of %zu is longer than the "
@@ -129,10 +142,9 @@ done:
 static json_t *task_messages(const sp_run *run, const char *prompt) {
     json_t *messages = json_array();
     if (run->recipe.data.system) {
-        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system", "content",
-                                                  run->recipe.data.system));
+        json_array_append_new(messages, sp_message("system", run->recipe.data.system));
     }
-    json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", prompt));
+    json_array_append_new(messages, sp_message("user", prompt));
     return messages;
 }
 
@@ -153,10 +165,11 @@ static spar_status from_tasks(sp_run *run, sp_problems *p, spar_error *err) {
         sp_problem *problem = &p->items[p->n++];
         problem->task = spar_tasks_at(p->tasks, i);
         problem->family = spar_family_name(problem->task->family);
-        problem->messages = task_messages(run, problem->task->prompt);
-        SPAR_TRY(sp_mem_strdup(&problem->reference, problem->task->answer,
-                               strlen(problem->task->answer), err));
-        SPAR_TRY(tokenize(run, problem, err));
+        problem->conversation = task_messages(run, problem->task->prompt);
+        json_t *answer = sp_message("assistant", problem->task->answer);
+        status = tokenize(run, problem, answer, err);
+        json_decref(answer);
+        SPAR_TRY(status);
     }
 done:
     return status;
@@ -184,14 +197,12 @@ static spar_status add_row(sp_run *run, sp_problems *p, const sp_dataset_row *ro
     spar_status status = SPAR_OK;
     sp_problem *problem = &p->items[p->n++];
     problem->family = "data";
-    problem->messages = json_copy(row->messages);
+    json_t *messages = json_copy((json_t *)(uintptr_t)sp_conversation_messages(row->prompt));
     if (run->recipe.data.system) {
-        json_array_insert_new(
-            problem->messages, 0,
-            json_pack("{s:s, s:s}", "role", "system", "content", run->recipe.data.system));
+        json_array_insert_new(messages, 0, sp_message("system", run->recipe.data.system));
     }
-    SPAR_TRY(sp_mem_strdup(&problem->reference, row->response, strlen(row->response), err));
-    SPAR_TRY(tokenize(run, problem, err));
+    problem->conversation = sp_conversation_with(row->prompt, messages);
+    SPAR_TRY(tokenize(run, problem, row->response, err));
 done:
     if (status != SPAR_OK) {
         spar_error_context(err, "%s", row->where);
@@ -206,7 +217,7 @@ static spar_status drop_duplicates(const sp_dataset *data, uint32_t *order, size
     json_t *seen = json_object();
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
-        char *text = json_dumps(data->rows[order[i]].messages, JSON_COMPACT);
+        char *text = json_dumps(data->rows[order[i]].prompt, JSON_COMPACT);
         if (!text || !seen) {
             SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the data file"));
         }

@@ -21,7 +21,7 @@ extern const char *const sp_set_names[SP_SETS];
 /* A prompt with its real response, rendered and tokenised once. */
 typedef struct sp_problem {
     int64_t id;            /* prompts row */
-    json_t *messages;      /* owned */
+    json_t *conversation;  /* owned */
     const spar_task *task; /* borrowed from the task set; NULL for data of the user's own */
     const char *family;    /* borrowed */
     char *reference;       /* owned: the real response's text */

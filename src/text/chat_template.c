@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "text/chat_mask.h"
+#include "text/conversation.h"
 #include "text/jinja_eval.h"
 
 enum { TEMPLATE_MAX = 4 << 20 }; /* bytes of source */
@@ -67,14 +68,50 @@ static bool define_builtins(sp_jinja *r, sp_jscope *scope) {
     return true;
 }
 
-static bool define_extra(sp_jinja *r, sp_jscope *scope, const json_t *extra) {
+/* ---- what the template sees ---- */
+
+/* A message without members that are null, and its reasoning under both names that templates read:
+ * chat_template.h. The order is transformers', for templates that write a message as JSON. */
+static sp_jval message_value(sp_jinja *r, const json_t *message) {
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    const json_t *reasoning = NULL;
     const char *key = NULL;
     json_t *value = NULL;
-    if (extra != NULL && !json_is_object(extra)) {
-        sp_jinja_error(r, SPAR_INVALID, "the further variables must be an object");
+    if (!json_is_object(message)) {
+        return sp_jinja_from_json(r, message);
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names && reasoning == NULL; i++) {
+        const json_t *given = json_object_get(message, names[i]);
+        reasoning = json_is_null(given) ? NULL : given;
+    }
+    sp_jval dict = sp_jinja_dict(r, J_DICT);
+    bool good = reasoning == NULL ||
+                sp_jinja_put_text(r, dict, "thinking", sp_jinja_from_json(r, reasoning));
+    json_object_foreach((json_t *)(uintptr_t)message, key, value) {
+        good = good && (json_is_null(value) ||
+                        sp_jinja_put_text(r, dict, key, sp_jinja_from_json(r, value)));
+    }
+    good = good && (reasoning == NULL || sp_jinja_put_text(r, dict, "reasoning_content",
+                                                           sp_jinja_from_json(r, reasoning)));
+    return good ? dict : sp_jinja_failed();
+}
+
+static sp_jval messages_value(sp_jinja *r, const json_t *messages) {
+    sp_jval list = sp_jinja_list(r, J_LIST, json_array_size(messages));
+    for (size_t i = 0; i < json_array_size(messages) && !r->failed; i++) {
+        sp_jinja_push(r, list, message_value(r, json_array_get(messages, i)));
+    }
+    return r->failed ? sp_jinja_failed() : list;
+}
+
+static bool define_variables(sp_jinja *r, sp_jscope *scope, const json_t *variables) {
+    const char *key = NULL;
+    json_t *value = NULL;
+    if (variables != NULL && !json_is_object(variables)) {
+        sp_jinja_error(r, SPAR_INVALID, "chat_template_kwargs must be an object");
         return false;
     }
-    json_object_foreach((json_t *)(uintptr_t)extra, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)variables, key, value) {
         if (!sp_jinja_define(r, scope, key, sp_jinja_from_json(r, value))) {
             return false;
         }
@@ -82,9 +119,10 @@ static bool define_extra(sp_jinja *r, sp_jscope *scope, const json_t *extra) {
     return true;
 }
 
-/* What the template sees, in transformers' order: later ones hide earlier ones. */
-static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *messages, const json_t *tools,
+/* In transformers' order: later ones hide earlier ones. */
+static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *conversation,
                        const spar_render_options *o) {
+    const json_t *messages = sp_conversation_messages(conversation);
     if (!json_is_array(messages)) {
         sp_jinja_error(r, SPAR_INVALID, "the messages must be an array");
         return false;
@@ -93,12 +131,14 @@ static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *messages, co
            define_text(r, scope, "eos_token", o->eos) &&
            define_text(r, scope, "pad_token", o->pad) &&
            define_text(r, scope, "unk_token", o->unk) &&
-           sp_jinja_define(r, scope, "messages", sp_jinja_from_json(r, messages)) &&
-           sp_jinja_define(r, scope, "tools", sp_jinja_from_json(r, tools)) &&
-           sp_jinja_define(r, scope, "documents", sp_jinja_none()) &&
+           sp_jinja_define(r, scope, "messages", messages_value(r, messages)) &&
+           sp_jinja_define(r, scope, "tools",
+                           sp_jinja_from_json(r, json_object_get(conversation, "tools"))) &&
+           sp_jinja_define(r, scope, "documents",
+                           sp_jinja_from_json(r, json_object_get(conversation, "documents"))) &&
            sp_jinja_define(r, scope, "add_generation_prompt",
                            sp_jinja_bool(o->add_generation_prompt)) &&
-           define_extra(r, scope, o->extra);
+           define_variables(r, scope, json_object_get(conversation, "chat_template_kwargs"));
 }
 
 bool spar_template_marks(const spar_template *t) {
@@ -106,9 +146,9 @@ bool spar_template_marks(const spar_template *t) {
 }
 
 /* spans: where the generation blocks are noted; may be NULL. */
-static spar_status render(const spar_template *t, const struct json_t *messages,
-                          const struct json_t *tools, const spar_render_options *options,
-                          char **text, size_t *n, sp_jspans *spans, spar_error *err) {
+static spar_status render(const spar_template *t, const struct json_t *conversation,
+                          const spar_render_options *options, char **text, size_t *n,
+                          sp_jspans *spans, spar_error *err) {
     const spar_render_options plain = {0};
     const spar_render_options *o = options == NULL ? &plain : options;
     spar_status status = SPAR_OK;
@@ -121,7 +161,7 @@ static spar_status render(const spar_template *t, const struct json_t *messages,
     sp_arena_init(&r.arena);
     sp_jscope *globals = sp_jinja_scope(&r, NULL);
     sp_jscope *scope = globals == NULL ? NULL : sp_jinja_scope(&r, globals);
-    if (scope != NULL && define_all(&r, globals, messages, tools, o)) {
+    if (scope != NULL && define_all(&r, globals, conversation, o)) {
         sp_jinja_exec(&r, scope, t->body);
     }
     SPAR_TRY(report(&r, err));
@@ -135,18 +175,17 @@ done:
     return status;
 }
 
-spar_status spar_template_render(const spar_template *t, const struct json_t *messages,
-                                 const struct json_t *tools, const spar_render_options *options,
-                                 char **text, size_t *n, spar_error *err) {
-    return render(t, messages, tools, options, text, n, NULL, err);
+spar_status spar_template_render(const spar_template *t, const struct json_t *conversation,
+                                 const spar_render_options *options, char **text, size_t *n,
+                                 spar_error *err) {
+    return render(t, conversation, options, text, n, NULL, err);
 }
 
-spar_status spar_template_render_spans(const spar_template *t, const struct json_t *messages,
-                                       const struct json_t *tools,
+spar_status spar_template_render_spans(const spar_template *t, const struct json_t *conversation,
                                        const spar_render_options *options, char **text, size_t *n,
                                        spar_text_span **spans, size_t *n_spans, spar_error *err) {
     sp_jspans found;
-    const spar_status status = render(t, messages, tools, options, text, n, &found, err);
+    const spar_status status = render(t, conversation, options, text, n, &found, err);
     if (status != SPAR_OK) {
         free(found.items);
         return status;
@@ -157,15 +196,15 @@ spar_status spar_template_render_spans(const spar_template *t, const struct json
 }
 
 spar_status spar_template_tokens(const spar_template *t, const spar_tokenizer *tokenizer,
-                                 const struct json_t *messages, const struct json_t *tools,
+                                 const struct json_t *conversation,
                                  const spar_render_options *options, int32_t **ids, uint8_t **mask,
                                  size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
     char *text = NULL;
     spar_text_span *spans = NULL;
     size_t n_text, n_spans;
-    SPAR_TRY(spar_template_render_spans(t, messages, tools, options, &text, &n_text, &spans,
-                                        &n_spans, err));
+    SPAR_TRY(spar_template_render_spans(t, conversation, options, &text, &n_text, &spans, &n_spans,
+                                        err));
     SPAR_TRY(sp_mask_encode(tokenizer, text, n_text, spans, n_spans, ids, mask, n, err));
 done:
     free(text);

@@ -96,6 +96,15 @@ rows '{"prompt": "Why?", "completion": "So it is."}' '{"prompt": "Is it?", "comp
 run 11 doctor -m "$dir/some_marked" --data "$dir/rows.jsonl"
 has "1 of 2 rows (50.0 %): the generation blocks mark other tokens"
 
+# What a template passes over is said; what it writes is not.
+rows '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "thinking": "Hm."}]}' \
+    '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}], "tools": [{"name": "f"}]}' \
+    '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}'
+row_finds "unread members" "2 of 3 rows (66.7 %): the chat template writes the same without the tools"
+template="{{ tools }}${healthy/'{{ m.content }}</s>'/'{{ m.reasoning_content }}{{ m.content }}</s>'}" make reads
+run 0 doctor -m "$dir/reads" --data "$dir/rows.jsonl"
+out "nothing found"
+
 # ---- the model ----
 bos='k["post_processor"] = json.load(open(f"{source}/tokenizer.json"))["post_processor"]'
 broken bos_added "$bos" "double BOS" "the chat template writes BOS, and the tokenizer adds it as well"

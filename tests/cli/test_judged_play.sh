@@ -117,6 +117,25 @@ for i, a in enumerate(column):
         assert abs(league["wins"][i][j] - want) < 1e-12, (i, j, want)
 END
 
+# Calls as responses, and tools that the template and the judge read.
+for i in $(seq 24); do
+    printf '{"messages": [{"role": "user", "content": "Day %d?"}, {"role": "assistant", "tool_calls": [{"name": "tell", "day": %d}]}], "tools": [{"name": "tell"}]}\n' $i $i
+done >"$dir/data.jsonl"
+{
+    sed '/^chat_template:/d; s/, *epochs: 8/, epochs: 1/' "$dir/file.yaml"
+    echo 'chat_template: "{{ bos_token }}{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ c.name }} {{ c.day }}{% endfor %}{% if m.role == '"'assistant'"' %}{{ eos_token }}{% else %}\n{% endif %}{% endfor %}"'
+} >"$dir/calls.yaml"
+rm -f "$dir/seen"
+run 0 play "$dir/calls.yaml" -m "$model" --run "$dir/calls" --dtype f32 --threads 1
+grep -q '"prompt":\[{"role":"user","content":"Day [0-9]*?"}\],"response":.*"reference":"tell [0-9]*","tools":\[{"name":"tell"}\]}' "$dir/seen" ||
+    fail "expected the judge to see tools, and the text of a call"
+run 0 play --run "$dir/calls" --resume
+python3 - "$dir/calls/run.db" <<'END' || fail "expected whole conversations in run.db"
+import json, sqlite3, sys
+rows = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True).execute("select messages, reference from prompts").fetchall()
+assert rows and all(json.loads(m)["tools"] == [{"name": "tell"}] and r.startswith("tell ") for m, r in rows), rows[:1]
+END
+
 # A judge behind an endpoint that fails in every way, killed in between with four questions under way
 # at a time: each is answered once, and the key is stored nowhere.
 if "$spar" --version | grep -q 'HTTP yes'; then

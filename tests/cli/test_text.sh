@@ -109,9 +109,11 @@ printf '%s' '{{ documents | length if documents else "none" }} {{ thinking | def
 feed 2 '{"messages": [], "documents": [{"text": "d"}], "chat_template_kwargs": {"thinking": 7}}
 {"messages": []}
 {"messages": [], "documents": 1}
+{"messages": [], "documents": "[{\"text\": \"d\"}, {}]", "chat_template_kwargs": "{\"thinking\": 8}"}
 {"messages": [], "chat_template_kwargs": []}' render --template "$template"
 out '{"text":"1 7"}
 {"text":"none unset"}
-{"error":"documents: expected a list, found another type"}
-{"error":"chat_template_kwargs: expected an object, found another type"}'
+{"error":"documents: expected a list of objects, found integer"}
+{"text":"2 8"}
+{"error":"chat_template_kwargs: expected an object, found array"}'
 verdict

@@ -104,14 +104,17 @@ print(mean, float(sys.argv[4]), len(learned))
 sys.exit(abs(mean - float(sys.argv[4])) > 1e-5 * mean or len(learned) < 3)
 END
 }
-for form in plain marked; do
-    sft="train -m $model --method sft --template $dir/$form.jinja --data $dir/turns.jsonl --lr 0 --dtype f32 --log $dir/log.jsonl"
-    run 0 $sft
-    expect_loss 1
-    run 0 $sft --assistant-only-loss
-    err_has "of them learned"
-    expect_loss 2
-done
+expect_losses() {
+    for form in plain marked; do
+        sft="train -m $model --method sft --template $dir/$form.jinja --data $dir/turns.jsonl --lr 0 --dtype f32 --log $dir/log.jsonl"
+        run 0 $sft
+        expect_loss 1
+        run 0 $sft --assistant-only-loss
+        err_has "of them learned"
+        expect_loss 2
+    done
+}
+expect_losses
 run 2 train -m "$model" --template "$template" --data "$dir/text.jsonl" --method sft --assistant-only-loss \
     --on-bad-row skip --log "$dir/l"
 err_has "assistant-only-loss: expected sft on rows of messages or conversations, found sft on rows of prompt"
@@ -130,6 +133,46 @@ run 0 train -m "$model" --method sft --template "$dir/marked-other.jinja" --data
 printf '%s' '{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}{% generation %}{% endgeneration %}{% endif %}' >"$dir/none.jinja"
 run 2 train -m "$model" --method sft --template "$dir/none.jinja" --data "$dir/turns.jsonl" --log "$dir/l"
 err_has "turns.jsonl:1: $model: chat template: expected a generation block around what the assistant writes"
+
+# Whole messages reach the template, and what stands beside them: tools as a text of JSON, calls, names, parts, reasoning.
+cat >"$dir/turns.jsonl" <<'ROWS'
+{"messages": [{"role": "user", "content": [{"type": "text", "text": "Once"}, {"type": "text", "text": "upon"}], "name": "Tim"}, {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "now", "arguments": {"day": 1}}}]}, {"role": "tool", "tool_call_id": "a", "content": "noon"}, {"role": "assistant", "thinking": "So it is", "content": "the end."}], "tools": "[{\"name\": \"now\"}]", "documents": [{"text": "big cat"}], "chat_template_kwargs": {"mood": "happy"}}
+ROWS
+plain='{{ tools | tojson }}{{ documents[0].text }}{{ mood }}{% for m in messages %}{% if m.role == "assistant" %}<unk>{{ m.reasoning_content }}{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}</s>{% else %}<s>{{ m.name }}{{ m.tool_call_id }}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endif %}{% endfor %}{% if add_generation_prompt %}<unk>{% endif %}'
+printf '%s' "$plain" >"$dir/plain.jinja"
+printf '%s' "$plain" | sed 's/{{ m.reasoning.*<.s>/{% generation %}&{% endgeneration %}/' >"$dir/marked.jinja"
+run 0 render --template "$dir/marked.jinja" "$dir/turns.jsonl"
+out '{"text":"[{\"name\": \"now\"}]big cathappy<s>TimOnceupon<unk>now{\"day\": 1}</s><s>anoon<unk>So it isthe end.</s>"}'
+expect_losses
+# The same by every way in: a pair, a group of messages, a prompt to sample for and the row of its samples.
+python3 - "$dir" <<'END'
+import json, sys
+row = json.load(open(f"{sys.argv[1]}/turns.jsonl"))
+messages = row.pop("messages")
+good, bad = messages[3], {"role": "assistant", "tool_calls": [{"function": {"name": "now", "arguments": {}}}]}
+row["prompt"] = messages[:3]
+print(json.dumps({**row, "chosen": good, "rejected": [*messages[:3], bad]}), file=open(f"{sys.argv[1]}/pair.jsonl", "w"))
+print(json.dumps({**row, "responses": [good, [bad]], "rewards": [1, 0]}), file=open(f"{sys.argv[1]}/whole.jsonl", "w"))
+END
+run 0 train -m "$model" --template "$dir/plain.jinja" --data "$dir/pair.jsonl" --method dpo --lr 0 --dtype f32 --log "$dir/log.jsonl"
+err_has 'first row, prompt (50 tokens): [{"name": "now"}]big cathappy'
+err_has '<s> anoon<unk>'
+err_has 'first row, chosen (11 tokens): So it isthe end.</s>'
+err_has 'first row, rejected (5 tokens): now{}</s>'
+run 0 train -m "$model" --template "$dir/plain.jinja" --data "$dir/whole.jsonl" --method grpo --lr 0 --dtype f32 --log "$dir/log.jsonl"
+err_has 'first row, prompt (50 tokens): [{"name": "now"}]big cathappy'
+err_has 'first row, responses[1] (5 tokens): now{}</s>'
+run 0 generate -m "$model" --template "$dir/plain.jinja" -n 4 -k 2 --prompts "$dir/pair.jsonl"
+has '"prompt_tokens":50,'
+for part in '"tools":"[{\"name\": \"now\"}]"' '"documents":[{"text":"big cat"}]' '"chat_template_kwargs":{"mood":"happy"}' '"tool_call_id":"a"'; do
+    has "$part"
+done
+sed 's/^{/{"rewards": [1, 0], /' "$dir/out" >"$dir/sampled.jsonl"
+run 0 train -m "$model" --template "$dir/plain.jinja" --data "$dir/sampled.jsonl" --method grpo --lr 0 --dtype f32 --log "$dir/log.jsonl"
+err_has 'first row, prompt (50 tokens): [{"name": "now"}]big cathappy'
+sed 's/"type": "text", "text": "upon"/"type": "image", "url": "u"/' "$dir/turns.jsonl" >"$dir/image.jsonl"
+run 4 train -m "$model" --template "$dir/plain.jinja" --data "$dir/image.jsonl" --method sft --log "$dir/l"
+err_has "image.jsonl:1: messages[0]: content[1]: expected a part of text, found image"
 
 # KTO on rows with a label: half the mean lambda at the reference, whose z is 0; then it falls.
 cat >"$dir/kto.jsonl" <<'ROWS'

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_check(status, &err);
     if (status == SPAR_OK) {
         json_t *messages = conversation();
-        fuzz_check(spar_template_render(t, messages, NULL, &options, &text, NULL, &err), &err);
+        fuzz_check(spar_template_render(t, messages, &options, &text, NULL, &err), &err);
         json_decref(messages);
         free(text);
         spar_template_free(t);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "eval/dataset.h"
 #include "support.h"
+#include "text/conversation.h"
 
 static char folder[TEST_PATH_MAX], path[TEST_PATH_MAX];
 
@@ -88,17 +89,77 @@ static void test_layouts(void **state) {
         assert_int_equal(data->n, 1);
         assert_string_equal(data->name, c->name);
         assert_non_null(strstr(data->layout, "rows of "));
-        assert_true(json_equal(data->rows[0].messages, messages));
-        assert_string_equal(data->rows[0].response, c->response);
+        assert_true(json_equal(data->rows[0].prompt, messages));
+        assert_string_equal(sp_message_text(data->rows[0].response), c->response);
         assert_int_equal(data->rows[0].rejected != NULL, c->rejected != NULL);
         if (c->rejected != NULL) {
-            assert_string_equal(data->rows[0].rejected, c->rejected);
+            assert_string_equal(sp_message_text(data->rows[0].rejected), c->rejected);
         }
         expect_where(&data->rows[0], 1);
         json_decref(messages);
         sp_dataset_free(data);
     }
     sp_dataset_free(NULL);
+}
+
+#define CALLS                                                                                      \
+    "\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"now\",\"arguments\":{}}}]"
+#define CALL "{\"role\":\"assistant\"," CALLS "}"
+#define TOLD "{\"role\":\"tool\",\"name\":\"now\",\"tool_call_id\":\"1\",\"content\":\"noon\"}"
+#define PARTS                                                                                      \
+    "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}],\"name\":\"Bo\"}"
+#define THOUGHT "{\"role\":\"assistant\",\"reasoning_content\":\"hm\",\"content\":\"yes\"}"
+#define NULLS "{\"role\":\"user\",\"content\":\"hi\",\"tool_calls\":null,\"name\":null}"
+#define TOOLS "[{\"type\":\"function\",\"function\":{\"name\":\"now\"}}]"
+#define TOOLS_TEXT                                                                                 \
+    "\"[{\\\"type\\\":\\\"function\\\",\\\"function\\\":{\\\"name\\\":\\\"now\\\"}}]\""
+
+/* A row, its prompt and its response as they are kept. */
+static const char *const WHOLE[][3] = {
+    {"{\"messages\":[" PARTS "," CALL "," TOLD "," A "]}", "[" PARTS "," CALL "," TOLD "]", A},
+    {"{\"messages\":[" U "," CALL "],\"tools\":" TOOLS "}",
+     "{\"messages\":[" U "],\"tools\":" TOOLS "}", CALL},
+    {"{\"messages\":[" U "," THOUGHT "],\"tools\":" TOOLS_TEXT
+     ",\"documents\":[{\"title\":\"a\"}],\"chat_template_kwargs\":\"{\\\"enable\\\":true}\"}",
+     "{\"messages\":[" U "],\"tools\":" TOOLS ",\"documents\":[{\"title\":\"a\"}],"
+     "\"chat_template_kwargs\":{\"enable\":true}}",
+     THOUGHT},
+    {"{\"messages\":[" U "," A "],\"tools\":null,\"documents\":[],\"chat_template_kwargs\":\"\"}",
+     "[" U "]", A},
+    {"{\"prompt\":[" U "],\"completion\":[" CALL "],\"tools\":" TOOLS "}",
+     "{\"messages\":[" U "],\"tools\":" TOOLS "}", CALL},
+    {"{\"prompt\":[" PARTS "],\"chosen\":[" PARTS "," THOUGHT "],\"rejected\":[" CALL "]}",
+     "[" PARTS "]", THOUGHT},
+    {"{\"prompt\":[" U "],\"chosen\":[" NULLS "," A "],\"rejected\":[" B "]}", "[" U "]", A},
+    {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\",\"name\":\"Bo\"},{\"from\":\"gpt\","
+     "\"value\":\"yes\"},{\"from\":\"tool\",\"value\":\"noon\"},{\"from\":\"gpt\",\"value\":\"no\"}"
+     "]}",
+     "[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"Bo\"}," A
+     ",{\"role\":\"tool\",\"content\":\"noon\"}]",
+     B},
+};
+
+/* Messages are kept whole, and what stands beside them. */
+static void test_whole(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof WHOLE / sizeof *WHOLE; i++) {
+        sp_dataset *data = NULL;
+        spar_error err;
+        write_rows(WHOLE[i][0]);
+        if (sp_dataset_load(&data, path, &err) != SPAR_OK) {
+            fail_msg("%s: %s", WHOLE[i][0], err.message);
+        }
+        json_t *prompt = json_loads(WHOLE[i][1], 0, NULL),
+               *response = json_loads(WHOLE[i][2], 0, NULL);
+        if (!json_equal(data->rows[0].prompt, prompt) ||
+            !json_equal(data->rows[0].response, response)) {
+            fail_msg("%s: found %s, %s", WHOLE[i][0], json_dumps(data->rows[0].prompt, 0),
+                     json_dumps(data->rows[0].response, 0));
+        }
+        json_decref(prompt);
+        json_decref(response);
+        sp_dataset_free(data);
+    }
 }
 
 /* Both forms of a file give the same rows. */
@@ -112,7 +173,7 @@ static void test_rows(void **state) {
         write_rows(texts[i]);
         assert_int_equal(sp_dataset_load(&data, path, NULL), SPAR_OK);
         assert_int_equal(data->n, 2);
-        assert_string_equal(data->rows[1].response, "d");
+        assert_string_equal(sp_message_text(data->rows[1].response), "d");
         expect_where(&data->rows[1], 3);
         sp_dataset_free(data);
     }
@@ -186,9 +247,20 @@ static void test_refused(void **state) {
     refuse(m, "{\"messages\":[" A "]}", "expected a prompt before the response");
     refuse(m, "{\"messages\":[{\"content\":\"a\"}]}", "a \"role\", found nothing");
     refuse(m, "{\"messages\":[{\"role\":\"user\"}]}", "\"content\" of a message to be a string");
-    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "found array");
+    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "found nothing");
+    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":null,\"tool_calls\":[]}]}",
+           "\"content\" of a message to be a string or a list of parts, found nothing");
+    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":[\"a\"]}]}", "found a list of others");
+    refuse(m, "{\"messages\":[{\"role\":\"user\",\"content\":{}}]}", "found object");
+    refuse(m, "{\"messages\":[" U "," A "],\"tools\":[3]}",
+           "rows:2: tools: expected a list of objects, found a list of others");
+    refuse(m, "{\"messages\":[" U "," A "],\"tools\":\"[{\"}", "rows:2: tools: ");
+    refuse(m, "{\"messages\":[" U "," A "],\"documents\":\"{}\"}",
+           "rows:2: documents: expected a list of objects, found object");
+    refuse(m, "{\"messages\":[" U "," A "],\"chat_template_kwargs\":[" U "]}",
+           "rows:2: chat_template_kwargs: expected an object, found array");
     refuse(m, "{\"messages\":[{\"from\":\"robot\",\"value\":\"a\"}]}",
-           "gpt or system, found robot");
+           "gpt, system or tool, found robot");
     refuse(m, "{\"messages\":[{\"from\":\"gpt\",\"value\":2}]}", "\"value\" of a message");
     refuse(p, "{\"prompt\":\"a\"}", "rows:2: completion: expected a string or a list of messages");
     refuse(p, "{\"prompt\":2,\"completion\":\"b\"}", "rows:2: prompt: expected a string or");
@@ -224,7 +296,7 @@ static void test_wanted(void **state) {
     assert_string_equal(data->name, "responses");
     assert_null(data->rows[0].response);
     assert_int_equal(json_array_size(json_object_get(data->rows[0].row, "rewards")), 2);
-    assert_int_equal(json_array_size(data->rows[0].messages), 1);
+    assert_int_equal(json_array_size(data->rows[0].prompt), 1);
     sp_dataset_free(data);
     data = NULL;
     write_rows("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"base\":[" A "]}");
@@ -271,7 +343,7 @@ static void expect_file(const char *name, size_t n, const char *layout, const ch
     }
     assert_string_equal(data->name, layout);
     assert_int_equal(data->n, n);
-    assert_memory_equal(data->rows[0].response, start, strlen(start));
+    assert_memory_equal(sp_message_text(data->rows[0].response), start, strlen(start));
     sp_dataset_free(data);
 }
 
@@ -297,10 +369,10 @@ static void test_public_data(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_labels),      cmocka_unit_test(test_wanted),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_public_data),
+        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_wanted),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_public_data),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);

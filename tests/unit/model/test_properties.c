@@ -271,7 +271,8 @@ static void csv(void) {
 
 /* ---- templates ---- */
 
-/* What is rendered as JSON reads back, and what a generation block wrote is the message. */
+/* What is rendered as JSON reads back (a member that is null would not), and what a generation
+ * block wrote is the message. */
 static void templates(void) {
     static const char source[] =
         "{% for m in messages %}{{ m | tojson }}\n{% generation %}{{ m.content }}"
@@ -285,12 +286,11 @@ static void templates(void) {
     json_t *messages = json_array();
     for (uint64_t i = sp_rng_next_below(&rng, 5); i > 0; i--) {
         json_array_append_new(messages,
-                              json_pack("{s:s, s:o, s:o}", "role", "user", "content",
+                              json_pack("{s:s, s:o, s:[o]}", "role", "user", "content",
                                         random_text_value(&rng), "more", random_value(&rng, 2)));
     }
     check(spar_template_compile(&t, source, sizeof source - 1, "t", &err), &err);
-    check(spar_template_render_spans(t, messages, NULL, NULL, &text, &n, &spans, &n_spans, &err),
-          &err);
+    check(spar_template_render_spans(t, messages, NULL, &text, &n, &spans, &n_spans, &err), &err);
     HOLD(n_spans == json_array_size(messages));
     for (size_t i = 0; i < n_spans; i++) {
         const json_t *message = json_array_get(messages, i),

@@ -98,7 +98,7 @@ static void hold_mask(const spar_tokenizer *t, const char *name, const json_t *f
     size_t n;
     check(spar_template_compile(&template, source, strlen(source), name, &err), &err);
     assert_true(spar_template_marks(template));
-    check(spar_template_tokens(template, t, messages, NULL, NULL, &ids, &found, &n, &err), &err);
+    check(spar_template_tokens(template, t, messages, NULL, &ids, &found, &n, &err), &err);
     assert_int_equal(n, json_array_size(want));
     for (size_t i = 0; i < n; i++) {
         if (ids[i] != number(want, i) || found[i] != number(mask, i)) {

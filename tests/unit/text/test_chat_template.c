@@ -49,7 +49,7 @@ static bool check_row(const spar_template *t, const char *name, const json_t *ro
         .now = "2026-11-23"};
     char *text = NULL;
     size_t n = 0;
-    const spar_status status = spar_template_render(t, messages, NULL, &options, &text, &n, &err);
+    const spar_status status = spar_template_render(t, messages, &options, &text, &n, &err);
     bool good = (expected == NULL) == (status != SPAR_OK);
     if (good && expected != NULL) {
         good = strcmp(text, expected) == 0 && n == strlen(expected);
@@ -106,7 +106,7 @@ static void smollm2(void **state) {
     const spar_render_options options = {.add_generation_prompt = true, .bos = "<|im_start|>"};
     spar_error err = {0};
     char *text = NULL;
-    assert_int_equal(spar_template_render(t, messages, NULL, &options, &text, NULL, &err), SPAR_OK);
+    assert_int_equal(spar_template_render(t, messages, &options, &text, NULL, &err), SPAR_OK);
     assert_string_equal(text, "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
                               "trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi "
                               "\xe2\x9c\xa8<|im_end|>\n<|im_start|>assistant\n");

@@ -343,7 +343,7 @@ static spar_status render_bytes(const char *source, size_t length, char **text, 
     *text = NULL;
     spar_status status = spar_template_compile(&t, source, length, "test", err);
     if (status == SPAR_OK) {
-        status = spar_template_render(t, messages, NULL, &options, text, &n, err);
+        status = spar_template_render(t, messages, &options, text, &n, err);
     }
     spar_template_free(t);
     json_decref(messages);
@@ -478,25 +478,57 @@ static void inputs(void **state) {
     spar_template *t = NULL;
     char *text = NULL;
     size_t n = 0;
-    json_t *messages = json_pack("[{s:[{s:s}]}]", "content", "text", "hi");
-    json_t *extra = json_pack("{s:s}", "name", "N");
+    json_t *messages = json_pack("{s:[{s:[{s:s}]}], s:{s:s}}", "messages", "content", "text", "hi",
+                                 "chat_template_kwargs", "name", "N");
     spar_render_options options = {
-        .add_generation_prompt = true, .bos = "<s>", .now = "2026-11-23", .extra = extra};
+        .add_generation_prompt = true, .bos = "<s>", .now = "2026-11-23"};
     assert_int_equal(spar_template_compile(&t, source, strlen(source), "w", &err), SPAR_OK);
-    assert_int_equal(spar_template_render(t, messages, NULL, &options, &text, &n, &err), SPAR_OK);
+    assert_int_equal(spar_template_render(t, messages, &options, &text, &n, &err), SPAR_OK);
     assert_string_equal(text, "<s>FalseNoneNoneNTruehi23 November 2026 Monday 327");
     assert_int_equal(n, strlen(text));
     free(text);
     options.now = NULL;
-    assert_int_equal(spar_template_render(t, messages, NULL, &options, &text, &n, &err),
-                     SPAR_INVALID);
+    assert_int_equal(spar_template_render(t, messages, &options, &text, &n, &err), SPAR_INVALID);
     assert_null(text);
     options.now = "today";
-    assert_int_equal(spar_template_render(t, messages, NULL, &options, &text, &n, &err),
-                     SPAR_INVALID);
-    assert_int_equal(spar_template_render(t, extra, NULL, NULL, &text, &n, &err), SPAR_INVALID);
-    json_decref(extra);
+    assert_int_equal(spar_template_render(t, messages, &options, &text, &n, &err), SPAR_INVALID);
+    json_object_set_new(messages, "chat_template_kwargs", json_array());
+    assert_int_equal(spar_template_render(t, messages, NULL, &text, &n, &err), SPAR_INVALID);
+    json_object_del(messages, "messages");
+    assert_int_equal(spar_template_render(t, messages, NULL, &text, &n, &err), SPAR_INVALID);
     json_decref(messages);
+    spar_template_free(t);
+}
+
+/* Messages as transformers gives them: no member that is null, reasoning under two names. */
+static void whole_messages(void **state) {
+    (void)state;
+    static const char source[] = "{{ messages|tojson }}{{ tools|tojson }}{{ documents }}";
+    static const char given[] =
+        "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{"
+        "\"name\":"
+        "\"f\",\"arguments\":{\"x\":null}}}],\"name\":null},{\"role\":\"assistant\",\"reasoning\":"
+        "\"r\","
+        "\"content\":\"c\"},{\"role\":\"assistant\",\"thinking\":\"t\",\"content\":\"c\","
+        "\"reasoning_content\":null},{\"role\":\"assistant\",\"content\":\"c\",\"thinking\":\"t\","
+        "\"reasoning_content\":\"rc\"}],\"tools\":[{\"name\":\"f\"}]}";
+    static const char expected[] =
+        "[{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"f\", "
+        "\"arguments\": "
+        "{\"x\": null}}}]}, {\"thinking\": \"r\", \"role\": \"assistant\", \"reasoning\": \"r\", "
+        "\"content\": \"c\", \"reasoning_content\": \"r\"}, {\"thinking\": \"t\", \"role\": "
+        "\"assistant\", \"content\": \"c\", \"reasoning_content\": \"t\"}, {\"thinking\": \"t\", "
+        "\"role\": "
+        "\"assistant\", \"content\": \"c\", \"reasoning_content\": \"rc\"}][{\"name\": \"f\"}]None";
+    spar_error err = {0};
+    spar_template *t = NULL;
+    char *text = NULL;
+    json_t *conversation = json_loads(given, 0, NULL);
+    assert_int_equal(spar_template_compile(&t, source, strlen(source), "w", &err), SPAR_OK);
+    assert_int_equal(spar_template_render(t, conversation, NULL, &text, NULL, &err), SPAR_OK);
+    assert_string_equal(text, expected);
+    free(text);
+    json_decref(conversation);
     spar_template_free(t);
 }
 
@@ -531,8 +563,7 @@ static void generation_spans(void **state) {
     assert_int_equal(spar_template_compile(&t, marked, strlen(marked), "t", &err), SPAR_OK);
     assert_true(spar_template_marks(t));
     assert_int_equal(
-        spar_template_render_spans(t, messages, NULL, NULL, &text, &n, &spans, &n_spans, &err),
-        SPAR_OK);
+        spar_template_render_spans(t, messages, NULL, &text, &n, &spans, &n_spans, &err), SPAR_OK);
     assert_string_equal(text, "a<x>!|<yz>!|");
     assert_int_equal(n_spans, 2);
     assert_true(spans[0].begin == 1 && spans[0].end == 5);
@@ -544,9 +575,9 @@ static void generation_spans(void **state) {
         assert_int_equal(spar_template_compile(&t, captured[i], strlen(captured[i]), "t", &err),
                          SPAR_OK);
         assert_int_equal(
-            spar_template_render_spans(t, messages, NULL, NULL, &text, &n, &spans, &n_spans, &err),
+            spar_template_render_spans(t, messages, NULL, &text, &n, &spans, &n_spans, &err),
             SPAR_UNSUPPORTED);
-        assert_int_equal(spar_template_render(t, messages, NULL, NULL, &text, &n, &err), SPAR_OK);
+        assert_int_equal(spar_template_render(t, messages, NULL, &text, &n, &err), SPAR_OK);
         free(text);
         spar_template_free(t);
     }
@@ -565,6 +596,7 @@ int main(void) {
         cmocka_unit_test(spoiled_sources),
         cmocka_unit_test(names_the_line),
         cmocka_unit_test(inputs),
+        cmocka_unit_test(whole_messages),
         cmocka_unit_test(generation_block),
         cmocka_unit_test(generation_spans),
     };
