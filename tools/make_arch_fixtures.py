@@ -176,6 +176,8 @@ VARIANTS = {
              sliding_window=3, max_window_layers=2, tie_word_embeddings=True),
         True,
     ),
+    "arcee": ("Arcee", dict(TINY, attention_bias=True, mlp_bias=True), False),
+    "nemotron": ("Nemotron", dict(TINY, head_dim=8, tie_word_embeddings=True), True),
 }
 ROWS, TINY_ROWS = (5, 17, 40), (4, 11)
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too

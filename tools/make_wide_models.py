@@ -97,6 +97,9 @@ VARIANTS = {
     "exaone4-windows": (
         "Exaone4",
         dict(BASE, hidden_size=128, intermediate_size=128, num_hidden_layers=64, sliding_window=40)),
+    "arcee": ("Arcee", BASE),
+    "nemotron": ("Nemotron", BASE),
+    "nemotron-bias": ("Nemotron", dict(BASE, attention_bias=True, mlp_bias=True)),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

@@ -31,8 +31,8 @@ typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
 /* The activation of a feed-forward: x sigmoid(x); x Phi(x), Phi the normal distribution function;
  * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). Then
- * max(x, 0), and tanh x, which is for `activate` alone. */
-typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_TANH } sp_act;
+ * max(x, 0), its square, and tanh x, which is for `activate` alone. */
+typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_RELU2, SP_TANH } sp_act;
 
 /* How queries and keys turn: the first `dims` entries of a head, in pairs (i, i + dims/2), or
  * (2i, 2i + 1) where adjacent. */

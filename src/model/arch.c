@@ -415,7 +415,7 @@ static const struct {
 } activations[] = {{"silu", SP_SILU},          {"swish", SP_SILU},
                    {"gelu", SP_GELU},          {"gelu_pytorch_tanh", SP_GELU_TANH},
                    {"gelu_new", SP_GELU_TANH}, {"gelu_fast", SP_GELU_TANH},
-                   {"relu", SP_RELU}};
+                   {"relu", SP_RELU},          {"relu2", SP_RELU2}};
 enum { ACTIVATIONS = sizeof activations / sizeof activations[0] };
 
 static const char *activation_name(sp_act act) {
@@ -440,8 +440,8 @@ static spar_status read_activation(sp_config *c, const json_t *config, const cha
         }
     }
     SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                       "%s: %s: expected silu, gelu, gelu_pytorch_tanh or relu, found %s", where,
-                       act_key(c->arch), name));
+                       "%s: %s: expected silu, gelu, gelu_pytorch_tanh, relu or relu2, found %s",
+                       where, act_key(c->arch), name));
 done:
     return status;
 }

@@ -414,6 +414,9 @@ static gate_share share_of(sp_act act, double x) {
     if (act == SP_RELU) {
         return (gate_share){x > 0 ? 1.0 : 0.0, 0.0};
     }
+    if (act == SP_RELU2) {
+        return (gate_share){x > 0 ? x : 0.0, x > 0 ? 1.0 : 0.0};
+    }
     if (act == SP_GELU) {
         return (gate_share){0.5 * erfc(-x / sqrt(2.0)), exp(-0.5 * x * x) / sqrt(2.0 * pi)};
     }

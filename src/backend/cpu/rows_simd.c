@@ -338,6 +338,9 @@ INLINE float share(sp_act act, float x) {
     if (act == SP_RELU) {
         return x > 0 ? 1.0F : 0.0F;
     }
+    if (act == SP_RELU2) {
+        return x > 0 ? x : 0.0F;
+    }
     if (act == SP_GELU) {
         return normal(x);
     }
@@ -348,6 +351,9 @@ INLINE float share(sp_act act, float x) {
 INLINE float share_slope(sp_act act, float x, float w) {
     if (act == SP_RELU) {
         return 0.0F;
+    }
+    if (act == SP_RELU2) {
+        return x > 0 ? 1.0F : 0.0F;
     }
     if (act == SP_GELU) {
         return 0.3989422804F * bell(x);
@@ -369,6 +375,9 @@ INLINE float share_slope(sp_act act, float x, float w) {
         break;                                                                                     \
     case SP_RELU:                                                                                  \
         call(SP_RELU);                                                                             \
+        break;                                                                                     \
+    case SP_RELU2:                                                                                 \
+        call(SP_RELU2);                                                                            \
         break;                                                                                     \
     default: /* no gate of a feed-forward */                                                       \
         break;                                                                                     \

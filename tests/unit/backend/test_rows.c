@@ -387,8 +387,9 @@ static void test_norm(void **state) {
 
 static void test_glu(void **state) {
     (void)state;
-    static const char *const names[] = {"swiglu", "geglu", "geglu by tanh", "reglu"};
-    for (int i = SP_SILU; i <= SP_RELU; i++) {
+    static const char *const names[] = {"swiglu", "geglu", "geglu by tanh", "reglu",
+                                        "squared reglu"};
+    for (int i = SP_SILU; i <= SP_RELU2; i++) {
         activation = (sp_act)i;
         compare(run_glu, names[i], 1);
         compare(run_activate_kept, names[i], 1);
@@ -634,7 +635,7 @@ static void test_differences(void **state) {
         be->ops->layernorm_heads(be, row, &two_heads, 1, 1e-5F, y, norms);
         be->ops->layernorm_heads_bwd(be, row, &two_heads, norms, w, 1, dx, dgains);
         check_slopes(b.be[BENCH_REFERENCE], heads_gain_loss, gains, w, 32, dgains);
-        for (int act = SP_SILU; act <= SP_RELU; act++) {
+        for (int act = SP_SILU; act <= SP_RELU2; act++) {
             activation = (sp_act)act;
             be->ops->activate_bwd(be, activation, x, w, 32, dx);
             check_slopes(b.be[BENCH_REFERENCE], activate_loss, x, w, 32, dx);

@@ -43,7 +43,9 @@ static const char *const families[] = {"llama",
                                        "ernie4-5",
                                        "exaone4",
                                        "helium",
-                                       "qwen2-moe-windows"};
+                                       "qwen2-moe-windows",
+                                       "arcee",
+                                       "nemotron"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

@@ -52,6 +52,8 @@ static const char *const families[] = {"granite",
                                        "exaone4-global",
                                        "helium",
                                        "qwen2-moe-windows",
+                                       "arcee",
+                                       "nemotron",
                                        "llama",
                                        "llama3-rope",
                                        "qwen2",
@@ -65,7 +67,7 @@ static const char *const families[] = {"granite",
                                        "olmo2",
                                        "gpt2",
                                        "gpt-neox"};
-enum { OWN = 34, ALL = sizeof families / sizeof families[0] };
+enum { OWN = 36, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;

@@ -156,6 +156,8 @@ static void test_round_trips(void **state) {
                   {"seed_oss", ", \"head_dim\": 24"},
                   {"ernie4_5", ", \"head_dim\": 24, \"use_bias\": true"},
                   {"exaone4", ", \"sliding_window\": null"},
+                  {"arcee", ""},
+                  {"nemotron", ", \"attention_bias\": true, \"mlp_bias\": true"},
                   {"glm4", ", \"head_dim\": 24, \"rms_norm_eps\": 1e-5"},
                   {"glm", ", \"head_dim\": 24, \"partial_rotary_factor\": 0.25"},
                   {"gpt2", ""},
