@@ -19,7 +19,8 @@ TEXTS = [
     "👩‍👧 🇩🇪 👍🏽!", "def f(x):\n\treturn x  # ok\n", "<|im_end|> in text", "<s>x</s> y", "▁the ▁ the", "x" * 70, "ﬀ½".replace("ﬀ", "f"),
 ]  # fmt: skip
 # Blocks around a turn with its end; around a turn that shares a token with what is before and behind it; several in a
-# turn; and a second one of a turn that is empty.
+# turn; a second one of a turn that is empty; and a turn that a macro writes, which begins with its block (transformers
+# takes a macro's block to begin where the macro is called).
 TEMPLATES = [
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content + "
     "'<|im_end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}",
@@ -28,6 +29,9 @@ TEMPLATES = [
     "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}{% generation %}<think>{% endgeneration %}no"
     "{%- generation %}{{ m.content }}{% endgeneration %}{% generation %}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
     "{% endfor %}",
+    "{% macro say(m) %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n{% endmacro %}{% for m in messages %}"
+    "{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{{ say(m) }}{% else %}{{ m.content + '<|im_end|>\n' }}"
+    "{% endif %}{% endfor %}",
 ]
 ASK, MORE = {"role": "user", "content": "Weather in Zürich?"}, {"role": "user", "content": "\nAnd then?"}
 CONVERSATIONS = [

@@ -60,8 +60,9 @@ SPAR_API spar_status spar_template_render(const spar_template *t, const struct j
 /* Whether it has {% generation %} blocks, which mark what the assistant writes. */
 SPAR_API bool spar_template_marks(const spar_template *t);
 /* The same with the bytes of the text that they wrote, in order: *spans [*n_spans] is owned by the
- * caller and may be NULL where there are none. UNSUPPORTED for one within a macro or a captured
- * text. */
+ * caller and may be NULL where there are none. Of a block within a macro or another captured text it
+ * is what is written out of what it wrote; UNSUPPORTED where that is nothing, or was made into
+ * another text than by strip, a slice, split, + or ~. */
 SPAR_API spar_status spar_template_render_spans(const spar_template *t,
                                                 const struct json_t *conversation,
                                                 const spar_render_options *options, char **text,

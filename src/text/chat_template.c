@@ -7,6 +7,7 @@
 #include "text/chat_mask.h"
 #include "text/conversation.h"
 #include "text/jinja_eval.h"
+#include "text/jinja_marks.h"
 
 enum { TEMPLATE_MAX = 4 << 20 }; /* bytes of source */
 
@@ -145,31 +146,61 @@ bool spar_template_marks(const spar_template *t) {
     return t->compiled.marks;
 }
 
-/* spans: where the generation blocks are noted; may be NULL. */
+/* What the blocks wrote of the render's text: *spans is owned by the caller. */
+static spar_status copy_spans(const sp_jmarks *marks, spar_text_span **spans, size_t *n,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    *spans = NULL;
+    *n = marks->n;
+    if (marks->n > 0) {
+        SPAR_TRY(sp_mem_calloc(&memory, marks->n, sizeof **spans, err));
+        *spans = memory;
+    }
+    for (size_t i = 0; i < marks->n; i++) {
+        (*spans)[i] = (spar_text_span){marks->items[i].begin, marks->items[i].end};
+    }
+done:
+    return status;
+}
+
+/* spans: what the generation blocks wrote; NULL: it is not asked. */
 static spar_status render(const spar_template *t, const struct json_t *conversation,
                           const spar_render_options *options, char **text, size_t *n,
-                          sp_jspans *spans, spar_error *err) {
+                          spar_text_span **spans, size_t *n_spans, spar_error *err) {
     const spar_render_options plain = {0};
     const spar_render_options *o = options == NULL ? &plain : options;
     spar_status status = SPAR_OK;
     sp_str out = SP_STR_INIT;
-    sp_jinja r = {.where = t->where, .line = 1, .now = o->now, .out = &out, .generated = spans};
+    sp_jmarks marks = {0};
+    sp_jtraces traces = {0};
+    sp_jinja r = {.where = t->where,
+                  .line = 1,
+                  .now = o->now,
+                  .out = &out,
+                  .marked = spans != NULL ? &marks : NULL,
+                  .traces = &traces};
     *text = NULL;
-    if (spans != NULL) {
-        *spans = (sp_jspans){.text = &out};
-    }
     sp_arena_init(&r.arena);
     sp_jscope *globals = sp_jinja_scope(&r, NULL);
     sp_jscope *scope = globals == NULL ? NULL : sp_jinja_scope(&r, globals);
     if (scope != NULL && define_all(&r, globals, conversation, o)) {
         sp_jinja_exec(&r, scope, t->body);
+        sp_jinja_marks_settled(&r);
     }
     SPAR_TRY(report(&r, err));
     if (n != NULL) {
         *n = out.len;
     }
+    if (spans != NULL) {
+        SPAR_TRY(copy_spans(&marks, spans, n_spans, err));
+    }
     SPAR_TRY(sp_str_take(&out, text, err));
 done:
+    if (status != SPAR_OK && spans != NULL) {
+        free(*spans);
+        *spans = NULL;
+    }
     sp_str_release(&out);
     release(&r);
     return status;
@@ -178,21 +209,14 @@ done:
 spar_status spar_template_render(const spar_template *t, const struct json_t *conversation,
                                  const spar_render_options *options, char **text, size_t *n,
                                  spar_error *err) {
-    return render(t, conversation, options, text, n, NULL, err);
+    return render(t, conversation, options, text, n, NULL, NULL, err);
 }
 
 spar_status spar_template_render_spans(const spar_template *t, const struct json_t *conversation,
                                        const spar_render_options *options, char **text, size_t *n,
                                        spar_text_span **spans, size_t *n_spans, spar_error *err) {
-    sp_jspans found;
-    const spar_status status = render(t, conversation, options, text, n, &found, err);
-    if (status != SPAR_OK) {
-        free(found.items);
-        return status;
-    }
-    *spans = found.items;
-    *n_spans = found.n;
-    return SPAR_OK;
+    *spans = NULL;
+    return render(t, conversation, options, text, n, spans, n_spans, err);
 }
 
 spar_status spar_template_tokens(const spar_template *t, const spar_tokenizer *tokenizer,

@@ -1,5 +1,6 @@
 /* Expressions, scopes and calls. */
 #include "text/jinja_eval.h"
+#include "text/jinja_marks.h"
 
 #include <string.h>
 
@@ -398,15 +399,17 @@ static sp_jval eval_unary(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
     return negative ? sp_jinja_binary(r, "-", sp_jinja_int(0), v) : sp_jinja_int(i);
 }
 
+/* As a capture that writes one after the other. */
 static sp_jval eval_concat(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
-    sp_str text = SP_STR_INIT;
-    for (const sp_jnode *item = node->list; item != NULL; item = item->next) {
+    sp_jcapture c;
+    bool good = true;
+    sp_jinja_capture_begin(r, &c);
+    for (const sp_jnode *item = node->list; item != NULL && good; item = item->next) {
         const sp_jval v = sp_jinja_eval(r, scope, item);
-        if (v.kind == J_FAIL || !sp_jinja_put_str(r, &text, v)) {
-            break;
-        }
+        good = v.kind != J_FAIL && (v.kind != J_STR || sp_jinja_mark_written(r, v.s->s, v.s->n)) &&
+               sp_jinja_put_str(r, &c.text, v);
     }
-    return sp_jinja_take(r, &text, false);
+    return sp_jinja_capture_end(r, &c, good);
 }
 
 static sp_jval eval_condition(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {

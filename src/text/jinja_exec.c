@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "text/jinja_eval.h"
+#include "text/jinja_marks.h"
 
 bool sp_jinja_emit(sp_jinja *r, const char *s, size_t n) {
     if (n > SP_JINJA_OUTPUT - r->output) {
@@ -10,6 +11,9 @@ bool sp_jinja_emit(sp_jinja *r, const char *s, size_t n) {
         return false;
     }
     r->output += n;
+    if (!sp_jinja_mark_written(r, s, n)) {
+        return false;
+    }
     sp_str_append(r->out, s, n);
     return !r->failed;
 }
@@ -20,16 +24,10 @@ static bool emit_value(sp_jinja *r, sp_jval v) {
 }
 
 sp_jval sp_jinja_capture(sp_jinja *r, sp_jscope *scope, const sp_jnode *body, sp_jflow *flow) {
-    sp_str text = SP_STR_INIT;
-    sp_str *outer = r->out;
-    r->out = &text;
+    sp_jcapture c;
+    sp_jinja_capture_begin(r, &c);
     *flow = sp_jinja_exec(r, scope, body);
-    r->out = outer;
-    if (*flow != JF_NEXT) {
-        sp_str_release(&text);
-        return sp_jinja_failed();
-    }
-    return sp_jinja_take(r, &text, false);
+    return sp_jinja_capture_end(r, &c, *flow == JF_NEXT);
 }
 
 /* ---- assignment ---- */
@@ -248,12 +246,10 @@ sp_jval sp_jinja_call_loop(sp_jinja *r, const sp_jloop *loop, const sp_jargs *ar
                              "the loop is not recursive, or is not called with "
                              "one thing to walk");
     }
-    sp_str text = SP_STR_INIT;
-    sp_str *outer = r->out;
-    r->out = &text;
-    run_loop(r, loop->scope, loop->node, args->pos[0], loop->depth + 1);
-    r->out = outer;
-    return sp_jinja_take(r, &text, false);
+    sp_jcapture c;
+    sp_jinja_capture_begin(r, &c);
+    const sp_jflow flow = run_loop(r, loop->scope, loop->node, args->pos[0], loop->depth + 1);
+    return sp_jinja_capture_end(r, &c, flow == JF_NEXT);
 }
 
 /* ---- statements ---- */
@@ -375,36 +371,11 @@ static sp_jflow exec_scope(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) 
     return inner == NULL ? JF_FAIL : sp_jinja_exec(r, inner, node->body);
 }
 
-static bool note_span(sp_jinja *r, size_t begin) {
-    sp_jspans *spans = r->generated;
-    void *memory = spans->items;
-    if (sp_mem_grow(&memory, &spans->capacity, spans->n + 1, sizeof *spans->items, NULL) !=
-        SPAR_OK) {
-        sp_jinja_error(r, SPAR_NO_MEMORY, "out of memory for generation blocks");
-        return false;
-    }
-    spans->items = memory;
-    spans->items[spans->n++] = (spar_text_span){begin, r->out->len};
-    return true;
-}
-
-/* A text that is captured, by a macro or a set block, may end up anywhere or nowhere. */
 static sp_jflow exec_generation(sp_jinja *r, sp_jscope *scope, const sp_jnode *node) {
-    sp_jspans *spans = r->generated;
-    if (spans == NULL || spans->open) {
-        return exec_scope(r, scope, node);
-    }
-    if (r->out != spans->text) {
-        sp_jinja_error(r, SPAR_UNSUPPORTED,
-                       "a generation block within a macro or a captured text: where it writes to "
-                       "is unknown");
-        return JF_FAIL;
-    }
-    const size_t begin = r->out->len;
-    spans->open = true;
+    size_t begin;
+    const bool noted = sp_jinja_mark_begin(r, &begin);
     const sp_jflow flow = exec_scope(r, scope, node);
-    spans->open = false;
-    return flow == JF_NEXT ? flow_of(note_span(r, begin)) : flow;
+    return flow == JF_FAIL || !noted || sp_jinja_mark_end(r, begin) ? flow : JF_FAIL;
 }
 
 /* The first statement of its scope; none of the names is a parameter. */

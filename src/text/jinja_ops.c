@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "text/jinja_eval.h"
+#include "text/jinja_marks.h"
 
 /* ---- arithmetic ---- */
 
@@ -111,6 +112,10 @@ static sp_jval add_text(sp_jinja *r, sp_jval a, sp_jval b) {
     }
     memcpy(s, a.s->s, a.s->n);
     memcpy(s + a.s->n, b.s->s, b.s->n);
+    if (!sp_jinja_mark_copied(r, a.s->s, a.s->n, s) ||
+        !sp_jinja_mark_copied(r, b.s->s, b.s->n, s + a.s->n)) {
+        return sp_jinja_failed();
+    }
     return sp_jinja_borrow(r, s, a.s->n + b.s->n, false);
 }
 

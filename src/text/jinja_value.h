@@ -18,7 +18,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "spar/status.h"
-#include "spar/tokenizer.h"
 
 struct json_t;
 
@@ -93,13 +92,9 @@ struct sp_jdict {
     size_t n, capacity;
 };
 
-/* What generation blocks wrote into the text of a render. */
-typedef struct sp_jspans {
-    const sp_str *text;    /* borrowed: that of the render, not of a capture */
-    spar_text_span *items; /* owned */
-    size_t n, capacity;
-    bool open; /* within a block: one within it is a part of it */
-} sp_jspans;
+/* What generation blocks wrote (jinja_marks.h). */
+typedef struct sp_jmarks sp_jmarks;
+typedef struct sp_jtraces sp_jtraces;
 
 /* One compilation or one render. */
 typedef struct sp_jinja {
@@ -114,7 +109,8 @@ typedef struct sp_jinja {
     sp_str *out;          /* where text goes: the render's, or a capture's */
     sp_jval hole;         /* what the filter of a block is given */
     bool marks;           /* compilation: a generation block was read */
-    sp_jspans *generated; /* where the render's generation blocks are noted; NULL: nowhere */
+    sp_jmarks *marked;    /* what blocks wrote of out; NULL: it is not noted */
+    sp_jtraces *traces;   /* and of captured texts; where marked is not NULL */
 } sp_jinja;
 
 /* Note the first error. The forms return what their callers return. */

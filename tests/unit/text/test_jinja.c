@@ -544,15 +544,11 @@ static void generation_block(void **state) {
     free(text);
 }
 
-/* What generation blocks wrote, one for the outermost; where a text is captured that is unknown. */
+/* What generation blocks wrote, one for the outermost. */
 static void generation_spans(void **state) {
     static const char marked[] =
         "a{% for m in messages %}{% generation %}<{{ m.content }}>"
         "{% generation %}!{% endgeneration %}{% endgeneration %}|{% endfor %}";
-    static const char *const captured[] = {
-        "{% set x %}{% generation %}a{% endgeneration %}{% endset %}",
-        "{% macro f() %}{% generation %}a{% endgeneration %}{% endmacro %}{{ f() }}",
-        "{% filter upper %}{% generation %}a{% endgeneration %}{% endfilter %}"};
     json_t *messages = json_pack("[{s:s}, {s:s}]", "content", "x", "content", "yz");
     spar_template *t;
     spar_error err = {0};
@@ -571,19 +567,71 @@ static void generation_spans(void **state) {
     free(text);
     free(spans);
     spar_template_free(t);
-    for (size_t i = 0; i < sizeof captured / sizeof *captured; i++) {
-        assert_int_equal(spar_template_compile(&t, captured[i], strlen(captured[i]), "t", &err),
-                         SPAR_OK);
-        assert_int_equal(
-            spar_template_render_spans(t, messages, NULL, &text, &n, &spans, &n_spans, &err),
-            SPAR_UNSUPPORTED);
-        assert_int_equal(spar_template_render(t, messages, NULL, &text, &n, &err), SPAR_OK);
-        free(text);
-        spar_template_free(t);
-    }
     assert_int_equal(spar_template_compile(&t, "a", 1, "t", &err), SPAR_OK);
     assert_false(spar_template_marks(t));
     spar_template_free(t);
+    json_decref(messages);
+}
+
+#define SAY "{% macro say(m) %}<{% generation %} {{ m }} {% endgeneration %}>{% endmacro %}"
+#define KEEP "{% set x %}a{% generation %}b{% endgeneration %}c{% endset %}"
+
+/* A template with blocks in captured texts, its text, and what of it they wrote, a | behind each;
+ * NULL: what they wrote is unknown. */
+static const char *const captured[][3] = {
+    {SAY "-{{ say(1) }}-{{ say(2) }}", "-< 1 >-< 2 >", " 1 | 2 |"},
+    {SAY "{{ '-' + say(1) + '-' }}{{ 'x' ~ say(2) ~ 3 }}", "-< 1 >-x< 2 >3", " 1 | 2 |"},
+    {SAY "{{ say(1)[1:-1]|trim }}{{ say(2).strip('<> ') }}", "12", "1|2|"},
+    {SAY "{% macro two(m) %}[{{ say(m) }}{{ say(m) }}]{% endmacro %}{{ two(1) }}", "[< 1 >< 1 >]",
+     " 1 | 1 |"},
+    {SAY "{% generation %}({{ say(1) }}){% endgeneration %}", "(< 1 >)", "(< 1 >)|"},
+    {SAY "{% for s in say(1).split(' ') %}{{ s }};{% endfor %}", "<;1;>;", "1|"},
+    {"{% macro f() %}-{{ caller() }}{% endmacro %}{% call f() %}"
+     "a{% generation %}b{% endgeneration %}{% endcall %}",
+     "-ab", "b|"},
+    {KEEP "{{ x }}{{ x }}", "abcabc", "b|b|"},
+    {KEEP "{% set ns = namespace(t='.') %}{% set ns.t = ns.t + x %}{{ ns.t }}", ".abc", "b|"},
+    {KEEP "{% set y = x[2:] %}{{ y }}{{ x[:2] }}", "cab", "b|"},
+    {"{% for i in [[[1]]] recursive %}{% generation %}{{ i if i is number else '' }}"
+     "{% endgeneration %}{{ loop(i) if i is iterable else '' }};{% endfor %}",
+     "1;;;", "|1|"},
+    {"{% macro f() %}{% generation %}{% endgeneration %}{% endmacro %}{{ f() ~ 'a' }}", "a", ""},
+    {KEEP "{{ x|upper }}", "ABC", NULL},
+    {KEEP "{{ x|length }}", "3", NULL},
+    {"{% filter upper %}{% generation %}a{% endgeneration %}{% endfilter %}", "A", NULL},
+    {SAY "{% if say(1) %}{{ say(2)|replace('2', '3') }}{% endif %}", "< 3 >", NULL},
+};
+
+static void captured_spans(void **state) {
+    (void)state;
+    json_t *messages = json_array();
+    for (size_t i = 0; i < sizeof captured / sizeof *captured; i++) {
+        const char *source = captured[i][0], *want = captured[i][2];
+        spar_template *t;
+        spar_error err = {0};
+        spar_text_span *spans;
+        char *text, found[256] = "";
+        size_t n, n_spans, at = 0;
+        assert_int_equal(spar_template_compile(&t, source, strlen(source), "t", &err), SPAR_OK);
+        if (spar_template_render(t, messages, NULL, &text, &n, &err) != SPAR_OK) {
+            fail_msg("%s: %s", source, err.message);
+        }
+        assert_string_equal(text, captured[i][1]);
+        free(text);
+        const spar_status status =
+            spar_template_render_spans(t, messages, NULL, &text, &n, &spans, &n_spans, &err);
+        assert_int_equal(status, want != NULL ? SPAR_OK : SPAR_UNSUPPORTED);
+        for (size_t k = 0; want != NULL && k < n_spans; k++) {
+            at += (size_t)snprintf(found + at, sizeof found - at, "%.*s|",
+                                   (int)(spans[k].end - spans[k].begin), text + spans[k].begin);
+        }
+        if (want != NULL && strcmp(found, want) != 0) {
+            fail_msg("%s: expected %s, found %s", source, want, found);
+        }
+        free(text);
+        free(spans);
+        spar_template_free(t);
+    }
     json_decref(messages);
 }
 
@@ -599,6 +647,7 @@ int main(void) {
         cmocka_unit_test(whole_messages),
         cmocka_unit_test(generation_block),
         cmocka_unit_test(generation_spans),
+        cmocka_unit_test(captured_spans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
