@@ -1,6 +1,7 @@
 /* Filters of text, numbers and single values, and the table of all filters. */
 #include "text/jinja_filters.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -362,7 +363,7 @@ static bool read_float(sp_jval v, double *d) {
     return to > from && *end == '\0' && strpbrk(text, "xXpP(") == NULL;
 }
 
-static bool read_int(sp_jval v, int base, int64_t *out) {
+static bool read_int(sp_jval v, int base, int64_t *out, bool *large) {
     char text[80];
     size_t from = 0;
     size_t to = v.s->n;
@@ -377,16 +378,21 @@ static bool read_int(sp_jval v, int base, int64_t *out) {
     const bool prefixed = (prefix == 'x' && base == 16) || (prefix == 'b' && base == 2) ||
                           (prefix == 'o' && base == 8);
     char *end = text;
+    errno = 0;
     const long long value = strtoll(prefixed ? digits + 2 : digits, &end, base);
     *out = text[0] == '-' ? -(int64_t)value : (int64_t)value;
+    *large = errno == ERANGE;
     return *end == '\0' && end != digits && *digits != '-' && *digits != '+' && *digits != ' ';
 }
+
+#define BEYOND " is beyond 64-bit whole numbers"
 
 FILTER(int) {
     UNUSED;
     int64_t i = 0;
     int64_t base = 10;
     double d = 0;
+    bool large = false;
     if (sp_jinja_as_int(v, &i)) {
         return sp_jinja_int(i);
     }
@@ -396,13 +402,18 @@ FILTER(int) {
     if (!int_argument(r, a[1], 10, &base)) {
         return sp_jinja_failed();
     }
-    if (v.kind == J_STR && base >= 2 && base <= 36 && read_int(v, (int)base, &i)) {
-        return sp_jinja_int(i);
+    if (v.kind == J_STR && base >= 2 && base <= 36 && read_int(v, (int)base, &i, &large)) {
+        return large ? sp_jinja_fail(r, SPAR_LIMIT, "%.*s" BEYOND, (int)(v.s->n < 60 ? v.s->n : 60),
+                                     v.s->s)
+                     : sp_jinja_int(i);
     }
-    if (read_float(v, &d) && d > -9.2e18 && d < 9.2e18) {
-        return sp_jinja_int((int64_t)d);
+    if (!read_float(v, &d) || isnan(d) || (isinf(d) && v.kind == J_STR)) {
+        return a[0].kind == J_ABSENT ? sp_jinja_int(0) : a[0];
     }
-    return a[0].kind == J_ABSENT ? sp_jinja_int(0) : a[0];
+    if (!(fabs(d) < 9.2e18)) {
+        return sp_jinja_fail(r, SPAR_LIMIT, "%g" BEYOND, d);
+    }
+    return sp_jinja_int((int64_t)d);
 }
 
 FILTER(float) {
@@ -455,7 +466,7 @@ FILTER(round) {
     if (ceiling || floored) {
         const double scale = pow(10, (double)places);
         const double d = sp_jinja_number(v) * scale;
-        return sp_jinja_float((ceiling ? ceil(d) : floor(d)) / scale);
+        return sp_jinja_float((0.0 + (ceiling ? ceil(d) : floor(d))) / scale); /* never -0 */
     }
     if (v.kind != J_FLOAT && places >= 0) {
         return sp_jinja_int(v.kind == J_INT ? v.i : (int64_t)v.b);

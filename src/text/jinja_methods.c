@@ -148,6 +148,11 @@ METHOD(lower) {
     return sp_jinja_lower(r, v);
 }
 
+METHOD(casefold) {
+    UNUSED;
+    return sp_jinja_casefold(r, v);
+}
+
 METHOD(capitalize) {
     UNUSED;
     return sp_jinja_capitalize(r, v);
@@ -172,7 +177,7 @@ METHOD(title) {
     for (size_t i = 0; i < v.s->n;) {
         unsigned c = 0;
         i += sp_utf8_decode(v.s->s + i, v.s->n - i, &c);
-        (inside ? sp_jinja_put_lower : sp_jinja_put_upper)(&out, c);
+        (inside ? sp_jinja_put_lower : sp_jinja_put_title)(&out, c);
         inside = sp_jinja_is_alpha(c);
     }
     return sp_jinja_take(r, &out, v.s->markup);
@@ -522,7 +527,7 @@ const sp_jrow sp_jinja_methods[] = {
     {"replace", "old,new,?count", method_replace, ON_STR},
     {"upper", "", method_upper, ON_STR},
     {"lower", "", method_lower, ON_STR},
-    {"casefold", "", method_lower, ON_STR},
+    {"casefold", "", method_casefold, ON_STR},
     {"capitalize", "", method_capitalize, ON_STR},
     {"swapcase", "", method_swapcase, ON_STR},
     {"title", "", method_title, ON_STR},

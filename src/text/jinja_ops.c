@@ -41,7 +41,8 @@ static sp_jval float_op(sp_jinja *r, const char *op, double a, double b) {
     const double rest = op[0] == '/' || op[0] == '%' ? fmod(a, b) : 0;
     const double mod = rest != 0 && (rest < 0) != (b < 0) ? rest + b : copysign(rest, b);
     if (strcmp(op, "//") == 0) {
-        return sp_jinja_float(round((a - mod) / b));
+        const double whole = round((a - mod) / b);
+        return sp_jinja_float(whole != 0 ? whole : copysign(0.0, a / b)); /* signed as Python's */
     }
     if (strcmp(op, "**") == 0) {
         const double power = pow(a, b);

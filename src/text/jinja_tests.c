@@ -174,14 +174,20 @@ TEST(sameas) {
     return sp_jinja_bool(same);
 }
 
+/* Names are looked up as keys are: what cannot be one fails. */
+static sp_jval is_name(sp_jinja *r, const sp_jrow *table, sp_jval v) {
+    return sp_jinja_hashable(r, v) ? sp_jinja_bool(sp_jinja_find_row(table, v, 0) != NULL)
+                                   : sp_jinja_failed();
+}
+
 TEST(filter) {
     UNUSED;
-    return sp_jinja_bool(sp_jinja_find_row(sp_jinja_filters, v, 0) != NULL);
+    return is_name(r, sp_jinja_filters, v);
 }
 
 TEST(test) {
     UNUSED;
-    return sp_jinja_bool(sp_jinja_find_row(sp_jinja_tests, v, 0) != NULL);
+    return is_name(r, sp_jinja_tests, v);
 }
 
 TEST(escaped) {

@@ -239,7 +239,11 @@ sp_jval sp_jinja_lower(sp_jinja *r, sp_jval s) {
 }
 
 sp_jval sp_jinja_capitalize(sp_jinja *r, sp_jval s) {
-    return change_case(r, s, sp_jinja_put_upper, sp_jinja_put_lower);
+    return change_case(r, s, sp_jinja_put_title, sp_jinja_put_lower);
+}
+
+sp_jval sp_jinja_casefold(sp_jinja *r, sp_jval s) {
+    return change_case(r, s, sp_jinja_put_folded, sp_jinja_put_folded);
 }
 
 sp_jval sp_jinja_pad(sp_jinja *r, sp_jval s, int64_t width, char fill, int where) {

@@ -13,6 +13,7 @@ sp_jval sp_jinja_splitlines(sp_jinja *r, sp_jval s, bool keep_ends);
 sp_jval sp_jinja_replace(sp_jinja *r, sp_jval s, sp_jval old, sp_jval new, int64_t limit);
 sp_jval sp_jinja_upper(sp_jinja *r, sp_jval s);
 sp_jval sp_jinja_lower(sp_jinja *r, sp_jval s);
+sp_jval sp_jinja_casefold(sp_jinja *r, sp_jval s);
 sp_jval sp_jinja_capitalize(sp_jinja *r, sp_jval s);
 /* Pad to width code points; where: -1 text on the left, 0 in the middle, 1 on the right. */
 sp_jval sp_jinja_pad(sp_jinja *r, sp_jval s, int64_t width, char fill, int where);

@@ -71,6 +71,24 @@ void sp_jinja_put_lower(sp_str *out, unsigned c) {
     sp_str_put_utf8(out, (unsigned)utf8proc_tolower((utf8proc_int32_t)c));
 }
 
+void sp_jinja_put_title(sp_str *out, unsigned c) {
+    if (c == 0xdf) {
+        sp_str_puts(out, "Ss");
+        return;
+    }
+    sp_str_put_utf8(out, (unsigned)utf8proc_totitle((utf8proc_int32_t)c));
+}
+
+void sp_jinja_put_folded(sp_str *out, unsigned c) {
+    enum { LONGEST = 8 }; /* no folding is longer than 3 */
+    utf8proc_int32_t folded[LONGEST];
+    const utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)c, folded, LONGEST, UTF8PROC_CASEFOLD, NULL);
+    for (utf8proc_ssize_t i = 0; i < n; i++) {
+        sp_str_put_utf8(out, (unsigned)folded[i]);
+    }
+}
+
 unsigned sp_jinja_before(const char *s, size_t end, size_t *start) {
     unsigned c = 0;
     size_t at = end - 1;

@@ -14,6 +14,8 @@ bool sp_jinja_is_lower(unsigned c);
 bool sp_jinja_is_printable(unsigned c);
 void sp_jinja_put_upper(sp_str *out, unsigned c);
 void sp_jinja_put_lower(sp_str *out, unsigned c);
+void sp_jinja_put_title(sp_str *out, unsigned c);
+void sp_jinja_put_folded(sp_str *out, unsigned c);
 
 /* The code point that ends at s + end (end >= 1); *start is its first byte. */
 unsigned sp_jinja_before(const char *s, size_t end, size_t *start);

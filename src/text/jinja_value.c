@@ -221,12 +221,15 @@ sp_jval sp_jinja_dict(sp_jinja *r, sp_jkind kind) {
     return m == NULL ? sp_jinja_failed() : (sp_jval){.kind = kind, .m = m};
 }
 
-static bool hashable(sp_jinja *r, sp_jval key) {
-    if (key.kind == J_LIST || key.kind == J_DICT || key.kind == J_FAIL) {
+bool sp_jinja_hashable(sp_jinja *r, sp_jval key) {
+    bool good = key.kind != J_LIST && key.kind != J_DICT && key.kind != J_FAIL;
+    if (!good) {
         sp_jinja_error(r, SPAR_INVALID, "unhashable type: '%s'", sp_jinja_type_name(key));
-        return false;
     }
-    return true;
+    for (size_t i = 0; key.kind == J_TUPLE && good && i < key.l->n; i++) {
+        good = sp_jinja_hashable(r, key.l->items[i]);
+    }
+    return good;
 }
 
 /* Index of key in m, or m->n. Keys are few: a scan, paid for in steps. */
@@ -259,7 +262,7 @@ static bool grow_dict(sp_jinja *r, sp_jdict *m) {
 }
 
 bool sp_jinja_put(sp_jinja *r, sp_jval dict, sp_jval key, sp_jval value) {
-    if (dict.kind == J_FAIL || value.kind == J_FAIL || !hashable(r, key)) {
+    if (dict.kind == J_FAIL || value.kind == J_FAIL || !sp_jinja_hashable(r, key)) {
         return false;
     }
     sp_jdict *m = dict.m;
@@ -280,7 +283,7 @@ bool sp_jinja_put_text(sp_jinja *r, sp_jval dict, const char *key, sp_jval value
 }
 
 sp_jval sp_jinja_get(sp_jinja *r, sp_jval dict, sp_jval key) {
-    if (!hashable(r, key)) {
+    if (!sp_jinja_hashable(r, key)) {
         return sp_jinja_failed();
     }
     const size_t i = find_key(r, dict.m, key);

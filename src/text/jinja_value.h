@@ -145,6 +145,8 @@ sp_jval sp_jinja_list(sp_jinja *r, sp_jkind kind, size_t capacity);
 bool sp_jinja_push(sp_jinja *r, sp_jval list, sp_jval item);
 sp_jval sp_jinja_pair(sp_jinja *r, sp_jval a, sp_jval b); /* a tuple of two */
 sp_jval sp_jinja_dict(sp_jinja *r, sp_jkind kind);
+/* Whether it may be a key; where not, the failure is noted. */
+bool sp_jinja_hashable(sp_jinja *r, sp_jval key);
 /* Set, replacing; keys must be hashable. */
 bool sp_jinja_put(sp_jinja *r, sp_jval dict, sp_jval key, sp_jval value);
 bool sp_jinja_put_text(sp_jinja *r, sp_jval dict, const char *key, sp_jval value);

@@ -13,6 +13,12 @@
 static const struct {
     const char *source, *text;
 } good[] = {
+    {"{{ -0.1 // -7 }} {{ 0.1 // -7 }} {{ -0.0 // 7 }} {{ 7.5 // 2 }} {{ -7.5 // 2 }}",
+     "0.0 -1.0 -0.0 3.0 -4.0"},
+    {"{{ -0.1|round(method='ceil') }} {{ 'inf'|int(7) }} {{ '1e3'|int }} {{ "
+     "'STRA\303\237E'.casefold() }} "
+     "{{ '\303\237a \307\206'.title() }} {{ '\303\237a'.capitalize() }} {{ '\303\237a'|title }}",
+     "0.0 7 1000 strasse Ssa \307\205 Ssa SSa"},
     {"{{ 1 + 2 * 3 ** 2 }} {{ -2 ** 2 }} {{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ "
      "1e20 }} {{ 0.1 + 0.2 }} {{ 1.0 }} {{ 1e-7 }} {{ 123456789012345680.0 }}",
      "19 4 3 -4 2 3.5 1e+20 0.30000000000000004 1.0 1e-07 1.2345678901234568e+17"},
@@ -246,6 +252,11 @@ static const struct {
     const char *source;
     spar_status code;
 } bad[] = {
+    {"{{ 1e20|int }}", SPAR_LIMIT},
+    {"{{ '99999999999999999999'|int }}", SPAR_LIMIT},
+    {"{{ [] is filter }}", SPAR_INVALID},
+    {"{{ (1, []) in {} }}", SPAR_INVALID},
+    {"{{ [(1, {})]|unique|list }}", SPAR_INVALID},
     {"{{ x.y }}", SPAR_INVALID},
     {"{{ 1 + 'a' }}", SPAR_INVALID},
     {"{{ 'a' + 1 }}", SPAR_INVALID},
