@@ -178,6 +178,15 @@ VARIANTS = {
     ),
     "arcee": ("Arcee", dict(TINY, attention_bias=True, mlp_bias=True), False),
     "nemotron": ("Nemotron", dict(TINY, head_dim=8, tie_word_embeddings=True), True),
+    "olmo": ("Olmo", dict(TINY, clip_qkv=0.4, num_key_value_heads=2), True),
+    "olmoe-clip": (
+        "Olmoe",
+        dict(TINY, num_hidden_layers=1, intermediate_size=4, num_experts=2, num_experts_per_tok=1,
+             clip_qkv=0.6, num_key_value_heads=2, tie_word_embeddings=True),
+        False,
+    ),
+    "phi": ("Phi", dict(TINY, hidden_size=12, num_key_value_heads=2, rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, partial_rotary_factor=0.4)), False),
 }
 ROWS, TINY_ROWS = (5, 17, 40), (4, 11)
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too

@@ -100,6 +100,8 @@ VARIANTS = {
     "arcee": ("Arcee", BASE),
     "nemotron": ("Nemotron", BASE),
     "nemotron-bias": ("Nemotron", dict(BASE, attention_bias=True, mlp_bias=True)),
+    "olmo": ("Olmo", dict(BASE, clip_qkv=1.0)),
+    "phi": ("Phi", BASE),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

@@ -104,9 +104,11 @@ typedef struct sp_relative_attention {
                              * in 0 .. related - 1. Read where there is a term. */
 } sp_relative_attention;
 
-/* What becomes of a logit z: scale z, and with cap > 0 then cap tanh(scale z / cap). */
+/* What becomes of a logit z: scale (z + bias), and with cap > 0 then cap tanh(... / cap). */
 typedef struct sp_logit_form {
     float scale, cap;
+    const float *bias; /* [V], borrowed, of head_logp and its backward; NULL: none */
+    float *dbias;      /* [V] += its gradient, of the backward; skipped where NULL */
 } sp_logit_form;
 
 /* Dropout (of an adapter's input): element i is dropped when the word of (seed, stream, i) falls
@@ -138,11 +140,11 @@ typedef struct sp_ops {
     /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
      * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
      * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
-     * copy, add_scaled, rmsnorm*, layernorm*, rope, activate*, glu*, each over n elements or rows
-     * that T divides; and linear_dw, which runs after the rows, in the order of the calls. Their
-     * arrays must stay what they are until the end, which reports the errors. local_row: bytes a
-     * row of all arrays that chain_local will be asked for. put_off false: all run at once, and any
-     * op may be called. chain_end without a chain does nothing. */
+     * copy, add_scaled, clip*, rmsnorm*, layernorm*, rope, activate*, glu*, each over n elements or
+     * rows that T divides; and linear_dw, which runs after the rows, in the order of the calls.
+     * Their arrays must stay what they are until the end, which reports the errors. local_row:
+     * bytes a row of all arrays that chain_local will be asked for. put_off false: all run at once,
+     * and any op may be called. chain_end without a chain does nothing. */
     spar_status (*chain_begin)(sp_backend *be, int64_t T, size_t local_row, bool put_off,
                                spar_error *err);
     /* An array of T rows of `row` bytes that lives within the chain, for the ops of the chain alone
@@ -176,6 +178,11 @@ typedef struct sp_ops {
     void (*copy)(sp_backend *be, const float *x, int64_t n, float *y);
     /* y [n] += x [n] factor; they do not overlap. */
     void (*add_scaled)(sp_backend *be, const float *x, int64_t n, float factor, float *y);
+
+    /* x [n] to within -bound .. bound; kept [n]: whether an entry was there; NULL: not wanted. */
+    void (*clip)(sp_backend *be, float *x, int64_t n, float bound, uint8_t *kept);
+    /* dx [n] = 0 where x was beyond. */
+    void (*clip_bwd)(sp_backend *be, float *dx, int64_t n, const uint8_t *kept);
 
     /* x [T,H] = row ids[t] of the table [V,H], times factor; ids already checked. */
     void (*embed)(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,

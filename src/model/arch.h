@@ -24,8 +24,14 @@ typedef enum sp_bias_rule {
     SP_BIAS_ALWAYS      /* on q, k, v and o (GPT-2) */
 } sp_bias_rule;
 
-/* RMS norms have a gain; layer norms a gain and a bias, or a gain alone (Cohere). */
-typedef enum sp_norm_kind { SP_RMS_NORM, SP_LAYER_NORM, SP_LAYER_NORM_PLAIN } sp_norm_kind;
+/* RMS norms have a gain; layer norms a gain and a bias, a gain alone (Cohere), or nothing (OLMo).
+ */
+typedef enum sp_norm_kind {
+    SP_RMS_NORM,
+    SP_LAYER_NORM,
+    SP_LAYER_NORM_PLAIN,
+    SP_LAYER_NORM_BARE
+} sp_norm_kind;
 
 /* Whether the halves of a layer both take in the layer's input, and add to it together. */
 typedef enum sp_parallel_rule {
@@ -109,6 +115,7 @@ typedef struct sp_arch {
     const char *mlp_bias_key;    /* NULL: mlp_bias */
     sp_norm_kind norm;
     const char *eps_key; /* NULL: rms_norm_eps */
+    bool head_bias;      /* an untied output projection has a bias (Phi) */
     bool plain_mlp;      /* the feed-forward has no gate */
     int ffn_times;       /* intermediate_size, where none is given, in hidden_size; 0: it must be */
     sp_parallel_rule parallel;
@@ -187,6 +194,7 @@ typedef struct sp_config {
     double query_scalar;               /* scores are divided by its root, in place of head_dim's */
     double attention_scale;            /* multiplies scores, in place of that */
     double attention_cap, logit_cap;   /* caps, by tanh */
+    double qkv_bound;                  /* queries, keys and values are cut off beyond it */
     double logit_scale, logit_divisor; /* of the logits, before their cap */
     double rope_local_theta;           /* of layers with a window, where it is their own */
     int window[SP_MAX_LAYERS];         /* by layer; 0: full attention */

@@ -31,6 +31,25 @@ static const sp_number_key granite_numbers[] = {
     {"logits_scaling", "logit_scale", PLACE(logit_divisor), false},
     {.key = NULL}};
 
+static const sp_number_key olmo_numbers[] = {
+    {"clip_qkv", "attention.clamp_kqv", PLACE(qkv_bound), false}, {.key = NULL}};
+
+static const sp_number_key olmoe_numbers[] = {{"clip_qkv", NULL, PLACE(qkv_bound), false},
+                                              {.key = NULL}};
+
+/* OLMo's norms have an epsilon that no key says. */
+static const sp_key_alias olmo_keys[] = {{NULL, "rms_norm_eps"}, {NULL, NULL}};
+
+static const sp_rename phi_names[] = {{SP_O, "self_attn.dense.weight", NULL},
+                                      {SP_O_BIAS, "self_attn.dense.bias", NULL},
+                                      {SP_UP, "mlp.fc1.weight", NULL},
+                                      {SP_UP_BIAS, "mlp.fc1.bias", NULL},
+                                      {SP_DOWN, "mlp.fc2.weight", NULL},
+                                      {SP_DOWN_BIAS, "mlp.fc2.bias", NULL},
+                                      {SP_FINAL_NORM, "model.final_layernorm.weight", NULL},
+                                      {SP_FINAL_NORM_BIAS, "model.final_layernorm.bias", NULL},
+                                      {.name = NULL}};
+
 /* With norms on both sides, what others call the feed-forward's norm is the one after attention. */
 static const sp_rename both_norms[] = {
     {SP_MLP_NORM, "pre_feedforward_layernorm.weight", "ffn_norm.weight"}, {.name = NULL}};
@@ -221,6 +240,7 @@ static const sp_arch architectures[] = {
      .defaults = "{\"num_experts_per_tok\": 8, \"num_experts\": 64, \"rms_norm_eps\": 1e-5, "
                  "\"pad_token_id\": 1, \"eos_token_id\": 50279, "
                  "\"max_position_embeddings\": 4096}",
+     .numbers = olmoe_numbers,
      .own_keys = "num_experts num_local_experts num_experts_per_tok norm_topk_prob "
                  "output_router_logits router_aux_loss_coef",
      .gguf_ungrouped = true,
@@ -297,6 +317,34 @@ static const sp_arch architectures[] = {
                  "\"rope_local_base_freq\": 10000}",
      .numbers = gemma3_numbers,
      .renames = both_norms,
+     .gguf_is_default = true},
+    {.model_type = "olmo",
+     .class_name = "OlmoForCausalLM",
+     .gguf_name = "olmo",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM_BARE,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"pad_token_id\": 1, \"eos_token_id\": 50279}",
+     .numbers = olmo_numbers,
+     .aliases = olmo_keys,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "phi",
+     .class_name = "PhiForCausalLM",
+     .gguf_name = "phi2",
+     .bias = SP_BIAS_ALWAYS,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .head_bias = true,
+     .plain_mlp = true,
+     .act = SP_GELU_TANH,
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_partial = true,
+     .defaults = "{\"partial_rotary_factor\": 0.5, \"layer_norm_eps\": 1e-5, \"bos_token_id\": 1, "
+                 "\"eos_token_id\": 2}",
+     .renames = phi_names,
+     .fixed_keys = "{\"tie_word_embeddings\": false}",
      .gguf_is_default = true},
     {.model_type = "olmo3",
      .class_name = "Olmo3ForCausalLM",

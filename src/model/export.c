@@ -157,7 +157,8 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     }
     for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
         const bool none = *sp_config_number((sp_config *)(uintptr_t)c, k) == 0;
-        if (none && json_object_get(defaults, k->key)) {
+        const bool read = k->gguf_suffix || c->arch->gguf_wide_layers > 0;
+        if (none ? json_object_get(defaults, k->key) != NULL : !read) {
             return k->key;
         }
     }

@@ -148,6 +148,13 @@ spar_status sp_model_create(spar_model **out, const sp_config *config, const cha
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof(float), err));
     m->weights = memory;
     clear(m, forms != NULL);
+    if (config->arch->norm == SP_LAYER_NORM_BARE) {
+        SPAR_TRY(sp_mem_aligned(&memory, (size_t)config->hidden, sizeof(float), err));
+        m->ones = memory;
+        for (int64_t i = 0; i < config->hidden; i++) {
+            m->ones[i] = 1.0F;
+        }
+    }
     SPAR_TRY(sp_model_reserve_positions(m, 1, err));
     SPAR_TRY(make_matrices(m, forms, err));
     *out = m;
@@ -173,6 +180,7 @@ void spar_model_free(spar_model *m) {
     sp_pool_free(m->pool);
     sp_params_release(&m->params);
     free(m->weights);
+    free(m->ones);
     for (int local = 0; local < 2; local++) {
         free(m->cos_table[local]);
         free(m->sin_table[local]);

@@ -71,6 +71,7 @@ static const struct {
                      true},
     [SP_FINAL_NORM] = {"model.norm.weight", "output_norm.weight", HIDDEN, NONE, false},
     [SP_FINAL_NORM_BIAS] = {"model.norm.bias", "output_norm.bias", HIDDEN, NONE, false},
+    [SP_HEAD_BIAS] = {"lm_head.bias", "output.bias", VOCAB, NONE, false},
     [SP_HEAD] = {"lm_head.weight", "output.weight", VOCAB, HIDDEN, false},
 };
 
@@ -106,6 +107,10 @@ static int64_t size_of(const sp_config *c, size_name name) {
     return 0;
 }
 
+static bool has_gains(const sp_config *c) {
+    return c->arch->norm != SP_LAYER_NORM_BARE;
+}
+
 static bool has_role(const sp_config *c, sp_role role, int layer) {
     switch (role) {
     case SP_Q_BIAS:
@@ -118,9 +123,12 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_K_NORM:
         return c->qk_norm != SP_QK_PLAIN;
     case SP_ATTN_NORM:
-        return c->arch->norms != SP_NORMS_AFTER;
+        return c->arch->norms != SP_NORMS_AFTER && has_gains(c);
     case SP_MLP_NORM:
-        return c->arch->norms != SP_NORMS_AFTER && !(c->parallel && c->arch->one_norm);
+        return c->arch->norms != SP_NORMS_AFTER && has_gains(c) &&
+               !(c->parallel && c->arch->one_norm);
+    case SP_FINAL_NORM:
+        return has_gains(c);
     case SP_ATTN_NORM_BIAS:
     case SP_FINAL_NORM_BIAS:
         return c->arch->norm == SP_LAYER_NORM;
@@ -151,6 +159,8 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_SHARED_UP:
     case SP_SHARED_DOWN:
         return c->sparse[layer] && c->shared_ffn > 0;
+    case SP_HEAD_BIAS:
+        return c->arch->head_bias && !c->tied;
     case SP_HEAD:
         return !c->tied;
     default:
@@ -272,6 +282,7 @@ spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err
     }
     add_role(out, c, SP_FINAL_NORM, 0);
     add_role(out, c, SP_FINAL_NORM_BIAS, 0);
+    add_role(out, c, SP_HEAD_BIAS, 0);
     add_role(out, c, SP_HEAD, 0);
     if (c->tied) {
         out->index[SP_HEAD * out->layers] = out->index[SP_EMBED * out->layers];

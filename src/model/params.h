@@ -48,6 +48,7 @@ typedef enum sp_role {
     SP_MLP_POST, /* norm of the feed-forward's output */
     SP_FINAL_NORM,
     SP_FINAL_NORM_BIAS,
+    SP_HEAD_BIAS,
     SP_HEAD,
     SP_ROLES
 } sp_role;

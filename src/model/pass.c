@@ -136,7 +136,7 @@ static void norm(const spar_model *m, sp_role role, int layer, const float *x, i
                  float *rstd) {
     const sp_config *c = &m->config;
     const sp_ops *ops = m->backend->ops;
-    const float *gain = sp_pass_vector(m, role, layer);
+    const float *gain = sp_pass_gain(m, role, layer);
     if (c->arch->norm == SP_RMS_NORM) {
         ops->rmsnorm(m->backend, x, gain, n, c->hidden, c->norm_eps, y, rstd);
     } else {
@@ -149,8 +149,7 @@ static void norm(const spar_model *m, sp_role role, int layer, const float *x, i
 void sp_pass_take_in(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T, void *y) {
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
-    const float *gain = sp_pass_vector(m, role, layer);
-    if (gain) {
+    if (sp_pass_gain(m, role, layer)) {
         norm(m, role, layer, x, T, y, pass->rstd);
     } else {
         ops->to_operand(m->backend, x, T * m->config.hidden, 1, y);
@@ -183,6 +182,18 @@ done:
     return status;
 }
 
+/* Row-wise: queries, keys and values to within the family's bound (OLMo). */
+static void clip_qkv(const spar_model *m, int64_t T, const sp_layer_acts *a) {
+    const sp_ops *ops = m->backend->ops;
+    const sp_pass_sizes s = sp_pass_sizes_of(&m->config);
+    const float bound = (float)m->config.qkv_bound;
+    if (bound > 0) {
+        ops->clip(m->backend, a->q, T * s.Hq, bound, a->kept_q);
+        ops->clip(m->backend, a->k, T * s.Hk, bound, a->kept_k);
+        ops->clip(m->backend, a->v, T * s.Hk, bound, a->kept_v);
+    }
+}
+
 /* Row-wise: queries, keys and values of a layer from its input, rotated. */
 static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
                                spar_error *err) {
@@ -199,6 +210,7 @@ static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, 
         norm_qk(m, SP_Q_NORM, layer, T, c->heads, a->q_raw, a->q, a->rstd_q);
         norm_qk(m, SP_K_NORM, layer, T, c->kv_heads, a->k_raw, a->k, a->rstd_k);
     }
+    clip_qkv(m, T, a);
     sp_pass_rotate(m, layer, batch, a->q, a->k, 1.0F);
 done:
     return status;
@@ -361,7 +373,8 @@ sp_logit_form sp_pass_logit_form(const spar_model *m) {
     const sp_config *c = &m->config;
     return (sp_logit_form){.scale = sp_factor_or_one(c->logit_scale) /
                                     sp_factor_or_one(c->logit_divisor),
-                           .cap = (float)c->logit_cap};
+                           .cap = (float)c->logit_cap,
+                           .bias = sp_pass_vector(m, SP_HEAD_BIAS, 0)};
 }
 
 /* Final norm of the given rows of x_out into rows_norm. */
@@ -419,7 +432,7 @@ spar_status sp_pass_logits(sp_pass *pass, const int64_t *rows, int64_t n_rows, f
     for (int64_t at = 0; at < n_rows; at += pass->R) {
         int64_t n = n_rows - at < pass->R ? n_rows - at : pass->R;
         norm_rows(pass, rows + at, n);
-        SPAR_TRY(sp_pass_linear(pass, SP_HEAD, SP_ROLES, 0, pass->rows_norm, n,
+        SPAR_TRY(sp_pass_linear(pass, SP_HEAD, SP_HEAD_BIAS, 0, pass->rows_norm, n,
                                 logits + at * m->config.vocab, false, err));
         if (form.scale != 1.0F || form.cap > 0) {
             m->backend->ops->form_logits(m->backend, &form, n * m->config.vocab,

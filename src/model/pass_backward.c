@@ -8,7 +8,7 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
                       float *grads) {
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
-    const float *gain = sp_pass_vector(m, role, layer);
+    const float *gain = sp_pass_gain(m, role, layer);
     float *dgain = sp_pass_grad(pass, grads, role, layer);
     if (m->config.arch->norm == SP_RMS_NORM) {
         ops->rmsnorm_bwd(m->backend, x, gain, rstd, dy, n, dim, dx, accumulate, dgain);
@@ -35,12 +35,12 @@ static void put_out_backward(sp_pass *pass, int half, int layer, int64_t T, cons
 
 /* Where the gradient of a half's input goes: through its norm, or at once to dx. */
 static float *taken_grad(const sp_pass *pass, sp_role norm, int layer) {
-    return sp_pass_vector(pass->model, norm, layer) ? pass->chain.dnorm : pass->dx;
+    return sp_pass_gain(pass->model, norm, layer) ? pass->chain.dnorm : pass->dx;
 }
 
 static void take_in_backward(sp_pass *pass, sp_role role, int layer, const float *x, int64_t T,
                              float *grads) {
-    if (sp_pass_vector(pass->model, role, layer)) {
+    if (sp_pass_gain(pass->model, role, layer)) {
         norm_grad(pass, role, layer, x, pass->rstd, pass->chain.dnorm, T,
                   pass->model->config.hidden, pass->dx, true, grads);
     }
@@ -161,6 +161,11 @@ static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch,
     float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
     const bool joins = taken == pass->dx;
     sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
+    if (a->kept_q) {
+        ops->clip_bwd(m->backend, pass->dq, T * s.Hq, a->kept_q);
+        ops->clip_bwd(m->backend, pass->dk, T * s.Hk, a->kept_k);
+        ops->clip_bwd(m->backend, pass->dv, T * s.Hk, a->kept_v);
+    }
     if (c->qk_norm != SP_QK_PLAIN) {
         qk_norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, T, c->heads, pass->dq, grads);
         qk_norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, T, c->kv_heads, pass->dk, grads);
@@ -271,7 +276,8 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     int64_t T = (int64_t)batch->n_tokens;
     int64_t R = (int64_t)batch->n_scored;
     int64_t H = m->config.hidden;
-    const sp_logit_form form = sp_pass_logit_form(m);
+    sp_logit_form form = sp_pass_logit_form(m);
+    form.dbias = sp_pass_grad(pass, grads, SP_HEAD_BIAS, 0);
     begin_grads(pass, grads, accumulate);
     SPAR_TRY(ops->head_logp_bwd(m->backend, sp_model_matrix(m, SP_HEAD, 0), &form, pass->rows_norm,
                                 batch->targets, pass->head_lse, c, R, pass->drows,

@@ -7,6 +7,10 @@ const float *sp_pass_vector(const spar_model *m, sp_role role, int layer) {
     return role == SP_ROLES ? NULL : sp_params_at(&m->params, m->weights, role, layer);
 }
 
+const float *sp_pass_gain(const spar_model *m, sp_role role, int layer) {
+    return m->ones ? m->ones : sp_pass_vector(m, role, layer);
+}
+
 static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
     const sp_lora *l = pass->model->lora;
     return (sp_dropout){

@@ -10,13 +10,15 @@
 /* What one layer leaves for its backward. x is the residual stream at the layer's entry and x_mid
  * between attention and feed-forward; norms and the activation are cheap and recomputed. */
 typedef struct sp_layer_acts {
-    float *x, *x_mid;            /* [T,H] */
-    float *q_raw, *k_raw;        /* [T,Hq], [T,Hk] before the head norms; NULL without them */
-    float *q, *k, *v;            /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
-    void *att;                   /* operand [T,Hq] */
-    float *lse;                  /* [T,heads] */
-    void *gate, *up;             /* operand [T,F] */
-    float *rstd_q, *rstd_k;      /* [T*heads], [T*kv_heads] */
+    float *x, *x_mid;                  /* [T,H] */
+    float *q_raw, *k_raw;              /* [T,Hq], [T,Hk] before the head norms; NULL without them */
+    float *q, *k, *v;                  /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
+    void *att;                         /* operand [T,Hq] */
+    float *lse;                        /* [T,heads] */
+    void *gate, *up;                   /* operand [T,F] */
+    float *rstd_q, *rstd_k;            /* [T*heads], [T*kv_heads] */
+    uint8_t *kept_q, *kept_k, *kept_v; /* like q, k, v: whether entries are within the bound; NULL
+                                        * where nothing bounds them */
     float *out[2], *rstd_out[2]; /* [T,H], [T]: what a half's output norm saw; NULL without one */
     sp_mixture_acts mixture;     /* in place of gate and up, where the layer has experts */
 } sp_layer_acts;
@@ -89,6 +91,9 @@ static inline float sp_factor_or_one(double factor) {
 
 /* Values of a vector of the model, NULL where it has none, and for SP_ROLES. */
 const float *sp_pass_vector(const spar_model *m, sp_role role, int layer);
+/* The gain of a norm of the residual stream: NULL where there is no such norm, ones where the
+ * family's have none. */
+const float *sp_pass_gain(const spar_model *m, sp_role role, int layer);
 /* Where the gradient of a parameter goes: NULL where it is frozen (under an adapter) or absent. */
 float *sp_pass_grad(const sp_pass *pass, float *grads, sp_role role, int layer);
 

@@ -49,6 +49,10 @@ static void place_layer(sp_placer *p, sp_layer_acts *a, const spar_model *m, int
     a->k_raw = qk_norm && train ? place_f32(p, T * s->Hk) : a->k;
     a->rstd_q = qk_norm ? place_f32(p, T * s->heads) : NULL;
     a->rstd_k = qk_norm ? place_f32(p, T * s->kv_heads) : NULL;
+    const bool clips = train && m->config.qkv_bound > 0;
+    a->kept_q = clips ? sp_place(p, T * s->Hq, 1) : NULL;
+    a->kept_k = clips ? sp_place(p, T * s->Hk, 1) : NULL;
+    a->kept_v = clips ? sp_place(p, T * s->Hk, 1) : NULL;
     for (int half = SP_ATTENTION_HALF; half <= SP_MLP_HALF; half++) {
         a->out[half] = out_norm && train ? place_f32(p, T * s->H) : NULL;
         a->rstd_out[half] = out_norm ? place_f32(p, T) : NULL;

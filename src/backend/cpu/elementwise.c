@@ -141,6 +141,49 @@ static void add_scaled(sp_backend *be, const float *x, int64_t n, float factor, 
     run_flat(be, &s, n);
 }
 
+static int clip_alone_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->clip(floats(r, 0), r->n * j->width, j->factor, NULL);
+    return 0;
+}
+
+static int clip_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->clip(floats(r, 0), r->n * j->width, j->factor, (uint8_t *)r->at[1]);
+    return 0;
+}
+
+/* The bound is the job's factor. */
+static void clip(sp_backend *be, float *x, int64_t n, float bound, uint8_t *kept) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, kept == NULL ? clip_alone_rows : clip_rows, bound, n);
+    add_array(&s, x, flat_row(be, n, sizeof *x));
+    if (kept != NULL) {
+        add_array(&s, kept, flat_row(be, n, sizeof *kept));
+    }
+    run_flat(be, &s, n);
+}
+
+static int clip_bwd_rows(const void *job, const sp_rows *r) {
+    const row_job *j = job;
+    j->simd->clip_bwd(floats(r, 0), r->n * j->width, (const uint8_t *)r->at[1]);
+    return 0;
+}
+
+static void clip_bwd(sp_backend *be, float *dx, int64_t n, const uint8_t *kept) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    flat_step(be, &s, clip_bwd_rows, 1, n);
+    add_array(&s, dx, flat_row(be, n, sizeof *dx));
+    add_array(&s, kept, flat_row(be, n, sizeof *kept));
+    run_flat(be, &s, n);
+}
+
 static int glu_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
     j->simd->glu(j->act, floats(r, 0), floats(r, 1), r->n * j->width, r->at[2], r->at[3], r->at[4],
@@ -739,6 +782,8 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->to_operand = to_operand;
     ops->copy = copy;
     ops->add_scaled = add_scaled;
+    ops->clip = clip;
+    ops->clip_bwd = clip_bwd;
     ops->embed = embed;
     ops->form_logits = form_logits;
     ops->embed_add = embed_add;

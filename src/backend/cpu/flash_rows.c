@@ -221,7 +221,7 @@ void sp_flash_gather(const sp_flash_rows *x, const float *q, float factor, float
 }
 
 void sp_flash_cap(const sp_flash_rows *x, float *s, int n, int64_t s_row, int width) {
-    const sp_logit_form form = {1, x->a->cap};
+    const sp_logit_form form = {.scale = 1, .cap = x->a->cap};
     for (int i = 0; form.cap > 0 && i < n; i++) {
         x->simd->form_logits(&form, width, s + i * s_row);
     }

@@ -107,6 +107,9 @@ static bool is_formed(const sp_head *x) {
 /* The logits of a cell, as they count. */
 static void make_logits(sp_head *x, const sp_head_cell *at) {
     x->products->logits(x, at);
+    for (int64_t i = 0; x->form.bias != NULL && i < at->rows; i++) {
+        x->simd->add(x->form.bias + at->v0, at->n, at->logits + i * at->stride);
+    }
     for (int64_t i = 0; is_formed(x) && i < at->rows; i++) {
         x->simd->form_logits(&x->form, at->n, at->logits + i * at->stride);
     }
@@ -256,6 +259,9 @@ static void make_gradient(sp_head *x, const sp_head_cell *at) {
         }
         if (x->be->compute == SP_COMPUTE_BF16) {
             x->simd->round_bf16(row, at->n, row);
+        }
+        if (x->form.dbias != NULL) { /* the group's own, as its rows of dw */
+            x->simd->add(row, at->n, x->form.dbias + at->v0);
         }
     }
 }

@@ -172,6 +172,24 @@ static void add_scaled(sp_backend *be, const float *x, int64_t n, float factor, 
     }
 }
 
+static void clip(sp_backend *be, float *x, int64_t n, float bound, uint8_t *kept) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++) {
+        const bool within = fabsf(x[i]) <= bound;
+        if (kept != NULL) {
+            kept[i] = within;
+        }
+        x[i] = within ? x[i] : copysignf(bound, x[i]);
+    }
+}
+
+static void clip_bwd(sp_backend *be, float *dx, int64_t n, const uint8_t *kept) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = kept[i] ? dx[i] : 0.0F;
+    }
+}
+
 static void embed(sp_backend *be, const sp_weight *table, const int32_t *ids, int64_t T,
                   float factor, float *x) {
     const int64_t H = table->in;
@@ -558,6 +576,8 @@ static const sp_ops reference_ops = {
     .to_operand = to_operand,
     .copy = copy,
     .add_scaled = add_scaled,
+    .clip = clip,
+    .clip_bwd = clip_bwd,
     .embed = embed,
     .embed_add = embed_add,
     .embed_dw = embed_dw,

@@ -24,7 +24,7 @@ static double logit(const sp_backend *be, const sp_weight *w, const sp_logit_for
         sum +=
             (double)sp_operand_load(be, h, r * w->in + i) * (double)sp_operand_weight(be, w, j, i);
     }
-    return formed(form, sum);
+    return formed(form, sum + (form->bias != NULL ? (double)form->bias[j] : 0.0));
 }
 
 spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
@@ -66,6 +66,9 @@ spar_status sp_reference_head_logp_bwd(sp_backend *be, const sp_weight *w,
             const double slope = (double)form->scale * (1 - t * t); /* of y by the plain logit */
             const double d = (double)c[r] * ((j == target[r] ? 1.0 : 0.0) - p) * slope;
             const float g = sp_operand_round(be, (float)d);
+            if (form->dbias != NULL) {
+                form->dbias[j] += g;
+            }
             for (int64_t i = 0; i < w->in; i++) {
                 dh[r * w->in + i] += g * sp_operand_weight(be, w, j, i);
                 if (dw != NULL) {

@@ -68,6 +68,26 @@ static void add_scaled(const float *x, int64_t n, float factor, float *y) {
     }
 }
 
+static void clip(float *x, int64_t n, float bound, uint8_t *kept) {
+    if (kept != NULL) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            kept[i] = fabsf(x[i]) <= bound;
+        }
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = fabsf(x[i]) <= bound ? x[i] : copysignf(bound, x[i]);
+    }
+}
+
+static void clip_bwd(float *dx, int64_t n, const uint8_t *kept) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        dx[i] = kept[i] != 0 ? dx[i] : 0.0F;
+    }
+}
+
 static void exp_array(const float *x, int64_t n, float *y) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -584,6 +604,8 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->round_bf16 = round_bf16;
     table->add = add;
     table->add_scaled = add_scaled;
+    table->clip = clip;
+    table->clip_bwd = clip_bwd;
     table->exp = exp_array;
     table->dot = dot;
     table->rmsnorm = rmsnorm;

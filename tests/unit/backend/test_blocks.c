@@ -80,7 +80,7 @@ static result run(sp_backend *be, const sp_weight *w, int64_t T, bool extra) {
                          SPAR_OK);
     }
     be->ops->embed(be, &own, ids, T, 0.5F, r.rows);
-    const sp_logit_form form = {1, 0};
+    const sp_logit_form form = {.scale = 1};
     assert_int_equal(be->ops->head_logp(be, &own, &form, x, ids, T, r.logp, r.lse, NULL), SPAR_OK);
     assert_int_equal(
         be->ops->head_logp_bwd(be, &own, &form, x, ids, r.lse, c, T, r.dh, NULL, true, NULL),

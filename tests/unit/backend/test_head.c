@@ -9,7 +9,9 @@ typedef struct shape {
 static const shape shapes[] = {{1, 1, 1},      {7, 65, 9},      {129, 513, 33},
                                {5, 1500, 130}, {300, 100, 17},  {2, 5000, 8},
                                {1100, 70, 40}, {130, 16500, 5}, {1100, 1100, 70}};
-enum { N_SHAPES = sizeof shapes / sizeof shapes[0] };
+enum { N_SHAPES = sizeof shapes / sizeof shapes[0], MAX_V = 16500 };
+
+static float shifts[MAX_V]; /* the bias of the forms that have one */
 
 typedef struct problem {
     shape s;
@@ -24,7 +26,7 @@ static problem make_problem(shape s) {
                  array_random(s.R * s.H, 2, 1),
                  array_random(s.R, 3, 1),
                  array_bytes((size_t)s.R * sizeof(int32_t)),
-                 {1, 0}};
+                 {.scale = 1}};
     for (int64_t r = 0; r < s.R; r++) {
         p.target[r] = (int32_t)(r * 7919 % s.V);
     }
@@ -41,13 +43,19 @@ static void problem_free(problem *p) {
 }
 
 typedef struct result {
-    float *logp, *lse, *dh, *dw, *dh2;
+    float *logp, *lse, *dh, *dw, *dh2, *dbias;
 } result;
 
 static result run(sp_backend *be, const problem *p, bool accumulate) {
     const shape s = p->s;
-    result x = {array_zero(s.R), array_zero(s.R), array_random(s.R * s.H, 5, 1),
-                array_random(s.V * s.H, 6, 1), array_zero(s.R * s.H)};
+    result x = {array_zero(s.R),
+                array_zero(s.R),
+                array_random(s.R * s.H, 5, 1),
+                array_random(s.V * s.H, 6, 1),
+                array_zero(s.R * s.H),
+                array_zero(s.V)};
+    sp_logit_form form = p->form, frozen = p->form;
+    form.dbias = form.bias ? x.dbias : NULL;
     void *h = operand_of(be, p->h, s.R * s.H);
     sp_weight w = {.data = p->w, .out = s.V, .in = s.H};
     /* Copies that are kept, and those that are made as they are wanted: the same bits. */
@@ -56,10 +64,10 @@ static result run(sp_backend *be, const problem *p, bool accumulate) {
     assert_int_equal(be->ops->weight_prepare(be, &w, what, NULL), SPAR_OK);
     assert_int_equal(be->ops->head_logp(be, &w, &p->form, h, p->target, s.R, x.logp, x.lse, NULL),
                      SPAR_OK);
-    assert_int_equal(be->ops->head_logp_bwd(be, &w, &p->form, h, p->target, x.lse, p->c, s.R, x.dh,
+    assert_int_equal(be->ops->head_logp_bwd(be, &w, &form, h, p->target, x.lse, p->c, s.R, x.dh,
                                             x.dw, accumulate, NULL),
                      SPAR_OK);
-    assert_int_equal(be->ops->head_logp_bwd(be, &w, &p->form, h, p->target, x.lse, p->c, s.R, x.dh2,
+    assert_int_equal(be->ops->head_logp_bwd(be, &w, &frozen, h, p->target, x.lse, p->c, s.R, x.dh2,
                                             NULL, true, NULL),
                      SPAR_OK);
     be->ops->weight_release(be, &w);
@@ -73,6 +81,7 @@ static void result_free(result *x) {
     free(x->dh);
     free(x->dw);
     free(x->dh2);
+    free(x->dbias);
 }
 
 static void compare(bench b, sp_logit_form form) {
@@ -88,6 +97,7 @@ static void compare(bench b, sp_logit_form form) {
         assert_close("lse", one.lse, want.lse, s.R, 2e-6);
         assert_close("dh", one.dh, want.dh, s.R * s.H, tolerance);
         assert_close("dw", one.dw, want.dw, s.V * s.H, tolerance);
+        assert_close("dbias", one.dbias, want.dbias, s.V, tolerance);
         assert_same("dh without dw", one.dh, one.dh2, (size_t)(s.R * s.H) * sizeof(float));
         for (int t = BENCH_TWO; t <= BENCH_THREE; t++) {
             result more = run(b.be[t], &p, adds);
@@ -95,6 +105,7 @@ static void compare(bench b, sp_logit_form form) {
             assert_same("lse", one.lse, more.lse, (size_t)s.R * sizeof(float));
             assert_same("dh", one.dh, more.dh, (size_t)(s.R * s.H) * sizeof(float));
             assert_same("dw", one.dw, more.dw, (size_t)(s.V * s.H) * sizeof(float));
+            assert_same("dbias", one.dbias, more.dbias, (size_t)s.V * sizeof(float));
             result_free(&more);
         }
         result_free(&want);
@@ -104,32 +115,39 @@ static void compare(bench b, sp_logit_form form) {
     bench_close(&b);
 }
 
-static const sp_logit_form plain = {1, 0}, scaled = {0.25F, 0}, capped = {1.5F, 2};
+static const sp_logit_form plain = {.scale = 1}, scaled = {.scale = 0.25F},
+                           capped = {.scale = 1.5F, .cap = 2},
+                           biased = {.scale = 1, .bias = shifts},
+                           all = {.scale = 0.75F, .cap = 2, .bias = shifts};
 
 static void test_f32(void **state) {
     (void)state;
     compare(bench_open(SP_COMPUTE_F32), plain);
     compare(bench_open(SP_COMPUTE_F32), scaled);
     compare(bench_open(SP_COMPUTE_F32), capped);
+    compare(bench_open(SP_COMPUTE_F32), biased);
+    compare(bench_open(SP_COMPUTE_F32), all);
 }
 
 static void test_bf16(void **state) {
     (void)state;
     compare(bench_open(SP_COMPUTE_BF16), plain);
     compare(bench_open(SP_COMPUTE_BF16), capped);
+    compare(bench_open(SP_COMPUTE_BF16), biased);
 }
 
 static void test_primitives(void **state) {
     (void)state;
     compare(bench_open_primitives(), plain);
     compare(bench_open_primitives(), capped);
+    compare(bench_open_primitives(), biased);
 }
 
 /* Log-softmax from whole logits, in double. */
 static double naive_logp(const problem *p, int64_t r) {
     double max = -(double)INFINITY, sum = 0, logits[64];
     for (int64_t j = 0; j < p->s.V; j++) {
-        logits[j] = 0;
+        logits[j] = p->form.bias ? (double)p->form.bias[j] : 0;
         for (int64_t i = 0; i < p->s.H; i++) {
             logits[j] += (double)p->h[r * p->s.H + i] * (double)p->w[j * p->s.H + i];
         }
@@ -180,6 +198,9 @@ static void check_naive(sp_logit_form form) {
         for (int64_t j = 0; j < 31 * 5; j++) {
             check_slope(&p, p.w + j, (double)x.dw[j] - (double)start[j]);
         }
+        for (int64_t j = 0; form.bias && j < 31; j++) {
+            check_slope(&p, shifts + j, (double)x.dbias[j]);
+        }
         free(start);
         result_free(&x);
     }
@@ -192,6 +213,8 @@ static void test_naive(void **state) {
     check_naive(plain);
     check_naive(scaled);
     check_naive(capped);
+    check_naive(biased);
+    check_naive(all);
 }
 
 /* Logits of hundreds neither overflow nor lose the small probabilities' logarithms. */
@@ -214,6 +237,9 @@ static void test_extreme(void **state) {
 }
 
 int main(void) {
+    for (int i = 0; i < MAX_V; i++) {
+        shifts[i] = sinf((float)i);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16), cmocka_unit_test(test_primitives),
         cmocka_unit_test(test_naive), cmocka_unit_test(test_extreme)};

@@ -414,9 +414,38 @@ static outcome run_add_scaled(sp_backend *be, int64_t n, int64_t dim, bool flag)
     return o;
 }
 
+/* Forward, without and with what the backward wants, and backward. */
+static outcome run_clip(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    uint8_t *kept = array_bytes((size_t)(n * dim));
+    outcome o = {.a = array_random(n * dim, 1, 2), .b = array_random(n * dim, 2, 1)};
+    be->ops->clip(be, o.a, n * dim, 0.75F, flag ? NULL : kept);
+    if (!flag) {
+        be->ops->clip_bwd(be, o.b, n * dim, kept);
+    }
+    o.na = o.nb = n * dim;
+    free(kept);
+    return o;
+}
+
+static void test_clip(void **state) {
+    (void)state;
+    enum { N = 5 };
+    bench b = bench_open(SP_COMPUTE_F32);
+    compare(run_clip, "clip", 0);
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        float x[N] = {-3, -0.5F, 0, 0.5F, 0.625F}, dx[N] = {1, 2, 3, 4, 5};
+        uint8_t kept[N];
+        b.be[i]->ops->clip(b.be[i], x, N, 0.5F, kept);
+        b.be[i]->ops->clip_bwd(b.be[i], dx, N, kept);
+        assert_memory_equal(x, ((const float[N]){-0.5F, -0.5F, 0, 0.5F, 0.5F}), sizeof x);
+        assert_memory_equal(dx, ((const float[N]){0, 2, 3, 4, 0}), sizeof dx);
+    }
+    bench_close(&b);
+}
+
 /* Large logits come to the cap, and small ones stay what they are. */
 static outcome run_form(sp_backend *be, int64_t n, int64_t dim, bool flag) {
-    const sp_logit_form form = {flag ? 1.0F : 0.125F, flag ? 3.0F : 0.0F};
+    const sp_logit_form form = {.scale = flag ? 1.0F : 0.125F, .cap = flag ? 3.0F : 0.0F};
     outcome o = {.a = array_random(n * dim, 1, 8), .na = n * dim};
     o.a[0] = 1e-4F;
     o.a[n * dim / 2] = flag ? -300.0F : 1.0F;
@@ -437,7 +466,7 @@ static void test_caps(void **state) {
     sp_simd_choose(sp_cpu_isa(), &simd);
     enum { N = 4001 };
     float *x = array_zero(N), *y = array_zero(N);
-    const sp_logit_form form = {1, 1};
+    const sp_logit_form form = {.scale = 1, .cap = 1};
     for (int i = 0; i < N; i++) {
         x[i] = y[i] = (float)(5e-3 * (i - N / 2) + 1e-6);
     }
@@ -718,6 +747,7 @@ int main(void) {
         cmocka_unit_test(test_dropout_share), cmocka_unit_test(test_rope_back),
         cmocka_unit_test(test_moves),         cmocka_unit_test(test_differences),
         cmocka_unit_test(test_cap),           cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_scaled),        cmocka_unit_test(test_caps)};
+        cmocka_unit_test(test_clip),          cmocka_unit_test(test_scaled),
+        cmocka_unit_test(test_caps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,10 @@ static const char *const families[] = {"llama",
                                        "helium",
                                        "qwen2-moe-windows",
                                        "arcee",
-                                       "nemotron"};
+                                       "nemotron",
+                                       "olmo",
+                                       "olmoe-clip",
+                                       "phi"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {

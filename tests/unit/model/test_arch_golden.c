@@ -54,6 +54,9 @@ static const char *const families[] = {"granite",
                                        "qwen2-moe-windows",
                                        "arcee",
                                        "nemotron",
+                                       "olmo",
+                                       "olmoe-clip",
+                                       "phi",
                                        "llama",
                                        "llama3-rope",
                                        "qwen2",
@@ -67,7 +70,7 @@ static const char *const families[] = {"granite",
                                        "olmo2",
                                        "gpt2",
                                        "gpt-neox"};
-enum { OWN = 36, ALL = sizeof families / sizeof families[0] };
+enum { OWN = 39, ALL = sizeof families / sizeof families[0] };
 
 static size_t count_families(void) {
     return test_shared("golden") ? ALL : OWN;

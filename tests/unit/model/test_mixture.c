@@ -390,8 +390,9 @@ static void test_gguf_refused(void **state) {
     } cases[] = {{"qwen3-moe", "a layer without experts"},
                  {"qwen3-moe-plain", "norm_topk_prob false"},
                  {"qwen3-moe-one", "norm_topk_prob false"},
+                 {"olmoe-clip", "clip_qkv"},
                  {"olmoe", "fewer key heads"}};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         spar_error err;
         spar_model *m = load(cases[i].family, 1);
         assert_int_equal(spar_model_export(m, "/nowhere/model.gguf", "f32", &err),
