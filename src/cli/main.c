@@ -48,6 +48,19 @@ void cli_catch_interrupt(void) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+static void let_write_fail(int number) {
+    (void)number;
+}
+
+/* A file beyond the shell's limit of its size is an error that says so, not the end of the program.
+ * The signal is caught, for what is ignored would be so in programs of judges too. */
+static void catch_size_limit(void) {
+    struct sigaction action = {.sa_handler = let_write_fail,
+                               .sa_flags = use_own_stack() ? SA_ONSTACK : 0};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGXFSZ, &action, NULL);
+}
+
 /* What stands in the place of a command; documented here, read in main(). */
 static const spar_option program_options[] = {
     {"version", 0, SPAR_OPTION_FLAG, 0, NULL, 0, 0, NULL, NULL,
@@ -242,6 +255,7 @@ static bool run_program_option(int argc, char **argv, int *result) {
 
 int main(int argc, char **argv) {
     int result;
+    catch_size_limit();
     if (argc < 2) {
         usage(stderr);
         return spar_status_exit(SPAR_INVALID);

@@ -103,7 +103,6 @@ refused 11 "$dir/changed: the run started from a model with fingerprint" \
 # No file may grow beyond a limit: the message names the file, nothing is half-written, and with
 # room again the run ends with the same model.
 (
-    trap '' XFSZ
     ulimit -f 600
     run 6 play "$recipe" -m "$model" --run "$dir/limited" --threads 1
     err_has "cannot write"
