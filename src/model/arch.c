@@ -394,19 +394,37 @@ bool sp_arch_never_rotates(const sp_config *c, int layer) {
            (c->arch->rope_in_windows && windows && c->window[layer] == 0);
 }
 
-/* An id or null; with a list, all of them (eos). */
-static int read_ids(const json_t *value, int32_t *ids, int max) {
-    int n = 0;
-    if (json_is_integer(value) && json_integer_value(value) >= 0) {
-        ids[n++] = (int32_t)json_integer_value(value);
+static spar_status read_id(const json_t *value, const char *key, int32_t *ids, int max, int *n,
+                           const char *where, spar_error *err) {
+    const json_int_t id = json_integer_value(value);
+    if (!json_is_integer(value)) {
+        return spar_fail(err, SPAR_FORMAT, "%s: %s: expected ids, found %s", where, key,
+                         sp_json_type_name(value));
     }
-    for (size_t i = 0; json_is_array(value) && i < json_array_size(value) && n < max; i++) {
-        const json_t *item = json_array_get(value, i);
-        if (json_is_integer(item) && json_integer_value(item) >= 0) {
-            ids[n++] = (int32_t)json_integer_value(item);
-        }
+    if (id > INT32_MAX || *n == max) {
+        return spar_fail(err, SPAR_LIMIT,
+                         "%s: %s: expected at most %d ids of at most %d, found %lld", where, key,
+                         max, INT32_MAX, (long long)id);
     }
-    return n;
+    if (id >= 0) { /* -1 stands for none */
+        ids[(*n)++] = (int32_t)id;
+    }
+    return SPAR_OK;
+}
+
+spar_status sp_config_read_ids(const json_t *config, const char *key, int32_t *ids, int max, int *n,
+                               const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *value = json_object_get(config, key);
+    *n = 0;
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        SPAR_TRY(read_id(json_array_get(value, i), key, ids, max, n, where, err));
+    }
+    if (value && !json_is_null(value) && !json_is_array(value)) {
+        SPAR_TRY(read_id(value, key, ids, max, n, where, err));
+    }
+done:
+    return status;
 }
 
 static const struct {
@@ -580,9 +598,10 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     }
     SPAR_TRY(check_config_keys(config, c->arch, where, err));
     c->bos = c->pad = -1;
-    read_ids(json_object_get(config, "bos_token_id"), &c->bos, 1);
-    read_ids(json_object_get(config, "pad_token_id"), &c->pad, 1);
-    c->n_eos = read_ids(json_object_get(config, "eos_token_id"), c->eos, SP_MAX_EOS);
+    int n;
+    SPAR_TRY(sp_config_read_ids(config, "bos_token_id", &c->bos, 1, &n, where, err));
+    SPAR_TRY(sp_config_read_ids(config, "pad_token_id", &c->pad, 1, &n, where, err));
+    SPAR_TRY(sp_config_read_ids(config, "eos_token_id", c->eos, SP_MAX_EOS, &c->n_eos, where, err));
 done:
     json_decref(config);
     return status;

@@ -432,20 +432,16 @@ static spar_status add_generation_eos(sp_config *config, const char *dir, spar_e
     spar_status status = SPAR_OK;
     char *path = NULL;
     json_t *root = NULL;
+    int32_t ids[SP_MAX_EOS];
+    int n;
     SPAR_TRY(sp_path_join(&path, dir, "generation_config.json", err));
     if (!sp_file_exists(path)) {
         goto done;
     }
     SPAR_TRY(sp_json_load(&root, path, err));
-    const json_t *eos = json_object_get(root, "eos_token_id");
-    size_t n = json_is_array(eos) ? json_array_size(eos) : (size_t)json_is_integer(eos);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_is_array(eos) ? json_array_get(eos, i) : eos;
-        if (!json_is_integer(item)) {
-            SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: eos_token_id: expected integers, found %s",
-                               path, sp_json_type_name(item)));
-        }
-        sp_config_add_eos(config, json_integer_value(item));
+    SPAR_TRY(sp_config_read_ids(root, "eos_token_id", ids, SP_MAX_EOS, &n, path, err));
+    for (int i = 0; i < n; i++) {
+        sp_config_add_eos(config, ids[i]);
     }
 done:
     json_decref(root);

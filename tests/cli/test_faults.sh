@@ -37,12 +37,23 @@ config 's/"num_hidden_layers": 5/"num_hidden_layers": 6/'
 refused 5 "model.layers.5.input_layernorm.weight" generate -m "$model" x
 config 's/"hidden_size": 64/"hidden_size": "64"/'
 refused 3 "$model/config.json: hidden_size: expected" generate -m "$model" x
+config 's/"eos_token_id": 2/"eos_token_id": "2"/'
+refused 3 "$model/config.json: eos_token_id: expected ids, found string" generate -m "$model" x
+config 's/"eos_token_id": 2/"eos_token_id": [2, 4294967298]/'
+refused 8 "$model/config.json: eos_token_id: expected at most 16 ids of at most 2147483647" generate -m "$model" x
 config '$d'
 refused 3 "$model/config.json" generate -m "$model" x
 config ''
 head -c 500000 "$original/model.safetensors" >"$model/model.safetensors"
 refused 3 "$model/model.safetensors" generate -m "$model" x
 err_has "truncated"
+cp "$model/generation_config.json" "$dir/generation_config.json"
+printf '{"eos_token_id": [2, "3"]}' >"$model/generation_config.json"
+cp "$original/model.safetensors" "$model"
+refused 3 "$model/generation_config.json: eos_token_id: expected ids, found string" generate -m "$model" x
+printf '{"eos_token_id": [%s]}' "$(seq -s, 17)" >"$model/generation_config.json"
+refused 8 "$model/generation_config.json: eos_token_id: expected at most 16 ids" generate -m "$model" x
+cp "$dir/generation_config.json" "$model"
 rm "$model/model.safetensors"
 refused 5 "model.safetensors" generate -m "$model" x
 cp "$original/model.safetensors" "$model"
