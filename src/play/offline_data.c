@@ -74,6 +74,11 @@ static spar_status check_length(loader *l, const char *which, size_t prompt, siz
         return spar_fail(err, SPAR_INVALID, "%s: expected at least one token, found none",
                          prompt == 0 ? "prompt" : which);
     }
+    if ((int64_t)prompt >= l->longest) { /* no response can be cut to fit */
+        l->too_long = true;
+        return spar_fail(err, SPAR_LIMIT, "prompt: expected fewer than %lld tokens, found %zu",
+                         (long long)l->longest, prompt);
+    }
     if ((int64_t)(prompt + response) > l->longest) {
         l->too_long = true;
         return spar_fail(err, SPAR_LIMIT,

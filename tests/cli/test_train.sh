@@ -302,6 +302,7 @@ err_has "2 rows to learn from, 0 left out"
 err_has "1 rows were cut to 30 tokens"
 run 8 train -m "$model" --template "$template" --data "$dir/long.jsonl" --max-length 2 \
     --on-long truncate --log "$dir/log.jsonl"
+err_has "long.jsonl:1: prompt: expected fewer than 2 tokens, found "
 run 4 train -m "$model" --data "$dir/text.jsonl" --on-bad-row skip --log "$dir/log.jsonl"
 err_has "chat template"
 run 2 train -m "$model" --data "$dir/ids.jsonl" --method simpo --label-smoothing 0.1 --log "$dir/l"
