@@ -1,4 +1,5 @@
 /* A checkpoint's files against each other. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,40 @@ static void check_head(sp_doctor *d, const sp_safetensors *file) {
         sp_doctor_add(d, "wrong vocabulary size", "set vocab_size to the rows of the embedding",
                       "config.json: vocab_size is %lld, %s has %lld rows", (long long)rows,
                       embedding->name, (long long)embedding->dims[0]);
+    }
+}
+
+static int64_t count_not_finite(const sp_tensor_entry *e) {
+    enum { CHUNK = 4096 };
+    float values[CHUNK];
+    const sp_dtype_info *type = sp_dtype_info_of(e->dtype);
+    const size_t elements = type->to_f32 ? e->n_bytes / type->block_bytes : 0;
+    int64_t found = 0;
+    for (size_t at = 0; at < elements; at += CHUNK) {
+        const size_t n = elements - at < CHUNK ? elements - at : CHUNK;
+        type->to_f32((const char *)e->data + at * type->block_bytes, values, (int64_t)n);
+        for (size_t i = 0; i < n; i++) {
+            found += !isfinite(values[i]);
+        }
+    }
+    return found;
+}
+
+/* Every reply of such a model ends in an error that cannot say where the fault is. */
+static void check_values(sp_doctor *d, const sp_safetensors *file) {
+    const sp_tensor_entry *first = NULL;
+    int64_t values = 0, tensors = 0;
+    for (size_t i = 0; i < sp_safetensors_count(file); i++) {
+        const sp_tensor_entry *e = sp_safetensors_at(file, i);
+        const int64_t found = count_not_finite(e);
+        first = first || !found ? first : e;
+        tensors += found > 0;
+        values += found;
+    }
+    if (first) {
+        sp_doctor_add(d, "damaged weights", "get the file anew, or a checkpoint from before",
+                      "%lld values of %lld tensors are NaN or infinite, the first in %s",
+                      (long long)values, (long long)tensors, first->name);
     }
 }
 
@@ -116,6 +151,7 @@ spar_status sp_doctor_check_files(sp_doctor *d, spar_error *err) {
     if (d->arch) {
         check_head(d, file);
     }
+    check_values(d, file);
 done:
     sp_safetensors_free(file);
     return status;

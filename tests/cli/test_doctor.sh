@@ -134,6 +134,8 @@ broken rope_short 'c["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e
 broken context 't["model_max_length"] = 4096' "rope scaling dropped" "model_max_length is 4096"
 make unlimited 't["model_max_length"] = 1e30'
 run 0 doctor -m "$dir/unlimited"
+broken not_a_number 'w["model.norm.weight"][2] = w["model.norm.weight"][2][:-8] + struct.pack("<ff", float("nan"), float("-inf"))' \
+    "damaged weights" "2 values of 1 tensors are NaN or infinite, the first in model.norm.weight"
 broken no_head 'c["tie_word_embeddings"] = False' "tied head missing" "there is no lm_head.weight"
 broken other_head 'w["lm_head.weight"] = w[embedding][:2] + [bytes(len(w[embedding][2]))]' \
     "tied head missing" "lm_head.weight differs"
