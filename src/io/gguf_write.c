@@ -62,6 +62,11 @@ void sp_gguf_put_i32s(sp_gguf_out *out, const char *key, const int32_t *values, 
     sp_str_append(&out->meta, values, n * sizeof *values);
 }
 
+void sp_gguf_put_bytes(sp_gguf_out *out, const char *key, const char *bytes, size_t n) {
+    put_array(out, key, SP_GGUF_U8, n);
+    sp_str_append(&out->meta, bytes, n);
+}
+
 void sp_gguf_put_f32s(sp_gguf_out *out, const char *key, const float *values, size_t n) {
     put_array(out, key, SP_GGUF_F32, n);
     sp_str_append(&out->meta, values, n * sizeof *values);

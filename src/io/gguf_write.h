@@ -21,6 +21,7 @@ void sp_gguf_put_bool(sp_gguf_out *out, const char *key, bool value);
 void sp_gguf_put_string(sp_gguf_out *out, const char *key, const char *text, size_t n);
 /* Arrays; strings one by one after the head. */
 void sp_gguf_put_i32s(sp_gguf_out *out, const char *key, const int32_t *values, size_t n);
+void sp_gguf_put_bytes(sp_gguf_out *out, const char *key, const char *bytes, size_t n);
 void sp_gguf_put_f32s(sp_gguf_out *out, const char *key, const float *values, size_t n);
 void sp_gguf_put_strings(sp_gguf_out *out, const char *key, size_t n);
 void sp_gguf_put_text(sp_gguf_out *out, const char *text, size_t n);

@@ -85,19 +85,46 @@ static void put_texts(sp_gguf_out *out, const char *name, const sp_bytes *texts,
     }
 }
 
-static void put_vocab(sp_gguf_out *out, const sp_vocab_spec *spec) {
-    const bool scores = spec->kind == SP_VOCAB_SENTENCEPIECE;
-    sp_gguf_put_string(out, "tokenizer.ggml.model", scores ? "llama" : "gpt2", scores ? 5 : 4);
-    sp_gguf_put_string(out, "tokenizer.ggml.pre", scores ? "default" : spec->pre.data,
-                       scores ? 7 : spec->pre.n);
-    put_texts(out, "tokenizer.ggml.tokens", spec->tokens, spec->n_tokens);
-    sp_gguf_put_i32s(out, "tokenizer.ggml.token_type", spec->types, spec->n_tokens);
-    if (scores) {
+/* What a vocabulary of a kind has beside its tokens. */
+static void put_kind(sp_gguf_out *out, const sp_vocab_spec *spec) {
+    if (spec->scores) {
         sp_gguf_put_f32s(out, "tokenizer.ggml.scores", spec->scores, spec->n_tokens);
         sp_gguf_put_bool(out, "tokenizer.ggml.add_space_prefix", spec->add_space_prefix);
-    } else {
-        put_texts(out, "tokenizer.ggml.merges", spec->merges, spec->n_merges);
     }
+    switch (spec->kind) {
+    case SP_VOCAB_BYTE_LEVEL:
+        put_texts(out, "tokenizer.ggml.merges", spec->merges, spec->n_merges);
+        break;
+    case SP_VOCAB_UNIGRAM:
+        sp_gguf_put_bool(out, "tokenizer.ggml.remove_extra_whitespaces", spec->strip_spaces);
+        if (spec->charsmap.data) {
+            sp_gguf_put_bytes(out, "tokenizer.ggml.precompiled_charsmap", spec->charsmap.data,
+                              spec->charsmap.n);
+        }
+        break;
+    case SP_VOCAB_WORD_PIECE:
+        put_id(out, "tokenizer.ggml.cls_token_id", spec->bos);
+        put_id(out, "tokenizer.ggml.seperator_token_id", spec->eos); /* spelt so by all readers */
+        sp_gguf_put_bool(out, "tokenizer.ggml.add_sep_token", spec->add_eos);
+        break;
+    case SP_VOCAB_SENTENCEPIECE:
+        break;
+    }
+}
+
+static void put_vocab(sp_gguf_out *out, const sp_vocab_spec *spec) {
+    static const char *const names[] = {[SP_VOCAB_BYTE_LEVEL] = "gpt2",
+                                        [SP_VOCAB_SENTENCEPIECE] = "llama",
+                                        [SP_VOCAB_UNIGRAM] = "t5",
+                                        [SP_VOCAB_WORD_PIECE] = "bert"};
+    const char *name = names[spec->kind];
+    const bool pre = spec->kind == SP_VOCAB_BYTE_LEVEL;
+    sp_gguf_put_string(out, "tokenizer.ggml.model", name, strlen(name));
+    sp_gguf_put_string(out, "tokenizer.ggml.pre", pre ? spec->pre.data : "default",
+                       pre ? spec->pre.n : 7);
+    put_texts(out, "tokenizer.ggml.tokens", spec->tokens, spec->n_tokens);
+    sp_gguf_put_i32s(out, "tokenizer.ggml.token_type", spec->types, spec->n_tokens);
+    put_kind(out, spec);
     put_id(out, "tokenizer.ggml.bos_token_id", spec->bos);
     put_id(out, "tokenizer.ggml.eos_token_id", spec->eos);
     put_id(out, "tokenizer.ggml.padding_token_id", spec->pad);

@@ -8,8 +8,8 @@ typedef struct sp_vocab_description {
     sp_vocab_spec spec; /* its arrays are owned by the description, strings by the tokenizer too */
     int32_t *types;
     float *scores;
-    sp_str text;     /* of merges */
-    size_t *offsets; /* of merges in text */
+    sp_str text;     /* of merges, or of WordPiece's tokens; or a map of characters */
+    size_t *offsets; /* of those in text */
     char *unused;    /* texts of ids that the tokenizer has not */
 } sp_vocab_description;
 

@@ -113,6 +113,8 @@ typedef struct sp_vocab_spec {
 /* The description as the tokenizer.json that means the same; *out is a new reference. */
 spar_status sp_vocab_spec_json(const sp_vocab_spec *spec, const char *where, json_t **out,
                                spar_error *err);
+/* The normalizer that readers of WordPiece vocabularies have; a new reference. */
+json_t *sp_word_piece_normalizer(void);
 spar_status sp_tokenizer_from_spec(spar_tokenizer **out, const sp_vocab_spec *spec,
                                    const char *where, spar_error *err);
 

@@ -84,7 +84,8 @@ static spar_status vocab_json(const sp_vocab_spec *spec, const char *where, json
     json_t *vocab = json_object();
     for (size_t i = 0; i < spec->n_tokens; i++) {
         sp_bytes token = spec->tokens[i];
-        if (spec->kind == SP_VOCAB_WORD_PIECE) {
+        const bool added = spec->types && spec->types[i] != SP_TOKEN_NORMAL;
+        if (spec->kind == SP_VOCAB_WORD_PIECE && !added) {
             word_piece_text(token, &text);
             SPAR_TRY(sp_str_status(&text, err));
             token = (sp_bytes){sp_str_get(&text), text.len};
@@ -101,13 +102,34 @@ done:
     return status;
 }
 
-/* [[token, score], ...] */
+static bool is_piece(const sp_vocab_spec *spec, size_t i) {
+    return !spec->types || spec->types[i] == SP_TOKEN_NORMAL;
+}
+
+/* The least score of a piece: what an unknown character costs goes by it, and not by the scores
+ * that files give to tokens that were added or are unused. */
+static double least_score(const sp_vocab_spec *spec) {
+    double least = 0;
+    for (size_t i = 0; i < spec->n_tokens; i++) {
+        least =
+            is_piece(spec, i) && (double)spec->scores[i] < least ? (double)spec->scores[i] : least;
+    }
+    return least;
+}
+
+/* [[token, score], ...], without the unused tokens at the end. */
 static spar_status scored_vocab_json(const sp_vocab_spec *spec, const char *where, json_t **out,
                                      spar_error *err) {
+    const double least = least_score(spec);
     json_t *vocab = json_array();
-    for (size_t i = 0; i < spec->n_tokens; i++) {
+    size_t n = spec->n_tokens;
+    while (n > 0 && spec->types && spec->types[n - 1] == SP_TOKEN_UNUSED) {
+        n--;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double score = (double)spec->scores[i];
         json_t *item = json_pack("[s%, f]", spec->tokens[i].data, (size_t)spec->tokens[i].n,
-                                 (double)spec->scores[i]);
+                                 score < least ? least : score);
         if (!item || json_array_append_new(vocab, item) != 0) {
             json_decref(vocab);
             return not_text(where, "token", i, err);
@@ -385,7 +407,7 @@ static spar_status unigram_parts(const sp_vocab_spec *spec, const char *where, p
 }
 
 /* The normalisation that readers of such files have: as BERT's, but spacing marks go too. */
-static json_t *word_piece_normalizer(void) {
+json_t *sp_word_piece_normalizer(void) {
     return json_pack("{s:s, s:[{s:s, s:b, s:b, s:b, s:b}, {s:s}, {s:s}, {s:s}]}", "type",
                      "Sequence", "normalizers", "type", "BertNormalizer", "clean_text", 1,
                      "handle_chinese_chars", 1, "strip_accents", 0, "lowercase", 0, "type", "NFD",
@@ -398,7 +420,7 @@ static spar_status word_piece_parts(const sp_vocab_spec *spec, const char *where
     spar_status status = vocab_json(spec, where, &vocab, err);
     if (status == SPAR_OK) {
         *out =
-            (parts){word_piece_normalizer(), json_pack("{s:s}", "type", "BertPreTokenizer"),
+            (parts){sp_word_piece_normalizer(), json_pack("{s:s}", "type", "BertPreTokenizer"),
                     json_pack("{s:s, s:s, s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1),
                     json_pack("{s:s, s:o, s:s, s:i, s:o}", "type", "WordPiece", "unk_token",
                               unk_json(spec), "continuing_subword_prefix", "##",
