@@ -181,12 +181,14 @@ static const sp_arch architectures[] = {
      .class_name = "MistralForCausalLM",
      .gguf_name = "llama",
      .window = SP_WINDOW_ALL,
+     .defaults = "{\"max_position_embeddings\": 131072}",
      .gguf_permuted = true},
     {.model_type = "qwen2",
      .class_name = "Qwen2ForCausalLM",
      .gguf_name = "qwen2",
      .bias = SP_BIAS_QKV,
      .window = SP_WINDOW_FLAG,
+     .defaults = "{\"max_position_embeddings\": 32768}",
      .gguf_is_default = true},
     {.model_type = "qwen3",
      .class_name = "Qwen3ForCausalLM",
@@ -194,6 +196,7 @@ static const sp_arch architectures[] = {
      .bias = SP_BIAS_CONFIG,
      .qk_norm = SP_QK_HEADS,
      .window = SP_WINDOW_FLAG,
+     .defaults = "{\"head_dim\": 128, \"max_position_embeddings\": 32768}",
      .gguf_is_default = true},
     {.model_type = "mixtral",
      .class_name = "MixtralForCausalLM",
@@ -201,7 +204,8 @@ static const sp_arch architectures[] = {
      .window = SP_WINDOW_ALL,
      .mixture = &mixtral_mixture,
      .renames = mixtral_names,
-     .defaults = "{\"rms_norm_eps\": 1e-5, \"num_experts_per_tok\": 2}",
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"num_experts_per_tok\": 2, \"rope_theta\": 1000000, "
+                 "\"max_position_embeddings\": 131072}",
      .own_keys = "num_local_experts num_experts_per_tok output_router_logits router_aux_loss_coef",
      .gguf_permuted = true,
      .gguf_is_default = true},
@@ -212,7 +216,8 @@ static const sp_arch architectures[] = {
      .qk_norm = SP_QK_HEADS,
      .window = SP_WINDOW_SWITCH,
      .mixture = &qwen3_mixture,
-     .defaults = "{\"num_experts_per_tok\": 8, \"sliding_window\": 4096}",
+     .defaults = "{\"num_experts_per_tok\": 8, \"sliding_window\": 4096, "
+                 "\"max_position_embeddings\": 32768}",
      .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
                  "norm_topk_prob decoder_sparse_step mlp_only_layers output_router_logits "
                  "router_aux_loss_coef",
@@ -226,7 +231,8 @@ static const sp_arch architectures[] = {
      .mixture = &qwen2_mixture,
      .defaults = "{\"qkv_bias\": true, \"sliding_window\": 4096, \"num_experts_per_tok\": 4, "
                  "\"num_experts\": 60, "
-                 "\"moe_intermediate_size\": 1408, \"shared_expert_intermediate_size\": 5632}",
+                 "\"moe_intermediate_size\": 1408, \"shared_expert_intermediate_size\": 5632, "
+                 "\"max_position_embeddings\": 32768}",
      .own_keys = "num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
                  "shared_expert_intermediate_size norm_topk_prob decoder_sparse_step "
                  "mlp_only_layers output_router_logits router_aux_loss_coef",
@@ -250,6 +256,7 @@ static const sp_arch architectures[] = {
      .gguf_name = "phi3",
      .window = SP_WINDOW_ALL,
      .fusions = phi3_fusions,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 4096}",
      .gguf_is_default = true},
     {.model_type = "smollm3",
      .class_name = "SmolLM3ForCausalLM",
@@ -258,6 +265,9 @@ static const sp_arch architectures[] = {
      .mlp_bias = SP_BIAS_CONFIG,
      .window = SP_WINDOW_FLAG,
      .rope_by_layer = true,
+     .defaults =
+         "{\"tie_word_embeddings\": true, \"num_key_value_heads\": 4, \"rope_theta\": 2000000, "
+         "\"max_position_embeddings\": 32768}",
      .own_keys = "no_rope_layers no_rope_layer_interval",
      .gguf_permuted = true,
      .gguf_is_default = true},
@@ -365,7 +375,7 @@ static const sp_arch architectures[] = {
      .bias = SP_BIAS_CONFIG,
      .norms = SP_NORMS_AFTER,
      .qk_norm = SP_QK_ROWS,
-     .defaults = "{\"pad_token_id\": 1, \"rms_norm_eps\": 1e-5}",
+     .defaults = "{\"pad_token_id\": 1, \"eos_token_id\": 50279, \"rms_norm_eps\": 1e-5}",
      .gguf_is_default = true},
     {.model_type = "seed_oss",
      .class_name = "SeedOssForCausalLM",
@@ -584,10 +594,11 @@ static const sp_arch architectures[] = {
      .parallel = SP_PARALLEL_ALWAYS,
      .one_norm = true,
      .rope_adjacent = true,
-     .defaults = "{\"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
-                 "\"logit_scale\": 0.0625, \"bos_token_id\": 5, "
-                 "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
-                 "\"max_position_embeddings\": 8192}",
+     .defaults =
+         "{\"rope_theta\": 500000, \"tie_word_embeddings\": true, \"layer_norm_eps\": 1e-5, "
+         "\"logit_scale\": 0.0625, \"bos_token_id\": 5, "
+         "\"eos_token_id\": 255001, \"pad_token_id\": 0, "
+         "\"max_position_embeddings\": 8192}",
      .numbers = cohere_numbers,
      .gguf_is_default = true},
 };

@@ -399,6 +399,52 @@ static void test_unknown_keys(void **state) {
     json_decref(json);
 }
 
+/* What keys that are left out mean: as in transformers' configuration classes. */
+static void test_left_out(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        int64_t context;
+        double theta, eps;
+        int head_dim, kv_heads, rotary_dim, eos;
+        bool tied;
+    } cases[] = {{"smollm3", 32768, 2e6, 1e-6, 2, 4, 2, -1, true},
+                 {"qwen3", 32768, 1e4, 1e-6, 128, 160, 128, -1, false},
+                 {"phi3", 4096, 1e4, 1e-5, 2, 160, 2, -1, false},
+                 {"cohere", 8192, 5e5, 1e-5, 2, 160, 2, 255001, true},
+                 {"olmo", 2048, 1e4, 1e-5, 2, 160, 2, 50279, false},
+                 {"olmo2", 2048, 1e4, 1e-5, 2, 160, 2, 50279, false},
+                 {"olmo3", 2048, 5e5, 1e-5, 2, 160, 2, 50279, false},
+                 {"seed_oss", 524288, 1e4, 1e-6, 128, 8, 128, 2, false},
+                 {"glm4", 131072, 1e4, 1.5625e-7, 128, 2, 64, 151329, false},
+                 {"glm", 131072, 1e4, 1.5625e-7, 128, 2, 64, 151329, false},
+                 {"ernie4_5", 131072, 5e5, 1e-5, 128, 2, 128, 2, true},
+                 {"exaone4", 2048, 1e4, 1e-5, 2, 32, 2, 2, false},
+                 {"helium", 4096, 1e5, 1e-8, 128, 20, 128, 2, false},
+                 {"arcee", 4096, 1e4, 1e-5, 2, 160, 2, 128001, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        char text[512];
+        json_t *json;
+        sp_config c;
+        const int n = snprintf(text, sizeof text,
+                               "{\"model_type\": \"%s\", \"vocab_size\": 8, \"hidden_size\": 320, "
+                               "\"intermediate_size\": 8, \"num_hidden_layers\": 1, "
+                               "\"num_attention_heads\": 160}",
+                               cases[i].type);
+        check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
+        check(sp_config_from_json(&c, json, cases[i].type, &err), &err);
+        json_decref(json);
+        assert_int_equal(c.context, cases[i].context);
+        assert_true(c.rope_theta == cases[i].theta && c.norm_eps == (float)cases[i].eps);
+        assert_int_equal(c.head_dim, cases[i].head_dim);
+        assert_int_equal(c.kv_heads, cases[i].kv_heads);
+        assert_int_equal(c.rotary_dim, cases[i].rotary_dim);
+        assert_int_equal(c.n_eos ? c.eos[0] : -1, cases[i].eos);
+        assert_int_equal(c.tied, cases[i].tied);
+    }
+}
+
 /* YaRN's rotary tables against the inverse frequencies and attention factors of transformers, with
  * 16 dimensions a head. */
 static void test_yarn(void **state) {
@@ -459,7 +505,7 @@ int main(void) {
         cmocka_unit_test(test_reference),  cmocka_unit_test(test_tuned),
         cmocka_unit_test(test_saved),      cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_yarn),       cmocka_unit_test(test_long_context),
-        cmocka_unit_test(test_bare_names),
+        cmocka_unit_test(test_bare_names), cmocka_unit_test(test_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
