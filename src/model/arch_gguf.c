@@ -192,23 +192,50 @@ done:
     return status;
 }
 
+/* Which layers have the window: every so many-th has none, or a list says. */
+static spar_status read_pattern(sp_config *c, const sp_gguf *g, int64_t window, spar_error *err) {
+    spar_status status = SPAR_OK;
+    int64_t pattern = c->arch->pattern;
+    char key[128];
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", c->arch->gguf_name);
+    const sp_gguf_value *list = sp_gguf_find(g, key);
+    const bool listed = list && list->is_array;
+    if (!listed) {
+        SPAR_TRY(
+            sp_gguf_get_int(g, key, 1, SP_MAX_LAYERS, pattern > 0 ? pattern : 1, &pattern, err));
+    } else if (list->n != (uint64_t)c->layers || list->type != SP_GGUF_BOOL) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: metadata %s: expected a number, or %d times true or false, found "
+                           "%llu values",
+                           sp_gguf_path(g), key, c->layers, (unsigned long long)list->n));
+    }
+    for (int i = 0; i < c->layers; i++) {
+        const bool has = listed ? sp_gguf_integer(list, (uint64_t)i) != 0 : (i + 1) % pattern != 0;
+        c->window[i] = has ? (int)window : 0;
+    }
+done:
+    return status;
+}
+
 /* Layers with a window, and layers that do not rotate (a rule of the family's that files leave
  * out). */
 static spar_status read_layers(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     int64_t window = 0;
-    int64_t pattern = c->arch->pattern;
     const bool some = c->arch->window == SP_WINDOW_PATTERN;
     if (some || c->arch->window == SP_WINDOW_ALL) {
         char key[128];
         snprintf(key, sizeof key, "%s.attention.sliding_window", c->arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, INT32_MAX, 0, &window, err));
-        SPAR_TRY(get_size(g, c->arch, "attention.sliding_window_pattern", SP_MAX_LAYERS,
-                          pattern > 0 ? pattern : 1, &pattern, err));
     }
     c->sliding_window = (int)window;
     for (int i = 0; i < c->layers; i++) {
-        c->window[i] = some && (i + 1) % pattern == 0 ? 0 : (int)window;
+        c->window[i] = (int)window;
+    }
+    if (some) {
+        SPAR_TRY(read_pattern(c, g, window, err));
+    }
+    for (int i = 0; i < c->layers; i++) {
         c->no_rope[i] = sp_arch_never_rotates(c, i) ||
                         (c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0);
     }

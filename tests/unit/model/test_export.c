@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "gguf_fixture.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
 #include "model/model_create.h"
@@ -203,6 +205,57 @@ static void test_round_trips(void **state) {
     }
 }
 
+/* Metadata of a model of five layers, whose windows a list of n entries says. */
+static void write_listed(const char *arch, const uint8_t *windows, uint64_t n) {
+    static const struct {
+        const char *suffix;
+        uint32_t value;
+    } sizes[] = {{"embedding_length", 8},     {"feed_forward_length", 8},
+                 {"block_count", 5},          {"attention.head_count", 2},
+                 {"attention.key_length", 4}, {"attention.sliding_window", 16}};
+    spar_error err;
+    gguf_fixture f;
+    char key[96];
+    gg_begin(&f, 3, 1, 8);
+    gg_key(&f, "general.architecture", GG_STRING), gg_string(&f, arch);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, sizes[i].suffix);
+        gg_key(&f, key, GG_U32), gg_uint(&f, sizes[i].value, 4);
+    }
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", arch);
+    gg_key(&f, key, GG_ARRAY), gg_array(&f, GG_BOOL, n), gg_bytes(&f, windows, n);
+    gg_tensor(&f, "token_embd.weight", 2, (const uint64_t[]){8, 1}, 0, 0);
+    gg_align(&f, 32);
+    gg_bytes(&f, (const float[8]){0}, 32);
+    check(sp_file_write(in_folder("listed.gguf"), (const char *)f.bytes, f.n, &err), &err);
+}
+
+/* As converters write OLMo 3 and EXAONE 4; the latter turns in layers with a window. */
+static void test_listed_windows(void **state) {
+    (void)state;
+    static const uint8_t windows[5] = {1, 0, 1, 1, 0};
+    static const char *const names[][2] = {{"olmo2", "olmo3"}, {"exaone4", "exaone4"}};
+    for (int i = 0; i < 2; i++) {
+        spar_error err;
+        sp_gguf *g;
+        sp_config c;
+        write_listed(names[i][0], windows, 5);
+        check(sp_gguf_open(&g, in_folder("listed.gguf"), &err), &err);
+        check(sp_config_from_gguf(&c, g, "listed.gguf", &err), &err);
+        assert_string_equal(c.arch->model_type, names[i][1]);
+        for (int k = 0; k < 5; k++) {
+            assert_int_equal(c.window[k], windows[k] * 16);
+            assert_int_equal(c.no_rope[k], i == 1 && !windows[k]);
+        }
+        sp_gguf_free(g);
+        write_listed(names[i][0], windows, 4);
+        check(sp_gguf_open(&g, in_folder("listed.gguf"), &err), &err);
+        assert_int_equal(sp_config_from_gguf(&c, g, "listed.gguf", &err), SPAR_FORMAT);
+        assert_non_null(strstr(err.message, "sliding_window_pattern"));
+        sp_gguf_free(g);
+    }
+}
+
 /* A folder's tensors are of the type that was asked for. */
 static void test_folder_type(void **state) {
     (void)state;
@@ -350,10 +403,10 @@ int main(void) {
         TEST_SKIP("the shared folder with tokenizers and golden/tokenizers is missing");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_unsaid),
-        cmocka_unit_test(test_folder_type), cmocka_unit_test(test_fall_backs),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_unsaid),         cmocka_unit_test(test_folder_type),
+        cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
