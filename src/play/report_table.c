@@ -59,7 +59,7 @@ static void stage_name(const json_t *s, char *text, size_t n) {
     }
 }
 
-enum { NAME_WIDTH = 36, FIGURE_WIDTH = 24 };
+enum { NAME_WIDTH = 36, FIGURE_WIDTH = 29 };
 
 static void header(const table *t, const char *const *names, const int *widths, int n) {
     begin_row(t);

@@ -77,6 +77,10 @@ err_has "context of 512"
 # put right, the same command begins the run
 sed -i '$d' "$dir/data.jsonl"
 run 0 play "$dir/file.yaml" -m "$model" --run "$dir/run"
+run 0 report "$dir/run"
+awk '/^stage +gate/ { at = index($0, "kept") } /^base / && at && !seen { seen = 1; off = substr($0, at, 4) != "kept" }
+    END { exit off || !seen }' \
+    "$dir/out" || fail "expected the figures under their heads"
 rm -rf "$dir/run"
 
 # ---- recipes ----
