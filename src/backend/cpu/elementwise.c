@@ -96,15 +96,23 @@ static int to_operand_rows(const void *job, const sp_rows *r) {
     return 0;
 }
 
-static void to_operand(sp_backend *be, const float *x, int64_t n, float factor, void *y) {
+/* A step over n floats x, and y beside them, of y_size bytes each; y NULL: none. */
+static void run_beside(sp_backend *be, sp_step_fn rows, float factor, int64_t n, const float *x,
+                       const void *y, size_t y_size) {
     sp_step s;
     if (n == 0) {
         return;
     }
-    flat_step(be, &s, to_operand_rows, factor, n);
+    flat_step(be, &s, rows, factor, n);
     add_array(&s, x, flat_row(be, n, sizeof *x));
-    add_array(&s, y, flat_row(be, n, be->operand_size));
+    if (y != NULL) {
+        add_array(&s, y, flat_row(be, n, y_size));
+    }
     run_flat(be, &s, n);
+}
+
+static void to_operand(sp_backend *be, const float *x, int64_t n, float factor, void *y) {
+    run_beside(be, to_operand_rows, factor, n, x, y, be->operand_size);
 }
 
 static int copy_rows(const void *job, const sp_rows *r) {
@@ -114,14 +122,7 @@ static int copy_rows(const void *job, const sp_rows *r) {
 }
 
 static void copy(sp_backend *be, const float *x, int64_t n, float *y) {
-    sp_step s;
-    if (n == 0) {
-        return;
-    }
-    flat_step(be, &s, copy_rows, 1, n);
-    add_array(&s, x, flat_row(be, n, sizeof *x));
-    add_array(&s, y, flat_row(be, n, sizeof *y));
-    run_flat(be, &s, n);
+    run_beside(be, copy_rows, 1, n, x, y, sizeof *y);
 }
 
 static int add_scaled_rows(const void *job, const sp_rows *r) {
@@ -131,22 +132,10 @@ static int add_scaled_rows(const void *job, const sp_rows *r) {
 }
 
 static void add_scaled(sp_backend *be, const float *x, int64_t n, float factor, float *y) {
-    sp_step s;
-    if (n == 0) {
-        return;
-    }
-    flat_step(be, &s, add_scaled_rows, factor, n);
-    add_array(&s, x, flat_row(be, n, sizeof *x));
-    add_array(&s, y, flat_row(be, n, sizeof *y));
-    run_flat(be, &s, n);
+    run_beside(be, add_scaled_rows, factor, n, x, y, sizeof *y);
 }
 
-static int clip_alone_rows(const void *job, const sp_rows *r) {
-    const row_job *j = job;
-    j->simd->clip(floats(r, 0), r->n * j->width, j->factor, NULL);
-    return 0;
-}
-
+/* Without the second array r->at[1] is NULL. */
 static int clip_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
     j->simd->clip(floats(r, 0), r->n * j->width, j->factor, (uint8_t *)r->at[1]);
@@ -155,16 +144,7 @@ static int clip_rows(const void *job, const sp_rows *r) {
 
 /* The bound is the job's factor. */
 static void clip(sp_backend *be, float *x, int64_t n, float bound, uint8_t *kept) {
-    sp_step s;
-    if (n == 0) {
-        return;
-    }
-    flat_step(be, &s, kept == NULL ? clip_alone_rows : clip_rows, bound, n);
-    add_array(&s, x, flat_row(be, n, sizeof *x));
-    if (kept != NULL) {
-        add_array(&s, kept, flat_row(be, n, sizeof *kept));
-    }
-    run_flat(be, &s, n);
+    run_beside(be, clip_rows, bound, n, x, kept, sizeof *kept);
 }
 
 static int clip_bwd_rows(const void *job, const sp_rows *r) {
@@ -174,14 +154,7 @@ static int clip_bwd_rows(const void *job, const sp_rows *r) {
 }
 
 static void clip_bwd(sp_backend *be, float *dx, int64_t n, const uint8_t *kept) {
-    sp_step s;
-    if (n == 0) {
-        return;
-    }
-    flat_step(be, &s, clip_bwd_rows, 1, n);
-    add_array(&s, dx, flat_row(be, n, sizeof *dx));
-    add_array(&s, kept, flat_row(be, n, sizeof *kept));
-    run_flat(be, &s, n);
+    run_beside(be, clip_bwd_rows, 1, n, dx, kept, sizeof *kept);
 }
 
 static int glu_rows(const void *job, const sp_rows *r) {

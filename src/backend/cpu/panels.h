@@ -36,8 +36,8 @@ typedef struct sp_panels_linear {
 } sp_panels_linear;
 spar_status sp_panels_multiply(sp_backend *be, const sp_panels_linear *p, spar_error *err);
 
-/* dw [out,in] += dy^T x. In a chain x's panels are made as its rows are, and the products of all
- * weights follow together when the rows are done. */
+/* dw [out,in] (= or +=) dy^T x. In a chain x's panels are made as its rows are, and the products of
+ * all weights follow together when the rows are done. */
 spar_status sp_panels_linear_dw(sp_backend *be, int64_t out, int64_t in, const float *dy,
                                 const float *x, int64_t T, float *dw, bool accumulate,
                                 spar_error *err);

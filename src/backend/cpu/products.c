@@ -515,8 +515,10 @@ spar_status sp_tuned_linear_dw(sp_backend *be, int64_t out, int64_t in, const vo
                                .dw = dw,
                                .dbias = dbias,
                                .accumulate = accumulate};
-    if (T == 0) { /* an expert that no token is sent to */
-        memset(dw, 0, accumulate ? 0 : (size_t)(out * in) * sizeof *dw);
+    if (T == 0 && !accumulate) {
+        memset(dw, 0, (size_t)(out * in) * sizeof *dw);
+    }
+    if (T == 0) {
         return SPAR_OK;
     }
     if (has_primitives(be)) {
