@@ -185,23 +185,10 @@ done:
     return status;
 }
 
-/* Whether the backward gives a parameter's gradient in one product, which can overwrite. */
-static bool is_product(const spar_model *m, const sp_param *p) {
-    switch (p->role) {
-    case SP_Q:
-    case SP_K:
-    case SP_V:
-    case SP_O:
-    case SP_GATE:
-    case SP_UP:
-    case SP_DOWN:
-    case SP_HEAD:
-        return true;
-    case SP_EMBED:
-        return m->config.tied;
-    default:
-        return false;
-    }
+/* Whether the backward gives a parameter's gradient in one product, which can overwrite: those of
+ * the layers' projections, which have a dy, and of the head. */
+static bool is_product(const sp_pass *pass, sp_role role) {
+    return pass->dy[role] || role == (pass->model->config.tied ? SP_EMBED : SP_HEAD);
 }
 
 /* Gradients that are not added to: those of the roles first .. last (of a layer, or -1) to 0, but
@@ -211,7 +198,7 @@ static void clear_grads(const sp_pass *pass, sp_role first, sp_role last, int la
     for (int i = 0; !pass->accumulate && i < m->params.n; i++) {
         const sp_param *p = &m->params.items[i];
         if (p->layer == layer && p->role >= first && p->role <= last) {
-            const int64_t from = is_product(m, p) ? p->count : 0;
+            const int64_t from = is_product(pass, p->role) ? p->count : 0;
             memset(grads + p->offset + from, 0,
                    (size_t)(sp_params_step(p->count) - from) * sizeof *grads);
         }
