@@ -1,5 +1,5 @@
 /* Logits, log-probs, gradients and greedy continuations of tiny random models, one of each family,
- * against Hugging Face transformers in double precision (shared/golden/arch). */
+ * against Hugging Face transformers in double precision (tests/golden/arch, shared/golden/arch). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,79 +11,14 @@
 
 #include <cmocka.h>
 
+#include "arch_folders.h"
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
 #include "support.h"
 
-/* The first ones are in tests/golden/arch, the others beside the source. */
-static const char *const families[] = {"granite",
-                                       "granite-tied",
-                                       "phi3-long",
-                                       "llama-dynamic",
-                                       "mixtral",
-                                       "mixtral-one",
-                                       "qwen3-moe",
-                                       "qwen3-moe-plain",
-                                       "qwen3-moe-one",
-                                       "qwen2-moe",
-                                       "qwen2-moe-plain",
-                                       "olmoe",
-                                       "gpt2-untied",
-                                       "gpt2-small",
-                                       "gpt-neox-serial",
-                                       "gpt-neox-tied",
-                                       "stablelm",
-                                       "stablelm-parallel",
-                                       "stablelm-norms",
-                                       "starcoder2",
-                                       "starcoder2-plain",
-                                       "cohere2",
-                                       "cohere2-untied",
-                                       "cohere",
-                                       "cohere-norms",
-                                       "olmo3",
-                                       "seed-oss",
-                                       "glm4",
-                                       "glm",
-                                       "ernie4-5",
-                                       "exaone4",
-                                       "exaone4-global",
-                                       "helium",
-                                       "qwen2-moe-windows",
-                                       "arcee",
-                                       "nemotron",
-                                       "olmo",
-                                       "olmoe-clip",
-                                       "phi",
-                                       "llama",
-                                       "llama3-rope",
-                                       "qwen2",
-                                       "qwen3",
-                                       "mistral-window",
-                                       "phi3",
-                                       "smollm3-nope",
-                                       "gemma",
-                                       "gemma2",
-                                       "gemma3",
-                                       "olmo2",
-                                       "gpt2",
-                                       "gpt-neox"};
-enum { OWN = 39, ALL = sizeof families / sizeof families[0] };
-
-static size_t count_families(void) {
-    return test_shared("golden") ? ALL : OWN;
-}
-
-static const char *folder_of(const char *family) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/tests/golden/arch/%s", SPAR_SOURCE_DIR, family);
-    if (!sp_file_is_dir(path)) {
-        snprintf(path, sizeof path, "%s/arch/%s", test_shared("golden"), family);
-    }
-    return path;
-}
+#define OWN SPAR_SOURCE_DIR "/tests/golden/arch/"
 
 /* So many tokens make a batch long enough for chains of operations. */
 enum { MAX_ROWS = 8, MAX_TOKENS = 128, COPIES = 20, LONG_BATCH = 300 };
@@ -103,15 +38,13 @@ static void check(spar_status status, const spar_error *err) {
     }
 }
 
-static void open_fixture(fixture *f, const char *family, spar_model_options options) {
+static void open_fixture(fixture *f, const char *dir, spar_model_options options) {
     spar_error err;
-    char path[600];
-    const char *dir = folder_of(family);
+    char path[TEST_PATH_MAX];
     check(spar_model_load(&f->model, dir, &options, &err), &err);
-    snprintf(path, sizeof path, "%s/expected.safetensors", dir);
-    check(sp_safetensors_open(&f->expected, path, &err), &err);
-    snprintf(path, sizeof path, "%s/io.json", dir);
-    check(sp_json_load(&f->io, path, &err), &err);
+    check(sp_safetensors_open(&f->expected, test_path(path, dir, "expected.safetensors"), &err),
+          &err);
+    check(sp_json_load(&f->io, test_path(path, dir, "io.json"), &err), &err);
     json_t *rows = json_object_get(f->io, "rows");
     f->n_rows = (int)json_array_size(rows);
     for (int i = 0; i < f->n_rows; i++) {
@@ -231,31 +164,36 @@ static int copies_for_chains(const fixture *f) {
     return copies;
 }
 
-static void run_family(const char *family, bool reference) {
+static void run_model(const char *dir, bool reference) {
     fixture f = {0};
     open_fixture(
-        &f, family,
+        &f, dir,
         (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 2, .reference = reference});
-    check_scores(&f, family);
-    check_grads(&f, family, 1);
+    check_scores(&f, test_folder_name(dir));
+    check_grads(&f, test_folder_name(dir), 1);
     if (!reference) {
-        check_grads(&f, family, copies_for_chains(&f));
+        check_grads(&f, test_folder_name(dir), copies_for_chains(&f));
     }
     close_fixture(&f);
 }
 
+static void run_all(bool reference) {
+    test_folders all;
+    test_folders_init(&all);
+    for (int i = 0; i < all.n; i++) {
+        run_model(all.paths[i], reference);
+    }
+    test_folders_release(&all);
+}
+
 static void test_tuned(void **state) {
     (void)state;
-    for (size_t i = 0; i < count_families(); i++) {
-        run_family(families[i], false);
-    }
+    run_all(false);
 }
 
 static void test_reference(void **state) {
     (void)state;
-    for (size_t i = 0; i < count_families(); i++) {
-        run_family(families[i], true);
-    }
+    run_all(true);
 }
 
 /* The same bytes; gains that are kept with 1 added, to the rounding of that. */
@@ -276,19 +214,21 @@ static void check_bytes(const spar_model *m, const sp_tensor_entry *e, const sp_
 static void test_saved(void **state) {
     (void)state;
     char dir[TEST_PATH_MAX];
-    for (size_t i = 0; i < count_families(); i++) {
+    test_folders all;
+    test_folders_init(&all);
+    for (int i = 0; i < all.n; i++) {
         spar_error err;
         fixture f = {0};
         sp_safetensors *from, *to;
         char saved[TEST_PATH_MAX];
         spar_model *again;
         const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
-        open_fixture(&f, families[i], options);
+        open_fixture(&f, all.paths[i], options);
         test_path(saved, test_temp_dir(dir), "saved");
         check(spar_model_save(f.model, saved, &err), &err);
         check(spar_model_load(&again, saved, &options, &err), &err);
         spar_model_free(again);
-        check(sp_safetensors_open(&from, folder_of(families[i]), &err), &err);
+        check(sp_safetensors_open(&from, all.paths[i], &err), &err);
         check(sp_safetensors_open(&to, saved, &err), &err);
         assert_int_equal(sp_safetensors_count(from), sp_safetensors_count(to));
         for (size_t k = 0; k < sp_safetensors_count(to); k++) {
@@ -303,6 +243,7 @@ static void test_saved(void **state) {
         close_fixture(&f);
         check(sp_dir_remove(dir, &err), &err);
     }
+    test_folders_release(&all);
 }
 
 /* The checkpoint of `from` in `to`, its tensors without the first part of their names. */
@@ -338,8 +279,8 @@ static void test_bare_names(void **state) {
     spar_model *bare;
     const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
     test_temp_dir(dir);
-    write_bare(folder_of("gpt2-small"), dir);
-    open_fixture(&f, "gpt2-small", options);
+    write_bare(OWN "gpt2-small", dir);
+    open_fixture(&f, OWN "gpt2-small", options);
     check(spar_model_load(&bare, dir, &options, &err), &err);
     assert_int_equal(bare->params.total, f.model->params.total);
     assert_memory_equal(bare->weights, f.model->weights,
@@ -353,7 +294,7 @@ static void test_bare_names(void **state) {
 static void test_long_context(void **state) {
     (void)state;
     fixture f = {0};
-    open_fixture(&f, "phi3-long", (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 1});
+    open_fixture(&f, OWN "phi3-long", (spar_model_options){.dtype = SPAR_DTYPE_F32, .threads = 1});
     assert_int_equal(spar_model_context(f.model), 48);
     close_fixture(&f);
 }

@@ -1,6 +1,5 @@
 /* Gradients that overwrite what was there, and whose memory held activations until then, are those
  * that are added to zeros: on tiny models of every family. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "arch_folders.h"
 #include "base/rng.h"
 #include "model/pass_parts.h"
 #include "support.h"
@@ -91,62 +91,33 @@ static void compare(spar_model *m, const char *name, int rows) {
     }
 }
 
-/* Folders of shared/golden/arch that are not language models. */
-static bool is_other(const char *name) {
-    static const char *const others[] = {"bert", "deberta-v2", "llama-reward", "pairrm"};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (strcmp(name, others[i]) == 0) {
-            return true;
-        }
-    }
-    return name[0] == '.';
-}
-
-static int compare_all(const char *folder, spar_dtype dtype) {
-    int n = 0;
+static void compare_all(spar_dtype dtype) {
+    test_folders all;
+    test_folders_init(&all);
     smaller = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+    for (int i = 0; i < all.n; i++) {
         spar_error err;
         spar_model *m;
-        char path[TEST_PATH_MAX];
         const spar_model_options options = {.dtype = dtype, .threads = 2};
-        if (is_other(e->d_name)) {
-            continue;
-        }
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        check(spar_model_load(&m, path, &options, &err), &err);
+        check(spar_model_load(&m, all.paths[i], &options, &err), &err);
         check(sp_model_prepare(m, true, &err), &err);
-        compare(m, e->d_name, FEW);
-        compare(m, e->d_name, MANY);
+        compare(m, test_folder_name(all.paths[i]), FEW);
+        compare(m, test_folder_name(all.paths[i]), MANY);
         spar_model_free(m);
-        n++;
     }
-    closedir(dir);
-    print_message("%s: %d models, %d of %d passes held less\n", folder, n, smaller, 4 * n);
-    assert_true(smaller > 2 * n); /* recomputing, all; and more */
-    return n;
-}
-
-static void compare_folders(spar_dtype dtype) {
-    char path[TEST_PATH_MAX];
-    snprintf(path, sizeof path, "%s/tests/golden/arch", SPAR_SOURCE_DIR);
-    assert_true(compare_all(path, dtype) > 20);
-    if (test_shared("golden")) {
-        snprintf(path, sizeof path, "%s/arch", test_shared("golden"));
-        assert_true(compare_all(path, dtype) > 10);
-    }
+    print_message("%d models, %d of %d passes held less\n", all.n, smaller, 4 * all.n);
+    assert_true(smaller > 2 * all.n); /* recomputing, all; and more */
+    test_folders_release(&all);
 }
 
 static void test_f32(void **state) {
     (void)state;
-    compare_folders(SPAR_DTYPE_F32);
+    compare_all(SPAR_DTYPE_F32);
 }
 
 static void test_bf16(void **state) {
     (void)state;
-    compare_folders(SPAR_DTYPE_BF16);
+    compare_all(SPAR_DTYPE_BF16);
 }
 
 int main(void) {
