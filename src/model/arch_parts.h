@@ -1,9 +1,12 @@
 /* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
- * arch_rope.c and arch_experts.c. */
+ * arch_rope.c, arch_experts.c and the tables of rows. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
 
 #include "model/arch.h"
+
+/* The part of the table that arch_rows_early.c has; NULL past its end. */
+const sp_arch *sp_arch_early_at(int i);
 
 /* UNSUPPORTED, naming the first key of object that is neither known to be harmless, nor neutral,
  * nor in `known` (between spaces, or NULL). owner: the object that the key is in, or "". */

@@ -1,0 +1,112 @@
+/* Rows of the table of architectures: GPT-2 and the families of its time, whose configurations and
+ * tensors have names of their own. */
+#include <stddef.h>
+
+#include "model/arch_parts.h"
+#include "model/params.h"
+
+static const sp_fusion gpt2_fusions[] = {
+    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
+    {"attn.c_attn.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, false},
+    {.name = NULL}};
+
+static const sp_rename gpt2_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
+                                       {SP_ATTN_NORM, "ln_1.weight", NULL},
+                                       {SP_ATTN_NORM_BIAS, "ln_1.bias", NULL},
+                                       {SP_O, "attn.c_proj.weight", NULL},
+                                       {SP_O_BIAS, "attn.c_proj.bias", NULL},
+                                       {SP_MLP_NORM, "ln_2.weight", NULL},
+                                       {SP_MLP_NORM_BIAS, "ln_2.bias", NULL},
+                                       {SP_UP, "mlp.c_fc.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.c_fc.bias", NULL},
+                                       {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                       {SP_FINAL_NORM, "transformer.ln_f.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "transformer.ln_f.bias", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias gpt2_keys[] = {{"n_embd", "hidden_size"},
+                                         {"n_inner", "intermediate_size"},
+                                         {"n_layer", "num_hidden_layers"},
+                                         {"n_head", "num_attention_heads"},
+                                         {"n_positions", "max_position_embeddings"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, "rope_theta"},
+                                         {NULL, "rope_scaling"},
+                                         {NULL, NULL}};
+
+static const sp_fusion neox_fusions[] = {
+    {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
+    {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
+    {.name = NULL}};
+
+static const sp_rename neox_names[] = {{SP_EMBED, "gpt_neox.embed_in.weight", NULL},
+                                       {SP_O, "attention.dense.weight", NULL},
+                                       {SP_O_BIAS, "attention.dense.bias", NULL},
+                                       {SP_UP, "mlp.dense_h_to_4h.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.dense_h_to_4h.bias", NULL},
+                                       {SP_DOWN, "mlp.dense_4h_to_h.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.dense_4h_to_h.bias", NULL},
+                                       {SP_FINAL_NORM, "gpt_neox.final_layer_norm.weight", NULL},
+                                       {SP_FINAL_NORM_BIAS, "gpt_neox.final_layer_norm.bias", NULL},
+                                       {SP_HEAD, "embed_out.weight", NULL},
+                                       {.name = NULL}};
+
+static const sp_key_alias neox_keys[] = {{"rotary_pct", "partial_rotary_factor"},
+                                         {"rotary_emb_base", "rope_theta"},
+                                         {NULL, "num_key_value_heads"},
+                                         {NULL, "head_dim"},
+                                         {NULL, NULL}};
+
+static const sp_arch architectures[] = {
+    {.model_type = "gpt2",
+     .class_name = "GPT2LMHeadModel",
+     .gguf_name = "gpt2",
+     .bias = SP_BIAS_ALWAYS,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .learned_positions = true,
+     .pads_learn = true,
+     .transposed = true,
+     .layers = "transformer.h",
+     .defaults = "{\"tie_word_embeddings\": true, \"bos_token_id\": 50256, "
+                 "\"eos_token_id\": 50256, \"max_position_embeddings\": 1024, "
+                 "\"layer_norm_epsilon\": 1e-5}",
+     .fusions = gpt2_fusions,
+     .renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens summary_type "
+                 "summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout",
+     .fixed_keys = "{\"scale_attn_weights\": true}",
+     .gguf_is_default = true},
+    {.model_type = "gpt_neox",
+     .class_name = "GPTNeoXForCausalLM",
+     .gguf_name = "gptneox",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .plain_mlp = true,
+     .act = SP_GELU,
+     .parallel = SP_PARALLEL_CONFIG,
+     .rope_partial = true,
+     .pads_learn = true,
+     .layers = "gpt_neox.layers",
+     .defaults = "{\"attention_bias\": true, \"use_parallel_residual\": true, "
+                 "\"partial_rotary_factor\": 0.25, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 2}",
+     .fusions = neox_fusions,
+     .renames = neox_names,
+     .aliases = neox_keys,
+     .gguf_is_default = true},
+};
+
+const sp_arch *sp_arch_early_at(int i) {
+    return i < (int)(sizeof architectures / sizeof architectures[0]) ? &architectures[i] : NULL;
+}
