@@ -46,9 +46,6 @@ LONG = dict(
     long_factor=[2.0, 6.0],
     original_max_position_embeddings=48,
 )
-MIXTRAL = dict(BASE, intermediate_size=12, rope_parameters=dict(rope_type="default", rope_theta=1e6))
-QWEN3_MOE = dict(BASE, moe_intermediate_size=12, head_dim=8)
-QWEN2_MOE = dict(BASE, moe_intermediate_size=12, shared_expert_intermediate_size=20)
 PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
 GPT2 = dict(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=64, initializer_range=0.25,
             bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -68,6 +65,13 @@ TINY = dict(
     eos_token_id=2,
     pad_token_id=5,
 )
+# Rows of mixtures are longer, so that every expert is chosen, and without the token for padding,
+# whose embedding is 0: of equal experts it might be sent to any.
+MIXTURE = dict(TINY, vocab_size=16, pad_token_id=0)
+MIXTRAL = dict(MIXTURE, intermediate_size=5,
+               rope_parameters=dict(rope_type="default", rope_theta=1e6))
+QWEN3_MOE = dict(MIXTURE, moe_intermediate_size=5, head_dim=6)
+QWEN2_MOE = dict(MIXTURE, moe_intermediate_size=5, shared_expert_intermediate_size=7)
 YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8,
             beta_fast=4.0, beta_slow=1.0)
 # name: family, settings, whether config.json is in the form of transformers 4
@@ -80,11 +84,11 @@ VARIANTS = {
         False,
     ),
     "mixtral": ("Mixtral", dict(MIXTRAL, num_local_experts=4, sliding_window=9), False),
-    "mixtral-one": ("Mixtral", dict(MIXTRAL, num_local_experts=6, num_experts_per_tok=1), True),
+    "mixtral-one": ("Mixtral", dict(MIXTRAL, num_local_experts=3, num_experts_per_tok=1), True),
     "qwen3-moe": (
         "Qwen3Moe",
-        dict(QWEN3_MOE, num_hidden_layers=3, num_experts=6, num_experts_per_tok=3,
-             moe_intermediate_size=7, norm_topk_prob=True, mlp_only_layers=[1]),
+        dict(QWEN3_MOE, num_hidden_layers=3, num_experts=4, num_experts_per_tok=3,
+             moe_intermediate_size=3, norm_topk_prob=True, mlp_only_layers=[1]),
         False,
     ),
     "qwen3-moe-plain": (
@@ -93,16 +97,20 @@ VARIANTS = {
              use_sliding_window=True, sliding_window=7, attention_bias=True),
         True,
     ),
-    "qwen3-moe-one": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3, num_experts_per_tok=1), False),
+    "qwen3-moe-one": (
+        "Qwen3Moe",
+        dict(QWEN3_MOE, head_dim=10, num_experts=3, num_experts_per_tok=1),
+        False,
+    ),
     "qwen2-moe": (
         "Qwen2Moe",
-        dict(QWEN2_MOE, num_hidden_layers=3, num_experts=6, num_experts_per_tok=3,
+        dict(QWEN2_MOE, num_hidden_layers=3, num_experts=4, num_experts_per_tok=3,
              norm_topk_prob=True, mlp_only_layers=[1]),
         False,
     ),
     "qwen2-moe-plain": (
-        "Qwen2Moe", dict(QWEN2_MOE, num_experts=4, num_experts_per_tok=2, qkv_bias=False), True),
-    "olmoe": ("Olmoe", dict(BASE, intermediate_size=12, num_experts=5, num_experts_per_tok=2), True),
+        "Qwen2Moe", dict(QWEN2_MOE, num_experts=3, num_experts_per_tok=2, qkv_bias=False), True),
+    "olmoe": ("Olmoe", dict(MIXTURE, intermediate_size=5, num_experts=3, num_experts_per_tok=2), True),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
                                  tie_word_embeddings=False), True),
     "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),
@@ -188,7 +196,7 @@ VARIANTS = {
     "phi": ("Phi", dict(TINY, hidden_size=12, num_key_value_heads=2, rope_parameters=dict(
         rope_type="default", rope_theta=1e4, partial_rotary_factor=0.4)), False),
 }
-ROWS, TINY_ROWS = (5, 17, 40), (4, 11)
+ROWS = {48: (5, 17, 40), 14: (4, 11), 16: (4, 11, 23)}  # lengths, by the vocabulary
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
 
 
@@ -288,8 +296,8 @@ def make(folder, name, family, settings, old):
         os.remove(folder + "-fused/generation_config.json")
     model = model.double()
     draw = random.Random(5)
-    rows = [[draw.randrange(3, settings["vocab_size"]) for _ in range(n)]
-            for n in (TINY_ROWS if settings["vocab_size"] == TINY["vocab_size"] else ROWS)]
+    vocab = settings["vocab_size"]
+    rows = [[draw.randrange(3, vocab) for _ in range(n)] for n in ROWS[vocab]]
     save_file(expected(model, rows), f"{folder}/expected.safetensors")
     greedy = {}
     for i, row in enumerate(rows):

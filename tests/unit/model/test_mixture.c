@@ -21,7 +21,7 @@
 static const char *const families[] = {"mixtral",         "mixtral-one",   "qwen3-moe",
                                        "qwen3-moe-plain", "qwen3-moe-one", "qwen2-moe",
                                        "qwen2-moe-plain", "olmoe"};
-enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, VOCAB = 48 };
+enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, MAX_VOCAB = 40 };
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
@@ -147,7 +147,9 @@ static void test_balance(void **state) {
             for (int kind = SP_PASS_TRAIN; kind <= SP_PASS_RECOMPUTE; kind++) {
                 result r = run(m, ids, n, (sp_pass_kind)kind, 0, 0.5);
                 const double want = (double)stored(expected, "", name, 1)[0];
-                assert_true(fabs(r.balance - want) <= 1e-5 * want);
+                if (!(fabs(r.balance - want) <= 1e-5 * want)) {
+                    fail_msg("%s, row %zu: %.9g, want %.9g", families[f], i, r.balance, want);
+                }
                 if (i == 2) {
                     check_grads(m, r.grads, expected, "balance.grad.", 0.5);
                 }
@@ -274,7 +276,7 @@ static void check_close(const float *got, const float *want, size_t n, double li
     }
 }
 
-/* Logits of all rows of a sequence by one pass, [n, VOCAB]. */
+/* Logits of all rows of a sequence by one pass, [n, vocabulary]. */
 static void whole_logits(spar_model *m, const int32_t *ids, size_t n, float *logits) {
     spar_error err;
     spar_score_row row = {.ids = ids, .n = n, .first = 1, .logits = logits};
@@ -289,13 +291,14 @@ static void test_cache(void **state) {
     for (int f = 0; f < FAMILIES; f++) {
         spar_error err;
         int32_t ids[MAX_IDS];
-        float whole[MAX_IDS * VOCAB], step[VOCAB];
+        float whole[MAX_IDS * MAX_VOCAB], step[MAX_VOCAB];
         sp_kv_cache cache;
         sp_pass *pass;
         sp_batch b;
         const int64_t row = 0;
         const size_t n = read_row(families[f], 2, ids);
         spar_model *m = load(families[f], 2);
+        const size_t vocab = (size_t)spar_model_vocab(m);
         whole_logits(m, ids, n, whole);
         check(sp_kv_cache_init(&cache, m, (int64_t)n, &err), &err);
         check(sp_pass_create(&pass, m, SP_PASS_INFER, &err), &err);
@@ -305,7 +308,7 @@ static void test_cache(void **state) {
             check(sp_batch_add_cached(&b, -1, ids + t, 1, 0, (int32_t)t + 1, 0, NULL, &err), &err);
             check(sp_pass_forward(pass, &b, &cache, &err), &err);
             check(sp_pass_logits(pass, &row, 1, step, &err), &err);
-            check_close(step, whole + t * VOCAB, VOCAB, 2e-5);
+            check_close(step, whole + t * vocab, vocab, 2e-5);
         }
         sp_batch_release(&b);
         sp_pass_free(pass);
@@ -463,7 +466,7 @@ static void test_blocks(void **state) {
     char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
     test_temp_dir(dir);
     spar_model *m = make_wide(dir);
-    float floats[16 * VOCAB], blocks[16 * VOCAB];
+    float floats[16 * MAX_VOCAB], blocks[16 * MAX_VOCAB];
     int32_t ids[16];
     for (int i = 0; i < 16; i++) {
         ids[i] = (i * 7) % 40;
@@ -542,7 +545,7 @@ static void test_sizes(void **state) {
     spar_error err;
     spar_model_sizes sizes;
     spar_model *m = load("mixtral", 1);
-    const int64_t expert = 3 * 12 * 16;
+    const int64_t expert = 3 * 5 * 8;
     check(spar_model_measure(&sizes, folder_of("mixtral"), &err), &err);
     assert_int_equal(sizes.layers, 2);
     assert_int_equal(sizes.parameters, spar_model_parameters(m));

@@ -27,7 +27,7 @@ static void check(spar_status status, const spar_error *err) {
 static void make_examples(void) {
     for (int i = 0; i < EXAMPLES; i++) {
         for (int t = 0; t < MAX_IDS; t++) {
-            ids[i][t] = 3 + (i * 11 + t * (t + 5)) % 45;
+            ids[i][t] = 3 + (i * 11 + t * (t + 5)) % 13;
         }
         replies[i] = (sp_reply){.ids = ids[i] + PROMPT, .n = (size_t)(5 + 6 * i)};
         examples[i] = (sp_example){
