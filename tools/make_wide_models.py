@@ -61,6 +61,8 @@ VARIANTS = {
     "gemma2": ("Gemma2", GEMMA),
     "gemma3": ("Gemma3", dict(GEMMA, num_hidden_layers=7)),
     "olmo2": ("Olmo2", BASE),
+    # readers want a head of its own, which is the embedding again
+    "olmo2-tied": ("Olmo2", dict(BASE, tie_word_embeddings=True)),
     "granite": (
         "Granite",
         dict(BASE, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,

@@ -155,9 +155,11 @@ typedef struct sp_arch {
     const char *own_keys;      /* keys of config.json that other families have not, by spaces */
     const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
-    bool gguf_ungrouped;  /* GGUF's readers know it with a key head for each query head alone */
-    bool gguf_windowed;   /* of rows that share a gguf_name, that of files with a window */
-    bool gguf_permuted;   /* q and k rows are stored for interleaved rotary pairs */
+    const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
+    bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */
+    bool gguf_ungrouped; /* GGUF's readers know it with a key head for each query head alone */
+    bool gguf_windowed;  /* of rows that share a gguf_name, that of files with a window */
+    bool gguf_permuted;  /* q and k rows are stored for interleaved rotary pairs */
     bool gguf_is_default; /* the row taken for gguf_name when several share it: one with a
                            * mixture for files with experts, one without for others */
 } sp_arch;

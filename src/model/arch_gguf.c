@@ -296,6 +296,15 @@ done:
     return status;
 }
 
+/* Without an output projection; or with the embedding again, where readers want one. */
+static bool is_tied(const sp_arch *arch, const sp_gguf *g) {
+    const sp_gguf_tensor *head = sp_gguf_find_tensor(g, "output.weight");
+    const sp_gguf_tensor *embed = sp_gguf_find_tensor(g, "token_embd.weight");
+    return !head ||
+           (arch->gguf_head && head->dtype == embed->dtype && head->n_bytes == embed->n_bytes &&
+            memcmp(head->data, embed->data, embed->n_bytes) == 0);
+}
+
 spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *where,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
@@ -307,7 +316,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_numbers(c, g, err));
     SPAR_TRY(read_rope(c, g, where, err));
     SPAR_TRY(read_layers(c, g, err));
-    c->tied = sp_gguf_find_tensor(g, "output.weight") == NULL;
+    c->tied = is_tied(c->arch, g);
     SPAR_TRY(read_parallel(c, g, err));
     c->qk_norm = c->arch->qk_key && !sp_gguf_find_tensor(g, "blk.0.attn_q_norm.weight")
                      ? SP_QK_PLAIN

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/jsonx.h"
 #include "base/mem.h"
 #include "io/gguf_write.h"
 #include "model/arch_parts.h"
@@ -192,6 +193,37 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     return NULL;
 }
 
+/* UNSUPPORTED, naming the first key whose value is another than the family's readers take as given.
+ */
+static spar_status check_fixed(const spar_model *m, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_arch *arch = m->config.arch;
+    json_t *fixed = NULL, *value, *config = NULL;
+    const char *key;
+    if (!arch->gguf_fixed) {
+        goto done;
+    }
+    SPAR_TRY(sp_json_parse(&fixed, arch->gguf_fixed, strlen(arch->gguf_fixed), m->path, err));
+    config = sp_config_to_json(&m->config);
+    if (!config) {
+        SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", m->path));
+    }
+    json_object_foreach(fixed, key, value) {
+        const bool wanted = json_is_true(value);
+        if (json_is_true(json_object_get(config, key)) != wanted) {
+            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                               "%s: export: %s: expected %s, as readers of GGUF files of %s take "
+                               "it to be, found %s",
+                               m->path, key, wanted ? "true" : "false", arch->gguf_name,
+                               wanted ? "false" : "true"));
+        }
+    }
+done:
+    json_decref(fixed);
+    json_decref(config);
+    return status;
+}
+
 static spar_status check_said(const spar_model *m, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *defaults = NULL;
@@ -200,6 +232,7 @@ static spar_status check_said(const spar_model *m, spar_error *err) {
                            "%s: export: no reader of GGUF files knows models of type %s", m->path,
                            m->config.arch->model_type));
     }
+    SPAR_TRY(check_fixed(m, err));
     SPAR_TRY(sp_arch_defaults(m->config.arch, &defaults, err));
     const char *what = unsaid(&m->config, defaults);
     if (what) {
@@ -326,6 +359,10 @@ static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, 
                                   .data = stored->entries[i].data};
         out[n].n_dims = sp_stored_dims(s, out[n].dims);
         n++;
+        if (p->role == SP_EMBED && m->config.tied && m->config.arch->gguf_head) {
+            out[n] = out[n - 1];
+            out[n++].name = "output.weight";
+        }
     }
     return n;
 }
@@ -349,7 +386,7 @@ static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype t
     if (m->config.rope == SP_ROPE_LLAMA3) {
         SPAR_TRY(rope_factors(&m->config, &factors, err));
     }
-    SPAR_TRY(sp_mem_calloc(&memory, stored.n + 1, sizeof *sources, err));
+    SPAR_TRY(sp_mem_calloc(&memory, stored.n + 2, sizeof *sources, err));
     sources = memory;
     const size_t n = list_tensors(m, &stored, type, factors, sources);
     SPAR_TRY(sp_gguf_write(path, &out, sources, n, err));

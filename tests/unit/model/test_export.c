@@ -102,6 +102,7 @@ static void same_numbers(sp_config *a, sp_config *b) {
     assert_true(a->embed_scale == b->embed_scale && a->act == b->act);
     assert_true(a->norm_eps == b->norm_eps && a->rotary_dim == b->rotary_dim);
     assert_true(a->parallel == b->parallel && a->context == b->context);
+    assert_true(a->tied == b->tied);
 }
 
 static void refuse_export(const char *type, const char *more, const char *word) {
@@ -135,6 +136,48 @@ static void test_unsaid(void **state) {
     refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
 }
 
+/* Biases and heads that llama.cpp's graphs of a family have not, or always have: each family's own
+ * key turned over is refused by its name. */
+static void test_fixed(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more, *word;
+    } cases[] = {
+        {"qwen3", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"qwen3_moe",
+         "\"attention_bias\": true, \"num_experts\": 2, \"moe_intermediate_size\": 8, "
+         "\"num_experts_per_tok\": 1, \"norm_topk_prob\": true",
+         "attention_bias: expected false"},
+        {"olmoe", "\"attention_bias\": true, \"num_experts\": 2, \"num_experts_per_tok\": 1",
+         "attention_bias: expected false"},
+        {"smollm3", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"smollm3", "\"mlp_bias\": true", "mlp_bias: expected false"},
+        {"gemma", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"gemma", "\"tie_word_embeddings\": false", "tie_word_embeddings: expected true"},
+        {"gemma2", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"gemma2", "\"tie_word_embeddings\": false", "tie_word_embeddings: expected true"},
+        {"gemma3_text", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"olmo", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"olmo2", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"olmo3", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"seed_oss", "\"attention_out_bias\": true", "attention_out_bias: expected false"},
+        {"seed_oss", "\"mlp_bias\": true", "mlp_bias: expected false"},
+        {"ernie4_5", "\"use_bias\": true", "use_bias: expected false"},
+        {"arcee", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"arcee", "\"mlp_bias\": true", "mlp_bias: expected false"},
+        {"gpt_neox", "\"attention_bias\": false", "attention_bias: expected true"},
+        {"starcoder2", "\"use_bias\": false", "use_bias: expected true"},
+        {"cohere", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"cohere", "\"tie_word_embeddings\": false", "tie_word_embeddings: expected true"},
+        {"cohere2", "\"attention_bias\": true", "attention_bias: expected false"},
+        {"cohere2", "\"tie_word_embeddings\": false", "tie_word_embeddings: expected true"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char more[256];
+        snprintf(more, sizeof more, ", %s", cases[i].more);
+        refuse_export(cases[i].type, more, cases[i].word);
+    }
+}
+
 /* HF -> GGUF -> HF, in each type that holds the values. */
 static void test_round_trips(void **state) {
     (void)state;
@@ -156,7 +199,7 @@ static void test_round_trips(void **state) {
                   {"olmo2", ""},
                   {"olmo3", ", \"sliding_window\": 16"},
                   {"seed_oss", ", \"head_dim\": 24"},
-                  {"ernie4_5", ", \"head_dim\": 24, \"use_bias\": true"},
+                  {"ernie4_5", ", \"head_dim\": 24"},
                   {"exaone4", ", \"sliding_window\": null"},
                   {"arcee", ""},
                   {"nemotron", ", \"attention_bias\": true, \"mlp_bias\": true"},
@@ -168,15 +211,20 @@ static void test_round_trips(void **state) {
                   {"gpt2", ""},
                   {"gpt2", ", \"tie_word_embeddings\": false, \"n_inner\": 48"},
                   {"gpt_neox", ""},
-                  {"gpt_neox", ", \"use_parallel_residual\": false, \"attention_bias\": false"},
+                  {"gpt_neox", ", \"use_parallel_residual\": false, \"tie_word_embeddings\": true"},
+                  {"nemotron", ", \"tie_word_embeddings\": true"},
+                  {"olmo2", ", \"tie_word_embeddings\": true"},
+                  {"olmo3", ", \"tie_word_embeddings\": true"},
+                  {"stablelm", ", \"tie_word_embeddings\": true"},
+                  {"olmo", ", \"tie_word_embeddings\": true"},
                   {"stablelm", ", \"use_qkv_bias\": true"},
                   {"stablelm", ", \"use_parallel_residual\": true, \"rotary_pct\": 1, "
                                "\"partial_rotary_factor\": 0.5"},
                   {"stablelm", ", \"qk_layernorm\": true"},
                   {"starcoder2", ", \"sliding_window\": 16"},
-                  {"starcoder2", ", \"use_bias\": false, \"tie_word_embeddings\": false"},
+                  {"starcoder2", ", \"tie_word_embeddings\": false"},
                   {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
-                  {"cohere", ", \"attention_bias\": true"},
+                  {"cohere", ""},
                   {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
                               "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
                               "\"logits_scaling\": 8"}};
@@ -404,9 +452,10 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_round_trips),
-        cmocka_unit_test(test_unsaid),         cmocka_unit_test(test_folder_type),
-        cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_unsaid),         cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_folder_type),    cmocka_unit_test(test_fall_backs),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -391,7 +391,7 @@ static void test_gguf_refused(void **state) {
     static const struct {
         const char *family, *word;
     } cases[] = {{"qwen3-moe", "a layer without experts"},
-                 {"qwen3-moe-plain", "norm_topk_prob false"},
+                 {"qwen3-moe-plain", "attention_bias"},
                  {"qwen3-moe-one", "norm_topk_prob false"},
                  {"olmoe-clip", "clip_qkv"},
                  {"olmoe", "fewer key heads"}};
