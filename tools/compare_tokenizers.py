@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Hold spar's tokenizers against the Hugging Face tokenizers library on random strings.
 
-usage: compare_tokenizers.py SPAR TOKENIZER.json... [--rows N] [--seed N] [--show N] [--offsets]
+usage: compare_tokenizers.py SPAR TOKENIZER.json|tekken.json... [--rows N] [--seed N] [--show N] [--offsets]
 
 Each string is encoded by both with special tokens, and the ids decoded by both. With --offsets the places of
 the tokens are compared too, the library's without trimming. Strings mix scripts,
 combining marks, emoji, controls, code, long runs, pieces of the vocabulary and look-alikes of its
-added tokens. The exit status is 0 when all agree, 1 otherwise. Needs tokenizers.
+added tokens. The exit status is 0 when all agree, 1 otherwise. Needs tokenizers, for
+tekken.json also transformers and mistral-common.
 """
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -142,7 +144,20 @@ def trim_nothing(processor):
     return bool(parts)
 
 
+def load_tekken(path):
+    """As transformers converts it, with the BOS that mistral-common's encoder adds."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers.integrations.mistral.tokenizer import MistralConverter
+
+    tokenizer = MistralConverter(path).converted()
+    bos = tokenizer.token_to_id("<s>")
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
+    return tokenizer
+
+
 def load(path):
+    if "tekken" in os.path.basename(path):
+        return load_tekken(path)
     with open(path, encoding="utf-8") as file:
         source = json.load(file)
     trimmed = trim_nothing(source.get("post_processor"))

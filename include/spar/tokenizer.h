@@ -22,10 +22,10 @@
 
 typedef struct spar_tokenizer spar_tokenizer;
 
-/* path: a tokenizer.json, SentencePiece model, tiktoken ranks, vocab.json (with merges.txt beside
- * it) or vocab.txt, or a folder that has one of them (the first in this order).
- * tokenizer_config.json, special_tokens_map.json and chat_template.jinja beside it are read where
- * they exist. */
+/* path: a tokenizer.json, Mistral's tekken.json, SentencePiece model, tiktoken ranks, vocab.json
+ * (with merges.txt beside it) or vocab.txt, or a folder that has one of them (the first in this
+ * order). tokenizer_config.json, special_tokens_map.json and chat_template.jinja (or .json) beside
+ * it are read where they exist. */
 SPAR_API spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_error *err);
 SPAR_API void spar_tokenizer_free(spar_tokenizer *tokenizer);
 

@@ -48,7 +48,7 @@ static spar_status take_template(spar_tokenizer *t, const json_t *value, const c
     }
     if (value && !json_is_null(value) && !text) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: tokenizer_config.json: chat_template: expected a string or a list "
+                           "%s: chat_template: expected a string or a list "
                            "of templates, found %s",
                            where, sp_json_type_name(value)));
     }
@@ -94,7 +94,8 @@ done:
     return status;
 }
 
-/* config: tokenizer_config.json, or NULL; a reference is kept. */
+/* config: tokenizer_config.json, or NULL; a reference is kept. A processor's chat_template.json
+ * counts where the tokenizer has no template. */
 static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *config,
                                spar_error *err) {
     spar_status status = SPAR_OK;
@@ -103,13 +104,19 @@ static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *confi
     size_t n;
     json_t *map = NULL;
     json_t *model = NULL;
+    json_t *processor = NULL;
     t->config = json_incref(config);
     SPAR_TRY(take_specials(t, t->config, err));
-    SPAR_TRY(take_template(t, json_object_get(t->config, "chat_template"), dir, err));
+    SPAR_TRY(sp_path_join(&path, dir, "tokenizer_config.json", err));
+    SPAR_TRY(take_template(t, json_object_get(t->config, "chat_template"), path, err));
     SPAR_TRY(load_beside(&map, dir, "special_tokens_map.json", &path, err));
     SPAR_TRY(take_specials(t, map, err));
     SPAR_TRY(load_beside(&model, dir, "config.json", &path, err));
     SPAR_TRY(take_config_ids(t, model, err));
+    SPAR_TRY(load_beside(&processor, dir, "chat_template.json", &path, err));
+    if (!t->chat_template) {
+        SPAR_TRY(take_template(t, json_object_get(processor, "chat_template"), path, err));
+    }
     free(path);
     path = NULL;
     SPAR_TRY(sp_path_join(&path, dir, "chat_template.jinja", err));
@@ -118,6 +125,7 @@ static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *confi
         SPAR_TRY(keep(t, text, n, &t->chat_template, err));
     }
 done:
+    json_decref(processor);
     json_decref(map);
     json_decref(model);
     free(path);
@@ -129,8 +137,9 @@ done:
 
 /* The file of a folder that is read; where none of them is there, the first is what is missed. */
 static spar_status find_file(const char *dir, char **out, spar_error *err) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer.model", "spiece.model",
-                                        "spm.model",      "vocab.json",      "vocab.txt"};
+    static const char *const names[] = {"tokenizer.json", "tekken.json", "tokenizer.model",
+                                        "spiece.model",   "spm.model",   "vocab.json",
+                                        "vocab.txt"};
     spar_status status = SPAR_OK;
     char *path = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -240,17 +249,44 @@ static bool ends_with(const char *path, const char *end) {
     return n >= m && strcmp(path + n - m, end) == 0;
 }
 
-static spar_status json_of_file(json_t **out, const char *file, const char *folder,
-                                const json_t *config, spar_error *err) {
+/* The texts of tekken.json's tokens, which are not read, may hold U+0000. */
+static spar_status load_json(json_t **out, const char *file, spar_error *err) {
     spar_status status = SPAR_OK;
-    if (ends_with(file, ".json") && !has_name(file, "vocab.json")) {
+    const char *slash = strrchr(file, '/');
+    char *text = NULL;
+    size_t n;
+    if (!strstr(slash ? slash + 1 : file, "tekken")) {
         return sp_json_load(out, file, err);
     }
-    SPAR_TRY(has_name(file, "vocab.json")
-                 ? json_of_merges(out, file, folder, config, err)
-                 : json_of_model(out, file, config, ends_with(file, ".txt"), err));
-    SPAR_TRY(add_tokens(*out, config, file, err));
+    SPAR_TRY(sp_file_read(file, MAX_FILE, &text, &n, err));
+    SPAR_TRY(sp_json_parse_row(out, text, n, file, err));
 done:
+    free(text);
+    return status;
+}
+
+static spar_status json_of_file(json_t **out, const char *file, const char *folder, json_t **config,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *root = NULL;
+    if (has_name(file, "vocab.json")) {
+        SPAR_TRY(json_of_merges(&root, file, folder, *config, err));
+    } else if (ends_with(file, ".json")) {
+        SPAR_TRY(load_json(&root, file, err));
+    } else {
+        SPAR_TRY(json_of_model(&root, file, *config, ends_with(file, ".txt"), err));
+    }
+    if (sp_is_tekken(root)) {
+        SPAR_TRY(sp_tekken_json(out, root, file, err));
+        *config = *config ? *config : sp_tekken_config();
+    } else {
+        *out = json_incref(root);
+    }
+    if (!ends_with(file, ".json") || has_name(file, "vocab.json")) {
+        SPAR_TRY(add_tokens(*out, *config, file, err));
+    }
+done:
+    json_decref(root);
     return status;
 }
 
@@ -266,7 +302,7 @@ spar_status spar_tokenizer_load(spar_tokenizer **out, const char *path, spar_err
                                   : sp_mem_strdup(&file, path, strlen(path), err));
     SPAR_TRY(sp_path_parent(&folder, file, err));
     SPAR_TRY(load_beside(&config, folder, "tokenizer_config.json", &beside, err));
-    SPAR_TRY(json_of_file(&root, file, folder, config, err));
+    SPAR_TRY(json_of_file(&root, file, folder, &config, err));
     SPAR_TRY(sp_tokenizer_from_json(&t, root, file, err));
     SPAR_TRY(read_folder(t, folder, config, err));
     *out = t;

@@ -19,6 +19,12 @@ spar_status sp_sentencepiece_json(json_t **out, const char *bytes, size_t n, con
 spar_status sp_tiktoken_json(json_t **out, const char *bytes, size_t n, const char *where,
                              spar_error *err);
 
+/* Mistral's tekken.json, which names its pattern: whether a file is one, what it says, and the
+ * tokenizer_config.json that such folders have not. *out and the latter are new references. */
+bool sp_is_tekken(const json_t *root);
+spar_status sp_tekken_json(json_t **out, const json_t *root, const char *where, spar_error *err);
+json_t *sp_tekken_config(void);
+
 /* vocab.json (of GPT-2 and Qwen2) with the text of merges.txt. */
 spar_status sp_merges_json(json_t **out, json_t *vocab, const char *merges, size_t n,
                            const json_t *config, const char *where, spar_error *err);

@@ -174,6 +174,61 @@ static void test_ranks(void **state) {
     refused(*state, SPAR_FORMAT, "line 1");
 }
 
+/* Control tokens come first, in any order and with others in the gaps; ranks beyond the size are
+ * left out (here the third, "bb"). */
+static const char tekken_json[] =
+    "{\"config\": {\"pattern\": \"[a-z]+|[^a-z]\", \"default_vocab_size\": 7,"
+    "\"default_num_special_tokens\": 4},"
+    "\"special_tokens\": [{\"rank\": 3, \"token_str\": \"[X]\"}, {\"rank\": 1, \"token_str\": "
+    "\"<s>\"}],"
+    "\"vocab\": [{\"rank\": 0, \"token_bytes\": \"YQ==\", \"token_str\": \"\\u0000\"},"
+    "{\"rank\": 1, \"token_bytes\": \"Yg==\"}, {\"rank\": 2, \"token_bytes\": \"YWI=\"},"
+    "{\"rank\": 3, \"token_bytes\": \"YmI=\"}]}";
+
+static void test_tekken(void **state) {
+    static const int32_t want[] = {1, 3, 6, 5, 5, 2};
+    put(*state, "tekken.json", tekken_json);
+    spar_tokenizer *t = load(*state);
+    expect(t, "[X]abbb<SPECIAL_2>", want, 6);
+    assert_int_equal(spar_tokenizer_vocab_size(t), 7);
+    assert_int_equal(spar_tokenizer_bos(t), 1);
+    assert_string_equal(spar_tokenizer_eos_text(t), "</s>");
+    spar_tokenizer_free(t);
+}
+
+/* Files before v11 list no control tokens. */
+static void test_tekken_unlisted(void **state) {
+    static const int32_t want[] = {1, 3, 20, 4};
+    put(*state, "tekken.json",
+        "{\"config\": {\"pattern\": \".\"}, \"vocab\": [{\"rank\": 0, \"token_bytes\": "
+        "\"YQ==\"}]}");
+    put(*state, "chat_template.json", "{\"chat_template\": \"beside\"}");
+    spar_tokenizer *t = load(*state);
+    expect(t, "[INST]a[/INST]", want, 4);
+    assert_string_equal(spar_tokenizer_chat_template(t), "beside");
+    spar_tokenizer_free(t);
+}
+
+static void test_tekken_refusals(void **state) {
+    static const char *const cases[][3] = {
+        {"\"pattern\"", "\"pat\"", "pattern"},
+        {"\"rank\": 2", "\"rank\": 4", "rank"},
+        {"YWI=", "YWI", "token_bytes of rank 2"},
+        {"\"rank\": 1, \"t", "\"rank\": 3, \"t", "[X]"},
+        {"_size\": 7", "_size\": 9", "default_vocab"},
+        {"_tokens\": 4", "_tokens\": 1", "default_num"},
+    };
+    char text[sizeof tekken_json + 8];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *at = strstr(tekken_json, cases[i][0]);
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - tekken_json), tekken_json, cases[i][1],
+                 at + strlen(cases[i][0]));
+        put(*state, "tekken.json", text);
+        refused(*state, SPAR_FORMAT, cases[i][2]);
+    }
+}
+
 /* Every prefix of a tokenizer.json is refused. */
 static void test_truncated(void **state) {
     spar_error err;
@@ -195,6 +250,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_vocab_txt, setup_empty, teardown),
         cmocka_unit_test_setup_teardown(test_merges, setup_empty, teardown),
         cmocka_unit_test_setup_teardown(test_ranks, setup_empty, teardown),
+        cmocka_unit_test_setup_teardown(test_tekken, setup_empty, teardown),
+        cmocka_unit_test_setup_teardown(test_tekken_unlisted, setup_empty, teardown),
+        cmocka_unit_test_setup_teardown(test_tekken_refusals, setup_empty, teardown),
         cmocka_unit_test_setup_teardown(test_truncated, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
