@@ -74,6 +74,9 @@ QWEN3_MOE = dict(MIXTURE, moe_intermediate_size=5, head_dim=6)
 QWEN2_MOE = dict(MIXTURE, moe_intermediate_size=5, shared_expert_intermediate_size=7)
 YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8,
             beta_fast=4.0, beta_slow=1.0)
+# The least: what a family stores takes more room in names than in numbers.
+LEAST = dict(vocab_size=14, initializer_range=0.35, bos_token_id=1, eos_token_id=2, pad_token_id=5,
+             max_position_embeddings=24)
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
@@ -195,6 +198,8 @@ VARIANTS = {
     ),
     "phi": ("Phi", dict(TINY, hidden_size=12, num_key_value_heads=2, rope_parameters=dict(
         rope_type="default", rope_theta=1e4, partial_rotary_factor=0.4)), False),
+    "gpt-neo": ("GPTNeo", dict(LEAST, hidden_size=4, num_layers=2, num_heads=2, intermediate_size=6,
+                               attention_types=[[["global", "local"], 1]], window_size=3), False),
 }
 ROWS = {48: (5, 17, 40), 14: (4, 11), 16: (4, 11, 23)}  # lengths, by the vocabulary
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too

@@ -216,78 +216,6 @@ done:
     return status;
 }
 
-static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t window,
-                                     const char *where, spar_error *err) {
-    if (!json_is_array(types) || (int)json_array_size(types) != c->layers) {
-        return spar_fail(err, SPAR_FORMAT, "%s: layer_types: expected %d entries, found %s %d",
-                         where, c->layers, sp_json_type_name(types), (int)json_array_size(types));
-    }
-    for (int i = 0; i < c->layers; i++) {
-        const char *type = json_string_value(json_array_get(types, (size_t)i));
-        if (type && strcmp(type, "sliding_attention") == 0 && window > 0) {
-            c->window[i] = (int)window;
-        } else if (!type || strcmp(type, "full_attention") != 0) {
-            return spar_fail(err, SPAR_UNSUPPORTED,
-                             "%s: layer_types[%d]: expected full_attention or sliding_attention "
-                             "with a sliding_window, found %s",
-                             where, i, type ? type : "a non-string");
-        }
-    }
-    return SPAR_OK;
-}
-
-/* Whether use_sliding_window says that there are any. */
-static bool has_window_flag(const sp_arch *arch) {
-    return arch->window == SP_WINDOW_FLAG || arch->window == SP_WINDOW_SWITCH ||
-           arch->window == SP_WINDOW_EVEN;
-}
-
-/* Where layers are not listed. bound: max_window_layers. */
-static bool in_window(sp_window_rule rule, int64_t layer, int64_t bound, int64_t pattern) {
-    switch (rule) {
-    case SP_WINDOW_FLAG:
-        return layer >= bound;
-    case SP_WINDOW_EVEN:
-        return layer % 2 == 0 && layer < bound;
-    case SP_WINDOW_PATTERN:
-        return (layer + 1) % pattern != 0;
-    default:
-        return true;
-    }
-}
-
-static spar_status read_window(sp_config *c, const json_t *config, const char *where,
-                               spar_error *err) {
-    spar_status status = SPAR_OK;
-    int64_t window, pattern, bound = 0;
-    bool use = true;
-    const sp_window_rule rule = c->arch->window;
-    SPAR_TRY(sp_json_get_int_or(config, "sliding_window", 0, INT32_MAX, 0, &window, where, err));
-    if (has_window_flag(c->arch)) {
-        SPAR_TRY(sp_json_get_bool_or(config, "use_sliding_window", false, &use, where, err));
-    }
-    if (rule == SP_WINDOW_FLAG || rule == SP_WINDOW_EVEN) {
-        SPAR_TRY(
-            sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &bound, where, err));
-    }
-    const json_t *types = json_object_get(config, "layer_types");
-    if (rule == SP_WINDOW_NONE || !use) {
-        window = 0;
-    }
-    c->sliding_window = (int)window;
-    if (types && !json_is_null(types)) {
-        SPAR_TRY(layer_type_window(c, types, window, where, err));
-        goto done;
-    }
-    SPAR_TRY(sp_json_get_int_or(config, "sliding_window_pattern", 1, SP_MAX_LAYERS,
-                                c->arch->pattern, &pattern, where, err));
-    for (int64_t i = 0; window > 0 && i < c->layers; i++) {
-        c->window[i] = in_window(rule, i, bound, pattern) ? (int)window : 0;
-    }
-done:
-    return status;
-}
-
 static spar_status read_sizes(sp_config *c, const json_t *config, const char *where,
                               spar_error *err) {
     spar_status status = SPAR_OK;
@@ -344,7 +272,7 @@ static spar_status read_bias(const sp_config *c, const json_t *config, sp_bias_r
     spar_status status = SPAR_OK;
     const bool always = rule == SP_BIAS_QKV || rule == SP_BIAS_ALWAYS;
     SPAR_TRY(sp_json_get_bool_or(config, key, always, out, where, err));
-    if (*out && rule == SP_BIAS_NEVER) {
+    if (*out && (rule == SP_BIAS_NEVER || rule == SP_BIAS_OUT)) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: %s: model_type %s has none", where, key,
                            c->arch->model_type));
     }
@@ -359,7 +287,9 @@ static spar_status read_biases(sp_config *c, const json_t *config, const char *w
     const sp_arch *a = c->arch;
     SPAR_TRY(read_bias(c, config, a->bias, bias_key(a), &c->attention_bias, where, err));
     SPAR_TRY(read_bias(c, config, a->mlp_bias, mlp_bias_key(a), &c->mlp_bias, where, err));
-    c->output_bias = c->attention_bias && (a->bias == SP_BIAS_CONFIG || a->bias == SP_BIAS_ALWAYS);
+    c->output_bias =
+        a->bias == SP_BIAS_OUT ||
+        (c->attention_bias && (a->bias == SP_BIAS_CONFIG || a->bias == SP_BIAS_ALWAYS));
     if (a->out_bias_key) {
         SPAR_TRY(sp_json_get_bool_or(config, a->out_bias_key, false, &c->output_bias, where, err));
     }
@@ -587,7 +517,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(sp_rope_read(c, config, where, err));
-    SPAR_TRY(read_window(c, config, where, err));
+    SPAR_TRY(sp_window_read(c, config, where, err));
     SPAR_TRY(read_parallel(c, config, where, err));
     SPAR_TRY(read_qk_norm(c, config, where, err));
     if (c->arch->rope_by_layer) {
@@ -668,29 +598,8 @@ json_t *sp_config_to_json(const sp_config *c) {
         json_object_set_new(root, "partial_rotary_factor",
                             json_real((double)c->rotary_dim / c->head_dim));
     }
-    if (c->arch->window != SP_WINDOW_NONE) {
-        json_object_set_new(root, "sliding_window",
-                            c->sliding_window ? json_integer(c->sliding_window) : json_null());
-    }
-    if (c->arch->window == SP_WINDOW_FLAG) {
-        int first = 0;
-        while (first < c->layers && c->window[first] == 0) {
-            first++;
-        }
-        json_object_set_new(root, "max_window_layers", json_integer(first));
-    }
-    if (has_window_flag(c->arch)) {
-        json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
-    }
+    sp_window_write(c, root);
     sp_mixture_write(c, root);
-    if (c->arch->window == SP_WINDOW_PATTERN || c->arch->window == SP_WINDOW_EVEN) {
-        json_t *list = json_array();
-        for (int i = 0; i < c->layers; i++) {
-            json_array_append_new(
-                list, json_string(c->window[i] ? "sliding_attention" : "full_attention"));
-        }
-        json_object_set_new(root, "layer_types", list);
-    }
     for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
         json_object_set_new(root, k->key, number_json(c, k));
     }
@@ -709,6 +618,7 @@ json_t *sp_config_to_json(const sp_config *c) {
 }
 
 double sp_config_attention_scale(const sp_config *c) {
-    const double scalar = c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim;
+    const double plain = c->arch->unscaled ? 1.0 : (double)c->head_dim;
+    const double scalar = c->query_scalar > 0 ? c->query_scalar : plain;
     return c->attention_scale > 0 ? c->attention_scale : 1.0 / sqrt(scalar);
 }

@@ -18,6 +18,7 @@
 
 typedef enum sp_bias_rule {
     SP_BIAS_NEVER,
+    SP_BIAS_OUT,        /* always on o alone (GPT-Neo) */
     SP_BIAS_QKV,        /* always on q, k, v; never on o (Qwen2) */
     SP_BIAS_CONFIG,     /* a config key: on q, k, v and o */
     SP_BIAS_CONFIG_QKV, /* a config key: on q, k, v (StableLM) */
@@ -47,7 +48,8 @@ typedef enum sp_window_rule {
     SP_WINDOW_SWITCH, /* only with use_sliding_window, on all layers (Qwen3's mixtures) */
     SP_WINDOW_EVEN,   /* only with use_sliding_window, on layers 0, 2, ... before max_window_layers
                        * (Qwen2's mixtures) */
-    SP_WINDOW_PATTERN /* on all but every n-th layer (Gemma 2) */
+    SP_WINDOW_PATTERN, /* on all but every n-th layer (Gemma 2) */
+    SP_WINDOW_LOCAL /* on layers that attention_layers, or attention_types, calls local (GPT-Neo) */
 } sp_window_rule;
 
 /* Where the norms of a layer's halves are: before their inputs, or after their outputs, before
@@ -120,6 +122,7 @@ typedef struct sp_arch {
     int ffn_times;       /* intermediate_size, where none is given, in hidden_size; 0: it must be */
     sp_parallel_rule parallel;
     bool one_norm;          /* halves in parallel share one norm */
+    bool unscaled;          /* scores are not divided by the root of head_dim (GPT-Neo) */
     bool learned_positions; /* a table of them is added to the embeddings; nothing turns */
     bool rope_adjacent;     /* pairs that turn are neighbours */
     bool rope_partial;      /* config key partial_rotary_factor is honoured */
@@ -144,9 +147,10 @@ typedef struct sp_arch {
     int gguf_wide_layers;   /* GGUF's readers take hidden/heads for query_pre_attn_scalar in the
                              * model of so many layers, head_dim in others */
     const char *defaults;   /* what keys that are left out mean, as JSON; NULL: as for most */
-    const sp_number_key *numbers; /* NULL: none */
-    const sp_rename *renames;     /* NULL: none */
-    const char *outer_type;       /* model_type of what has this family's in its text_config */
+    const sp_number_key *numbers;  /* NULL: none */
+    const sp_rename *renames;      /* NULL: none */
+    const sp_rename *more_renames; /* of another family, where it has no own name; NULL: none */
+    const char *outer_type;        /* model_type of what has this family's in its text_config */
     const char *outer_class;
     const sp_fusion *fusions;  /* NULL: none */
     float norm_shift;          /* the gain of a norm is the checkpoint's value plus this */

@@ -1,5 +1,5 @@
 /* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
- * arch_rope.c, arch_experts.c and the tables of rows. */
+ * arch_rope.c, arch_window.c, arch_experts.c and the tables of rows. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
 
@@ -20,6 +20,10 @@ bool sp_arch_never_rotates(const sp_config *config, int layer);
 const char *sp_arch_gguf_eps(const sp_arch *arch);
 /* Rotary settings from config.json; context, head_dim and rope_local_theta are there already. */
 spar_status sp_rope_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
+/* Windows of layers, from config.json and to it; sizes are there already. */
+spar_status sp_window_read(sp_config *config, const json_t *json, const char *where,
+                           spar_error *err);
+void sp_window_write(const sp_config *config, json_t *root);
 /* The mixture's settings, of a family that has one: from config.json, from GGUF metadata, and to
  * config.json. Sizes are there already. */
 spar_status sp_mixture_read(sp_config *config, const json_t *json, const char *where,

@@ -36,6 +36,22 @@ static const sp_key_alias gpt2_keys[] = {{"n_embd", "hidden_size"},
                                          {NULL, "rope_scaling"},
                                          {NULL, NULL}};
 
+static const sp_rename gpt_neo_names[] = {{SP_Q, "attn.attention.q_proj.weight", NULL},
+                                          {SP_K, "attn.attention.k_proj.weight", NULL},
+                                          {SP_V, "attn.attention.v_proj.weight", NULL},
+                                          {SP_O, "attn.attention.out_proj.weight", NULL},
+                                          {SP_O_BIAS, "attn.attention.out_proj.bias", NULL},
+                                          {.name = NULL}};
+
+static const sp_key_alias gpt_neo_keys[] = {{"num_layers", "num_hidden_layers"},
+                                            {"num_heads", "num_attention_heads"},
+                                            {"window_size", "sliding_window"},
+                                            {NULL, "num_key_value_heads"},
+                                            {NULL, "head_dim"},
+                                            {NULL, "rope_theta"},
+                                            {NULL, "rope_scaling"},
+                                            {NULL, NULL}};
+
 static const sp_fusion neox_fusions[] = {
     {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
     {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
@@ -59,6 +75,11 @@ static const sp_key_alias neox_keys[] = {{"rotary_pct", "partial_rotary_factor"}
                                          {NULL, "head_dim"},
                                          {NULL, NULL}};
 
+/* Of a head for classes, which no language model has. */
+#define SUMMARY_KEYS                                                                               \
+    "summary_type summary_use_proj summary_activation summary_proj_to_labels "                     \
+    "summary_first_dropout"
+
 static const sp_arch architectures[] = {
     {.model_type = "gpt2",
      .class_name = "GPT2LMHeadModel",
@@ -81,10 +102,31 @@ static const sp_arch architectures[] = {
      .fusions = gpt2_fusions,
      .renames = gpt2_names,
      .aliases = gpt2_keys,
-     .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens summary_type "
-                 "summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout",
+     .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens " SUMMARY_KEYS,
      .fixed_keys = "{\"scale_attn_weights\": true}",
      .gguf_is_default = true},
+    {.model_type = "gpt_neo",
+     .class_name = "GPTNeoForCausalLM",
+     .bias = SP_BIAS_OUT,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .unscaled = true,
+     .learned_positions = true,
+     .pads_learn = true,
+     .window = SP_WINDOW_LOCAL,
+     .layers = "transformer.h",
+     .defaults = "{\"tie_word_embeddings\": true, \"bos_token_id\": 50256, "
+                 "\"eos_token_id\": 50256, \"layer_norm_epsilon\": 1e-5, "
+                 "\"sliding_window\": 256, \"attention_types\": [[[\"global\", \"local\"], 12]]}",
+     .renames = gpt_neo_names,
+     .more_renames = gpt2_names,
+     .aliases = gpt_neo_keys,
+     .own_keys = "attention_types attention_layers embed_dropout resid_dropout " SUMMARY_KEYS},
     {.model_type = "gpt_neox",
      .class_name = "GPTNeoXForCausalLM",
      .gguf_name = "gptneox",

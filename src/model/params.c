@@ -168,14 +168,19 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     }
 }
 
-/* The family's own names of a role, or NULL. */
-static const sp_rename *rename_of(const sp_arch *arch, sp_role role) {
-    for (const sp_rename *r = arch->renames; r && r->name; r++) {
+static const sp_rename *find_rename(const sp_rename *list, sp_role role) {
+    for (const sp_rename *r = list; r && r->name; r++) {
         if (r->role == (int)role) {
             return r;
         }
     }
     return NULL;
+}
+
+/* The family's own names of a role, or NULL. */
+static const sp_rename *rename_of(const sp_arch *arch, sp_role role) {
+    const sp_rename *own = find_rename(arch->renames, role);
+    return own ? own : find_rename(arch->more_renames, role);
 }
 
 const char *sp_role_name(const sp_arch *arch, sp_role role) {

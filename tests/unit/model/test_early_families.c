@@ -1,0 +1,117 @@
+/* Configurations of the families of GPT-2's time: what keys mean that they leave out, as in
+ * transformers' configuration classes, keys of their own, and settings that are refused by name. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/jsonx.h"
+#include "model/arch.h"
+
+/* The keys of a small model: {"model_type": TYPE, SIZES of the family, MORE}. */
+static const struct family {
+    const char *type, *sizes;
+} families[] = {
+    {"gpt_neo", "\"hidden_size\": 8, \"num_layers\": 3, \"num_heads\": 2"},
+};
+
+static const char *sizes_of(const char *type) {
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        if (strcmp(families[i].type, type) == 0) {
+            return families[i].sizes;
+        }
+    }
+    fail_msg("no sizes of %s", type);
+    return NULL;
+}
+
+static spar_status read(sp_config *out, const char *type, const char *more, spar_error *err) {
+    char text[1024];
+    json_t *json;
+    const int n =
+        snprintf(text, sizeof text, "{\"model_type\": \"%s\", \"vocab_size\": 16, %s%s%s}", type,
+                 sizes_of(type), *more ? ", " : "", more);
+    if (sp_json_parse(&json, text, (size_t)n, "config.json", err) != SPAR_OK) {
+        fail_msg("%s", err->message);
+    }
+    const spar_status status = sp_config_from_json(out, json, "config.json", err);
+    json_decref(json);
+    return status;
+}
+
+static sp_config config_of(const char *type, const char *more) {
+    sp_config c;
+    spar_error err;
+    if (read(&c, type, more, &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    return c;
+}
+
+static void refused(const char *type, const char *more, const char *word) {
+    sp_config c;
+    spar_error err;
+    if (read(&c, type, more, &err) == SPAR_OK) {
+        fail_msg("%s with %s was taken", type, more);
+    }
+    if (!strstr(err.message, word)) {
+        fail_msg("expected %s in: %s", word, err.message);
+    }
+}
+
+#define THREE "\"attention_layers\": [\"local\", \"global\", \"local\"]"
+
+/* What is left out, of a model with heads of 4 entries. */
+static void test_left_out(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more;
+        int64_t context, ffn;
+        double eps;
+        int kv_heads, eos;
+        bool tied;
+        sp_act act;
+    } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const sp_config c = config_of(cases[i].type, cases[i].more);
+        print_message("%s\n", cases[i].type);
+        assert_int_equal(c.context, cases[i].context);
+        assert_int_equal(c.ffn, cases[i].ffn);
+        assert_true(c.norm_eps == (float)cases[i].eps);
+        assert_int_equal(c.kv_heads, cases[i].kv_heads);
+        assert_int_equal(c.n_eos ? c.eos[0] : -1, cases[i].eos);
+        assert_int_equal(c.tied, cases[i].tied);
+        assert_int_equal(c.act, cases[i].act);
+    }
+}
+
+/* GPT-Neo's layers: attention_layers, else attention_types, which may repeat. */
+static void test_local_layers(void **state) {
+    (void)state;
+    sp_config c = config_of("gpt_neo", THREE);
+    assert_int_equal(c.window[0], 256);
+    assert_int_equal(c.window[1], 0);
+    assert_int_equal(c.window[2], 256);
+    assert_true(sp_config_attention_scale(&c) == 1.0);
+    c = config_of("gpt_neo", "\"attention_types\": [[[\"global\"], 2], [[\"local\"], 1]], "
+                             "\"window_size\": 5");
+    assert_int_equal(c.window[1], 0);
+    assert_int_equal(c.window[2], 5);
+    refused("gpt_neo", "", "attention_types: expected 3 layers, found 24");
+    refused("gpt_neo", "\"attention_types\": [[[\"global\"], -1]]", "attention_types[0]");
+    refused("gpt_neo", "\"attention_types\": [[[\"global\"], 1000000000]]", "attention_types[0]");
+    refused("gpt_neo", "\"attention_layers\": [\"local\", \"global\", \"sparse\"]", "sparse");
+    refused("gpt_neo", "\"window_size\": 0, " THREE, "window_size");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_local_layers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
