@@ -72,6 +72,30 @@ MIXTRAL = dict(MIXTURE, intermediate_size=5,
                rope_parameters=dict(rope_type="default", rope_theta=1e6))
 QWEN3_MOE = dict(MIXTURE, moe_intermediate_size=5, head_dim=6)
 QWEN2_MOE = dict(MIXTURE, moe_intermediate_size=5, shared_expert_intermediate_size=7)
+HYBRID = dict(
+    TINY,
+    shared_intermediate_size=9,
+    num_local_experts=0,
+    num_hidden_layers=1,
+    layer_types=["full_attention"],
+    mamba_n_heads=2,
+    embedding_multiplier=3.0,
+    attention_multiplier=0.4,
+    residual_multiplier=0.6,
+    logits_scaling=1.5,
+)
+EXAONE = {
+    "model.embed_tokens.": "transformer.wte.",
+    "model.layers.": "transformer.h.",
+    "model.norm.": "transformer.ln_f.",
+    ".o_proj.": ".out_proj.",
+    ".self_attn.": ".attn.attention.",
+    ".input_layernorm.": ".ln_1.",
+    ".post_attention_layernorm.": ".ln_2.",
+    ".gate_proj.": ".c_fc_0.",
+    ".up_proj.": ".c_fc_1.",
+    ".down_proj.": ".c_proj.",
+}
 YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8,
             beta_fast=4.0, beta_slow=1.0)
 # The least: what a family stores takes more room in names than in numbers.
@@ -200,6 +224,23 @@ VARIANTS = {
         rope_type="default", rope_theta=1e4, partial_rotary_factor=0.4)), False),
     "gpt-neo": ("GPTNeo", dict(LEAST, hidden_size=4, num_layers=2, num_heads=2, intermediate_size=6,
                                attention_types=[[["global", "local"], 1]], window_size=3), False),
+    "granite-hybrid": ("GraniteMoeHybrid", dict(HYBRID, position_embedding_type="rope"), False),
+    "granite-hybrid-nope": (
+        "GraniteMoeHybrid",
+        dict(HYBRID, tie_word_embeddings=True),
+        True,
+    ),
+    "vaultgemma": ("VaultGemma", dict(TINY, head_dim=4, intermediate_size=6, query_pre_attn_scalar=6, sliding_window=3), True),
+    "ministral": (
+        "Ministral",
+        dict(TINY, head_dim=4, intermediate_size=6, sliding_window=3,
+             layer_types=["full_attention", "sliding_attention"], tie_word_embeddings=True),
+        False,
+    ),
+    "cwm": ("Cwm", dict(TINY, head_dim=4, intermediate_size=6, sliding_window=3, tie_word_embeddings=True), False),
+    "jais2": ("Jais2", dict(TINY, num_hidden_layers=1, tie_word_embeddings=True), False),
+    "internlm3": ("InternLM3", dict(TINY, num_hidden_layers=1, head_dim=4, attention_bias=True, mlp_bias=True), True),
+    "exaone": ("Exaone", dict(TINY, num_hidden_layers=1), False),
 }
 ROWS = {48: (5, 17, 40), 14: (4, 11), 16: (4, 11, 23)}  # lengths, by the vocabulary
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
@@ -237,6 +278,9 @@ def by_expert(model, name, grad):
     """Gradients of a parameter by the names of the folder's tensors."""
     if model.config.model_type == "gpt_neox":
         name = name.replace("lm_head.", "embed_out.")
+    if model.config.model_type == "exaone":
+        for here, there in EXAONE.items():
+            name = name.replace(here, there)
     if ".experts." not in name:
         if model.config.model_type == "mixtral":
             name = name.replace(".mlp.", ".block_sparse_moe.")
@@ -251,7 +295,7 @@ def by_expert(model, name, grad):
 
 
 def balance(model, rows, out):
-    if not hasattr(model.config, "router_aux_loss_coef"):
+    if not getattr(model.config, "num_local_experts", hasattr(model.config, "router_aux_loss_coef")):
         return
     for i, row in enumerate(rows):
         model.zero_grad()
@@ -287,7 +331,7 @@ def make(folder, name, family, settings, old):
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
     config._attn_implementation = config._experts_implementation = "eager"
     head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
-    model = getattr(tf, family + head)(config).float().eval()
+    model = getattr(tf, family + head, tf.LlamaForCausalLM)(config).float().eval()
     with torch.no_grad():
         for tensor, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in tensor:

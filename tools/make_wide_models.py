@@ -30,6 +30,9 @@ BASE = dict(
 GPT2 = dict(vocab_size=320, n_embd=256, n_layer=3, n_head=4, n_positions=256, initializer_range=0.09,
             bos_token_id=1, eos_token_id=2, pad_token_id=0)
 NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
+HYBRID = dict(BASE, shared_intermediate_size=512, num_local_experts=0, mamba_n_heads=2,
+              layer_types=["full_attention"] * 3, embedding_multiplier=6.0, attention_multiplier=0.2,
+              residual_multiplier=0.4, logits_scaling=1.5)
 GEMMA = dict(BASE, head_dim=64, query_pre_attn_scalar=64, sliding_window=40)
 MIXTRAL = dict(BASE, num_local_experts=4, sliding_window=None)
 QWEN3_MOE = dict(BASE, moe_intermediate_size=256, num_experts=8, num_experts_per_tok=3, head_dim=64,
@@ -104,6 +107,11 @@ VARIANTS = {
     "nemotron-bias": ("Nemotron", dict(BASE, attention_bias=True, mlp_bias=True)),
     "olmo": ("Olmo", dict(BASE, clip_qkv=1.0)),
     "phi": ("Phi", BASE),
+    "granite-hybrid": ("GraniteMoeHybrid", dict(HYBRID, position_embedding_type="rope")),
+    "granite-hybrid-nope": ("GraniteMoeHybrid", HYBRID),
+    "jais2": ("Jais2", BASE),
+    "exaone": ("Exaone", BASE),
+    "internlm3": ("InternLM3", dict(BASE, head_dim=64)),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 
@@ -112,7 +120,8 @@ def make(folder, name):
     family, settings = VARIANTS[name]
     torch.manual_seed(sum(map(ord, name)))
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
-    model = getattr(tf, family + ("LMHeadModel" if family == "GPT2" else "ForCausalLM"))(config)
+    head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
+    model = getattr(tf, family + head, tf.LlamaForCausalLM)(config)
     with torch.no_grad():
         for tensor, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in tensor:

@@ -89,6 +89,10 @@ spar_status sp_arch_check_keys(const json_t *object, const char *known, const ch
     return SPAR_OK;
 }
 
+static const char *ffn_key(const sp_arch *arch) {
+    return arch->ffn_key ? arch->ffn_key : "intermediate_size";
+}
+
 static const char *act_key(const sp_arch *arch) {
     return arch->act_key ? arch->act_key : "hidden_act";
 }
@@ -137,9 +141,10 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch), bias_key(arch),
-                  mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
-                  arch->out_bias_key ? arch->out_bias_key : "",
+    sp_str_printf(&known, "%s %s %s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch),
+                  bias_key(arch), mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
+                  arch->out_bias_key ? arch->out_bias_key : "", ffn_key(arch),
+                  arch->rope_key ? arch->rope_key : "",
                   arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
                   arch->rope_partial ? "partial_rotary_factor " : "");
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
@@ -179,7 +184,9 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
         const bool outer = arch->outer_type && strcmp(type, arch->outer_type) == 0;
         if (outer || strcmp(type, arch->model_type) == 0) {
             const char *expected = outer ? arch->outer_class : arch->class_name;
-            if (class_name && strcmp(class_name, expected) != 0) {
+            const bool also = class_name && arch->also_class && !outer &&
+                              strcmp(class_name, arch->also_class) == 0;
+            if (class_name && !also && strcmp(class_name, expected) != 0) {
                 SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
                                    "%s: architectures: expected %s for model_type %s, found %s",
                                    where, expected, type, class_name));
@@ -216,6 +223,21 @@ done:
     return status;
 }
 
+static spar_status read_rotates(sp_config *c, const json_t *config, const char *where,
+                                spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *kind;
+    const json_t *value = json_object_get(config, c->arch->rope_key);
+    if (value && !json_is_null(value)) {
+        SPAR_TRY(sp_json_get_string(config, c->arch->rope_key, &kind, where, err));
+    }
+    for (int i = 0; i < c->layers; i++) {
+        c->no_rope[i] = !json_is_string(value) || strcmp(kind, "rope") != 0;
+    }
+done:
+    return status;
+}
+
 static spar_status read_sizes(sp_config *c, const json_t *config, const char *where,
                               spar_error *err) {
     spar_status status = SPAR_OK;
@@ -223,10 +245,10 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
     SPAR_TRY(sp_json_get_int(config, "vocab_size", 1, 1 << 24, &c->vocab, where, err));
     SPAR_TRY(sp_json_get_int(config, "hidden_size", 1, 1 << 20, &c->hidden, where, err));
     if (c->arch->ffn_times > 0) {
-        SPAR_TRY(sp_json_get_int_or(config, "intermediate_size", 1, 1 << 22,
+        SPAR_TRY(sp_json_get_int_or(config, ffn_key(c->arch), 1, 1 << 22,
                                     c->hidden * c->arch->ffn_times, &c->ffn, where, err));
     } else {
-        SPAR_TRY(sp_json_get_int(config, "intermediate_size", 1, 1 << 22, &c->ffn, where, err));
+        SPAR_TRY(sp_json_get_int(config, ffn_key(c->arch), 1, 1 << 22, &c->ffn, where, err));
     }
     SPAR_TRY(sp_json_get_int(config, "num_hidden_layers", 1, SP_MAX_LAYERS, &layers, where, err));
     SPAR_TRY(sp_json_get_int(config, "num_attention_heads", 1, 1 << 14, &heads, where, err));
@@ -453,6 +475,16 @@ static void give_aliases(json_t *config, const sp_arch *arch) {
     }
 }
 
+/* Rotary settings in the form of transformers 4 stand in place of those that the family's
+ * configurations mean by having none. */
+static void settle_rope(json_t *config, json_t *defaults) {
+    if (json_is_object(json_object_get(config, "rope_scaling"))) {
+        json_object_del(defaults, "rope_parameters");
+    } else if (json_is_null(json_object_get(config, "rope_parameters"))) {
+        json_object_del(config, "rope_parameters");
+    }
+}
+
 /* The part of the configuration that is the family's, with what it leaves out; of an outer one,
  * which has images besides, the text's. *out is a new reference. */
 static spar_status complete(const sp_arch *arch, const json_t *config, const char *where,
@@ -476,6 +508,7 @@ static spar_status complete(const sp_arch *arch, const json_t *config, const cha
             json_object_set(whole, shared[i], value);
         }
     }
+    settle_rope(whole, defaults);
     if (!whole || take_aliases(whole, arch) != 0 ||
         json_object_update_missing(whole, defaults) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where));
@@ -523,6 +556,9 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     if (c->arch->rope_by_layer) {
         SPAR_TRY(read_no_rope(c, config, where, err));
     }
+    if (c->arch->rope_key) {
+        SPAR_TRY(read_rotates(c, config, where, err));
+    }
     for (int i = 0; i < c->layers; i++) {
         c->no_rope[i] = c->no_rope[i] || sp_arch_never_rotates(c, i);
     }
@@ -558,11 +594,16 @@ static json_t *id_json(int32_t id) {
     return id < 0 ? json_null() : json_integer(id);
 }
 
+/* Whether configurations that say nothing of rotation mean a scaled one. */
+static bool has_rope_default(const sp_arch *arch) {
+    return arch->defaults && strstr(arch->defaults, "\"rope_parameters\"");
+}
+
 json_t *sp_config_to_json(const sp_config *c) {
     json_t *root = json_pack(
         "{s:[s], s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:I, s:f, s:b, s:s, s:f, s:o, s:s}",
         "architectures", c->arch->class_name, "model_type", c->arch->model_type, "vocab_size",
-        (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, "intermediate_size",
+        (json_int_t)c->vocab, "hidden_size", (json_int_t)c->hidden, ffn_key(c->arch),
         (json_int_t)c->ffn, "num_hidden_layers", c->layers, "num_attention_heads", c->heads,
         "num_key_value_heads", c->kv_heads, "head_dim", c->head_dim, "max_position_embeddings",
         (json_int_t)(c->rope == SP_ROPE_LONG ? c->rope_context : c->context), eps_key(c->arch),
@@ -574,6 +615,12 @@ json_t *sp_config_to_json(const sp_config *c) {
     }
     if (c->arch->rope_local) {
         json_object_set_new(root, "rope_parameters", sp_rope_layers_json(c));
+    }
+    if (has_rope_default(c->arch)) {
+        json_object_set_new(root, "rope_parameters", sp_rope_whole_json(c));
+    }
+    if (c->arch->rope_key) {
+        json_object_set_new(root, c->arch->rope_key, json_string(c->no_rope[0] ? "nope" : "rope"));
     }
     if (c->rope == SP_ROPE_LONG) {
         json_object_set_new(root, "original_max_position_embeddings",
@@ -614,6 +661,11 @@ json_t *sp_config_to_json(const sp_config *c) {
     json_object_set_new(root, "pad_token_id", id_json(c->pad));
     json_object_set_new(root, "eos_token_id", id_json(c->n_eos ? c->eos[0] : -1));
     give_aliases(root, c->arch);
+    json_t *more = c->arch->written ? json_loads(c->arch->written, 0, NULL) : NULL;
+    if (more) {
+        json_object_update(root, more);
+        json_decref(more);
+    }
     return root;
 }
 

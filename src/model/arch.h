@@ -49,7 +49,10 @@ typedef enum sp_window_rule {
     SP_WINDOW_EVEN,   /* only with use_sliding_window, on layers 0, 2, ... before max_window_layers
                        * (Qwen2's mixtures) */
     SP_WINDOW_PATTERN, /* on all but every n-th layer (Gemma 2) */
-    SP_WINDOW_LOCAL /* on layers that attention_layers, or attention_types, calls local (GPT-Neo) */
+    SP_WINDOW_LOCAL,   /* on layers that attention_layers, or attention_types, calls local (GPT-Neo)
+                        */
+    SP_WINDOW_FIRST,   /* on all but layers 0, n, 2n, ... (CWM) */
+    SP_WINDOW_LISTED   /* on those that layer_types lists, all where it is missing (Ministral) */
 } sp_window_rule;
 
 /* Where the norms of a layer's halves are: before their inputs, or after their outputs, before
@@ -84,8 +87,9 @@ typedef struct sp_rename {
 /* A tensor of a layer that holds the rows of several parameters, one after another; by_heads: in a
  * checkpoint, those of one head after those of another (GPT-NeoX), in GGUF files not. */
 typedef struct sp_fusion {
-    const char *name, *gguf_name; /* within a layer; name NULL ends a list */
-    int roles[3], n_roles;        /* sp_role */
+    const char *name;      /* within a layer; NULL ends a list */
+    const char *gguf_name; /* NULL: GGUF files have a tensor for each */
+    int roles[3], n_roles; /* sp_role */
     bool by_heads;
 } sp_fusion;
 
@@ -110,6 +114,8 @@ typedef struct sp_mixture {
 typedef struct sp_arch {
     const char *model_type;      /* config.json "model_type" */
     const char *class_name;      /* config.json "architectures"[0] */
+    const char *also_class;      /* the same, where transformers has the family by another's code;
+                                  * NULL: it has not */
     const char *gguf_name;       /* general.architecture; NULL: no reader knows the family */
     sp_bias_rule bias, mlp_bias; /* mlp_bias: NEVER, CONFIG or ALWAYS */
     const char *bias_key;        /* NULL: attention_bias */
@@ -119,6 +125,7 @@ typedef struct sp_arch {
     const char *eps_key; /* NULL: rms_norm_eps */
     bool head_bias;      /* an untied output projection has a bias (Phi) */
     bool plain_mlp;      /* the feed-forward has no gate */
+    const char *ffn_key; /* NULL: intermediate_size */
     int ffn_times;       /* intermediate_size, where none is given, in hidden_size; 0: it must be */
     sp_parallel_rule parallel;
     bool one_norm;          /* halves in parallel share one norm */
@@ -128,6 +135,7 @@ typedef struct sp_arch {
     bool rope_partial;      /* config key partial_rotary_factor is honoured */
     bool rope_in_windows;   /* layers without a window do not rotate */
     bool rope_windowless;   /* ... but all do in models that have none */
+    const char *rope_key;   /* config key that is "rope" where layers rotate; NULL: they do */
     bool pads_learn;        /* embeddings have no padding row */
     bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
     const char *layers;     /* what their names begin with; NULL: model.layers */
@@ -136,7 +144,9 @@ typedef struct sp_arch {
     int gguf_norm_layers; /* GGUF's readers look for them in models of so many layers or more */
     sp_norm_place norms;
     sp_window_rule window;
-    int pattern;            /* SP_WINDOW_PATTERN: every so many-th layer sees all */
+    int pattern; /* SP_WINDOW_PATTERN, SP_WINDOW_FIRST: every so many-th layer sees all */
+    const char *layer_name; /* what layer_types call a layer that sees all, where each must be
+                             * listed; NULL: full_attention, and none must */
     sp_act act;             /* of the feed-forward, where the configuration names none */
     const char *act_key;    /* config key; NULL: hidden_act */
     bool gelu_by_tanh;      /* "gelu" means the tanh form (Gemma's first files) */
@@ -158,11 +168,13 @@ typedef struct sp_arch {
     const sp_mixture *mixture; /* NULL: every feed-forward is dense */
     const char *own_keys;      /* keys of config.json that other families have not, by spaces */
     const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
+    const char *written;       /* keys that are written besides, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
     const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
     bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */
     bool gguf_ungrouped; /* GGUF's readers know it with a key head for each query head alone */
     bool gguf_windowed;  /* of rows that share a gguf_name, that of files with a window */
+    bool gguf_unturned;  /* ..., that of files whose layers do not rotate */
     bool gguf_permuted;  /* q and k rows are stored for interleaved rotary pairs */
     bool gguf_is_default; /* the row taken for gguf_name when several share it: one with a
                            * mixture for files with experts, one without for others */

@@ -29,6 +29,7 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
     sp_gguf_string name;
     char key[128] = "";
     int64_t experts = 0, window = 0;
+    bool turns = true;
     SPAR_TRY(sp_gguf_get_string(g, "general.architecture", &name, err));
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
@@ -38,9 +39,14 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
         }
         snprintf(key, sizeof key, "%s.attention.sliding_window", arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, INT32_MAX, 0, &window, err));
+        snprintf(key, sizeof key, "%s.rope.scaling.finetuned", arch->gguf_name);
+        if (arch->gguf_unturned) {
+            SPAR_TRY(sp_gguf_get_bool(g, key, true, &turns, err));
+        }
         snprintf(key, sizeof key, "%s.expert_count", arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, SP_MAX_EXPERTS, 0, &experts, err));
-        if ((arch->mixture != NULL) == (experts > 0) && (!arch->gguf_windowed || window > 0)) {
+        if ((arch->mixture != NULL) == (experts > 0) && (!arch->gguf_windowed || window > 0) &&
+            (!arch->gguf_unturned || !turns)) {
             *out = arch;
             goto done;
         }
@@ -236,7 +242,7 @@ static spar_status read_layers(sp_config *c, const sp_gguf *g, spar_error *err) 
         SPAR_TRY(read_pattern(c, g, window, err));
     }
     for (int i = 0; i < c->layers; i++) {
-        c->no_rope[i] = sp_arch_never_rotates(c, i) ||
+        c->no_rope[i] = sp_arch_never_rotates(c, i) || c->arch->gguf_unturned ||
                         (c->arch->rope_by_layer && (i + 1) % SP_NO_ROPE_INTERVAL == 0);
     }
 done:

@@ -5,7 +5,9 @@
 
 #include "model/arch.h"
 
-/* The part of the table that arch_rows_early.c has; NULL past its end. */
+/* The parts of the table that arch_rows_newer.c, with what follows it, and arch_rows_early.c have;
+ * NULL past their ends. */
+const sp_arch *sp_arch_newer_at(int i);
 const sp_arch *sp_arch_early_at(int i);
 
 /* UNSUPPORTED, naming the first key of object that is neither known to be harmless, nor neutral,
@@ -34,7 +36,9 @@ void sp_mixture_write(const sp_config *config, json_t *root);
 
 /* rope_scaling for config.json. New reference. */
 json_t *sp_rope_json(const sp_config *config);
-/* rope_parameters, as transformers 5 has them, of a model whose layers with a window have settings
+/* rope_parameters, as transformers 5 has them, with the base. New reference. */
+json_t *sp_rope_whole_json(const sp_config *config);
+/* The same of a model whose layers with a window have settings
  * of their own. New reference. */
 json_t *sp_rope_layers_json(const sp_config *config);
 

@@ -316,15 +316,20 @@ json_t *sp_rope_json(const sp_config *c) {
     return json_null();
 }
 
-json_t *sp_rope_layers_json(const sp_config *c) {
-    json_t *full = sp_rope_json(c);
-    if (!json_is_object(full)) {
-        json_decref(full);
-        full = json_pack("{s:s}", "rope_type", "default");
+json_t *sp_rope_whole_json(const sp_config *c) {
+    json_t *whole = sp_rope_json(c);
+    if (!json_is_object(whole)) {
+        json_decref(whole);
+        whole = json_pack("{s:s}", "rope_type", "default");
     }
-    json_object_set_new(full, "rope_theta", json_real(c->rope_theta));
-    return json_pack("{s:o, s:{s:s, s:f}}", "full_attention", full, "sliding_attention",
-                     "rope_type", "default", "rope_theta", c->rope_local_theta);
+    json_object_set_new(whole, "rope_theta", json_real(c->rope_theta));
+    return whole;
+}
+
+json_t *sp_rope_layers_json(const sp_config *c) {
+    return json_pack("{s:o, s:{s:s, s:f}}", "full_attention", sp_rope_whole_json(c),
+                     "sliding_attention", "rope_type", "default", "rope_theta",
+                     c->rope_local_theta);
 }
 
 /* The pair that turns so many times over the original context, as a real number. */

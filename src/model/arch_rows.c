@@ -1,5 +1,5 @@
-/* The table of architectures: a row a family, with what its files call things; the earlier families
- * are in arch_rows_early.c. */
+/* The table of architectures: a row a family, with what its files call things; it goes on in
+ * arch_rows_newer.c and arch_rows_early.c. */
 #include <stddef.h>
 
 #include "model/arch_parts.h"
@@ -115,6 +115,13 @@ static const sp_rename glm4_names[] = {
 /* GGUF files call the feed-forward's norm what they call one after attention elsewhere. */
 static const sp_rename seed_oss_names[] = {
     {SP_MLP_NORM, "post_attention_layernorm.weight", "post_attention_norm.weight"}, {.name = NULL}};
+
+/* The feed-forward is what other models of the class have beside experts. */
+static const sp_fusion granite_hybrid_fusions[] = {
+    {"shared_mlp.input_linear.weight", NULL, {SP_GATE, SP_UP}, 2, false}, {.name = NULL}};
+
+static const sp_rename granite_hybrid_names[] = {{SP_DOWN, "shared_mlp.output_linear.weight", NULL},
+                                                 {.name = NULL}};
 
 static const sp_arch architectures[] = {
     {.model_type = "llama",
@@ -432,6 +439,45 @@ static const sp_arch architectures[] = {
      .defaults = "{\"norm_eps\": 1e-5, \"partial_rotary_factor\": 0.5, \"bos_token_id\": 2, "
                  "\"eos_token_id\": 3, \"max_position_embeddings\": 4096}",
      .gguf_is_default = true},
+    {.model_type = "vaultgemma",
+     .class_name = "VaultGemmaForCausalLM",
+     .bias = SP_BIAS_CONFIG,
+     .norm_shift = 1,
+     .window = SP_WINDOW_PATTERN,
+     .pattern = 2,
+     .act = SP_GELU_TANH,
+     .act_key = "hidden_activation",
+     .embed_by_width = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"head_dim\": 256, \"num_key_value_heads\": 4, "
+                 "\"bos_token_id\": 2, \"eos_token_id\": 1, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 8192, \"sliding_window\": 4096, "
+                 "\"query_pre_attn_scalar\": 256, \"attn_logit_softcapping\": 50, "
+                 "\"final_logit_softcapping\": 30}",
+     .numbers = gemma2_numbers,
+     .renames = both_norms},
+    {.model_type = "granitemoehybrid",
+     .class_name = "GraniteMoeHybridForCausalLM",
+     .gguf_name = "granite",
+     .bias = SP_BIAS_CONFIG,
+     .ffn_key = "shared_intermediate_size",
+     .layer_name = "attention",
+     .rope_key = "position_embedding_type",
+     .defaults = "{\"shared_intermediate_size\": 1024, \"num_local_experts\": 8, "
+                 "\"embedding_multiplier\": 1, \"residual_multiplier\": 1, "
+                 "\"attention_multiplier\": 1, \"logits_scaling\": 1, \"bos_token_id\": 1, "
+                 "\"eos_token_id\": 2}",
+     .numbers = granite_numbers,
+     .fusions = granite_hybrid_fusions,
+     .renames = granite_hybrid_names,
+     .own_keys = "layers_block_type mamba_n_heads mamba_n_groups mamba_d_state mamba_d_head "
+                 "mamba_d_conv mamba_expand mamba_chunk_size mamba_conv_bias mamba_proj_bias "
+                 "time_step_limit time_step_min time_step_max time_step_floor init_method "
+                 "num_experts_per_tok output_router_logits router_aux_loss_coef",
+     .fixed_keys = "{\"num_local_experts\": 0, \"normalization_function\": \"rmsnorm\"}",
+     .written = "{\"num_local_experts\": 0, \"num_experts_per_tok\": 0, \"mamba_n_heads\": 1}",
+     .gguf_unturned = true,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
     {.model_type = "granite",
      .class_name = "GraniteForCausalLM",
      .gguf_name = "granite",
@@ -529,5 +575,5 @@ static const sp_arch architectures[] = {
 
 const sp_arch *sp_arch_at(int i) {
     const int n = (int)(sizeof architectures / sizeof architectures[0]);
-    return i < 0 ? NULL : i < n ? &architectures[i] : sp_arch_early_at(i - n);
+    return i < 0 ? NULL : i < n ? &architectures[i] : sp_arch_newer_at(i - n);
 }

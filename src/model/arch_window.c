@@ -4,6 +4,11 @@
 #include "base/jsonx.h"
 #include "model/arch_parts.h"
 
+/* "attention" is what transformers called full_attention once. */
+static bool sees_all(const char *type) {
+    return type && (strcmp(type, "full_attention") == 0 || strcmp(type, "attention") == 0);
+}
+
 static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t window,
                                      const char *where, spar_error *err) {
     if (!json_is_array(types) || (int)json_array_size(types) != c->layers) {
@@ -14,7 +19,7 @@ static spar_status layer_type_window(sp_config *c, const json_t *types, int64_t 
         const char *type = json_string_value(json_array_get(types, (size_t)i));
         if (type && strcmp(type, "sliding_attention") == 0 && window > 0) {
             c->window[i] = (int)window;
-        } else if (!type || strcmp(type, "full_attention") != 0) {
+        } else if (!sees_all(type)) {
             return spar_fail(err, SPAR_UNSUPPORTED,
                              "%s: layer_types[%d]: expected full_attention or sliding_attention "
                              "with a sliding_window, found %s",
@@ -39,6 +44,8 @@ static bool in_window(sp_window_rule rule, int64_t layer, int64_t bound, int64_t
         return layer % 2 == 0 && layer < bound;
     case SP_WINDOW_PATTERN:
         return (layer + 1) % pattern != 0;
+    case SP_WINDOW_FIRST:
+        return layer % pattern != 0;
     default:
         return true;
     }
@@ -121,7 +128,7 @@ spar_status sp_window_read(sp_config *c, const json_t *config, const char *where
         SPAR_TRY(read_local(c, config, where, err));
         goto done;
     }
-    if (types && !json_is_null(types)) {
+    if ((types && !json_is_null(types)) || c->arch->layer_name) {
         SPAR_TRY(layer_type_window(c, types, window, where, err));
         goto done;
     }
@@ -143,6 +150,12 @@ static json_t *type_of_layers(const sp_config *c, const char *windowed, const ch
     return list;
 }
 
+/* Whether layer_types say which layers have windows. */
+static bool lists_layers(const sp_arch *arch) {
+    return arch->window == SP_WINDOW_PATTERN || arch->window == SP_WINDOW_EVEN ||
+           arch->window == SP_WINDOW_FIRST || arch->window == SP_WINDOW_LISTED || arch->layer_name;
+}
+
 void sp_window_write(const sp_config *c, json_t *root) {
     if (c->arch->window != SP_WINDOW_NONE) {
         json_object_set_new(root, "sliding_window",
@@ -158,9 +171,9 @@ void sp_window_write(const sp_config *c, json_t *root) {
     if (has_window_flag(c->arch)) {
         json_object_set_new(root, "use_sliding_window", json_boolean(c->sliding_window > 0));
     }
-    if (c->arch->window == SP_WINDOW_PATTERN || c->arch->window == SP_WINDOW_EVEN) {
-        json_object_set_new(root, "layer_types",
-                            type_of_layers(c, "sliding_attention", "full_attention"));
+    if (lists_layers(c->arch)) {
+        const char *full = c->arch->layer_name ? c->arch->layer_name : "full_attention";
+        json_object_set_new(root, "layer_types", type_of_layers(c, "sliding_attention", full));
     }
     if (c->arch->window == SP_WINDOW_LOCAL) {
         json_t *list = type_of_layers(c, "local", "global");

@@ -7,12 +7,12 @@
 
 #include "base/mem.h"
 
-/* The fusion that a role belongs to, or NULL. */
-static const sp_fusion *fusion_of(const sp_arch *arch, sp_role role) {
+/* The fusion that a role belongs to in files of the form, or NULL. */
+static const sp_fusion *fusion_of(const sp_arch *arch, sp_role role, sp_stored_form form) {
     for (const sp_fusion *f = arch->fusions; f && f->name; f++) {
         for (int i = 0; i < f->n_roles; i++) {
             if (f->roles[i] == (int)role) {
-                return f;
+                return f->gguf_name || form != SP_STORED_GGUF ? f : NULL;
             }
         }
     }
@@ -37,7 +37,9 @@ static bool is_norm(sp_role role) {
 static void join_parts(sp_stored *s, const sp_arch *arch, const sp_fusion *f,
                        const sp_params *params, const sp_param *first) {
     snprintf(s->name, sizeof s->name, "%s.%d.%s", sp_arch_layers(arch), first->layer, f->name);
-    snprintf(s->gguf_name, sizeof s->gguf_name, "blk.%d.%s", first->layer, f->gguf_name);
+    if (f->gguf_name) {
+        snprintf(s->gguf_name, sizeof s->gguf_name, "blk.%d.%s", first->layer, f->gguf_name);
+    }
     s->rows = 0;
     s->n_roles = f->n_roles;
     for (int i = 0; i < f->n_roles; i++) {
@@ -105,7 +107,7 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
     *n = 0;
     for (int i = 0; i < params->n; i++) {
         const sp_param *p = &params->items[i];
-        const sp_fusion *f = fusion_of(config->arch, p->role);
+        const sp_fusion *f = fusion_of(config->arch, p->role, form);
         if (!begins(config, p, f, form)) {
             continue; /* with the first of its parts */
         }

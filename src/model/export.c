@@ -58,6 +58,9 @@ static void put_sizes(writer *w) {
     if (!c->arch->learned_positions) {
         sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
     }
+    if (c->arch->rope_key) { /* Granite's readers turn layers by it */
+        sp_gguf_put_bool(w->out, key(w, "rope.scaling.finetuned"), !c->no_rope[0]);
+    }
     if (c->arch->parallel == SP_PARALLEL_CONFIG) {
         sp_gguf_put_bool(w->out, key(w, "use_parallel_residual"), c->parallel);
     }

@@ -340,6 +340,60 @@ static void test_unknown_keys(void **state) {
     json_decref(json);
 }
 
+#define HYBRID "{\"model_type\": \"granitemoehybrid\", \"shared_intermediate_size\": 8, " SIZES
+
+/* Granite's hybrids are known without Mamba layers and experts, which they have unless they say
+ * otherwise. */
+static void test_hybrid(void **state) {
+    (void)state;
+    spar_error err;
+    json_t *json;
+    sp_config c;
+    static const char text[] = HYBRID ", \"num_local_experts\": 0}";
+    refused_config(HYBRID ", \"layer_types\": [\"attention\"]}", "num_local_experts");
+    refused_config(HYBRID ", \"num_local_experts\": 0, \"layer_types\": [\"mamba\"]}",
+                   "layer_types[0]");
+    check(sp_json_parse(&json, text, strlen(text), "config.json", &err), &err);
+    assert_int_equal(sp_config_from_json(&c, json, "config.json", &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "layer_types"));
+    json_decref(json);
+}
+
+/* Rotary settings that the family means by none, and others in their place, written so that they
+ * are read as the same. */
+static void test_rope_default(void **state) {
+    (void)state;
+    static const struct {
+        const char *more;
+        sp_rope_type type;
+        double factor, theta;
+    } cases[] = {{"", SP_ROPE_LLAMA3, 16, 1e6},
+                 {", \"rope_parameters\": null", SP_ROPE_LLAMA3, 16, 1e6},
+                 {", \"rope_theta\": 5000, \"rope_scaling\": {\"type\": \"linear\", "
+                  "\"factor\": 2}",
+                  SP_ROPE_LINEAR, 2, 5000},
+                 {", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 700}",
+                  SP_ROPE_DEFAULT, 0, 700}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        json_t *json;
+        sp_config c;
+        char text[512];
+        const int n = snprintf(text, sizeof text,
+                               "{\"model_type\": \"cwm\", \"num_key_value_heads\": 1, " SIZES "%s}",
+                               cases[i].more);
+        check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
+        for (int turn = 0; turn < 2; turn++) {
+            check(sp_config_from_json(&c, json, "config.json", &err), &err);
+            json_decref(json);
+            assert_int_equal(c.rope, cases[i].type);
+            assert_true(c.rope_factor == cases[i].factor && c.rope_theta == cases[i].theta);
+            json = sp_config_to_json(&c);
+        }
+        json_decref(json);
+    }
+}
+
 /* What keys that are left out mean: as in transformers' configuration classes. */
 static void test_left_out(void **state) {
     (void)state;
@@ -362,7 +416,13 @@ static void test_left_out(void **state) {
                  {"ernie4_5", 131072, 5e5, 1e-5, 128, 2, 128, 2, true},
                  {"exaone4", 2048, 1e4, 1e-5, 2, 32, 2, 2, false},
                  {"helium", 4096, 1e5, 1e-8, 128, 20, 128, 2, false},
-                 {"arcee", 4096, 1e4, 1e-5, 2, 160, 2, 128001, false}};
+                 {"arcee", 4096, 1e4, 1e-5, 2, 160, 2, 128001, false},
+                 {"vaultgemma", 8192, 1e4, 1e-6, 256, 4, 256, 1, true},
+                 {"ministral", 131072, 1e4, 1e-6, 2, 8, 2, 2, false},
+                 {"cwm", 131072, 1e6, 1e-5, 128, 8, 128, 128001, false},
+                 {"jais2", 8192, 1e4, 1e-5, 2, 160, 2, 150024, false},
+                 {"internlm3", 32768, 1e4, 1e-5, 128, 2, 128, 2, false},
+                 {"exaone", 4096, 5e5, 1e-5, 2, 8, 2, 361, false}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         spar_error err;
         char text[512];
@@ -447,6 +507,7 @@ int main(void) {
         cmocka_unit_test(test_saved),      cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_yarn),       cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_bare_names), cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_hybrid),     cmocka_unit_test(test_rope_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

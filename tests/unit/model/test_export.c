@@ -133,6 +133,10 @@ static void test_unsaid(void **state) {
     refuse_export("qwen2", ", \"use_sliding_window\": true, \"sliding_window\": 8", "window");
     refuse_export("exaone4", ", \"sliding_window\": 8", "windows in a model");
     refuse_export("helium", "", "helium");
+    refuse_export("vaultgemma", ", \"head_dim\": 24", "vaultgemma");
+    refuse_export("ministral", ", \"sliding_window\": 8", "a sliding window");
+    refuse_export("cwm", ", \"sliding_window\": 8, \"rope_scaling\": {\"type\": \"default\"}",
+                  "a sliding window");
     refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
 }
 
@@ -166,6 +170,8 @@ static void test_fixed(void **state) {
         {"arcee", "\"attention_bias\": true", "attention_bias: expected false"},
         {"arcee", "\"mlp_bias\": true", "mlp_bias: expected false"},
         {"gpt_neox", "\"attention_bias\": false", "attention_bias: expected true"},
+        {"exaone", "\"mlp_bias\": true", "mlp_bias: expected false"},
+        {"jais2", "\"mlp_bias\": false", "mlp_bias: expected true"},
         {"starcoder2", "\"use_bias\": false", "use_bias: expected true"},
         {"cohere", "\"attention_bias\": true", "attention_bias: expected false"},
         {"cohere", "\"tie_word_embeddings\": false", "tie_word_embeddings: expected true"},
@@ -225,6 +231,11 @@ static void test_round_trips(void **state) {
                   {"starcoder2", ", \"tie_word_embeddings\": false"},
                   {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
                   {"cohere", ""},
+                  {"jais2", ""},
+                  {"exaone", ""},
+                  {"granitemoehybrid",
+                   ", \"shared_intermediate_size\": 64, \"num_local_experts\": 0, \"layer_types\": "
+                   "[\"attention\", \"attention\", \"attention\", \"attention\", \"attention\"]"},
                   {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
                               "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
                               "\"logits_scaling\": 8"}};

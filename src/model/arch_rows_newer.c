@@ -1,0 +1,103 @@
+/* Rows of the table of architectures: families of 2024 and later that are Llama with changes. */
+#include <stddef.h>
+
+#include "model/arch_parts.h"
+#include "model/params.h"
+
+static const sp_rename exaone_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
+                                         {SP_ATTN_NORM, "ln_1.weight", NULL},
+                                         {SP_Q, "attn.attention.q_proj.weight", NULL},
+                                         {SP_K, "attn.attention.k_proj.weight", NULL},
+                                         {SP_V, "attn.attention.v_proj.weight", NULL},
+                                         {SP_O, "attn.attention.out_proj.weight", NULL},
+                                         {SP_Q_BIAS, "attn.attention.q_proj.bias", NULL},
+                                         {SP_K_BIAS, "attn.attention.k_proj.bias", NULL},
+                                         {SP_V_BIAS, "attn.attention.v_proj.bias", NULL},
+                                         {SP_O_BIAS, "attn.attention.out_proj.bias", NULL},
+                                         {SP_MLP_NORM, "ln_2.weight", NULL},
+                                         {SP_GATE, "mlp.c_fc_0.weight", NULL},
+                                         {SP_UP, "mlp.c_fc_1.weight", NULL},
+                                         {SP_DOWN, "mlp.c_proj.weight", NULL},
+                                         {SP_GATE_BIAS, "mlp.c_fc_0.bias", NULL},
+                                         {SP_UP_BIAS, "mlp.c_fc_1.bias", NULL},
+                                         {SP_DOWN_BIAS, "mlp.c_proj.bias", NULL},
+                                         {SP_FINAL_NORM, "transformer.ln_f.weight", NULL},
+                                         {.name = NULL}};
+
+static const sp_key_alias exaone_keys[] = {{"num_layers", "num_hidden_layers"},
+                                           {"layer_norm_epsilon", "rms_norm_eps"},
+                                           {"activation_function", "hidden_act"},
+                                           {NULL, NULL}};
+
+static const sp_key_alias internlm3_keys[] = {
+    {"qkv_bias", "attention_bias"}, {"bias", "mlp_bias"}, {NULL, NULL}};
+
+static const sp_arch architectures[] = {
+    {.model_type = "ministral",
+     .class_name = "MinistralForCausalLM",
+     .gguf_name = "llama",
+     .window = SP_WINDOW_LISTED,
+     .defaults = "{\"num_key_value_heads\": 8, \"sliding_window\": 4096, \"bos_token_id\": 1, "
+                 "\"eos_token_id\": 2, \"max_position_embeddings\": 131072}",
+     .gguf_permuted = true},
+    {.model_type = "cwm",
+     .class_name = "CwmForCausalLM",
+     .gguf_name = "llama",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .window = SP_WINDOW_FIRST,
+     .pattern = 4,
+     .defaults = "{\"num_key_value_heads\": 8, \"head_dim\": 128, \"rms_norm_eps\": 1e-5, "
+                 "\"sliding_window\": 8192, \"bos_token_id\": 128000, "
+                 "\"eos_token_id\": [128001, 128008, 128009], "
+                 "\"max_position_embeddings\": 131072, \"rope_theta\": 1000000, "
+                 "\"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 1000000, "
+                 "\"factor\": 16, \"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                 "\"original_max_position_embeddings\": 8192}}",
+     .gguf_permuted = true},
+    {.model_type = "jais2",
+     .class_name = "Jais2ForCausalLM",
+     .gguf_name = "jais2",
+     .gguf_fixed = "{\"attention_bias\": true, \"mlp_bias\": true}",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_eps",
+     .plain_mlp = true,
+     .act = SP_RELU2,
+     .defaults = "{\"attention_bias\": true, \"mlp_bias\": true, \"layer_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 0, \"eos_token_id\": 150024, "
+                 "\"max_position_embeddings\": 8192}",
+     .gguf_is_default = true},
+    {.model_type = "internlm3",
+     .class_name = "InternLM3ForCausalLM",
+     .also_class = "LlamaForCausalLM",
+     .gguf_name = "llama",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .out_bias_key = "mlp_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .defaults = "{\"num_key_value_heads\": 2, \"head_dim\": 128, \"rms_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 1, \"eos_token_id\": 2, \"pad_token_id\": 2, "
+                 "\"max_position_embeddings\": 32768}",
+     .aliases = internlm3_keys,
+     .gguf_permuted = true},
+    {.model_type = "exaone",
+     .class_name = "ExaoneForCausalLM",
+     .also_class = "LlamaForCausalLM",
+     .gguf_name = "exaone",
+     .gguf_fixed = "{\"attention_bias\": false, \"mlp_bias\": false}",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .layers = "transformer.h",
+     .defaults = "{\"num_key_value_heads\": 8, \"rms_norm_eps\": 1e-5, \"rope_theta\": 500000, "
+                 "\"bos_token_id\": 1, \"eos_token_id\": 361, \"pad_token_id\": 0, "
+                 "\"max_position_embeddings\": 4096}",
+     .renames = exaone_names,
+     .aliases = exaone_keys,
+     .own_keys = "embed_dropout",
+     .gguf_is_default = true},
+};
+
+const sp_arch *sp_arch_newer_at(int i) {
+    const int n = (int)(sizeof architectures / sizeof architectures[0]);
+    return i < n ? &architectures[i] : sp_arch_early_at(i - n);
+}
