@@ -31,6 +31,16 @@ SPAR_API spar_status spar_template_compile(spar_template **out, const char *sour
                                            const char *where, spar_error *err);
 SPAR_API void spar_template_free(spar_template *t); /* NULL is fine */
 
+/* Another template, for conversations that have tools. for_tools becomes t's own. */
+SPAR_API void spar_template_add_tools(spar_template *t, spar_template *for_tools);
+/* A tokenizer's own templates, compiled; *out NULL where it has none. */
+SPAR_API spar_status spar_template_of_tokenizer(spar_template **out,
+                                                const spar_tokenizer *tokenizer, const char *where,
+                                                spar_error *err);
+/* What it was compiled from, and the one for tools (NULL: it has no other). Borrowed. */
+SPAR_API const char *spar_template_source(const spar_template *t);
+SPAR_API const char *spar_template_tools_source(const spar_template *t);
+
 /* What a template may see beside the messages. All zero is a valid value. */
 typedef struct spar_render_options {
     bool add_generation_prompt;
@@ -57,7 +67,8 @@ SPAR_API spar_status spar_template_render(const spar_template *t, const struct j
                                           const spar_render_options *options, char **text,
                                           size_t *n, spar_error *err);
 
-/* Whether it has {% generation %} blocks, which mark what the assistant writes. */
+/* Whether it has {% generation %} blocks, which mark what the assistant writes; and so has the one
+ * for tools. */
 SPAR_API bool spar_template_marks(const spar_template *t);
 /* The same with the bytes of the text that they wrote, in order: *spans [*n_spans] is owned by the
  * caller and may be NULL where there are none. Of a block within a macro or another captured text it

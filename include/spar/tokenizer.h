@@ -75,5 +75,7 @@ SPAR_API const char *spar_tokenizer_pad_text(const spar_tokenizer *tokenizer);
 SPAR_API const char *spar_tokenizer_unk_text(const spar_tokenizer *tokenizer);
 /* The chat template that came with it, or NULL. Borrowed. */
 SPAR_API const char *spar_tokenizer_chat_template(const spar_tokenizer *tokenizer);
+/* The one named "tool_use" beside it, for conversations with tools, or NULL. Borrowed. */
+SPAR_API const char *spar_tokenizer_tool_template(const spar_tokenizer *tokenizer);
 
 #endif

@@ -200,13 +200,14 @@ static spar_status load_template(const render_values *v, const spar_tokenizer *t
     spar_status status = SPAR_OK;
     char *text = NULL;
     size_t n = 0;
-    const char *own = t ? spar_tokenizer_chat_template(t) : NULL;
+    *out = NULL;
     if (v->template_path) {
         SPAR_TRY(read_text(v->template_path, &text, &n, err));
         SPAR_TRY(spar_template_compile(out, text, n, v->template_path, err));
-    } else if (own) {
-        SPAR_TRY(spar_template_compile(out, own, strlen(own), v->model, err));
-    } else {
+    } else if (t) {
+        SPAR_TRY(spar_template_of_tokenizer(out, t, v->model, err));
+    }
+    if (!*out) {
         SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: has no chat template",
                            v->model ? v->model : "--template"));
     }

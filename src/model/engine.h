@@ -31,8 +31,7 @@ struct spar_model {
                                          * with a base of their own, where there are any */
     int64_t rope_positions;
     spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
-    spar_template *chat_template; /* owned, with its source; NULL where there is none */
-    char *template_source;
+    spar_template *chat_template; /* owned; NULL where there is none */
     char now[16]; /* date for templates */
     char *path;
     spar_sink sink;

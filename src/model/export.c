@@ -249,6 +249,21 @@ done:
     return status;
 }
 
+/* The one for tools under its own name, which a list of names tells of. */
+static void put_templates(sp_gguf_out *out, const spar_template *t) {
+    static const char name[] = "tool_use";
+    const char *plain = t ? spar_template_source(t) : NULL;
+    const char *tools = t ? spar_template_tools_source(t) : NULL;
+    if (plain) {
+        sp_gguf_put_string(out, "tokenizer.chat_template", plain, strlen(plain));
+    }
+    if (tools) {
+        sp_gguf_put_strings(out, "tokenizer.chat_templates", 1);
+        sp_gguf_put_text(out, name, strlen(name));
+        sp_gguf_put_string(out, "tokenizer.chat_template.tool_use", tools, strlen(tools));
+    }
+}
+
 static spar_status put_metadata(sp_gguf_out *out, const spar_model *m, spar_error *err) {
     spar_status status = SPAR_OK;
     writer w = {.out = out, .config = &m->config};
@@ -269,10 +284,7 @@ static spar_status put_metadata(sp_gguf_out *out, const spar_model *m, spar_erro
     SPAR_TRY(sp_tokenizer_describe(&d, m->tokenizer, (size_t)m->config.vocab, err));
     put_vocab(out, &d.spec);
     sp_vocab_description_release(&d);
-    if (m->template_source) {
-        sp_gguf_put_string(out, "tokenizer.chat_template", m->template_source,
-                           strlen(m->template_source));
-    }
+    put_templates(out, m->chat_template);
 done:
     return status;
 }

@@ -634,26 +634,20 @@ done:
     return status;
 }
 
-/* The chat template: the file that the options name, else the tokenizer's own. */
+/* The chat template: the one that the options name, else the tokenizer's own. */
 static spar_status load_template(spar_model *m, const spar_model_options *options,
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     char *text = NULL;
-    const char *source_text = m->tokenizer ? spar_tokenizer_chat_template(m->tokenizer) : NULL;
-    const char *where = m->path;
-    size_t n = source_text ? strlen(source_text) : 0;
+    size_t n;
     if (options->template_path) {
-        where = options->template_path;
         SPAR_TRY(sp_file_read(options->template_path, 16 << 20, &text, &n, err));
-        source_text = text;
+        SPAR_TRY(spar_template_compile(&m->chat_template, text, n, options->template_path, err));
     } else if (options->template_text) {
-        where = "chat template";
-        source_text = options->template_text;
-        n = strlen(source_text);
-    }
-    if (source_text) {
-        SPAR_TRY(spar_template_compile(&m->chat_template, source_text, n, where, err));
-        SPAR_TRY(sp_mem_strdup(&m->template_source, source_text, n, err));
+        SPAR_TRY(spar_template_compile(&m->chat_template, options->template_text,
+                                       strlen(options->template_text), "chat template", err));
+    } else if (m->tokenizer) {
+        SPAR_TRY(spar_template_of_tokenizer(&m->chat_template, m->tokenizer, m->path, err));
     }
 done:
     free(text);

@@ -187,7 +187,6 @@ void spar_model_free(spar_model *m) {
     }
     spar_tokenizer_free(m->tokenizer);
     spar_template_free(m->chat_template);
-    free(m->template_source);
     free(m->path);
     free(m);
 }

@@ -136,20 +136,43 @@ static json_t *generation_config(const sp_config *c) {
     return root;
 }
 
-static spar_status write_tokenizer(const spar_model *m, const char *dir, spar_error *err) {
+static spar_status write_text(const char *text, const char *dir, const char *name,
+                              spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
+    SPAR_TRY(sp_path_join(&path, dir, name, err));
+    SPAR_TRY(sp_file_write(path, text, strlen(text), err));
+done:
+    free(path);
+    return status;
+}
+
+static spar_status write_templates(const spar_template *t, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *tools = spar_template_tools_source(t);
+    char *more = NULL;
+    SPAR_TRY(write_text(spar_template_source(t), dir, "chat_template.jinja", err));
+    if (tools) {
+        SPAR_TRY(sp_path_join(&more, dir, "additional_chat_templates", err));
+        SPAR_TRY(sp_dir_make(more, err));
+        SPAR_TRY(write_text(tools, more, "tool_use.jinja", err));
+    }
+done:
+    free(more);
+    return status;
+}
+
+static spar_status write_tokenizer(const spar_model *m, const char *dir, spar_error *err) {
+    spar_status status = SPAR_OK;
     if (m->tokenizer) {
         SPAR_TRY(write_json(sp_tokenizer_to_json(m->tokenizer), dir, "tokenizer.json", err));
         SPAR_TRY(
             write_json(sp_tokenizer_config_json(m->tokenizer), dir, "tokenizer_config.json", err));
     }
-    if (m->template_source) {
-        SPAR_TRY(sp_path_join(&path, dir, "chat_template.jinja", err));
-        SPAR_TRY(sp_file_write(path, m->template_source, strlen(m->template_source), err));
+    if (m->chat_template) {
+        SPAR_TRY(write_templates(m->chat_template, dir, err));
     }
 done:
-    free(path);
     return status;
 }
 

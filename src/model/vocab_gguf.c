@@ -106,6 +106,8 @@ static spar_status get_settings(const sp_gguf *g, sp_vocab_spec *spec, spar_erro
     spec->pre = (sp_bytes){text.data, text.n};
     SPAR_TRY(sp_gguf_get_string(g, "tokenizer.chat_template", &text, err));
     spec->chat_template = (sp_bytes){text.data, text.n};
+    SPAR_TRY(sp_gguf_get_string(g, "tokenizer.chat_template.tool_use", &text, err));
+    spec->tool_template = (sp_bytes){text.data, text.n};
     SPAR_TRY(sp_gguf_get_string(g, "general.name", &text, err));
     spec->strip_after = is_phi3(text);
     SPAR_TRY(get_id(g, "tokenizer.ggml.bos_token_id", &spec->bos, err));

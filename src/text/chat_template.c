@@ -12,9 +12,10 @@
 enum { TEMPLATE_MAX = 4 << 20 }; /* bytes of source */
 
 struct spar_template {
-    sp_jinja compiled; /* owns the tree through its arena */
-    char *where;       /* owned */
+    sp_jinja compiled;    /* owns the tree through its arena */
+    char *where, *source; /* owned */
     const sp_jnode *body;
+    spar_template *for_tools; /* owned; NULL: this one */
 };
 
 static void release(sp_jinja *r) {
@@ -32,6 +33,7 @@ spar_status spar_template_compile(spar_template **out, const char *source, size_
     *out = NULL;
     SPAR_TRY(sp_mem_calloc((void **)&t, 1, sizeof *t, err));
     SPAR_TRY(sp_mem_strdup(&t->where, where, strlen(where), err));
+    SPAR_TRY(sp_mem_strdup(&t->source, source, n, err));
     if (n > TEMPLATE_MAX) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT, "%s: a template of %zu bytes, expected at most %d",
                            where, n, TEMPLATE_MAX));
@@ -50,9 +52,45 @@ done:
 void spar_template_free(spar_template *t) {
     if (t != NULL) {
         release(&t->compiled);
+        spar_template_free(t->for_tools);
         free(t->where);
+        free(t->source);
         free(t);
     }
+}
+
+void spar_template_add_tools(spar_template *t, spar_template *for_tools) {
+    spar_template_free(t->for_tools);
+    t->for_tools = for_tools;
+}
+
+spar_status spar_template_of_tokenizer(spar_template **out, const spar_tokenizer *tokenizer,
+                                       const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const char *plain = spar_tokenizer_chat_template(tokenizer);
+    const char *tools = spar_tokenizer_tool_template(tokenizer);
+    spar_template *t = NULL, *other = NULL;
+    *out = NULL;
+    if (plain != NULL) {
+        SPAR_TRY(spar_template_compile(&t, plain, strlen(plain), where, err));
+    }
+    if (plain != NULL && tools != NULL) {
+        SPAR_TRY(spar_template_compile(&other, tools, strlen(tools), where, err));
+        spar_template_add_tools(t, other);
+    }
+    *out = t;
+    t = NULL;
+done:
+    spar_template_free(t);
+    return status;
+}
+
+const char *spar_template_source(const spar_template *t) {
+    return t->source;
+}
+
+const char *spar_template_tools_source(const spar_template *t) {
+    return t->for_tools != NULL ? t->for_tools->source : NULL;
 }
 
 static bool define_text(sp_jinja *r, sp_jscope *scope, const char *name, const char *text) {
@@ -143,7 +181,7 @@ static bool define_all(sp_jinja *r, sp_jscope *scope, const json_t *conversation
 }
 
 bool spar_template_marks(const spar_template *t) {
-    return t->compiled.marks;
+    return t->compiled.marks && (t->for_tools == NULL || t->for_tools->compiled.marks);
 }
 
 /* What the blocks wrote of the render's text: *spans is owned by the caller. */
@@ -164,6 +202,11 @@ done:
     return status;
 }
 
+static bool has_tools(const json_t *conversation) {
+    const json_t *tools = json_object_get(conversation, "tools");
+    return tools != NULL && !json_is_null(tools);
+}
+
 /* spans: what the generation blocks wrote; NULL: it is not asked. */
 static spar_status render(const spar_template *t, const struct json_t *conversation,
                           const spar_render_options *options, char **text, size_t *n,
@@ -171,6 +214,9 @@ static spar_status render(const spar_template *t, const struct json_t *conversat
     const spar_render_options plain = {0};
     const spar_render_options *o = options == NULL ? &plain : options;
     spar_status status = SPAR_OK;
+    if (t->for_tools != NULL && has_tools(conversation)) {
+        t = t->for_tools;
+    }
     sp_str out = SP_STR_INIT;
     sp_jmarks marks = {0};
     sp_jtraces traces = {0};

@@ -651,6 +651,10 @@ const char *spar_tokenizer_chat_template(const spar_tokenizer *t) {
     return t->chat_template;
 }
 
+const char *spar_tokenizer_tool_template(const spar_tokenizer *t) {
+    return t->tool_template;
+}
+
 json_t *sp_tokenizer_to_json(const spar_tokenizer *t) {
     return json_incref(t->source);
 }

@@ -510,7 +510,9 @@ static spar_status describe_specials(sp_vocab_spec *spec, const spar_tokenizer *
     spec->add_bos = t->n_before > 0;
     spec->add_eos = t->n_after > 0;
     const char *text = spar_tokenizer_chat_template(t);
+    const char *tools = spar_tokenizer_tool_template(t);
     spec->chat_template = (sp_bytes){text, text ? strlen(text) : 0};
+    spec->tool_template = (sp_bytes){tools, tools ? strlen(tools) : 0};
     return SPAR_OK;
 }
 

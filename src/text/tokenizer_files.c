@@ -34,7 +34,12 @@ done:
     return status;
 }
 
-/* "chat_template" is a string, or a list of {name, template} of which "default" is taken. */
+static bool is_named(const char *name, const char *wanted) {
+    return name && strcmp(name, wanted) == 0;
+}
+
+/* "chat_template" is a string, or a list of {name, template} of which "default" is taken, and
+ * "tool_use" for conversations with tools. */
 static spar_status take_template(spar_tokenizer *t, const json_t *value, const char *where,
                                  spar_error *err) {
     spar_status status = SPAR_OK;
@@ -42,8 +47,10 @@ static spar_status take_template(spar_tokenizer *t, const json_t *value, const c
     for (size_t i = 0; json_is_array(value) && i < json_array_size(value); i++) {
         const json_t *item = json_array_get(value, i);
         const char *name = json_string_value(json_object_get(item, "name"));
-        if (!text || (name && strcmp(name, "default") == 0)) {
-            text = json_string_value(json_object_get(item, "template"));
+        const char *named = json_string_value(json_object_get(item, "template"));
+        text = !text || is_named(name, "default") ? named : text;
+        if (named && is_named(name, "tool_use")) {
+            SPAR_TRY(keep(t, named, strlen(named), &t->tool_template, err));
         }
     }
     if (value && !json_is_null(value) && !text) {
@@ -76,6 +83,24 @@ done:
     return status;
 }
 
+/* A template's file, where it exists. */
+static spar_status take_file(spar_tokenizer *t, const char *dir, const char *name, const char **out,
+                             spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *path = NULL;
+    char *text = NULL;
+    size_t n;
+    SPAR_TRY(sp_path_join(&path, dir, name, err));
+    if (sp_file_exists(path)) {
+        SPAR_TRY(sp_file_read(path, 16 << 20, &text, &n, err));
+        SPAR_TRY(keep(t, text, n, out, err));
+    }
+done:
+    free(path);
+    free(text);
+    return status;
+}
+
 /* Where no file names BOS and EOS, config.json's ids do. */
 static spar_status take_config_ids(spar_tokenizer *t, const json_t *config, spar_error *err) {
     static const char *const keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
@@ -100,8 +125,6 @@ static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *confi
                                spar_error *err) {
     spar_status status = SPAR_OK;
     char *path = NULL;
-    char *text = NULL;
-    size_t n;
     json_t *map = NULL;
     json_t *model = NULL;
     json_t *processor = NULL;
@@ -117,19 +140,13 @@ static spar_status read_folder(spar_tokenizer *t, const char *dir, json_t *confi
     if (!t->chat_template) {
         SPAR_TRY(take_template(t, json_object_get(processor, "chat_template"), path, err));
     }
-    free(path);
-    path = NULL;
-    SPAR_TRY(sp_path_join(&path, dir, "chat_template.jinja", err));
-    if (sp_file_exists(path)) {
-        SPAR_TRY(sp_file_read(path, 16 << 20, &text, &n, err));
-        SPAR_TRY(keep(t, text, n, &t->chat_template, err));
-    }
+    SPAR_TRY(take_file(t, dir, "chat_template.jinja", &t->chat_template, err));
+    SPAR_TRY(take_file(t, dir, "additional_chat_templates/tool_use.jinja", &t->tool_template, err));
 done:
     json_decref(processor);
     json_decref(map);
     json_decref(model);
     free(path);
-    free(text);
     return status;
 }
 

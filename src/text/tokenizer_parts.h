@@ -50,7 +50,7 @@ struct spar_tokenizer {
     int32_t *before, *after; /* owned: ids that the post-processor adds */
     size_t n_before, n_after;
     const char *special_text[SP_SPECIALS];
-    const char *chat_template; /* arena */
+    const char *chat_template, *tool_template; /* arena */
     json_t *source;            /* owned: the tokenizer.json it was made from */
     json_t *config;            /* owned: tokenizer_config.json, or NULL */
 };
@@ -107,7 +107,7 @@ typedef struct sp_vocab_spec {
     bool strip_spaces;      /* SentencePiece: spaces at the ends go, and runs of them are one */
     sp_bytes charsmap;      /* SentencePiece: compiled map of characters; data NULL: none */
     bool strip_after;       /* added tokens take the spaces after them */
-    sp_bytes chat_template; /* data NULL: none */
+    sp_bytes chat_template, tool_template; /* data NULL: none */
 } sp_vocab_spec;
 
 /* The description as the tokenizer.json that means the same; *out is a new reference. */

@@ -472,6 +472,9 @@ spar_status sp_tokenizer_from_spec(spar_tokenizer **out, const sp_vocab_spec *sp
     if (spec->chat_template.data) {
         SPAR_TRY(keep(t, spec->chat_template, &t->chat_template, err));
     }
+    if (spec->tool_template.data) {
+        SPAR_TRY(keep(t, spec->tool_template, &t->tool_template, err));
+    }
     *out = t;
     t = NULL;
 done:

@@ -18,6 +18,22 @@ run 0 export -m "$model" -t q8_0 -o "$dir/q.gguf"
 feed 0 "$rows" score -m "$dir/q.gguf"
 [ -e "$dir/back/config.json" ] || fail "no config.json"
 
+# A template of its own for conversations with tools goes both ways.
+cp -r "$shared/models/stories260K/hf" "$dir/chat"
+chmod -R u+w "$dir/chat"
+echo '{"bos_token": "<s>", "eos_token": "</s>", "chat_template": [{"name": "tool_use", "template": "with {{ tools | length }}"}, {"name": "default", "template": "plain"}]}' \
+    >"$dir/chat/tokenizer_config.json"
+rm -f "$dir/chat/chat_template.jinja"
+run 0 export -m "$dir/chat" -t f32 -o "$dir/chat.gguf"
+run 0 export -m "$dir/chat.gguf" -t f32 -o "$dir/chat-back"
+for again in "$dir/chat" "$dir/chat.gguf" "$dir/chat-back"; do
+    feed 0 '{"messages": [], "tools": [{}, {}]}
+{"messages": [], "tools": []}' render -m "$again"
+    out '{"text":"with 2"}
+{"text":"plain"}'
+done
+[ -e "$dir/chat-back/additional_chat_templates/tool_use.jinja" ] || fail "no tool_use.jinja"
+
 run 2 export -m "$model" -t q8_0 -o "$dir/folder"
 err 'spar: type of a folder: expected f32, f16 or bf16, found q8_0'
 run 2 export -m "$model"

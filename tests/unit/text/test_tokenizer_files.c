@@ -24,8 +24,12 @@ static void check(spar_status status, const spar_error *err) {
 
 static void put(const char *dir, const char *name, const char *text) {
     spar_error err;
-    char path[TEST_PATH_MAX];
-    check(sp_file_write(test_path(path, dir, name), text, strlen(text), &err), &err);
+    char path[TEST_PATH_MAX], *folder = NULL;
+    test_path(path, dir, name);
+    check(sp_path_parent(&folder, path, &err), &err);
+    check(sp_dir_make(folder, &err), &err);
+    free(folder);
+    check(sp_file_write(path, text, strlen(text), &err), &err);
 }
 
 static int setup(void **state) {
@@ -79,10 +83,26 @@ static void test_template_choice(void **state) {
         "{\"name\": \"default\", \"template\": \"D\"}]}");
     spar_tokenizer *t = load(*state);
     assert_string_equal(spar_tokenizer_chat_template(t), "D");
+    assert_null(spar_tokenizer_tool_template(t));
     spar_tokenizer_free(t);
     put(*state, "chat_template.jinja", "J\n");
     t = load(*state);
     assert_string_equal(spar_tokenizer_chat_template(t), "J\n");
+    spar_tokenizer_free(t);
+}
+
+static void test_tool_template(void **state) {
+    put(*state, "tokenizer_config.json",
+        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"D\"},"
+        "{\"name\": \"tool_use\", \"template\": \"T\"}, {\"name\": \"rag\", \"template\": "
+        "\"R\"}]}");
+    spar_tokenizer *t = load(*state);
+    assert_string_equal(spar_tokenizer_chat_template(t), "D");
+    assert_string_equal(spar_tokenizer_tool_template(t), "T");
+    spar_tokenizer_free(t);
+    put(*state, "additional_chat_templates/tool_use.jinja", "T2\n");
+    t = load(*state);
+    assert_string_equal(spar_tokenizer_tool_template(t), "T2\n");
     spar_tokenizer_free(t);
 }
 
@@ -246,6 +266,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_config, setup, teardown),
         cmocka_unit_test_setup_teardown(test_template_choice, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tool_template, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(test_vocab_txt, setup_empty, teardown),
         cmocka_unit_test_setup_teardown(test_merges, setup_empty, teardown),
