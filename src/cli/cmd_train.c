@@ -5,7 +5,7 @@
 #include "spar/train.h"
 
 typedef struct train_values {
-    const char *model, *data, *method, *reference, *out, *log, *template_path;
+    const char *model, *data, *method, *reference, *out, *log, *write_ids, *template_path;
     const char *optimizer, *schedule;
     double params[SPAR_PARAM_COUNT];
     double lr, warmup, weight_decay, clip, lora_alpha, balance;
@@ -27,7 +27,8 @@ static const spar_option train_options[] = {
      "rows with scores), ...; or on responses with rewards: grpo, rloo, ..."},
     {"assistant-only-loss", 0, SPAR_OPTION_FLAG, TRAIN(assistant_only_loss), "false", 0, 0, NULL,
      NULL,
-     "sft on conversations (messages): learn every turn of the assistant's, not the last alone"},
+     "sft on conversations: learn every turn of the assistant's, not the last alone; of a "
+     "completion of several messages, only those"},
     SPAR_METHOD_ROWS(train_values, params, "clip-low"){
         "reference", 0, SPAR_OPTION_STRING, TRAIN(reference), NULL, 0, 0, NULL, "MODEL",
         "the reference (where the method has an anchor, that), in place of the model as it is "
@@ -36,6 +37,9 @@ static const spar_option train_options[] = {
      "folder to make: the trained model, or the adapter with --lora-rank"},
     {"log", 0, SPAR_OPTION_STRING, TRAIN(log), NULL, 0, 0, NULL, "FILE",
      "write a row of JSON a step"},
+    {"write-ids", 0, SPAR_OPTION_STRING, TRAIN(write_ids), NULL, 0, 0, NULL, "FILE",
+     "write the rows as the token ids that are trained on, which --data reads too; without --out "
+     "and --log nothing is trained"},
     {"optimizer", 0, SPAR_OPTION_STRING, TRAIN(optimizer), "adamw", 0, 0, NULL, "NAME",
      "adamw or rmsprop"},
     {"lr", 0, SPAR_OPTION_NUMBER, TRAIN(lr), "1e-6", 0, 1, NULL, "X", "peak learning rate"},
@@ -92,9 +96,9 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                            v->model ? "--data: expected a file, found nothing"
                                     : "-m: expected a model, found nothing"));
     }
-    if (!v->out && !v->log) {
-        SPAR_TRY(
-            spar_fail(err, SPAR_INVALID, "expected --out DIR, --log FILE or both, found neither"));
+    if (!v->out && !v->log && !v->write_ids) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "expected --out DIR, --log FILE or --write-ids FILE, found none"));
     }
     const spar_train_options options = {.model = v->model,
                                         .data = v->data,
@@ -102,6 +106,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .reference = v->reference,
                                         .out = v->out,
                                         .log = v->log,
+                                        .write_ids = v->write_ids,
                                         .params = v->params,
                                         .optimizer = v->optimizer,
                                         .schedule = v->schedule,
@@ -140,18 +145,22 @@ done:
 static train_values the_values;
 const cli_command cli_train = {
     .doc = {.name = "train",
-            .synopsis = "-m MODEL --data FILE [--method NAME] --out DIR [options]",
+            .synopsis =
+                "-m MODEL --data FILE [--method NAME] --out DIR | --write-ids FILE [options]",
             .summary = "one method on a data file: sft, dpo, ipo, kto, ...",
-            .details = "Recognises the layout of the rows, says which it is and shows the first as "
-                       "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
-                       "\"rejected_ids\"}, or for kto {\"prompt_ids\", \"completion_ids\", "
-                       "\"label\"}. sppo reads a win rate and rebel a reward of each response, as "
-                       "{\"score_chosen\", \"score_rejected\"}. Policy gradients read {\"prompt\", "
-                       "\"responses\", \"rewards\"}, sppo and nash_md also {\"prompt\", "
-                       "\"responses\", \"p\"}, each with ids as {\"prompt_ids\", "
-                       "\"responses_ids\"}; \"logprobs\" are those of who sampled, in place of the "
-                       "model's as it is loaded. xpo and t_spin read a third response, \"base\". "
-                       "The model is written whole at the end.",
+            .details =
+                "Recognises the layout of the rows, says which it is and shows the first as "
+                "the model sees it. Rows may also give {\"prompt_ids\", \"chosen_ids\", "
+                "\"rejected_ids\"}, or for kto {\"prompt_ids\", \"completion_ids\", "
+                "\"label\"}, for sft with a \"completion_mask\". A completion may be several "
+                "messages, all of which are then trained on. sppo reads a win rate and rebel a "
+                "reward of each response, as "
+                "{\"score_chosen\", \"score_rejected\"}. Policy gradients read {\"prompt\", "
+                "\"responses\", \"rewards\"}, sppo and nash_md also {\"prompt\", "
+                "\"responses\", \"p\"}, each with ids as {\"prompt_ids\", "
+                "\"responses_ids\"}; \"logprobs\" are those of who sampled, in place of the "
+                "model's as it is loaded. xpo and t_spin read a third response, \"base\". "
+                "The model is written whole at the end.",
             .options = train_options},
     .run = run_train,
     .values = &the_values};

@@ -12,12 +12,15 @@
  *   preference         {"prompt" or "conversations" or "instruction" and "input", "chosen",
  *                      "rejected"}; chosen and rejected are strings, a message or lists of messages
  *                      (which may repeat the prompt; without "prompt" they must)
- *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns, of
- *                      which the last are the responses and those before them the prompt
+ *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
  *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
  * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
- * Messages are kept whole, for the chat template to read: a content is a string, a list of parts
+ * A list may be several messages of a response, such as a call, the tool's answer and the reply to
+ * it: what follows the prompt where the list repeats it, else the whole list. It begins and ends
+ * with the assistant. Two lists without a prompt have as the prompt the messages that they share,
+ * without the last of either. Messages are kept whole, for the chat template to read: a content is
+ * a string, a list of parts
  * ({"type": "text", "text"}) or, beside calls or reasoning, nothing. So are "tools", "documents"
  * and "chat_template_kwargs" of a row, which go with the prompt. Where a list of messages repeats
  * the prompt, a member that one of two messages lacks says nothing.
@@ -35,10 +38,10 @@
 #include "spar/status.h"
 
 typedef struct sp_dataset_row {
-    json_t *prompt;               /* owned: a conversation of one message at least */
-    json_t *response;             /* owned: the assistant's message */
-    json_t *rejected;             /* owned; NULL where the layout has none */
-    bool bad;                     /* labelled rows: the response was judged bad */
+    json_t *prompt;   /* owned: a conversation of one message at least */
+    json_t *response; /* owned: the assistant's message, or a list of several messages */
+    json_t *rejected; /* owned: the same; NULL where the layout has none */
+    bool bad;         /* labelled rows: the response was judged bad */
     double score, rejected_score; /* NaN where the row gives none */
     json_t *base;                 /* owned: a response of the base's, where asked for and given */
     json_t *row;                  /* owned: of the layout responses the row itself, else NULL */

@@ -128,6 +128,28 @@ done:
     return status;
 }
 
+/* A prompt with its generation prompt, and the whole conversation, which must begin with it. Both
+ * texts are owned by the caller, also after an error. */
+static spar_status render_both(const spar_model *m, const json_t *prompt, const json_t *response,
+                               char **before, size_t *n_before, char **whole, size_t *n_whole,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *all = NULL;
+    SPAR_TRY(sp_model_render(m, prompt, true, before, n_before, err));
+    all = sp_conversation_then(prompt, response);
+    SPAR_TRY(sp_model_render(m, all, false, whole, n_whole, err));
+    if (*n_whole < *n_before || memcmp(*whole, *before, *n_before) != 0) {
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
+                           "%s: chat template: expected the conversation to begin with its "
+                           "generation prompt, found another text: training and sampling would "
+                           "see different prompts",
+                           m->path));
+    }
+done:
+    json_decref(all);
+    return status;
+}
+
 spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const json_t *response,
                           int32_t **prompt_ids, size_t *n_prompt, int32_t **response_ids,
                           size_t *n_response, spar_error *err) {
@@ -136,18 +158,8 @@ spar_status sp_model_turn(const spar_model *m, const json_t *prompt, const json_
     char *whole = NULL;
     size_t n_before = 0;
     size_t n_whole = 0;
-    json_t *all = NULL;
     *prompt_ids = *response_ids = NULL;
-    SPAR_TRY(sp_model_render(m, prompt, true, &before, &n_before, err));
-    all = sp_conversation_then(prompt, response);
-    SPAR_TRY(sp_model_render(m, all, false, &whole, &n_whole, err));
-    if (n_whole < n_before || memcmp(whole, before, n_before) != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
-                           "%s: chat template: expected the conversation to begin with its "
-                           "generation prompt, found another text: training and sampling would "
-                           "see different prompts",
-                           m->path));
-    }
+    SPAR_TRY(render_both(m, prompt, response, &before, &n_before, &whole, &n_whole, err));
     SPAR_TRY(spar_tokenizer_encode(m->tokenizer, before, n_before, SPAR_TOKENIZE_NO_SPECIAL,
                                    prompt_ids, n_prompt, err));
     SPAR_TRY(turn_ids(m, whole + n_before, n_whole - n_before, response_ids, n_response, err));
@@ -156,9 +168,32 @@ done:
         free(*prompt_ids);
         *prompt_ids = NULL;
     }
-    json_decref(all);
     free(before);
     free(whole);
+    return status;
+}
+
+spar_status sp_model_whole(const spar_model *m, const json_t *prompt, const json_t *response,
+                           int32_t **ids, size_t *n, size_t *first, size_t *cut, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *before = NULL, *whole = NULL;
+    size_t n_before = 0, n_whole = 0, n_prompt = 0;
+    int32_t *prompt_ids = NULL;
+    *ids = NULL;
+    SPAR_TRY(render_both(m, prompt, response, &before, &n_before, &whole, &n_whole, err));
+    SPAR_TRY(spar_tokenizer_encode(m->tokenizer, before, n_before, SPAR_TOKENIZE_NO_SPECIAL,
+                                   &prompt_ids, &n_prompt, err));
+    SPAR_TRY(
+        spar_tokenizer_encode(m->tokenizer, whole, n_whole, SPAR_TOKENIZE_NO_SPECIAL, ids, n, err));
+    *first = 0;
+    while (*first < n_prompt && *first < *n && prompt_ids[*first] == (*ids)[*first]) {
+        (*first)++;
+    }
+    *cut = n_prompt - *first;
+done:
+    free(before);
+    free(whole);
+    free(prompt_ids);
     return status;
 }
 

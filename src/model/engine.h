@@ -84,6 +84,14 @@ spar_status sp_model_render_spans(const spar_model *model, const struct json_t *
 spar_status sp_model_turn(const spar_model *model, const struct json_t *prompt,
                           const struct json_t *response, int32_t **prompt_ids, size_t *n_prompt,
                           int32_t **response_ids, size_t *n_response, spar_error *err);
+/* A prompt and several messages that follow it, tokenised whole, as TRL does: what is learned
+ * begins where the ids of the prompt with its generation prompt and those of the whole part,
+ * *first. *cut: ids of the prompt that are not in the whole, as a token goes over its end. MISMATCH
+ * as above. *ids
+ * [*n] is owned by the caller. */
+spar_status sp_model_whole(const spar_model *model, const struct json_t *prompt,
+                           const struct json_t *response, int32_t **ids, size_t *n, size_t *first,
+                           size_t *cut, spar_error *err);
 bool sp_model_ends_turn(const spar_model *model, int32_t id);
 
 /* Make the rotary tables cover n positions; LIMIT beyond the model's context. */

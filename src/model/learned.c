@@ -24,11 +24,11 @@ static bool is_assistant(const json_t *messages, size_t i) {
 
 /* ---- by generation blocks ---- */
 
-/* Blocks that are of messages before the last. */
-static spar_status count_earlier(const spar_model *m, const json_t *conversation, size_t last,
+/* Blocks that are of the messages before one. */
+static spar_status count_earlier(const spar_model *m, const json_t *conversation, size_t first,
                                  size_t *n, spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *before = sp_conversation_first(conversation, last);
+    json_t *before = sp_conversation_first(conversation, first);
     char *text = NULL;
     spar_text_span *spans = NULL;
     size_t n_text;
@@ -40,17 +40,16 @@ done:
     return status;
 }
 
-spar_status sp_learned_by_blocks(const spar_model *m, const json_t *conversation, bool all,
+spar_status sp_learned_by_blocks(const spar_model *m, const json_t *conversation, size_t first,
                                  sp_learned *out, spar_error *err) {
     spar_status status = SPAR_OK;
-    const size_t count = json_array_size(sp_conversation_messages(conversation));
     char *text = NULL;
     spar_text_span *spans = NULL;
     size_t n_text, n_spans = 0, earlier = 0;
     *out = (sp_learned){0};
     SPAR_TRY(sp_model_render_spans(m, conversation, &text, &n_text, &spans, &n_spans, err));
-    if (!all && count > 1) {
-        SPAR_TRY(count_earlier(m, conversation, count - 1, &earlier, err));
+    if (first > 0) {
+        SPAR_TRY(count_earlier(m, conversation, first, &earlier, err));
     }
     if (earlier >= n_spans) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID,
@@ -124,7 +123,7 @@ done:
     return status;
 }
 
-spar_status sp_learned_by_rendering(const spar_model *m, const json_t *conversation, bool all,
+spar_status sp_learned_by_rendering(const spar_model *m, const json_t *conversation, size_t first,
                                     sp_learned *out, spar_error *err) {
     spar_status status = SPAR_OK;
     growing g = {.m = m};
@@ -135,7 +134,7 @@ spar_status sp_learned_by_rendering(const spar_model *m, const json_t *conversat
     *out = (sp_learned){0};
     SPAR_TRY(sp_model_render(m, conversation, false, &text, &g.n_text, err));
     g.text = text;
-    for (size_t i = all ? 0 : count - 1; i < count; i++) {
+    for (size_t i = first; i < count; i++) {
         size_t end = g.n_text;
         if (!is_assistant(messages, i)) {
             continue;
@@ -164,8 +163,9 @@ done:
     return status;
 }
 
-spar_status sp_learned_of(const spar_model *m, const json_t *conversation, bool all,
+spar_status sp_learned_of(const spar_model *m, const json_t *conversation, size_t first,
                           sp_learned *out, spar_error *err) {
     const bool marks = m->chat_template && spar_template_marks(m->chat_template);
-    return (marks ? sp_learned_by_blocks : sp_learned_by_rendering)(m, conversation, all, out, err);
+    return (marks ? sp_learned_by_blocks : sp_learned_by_rendering)(m, conversation, first, out,
+                                                                    err);
 }

@@ -18,16 +18,16 @@ typedef struct sp_learned {
 
 void sp_learned_release(sp_learned *l);
 
-/* conversation: one that ends with the assistant's message. all: every turn of the
- * assistant's, else the last. By blocks where the template has them; INVALID where it marks none of
- * these messages. By rendering MISMATCH, where an earlier turn is rendered otherwise than it was
- * generated. */
-spar_status sp_learned_of(const spar_model *m, const struct json_t *conversation, bool all,
+/* conversation: one that ends with the assistant's message. Turns of the assistant's are learned
+ * from message `first` on: 0 for every one, the last message's place for that alone. By blocks
+ * where the template has them; INVALID where it marks none of these messages. By rendering
+ * MISMATCH, where an earlier turn is rendered otherwise than it was generated. */
+spar_status sp_learned_of(const spar_model *m, const struct json_t *conversation, size_t first,
                           sp_learned *out, spar_error *err);
 /* Either way by itself, for those who compare. */
-spar_status sp_learned_by_blocks(const spar_model *m, const struct json_t *conversation, bool all,
-                                 sp_learned *out, spar_error *err);
+spar_status sp_learned_by_blocks(const spar_model *m, const struct json_t *conversation,
+                                 size_t first, sp_learned *out, spar_error *err);
 spar_status sp_learned_by_rendering(const spar_model *m, const struct json_t *conversation,
-                                    bool all, sp_learned *out, spar_error *err);
+                                    size_t first, sp_learned *out, spar_error *err);
 
 #endif

@@ -111,8 +111,8 @@ static void look_at_row(patients *p, const sp_dataset_row *row) {
     bool wrong[SP_FAULTS] = {false};
     spar_error why = {SPAR_OK, ""};
     sp_turn chosen = {0}, rejected = {0};
-    wrong[SP_FAULT_EMPTY] =
-        sp_message_is_empty(row->response) || (row->rejected && sp_message_is_empty(row->rejected));
+    wrong[SP_FAULT_EMPTY] = sp_response_is_empty(row->response) ||
+                            (row->rejected && sp_response_is_empty(row->rejected));
     spar_status status =
         sp_doctor_turn(p->doctor, row->prompt, row->response, wrong, &chosen, &why);
     if (status == SPAR_OK && row->rejected) {

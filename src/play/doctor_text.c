@@ -4,6 +4,7 @@
 
 #include "model/learned.h"
 #include "play/doctor_parts.h"
+#include "play/offline.h"
 #include "text/conversation.h"
 
 /* Rows of the vocabulary that no token has: a share that is more than rounding up to a multiple. */
@@ -142,12 +143,12 @@ static spar_status compare_masks(const sp_doctor *d, const json_t *whole, bool *
     if (!spar_template_marks(spar_model_template(d->model))) {
         return SPAR_OK;
     }
-    const spar_status rendered = sp_learned_by_rendering(d->model, whole, true, &rendering, err);
+    const spar_status rendered = sp_learned_by_rendering(d->model, whole, 0, &rendering, err);
     if (rendered != SPAR_OK) {
         status = rendered == SPAR_MISMATCH ? SPAR_OK : rendered;
         goto done;
     }
-    const spar_status marked = sp_learned_by_blocks(d->model, whole, true, &blocks, err);
+    const spar_status marked = sp_learned_by_blocks(d->model, whole, 0, &blocks, err);
     if (marked != SPAR_OK && marked != SPAR_INVALID && marked != SPAR_UNSUPPORTED) {
         SPAR_TRY(marked);
     }
@@ -211,14 +212,22 @@ static bool says_the_same(const sp_doctor *d, const char *text, size_t n, const 
     return same;
 }
 
-/* A message without its calls, or without its reasoning under any of its names; NULL: it has none.
- */
-static json_t *without_some(const json_t *message, bool calls) {
+/* Take the calls out of a message, or its reasoning under any of its names: whether it had some. */
+static bool take_some(json_t *message, bool calls) {
     static const char *const names[] = {"tool_calls", "reasoning_content", "thinking", "reasoning"};
-    json_t *less = json_copy((json_t *)(uintptr_t)message);
     bool found = false;
     for (size_t i = calls ? 0 : 1; i < (calls ? 1 : sizeof names / sizeof *names); i++) {
-        found = json_object_del(less, names[i]) == 0 || found;
+        found = json_object_del(message, names[i]) == 0 || found;
+    }
+    return found;
+}
+
+/* A response without its calls, or without its reasoning; NULL: it has none. */
+static json_t *without_some(const json_t *response, bool calls) {
+    json_t *less = json_deep_copy(response);
+    bool found = json_is_object(less) && take_some(less, calls);
+    for (size_t i = 0; i < json_array_size(less); i++) {
+        found = take_some(json_array_get(less, i), calls) || found;
     }
     if (!found) {
         json_decref(less);
@@ -252,27 +261,58 @@ done:
     return status;
 }
 
-spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
-                           bool wrong[SP_FAULTS], sp_turn *out, spar_error *err) {
+/* A response of several messages, tokenised whole. *merged: a token goes over the prompt's end. */
+static spar_status whole_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
+                              sp_turn *out, bool *merged, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_offline_row row = {0};
+    SPAR_TRY(sp_offline_whole(d->model, prompt, &response, 1, &row, merged, err));
+    out->prompt = row.prompt;
+    out->n_prompt = row.n_prompt;
+    out->reply = row.responses[0].ids;
+    out->n_reply = row.responses[0].n;
+    row.prompt = row.responses[0].ids = NULL;
+done:
+    sp_offline_row_release(&row);
+    return status;
+}
+
+/* A response that is one message, tokenised apart from the prompt as it is sampled. *other: that
+ * gives other ids than both together. */
+static spar_status sampled_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
+                                sp_turn *out, bool *other, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *whole = sp_conversation_then(prompt, response);
     int32_t *ids = NULL;
     size_t n = 0;
+    SPAR_TRY(sp_model_turn(d->model, prompt, response, &out->prompt, &out->n_prompt, &out->reply,
+                           &out->n_reply, err));
+    SPAR_TRY(spar_model_chat_ids(d->model, whole, false, &ids, &n, err));
+    /* The reply ends with its turn; the template may write more behind it. An end that is only
+     * appended to ids is none of the text. */
+    const size_t shared = out->n_prompt + out->n_reply - 1;
+    *other = n < shared || memcmp(ids, out->prompt, out->n_prompt * sizeof *ids) != 0 ||
+             memcmp(ids + out->n_prompt, out->reply, (out->n_reply - 1) * sizeof *ids) != 0;
+done:
+    json_decref(whole);
+    free(ids);
+    return status;
+}
+
+spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_t *response,
+                           bool wrong[SP_FAULTS], sp_turn *out, spar_error *err) {
+    spar_status status = SPAR_OK;
+    json_t *whole = sp_conversation_then(prompt, response);
+    bool other = false;
     *out = (sp_turn){0};
-    const spar_status turn = sp_model_turn(d->model, prompt, response, &out->prompt, &out->n_prompt,
-                                           &out->reply, &out->n_reply, err);
+    const spar_status turn = (json_is_array(response) ? whole_turn : sampled_turn)(
+        d, prompt, response, out, &other, err);
     wrong[SP_FAULT_TEMPLATE] |= turn == SPAR_MISMATCH;
     if (turn != SPAR_OK) {
         status = turn == SPAR_MISMATCH ? SPAR_OK : turn;
         goto done;
     }
-    SPAR_TRY(spar_model_chat_ids(d->model, whole, false, &ids, &n, err));
-    /* The reply ends with its turn; the template may write more behind it. An end that is only
-     * appended to ids is none of the text. */
-    const size_t shared = out->n_prompt + out->n_reply - 1;
-    wrong[SP_FAULT_BOUNDARY] |=
-        n < shared || memcmp(ids, out->prompt, out->n_prompt * sizeof *ids) != 0 ||
-        memcmp(ids + out->n_prompt, out->reply, (out->n_reply - 1) * sizeof *ids) != 0;
+    wrong[SP_FAULT_BOUNDARY] |= other;
     wrong[SP_FAULT_BOS] |=
         sp_doctor_leading(out->prompt, out->n_prompt,
                           spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
@@ -280,7 +320,6 @@ spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_
     SPAR_TRY(look_for_unread(d, prompt, response, &wrong[SP_FAULT_UNREAD], err));
 done:
     json_decref(whole);
-    free(ids);
     return status;
 }
 

@@ -28,6 +28,11 @@ typedef struct session {
     spar_jsonl_writer *log;
 } session;
 
+/* Only the rows' ids are asked for otherwise. */
+static bool trains(const session *s) {
+    return s->options->out || s->options->log || !s->options->write_ids;
+}
+
 static bool reads_reference(const session *s) {
     return (sp_objective_reads(&s->objective) & (SP_READS_OPPONENT | SP_READS_ANCHOR)) != 0;
 }
@@ -328,15 +333,26 @@ static void warn_of_size(const session *s) {
     }
 }
 
+/* The method, the model and the rows. */
+static spar_status read_all(session *s, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_train_options *o = s->options;
+    SPAR_TRY(find_method(s, err));
+    SPAR_TRY(check_out(o, err));
+    SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
+    SPAR_TRY(load_model(s, o->model, !trains(s), &s->model, err));
+    SPAR_TRY(sp_offline_load(&s->data, s->model, o, &s->objective, err));
+    if (o->write_ids) {
+        SPAR_TRY(sp_offline_write(&s->data, &s->objective, o->write_ids, err));
+    }
+done:
+    return status;
+}
+
 static spar_status prepare(session *s, spar_error *err) {
     spar_status status = SPAR_OK;
     const spar_train_options *o = s->options;
     void *memory;
-    SPAR_TRY(find_method(s, err));
-    SPAR_TRY(check_out(o, err));
-    SPAR_TRY(sp_schedule_find(o->schedule, &s->schedule, err));
-    SPAR_TRY(load_model(s, o->model, false, &s->model, err));
-    SPAR_TRY(sp_offline_load(&s->data, s->model, o, &s->objective, err));
     warn_of_size(s);
     if (o->lora_rank > 0) {
         const sp_lora_settings lora = {
@@ -363,6 +379,10 @@ done:
 spar_status spar_train(const spar_train_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     session s = {.options = options};
+    SPAR_TRY(read_all(&s, err));
+    if (!trains(&s)) {
+        goto done;
+    }
     SPAR_TRY(prepare(&s, err));
     status = run_steps(&s, err);
     if (s.log && (status == SPAR_OK || status == SPAR_INTERRUPTED)) {

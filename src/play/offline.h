@@ -31,6 +31,7 @@ typedef struct sp_offline {
     sp_lessons lessons; /* borrow from rows */
     int64_t skipped;    /* bad rows left out */
     int64_t truncated;  /* rows with a response that was cut */
+    int64_t merged;     /* rows with a token over the end of the prompt, which is learned whole */
     const char *layout; /* one sentence */
 } sp_offline;
 
@@ -39,6 +40,11 @@ typedef struct sp_offline {
 spar_status sp_offline_load(sp_offline *out, const spar_model *model, const spar_train_options *o,
                             const sp_objective *objective, spar_error *err);
 void sp_offline_release(sp_offline *data);
+
+/* The rows as ids, in the layouts of ids that sp_offline_load reads: a file of JSON Lines; "-":
+ * standard output. */
+spar_status sp_offline_write(const sp_offline *data, const sp_objective *objective,
+                             const char *path, spar_error *err);
 
 /* ---- parts of a row (offline_row.c); each is filled by them and owned by it ---- */
 
@@ -49,15 +55,28 @@ spar_status sp_offline_row_init(sp_offline_row *row, size_t n, spar_error *err);
 /* A list of the model's token ids; `name` is its place in messages. */
 spar_status sp_offline_ids(const spar_model *model, const json_t *list, const char *name,
                            int32_t **ids, size_t *n, spar_error *err);
+/* Which ids of a response are learned: a list of 1 and 0, one an id; the mask is left out where all
+ * are 1. */
+spar_status sp_offline_mask(const json_t *list, const char *name, sp_offline_response *to,
+                            spar_error *err);
 /* Response i as the assistant's message, which gives the prompt's ids too where the row has none
  * yet. */
 spar_status sp_offline_turn(const spar_model *model, const json_t *prompt, const json_t *response,
                             sp_offline_row *row, size_t i, spar_error *err);
 
+/* Responses [n] of which some are several messages, all of them tokenised whole with the prompt
+ * (sp_model_whole): each is what follows what all of them share with the prompt. *merged: that is
+ * less than the prompt. */
+spar_status sp_offline_whole(const spar_model *model, const json_t *prompt,
+                             const json_t *const *responses, size_t n, sp_offline_row *row,
+                             bool *merged, spar_error *err);
+
+/* Which turns of the assistant's are learned. */
+typedef enum sp_turns { SP_TURNS_LAST, SP_TURNS_RESPONSE, SP_TURNS_ALL } sp_turns;
 /* A conversation to learn (model/learned.h): up to the first token that is learned it is the
- * prompt, from there to the last the response. all: every turn of the assistant's. */
+ * prompt, from there to the last the response. */
 spar_status sp_offline_conversation(const spar_model *model, const json_t *prompt,
-                                    const json_t *response, bool all, sp_offline_row *row,
+                                    const json_t *response, sp_turns turns, sp_offline_row *row,
                                     spar_error *err);
 
 /* An item of a list of responses as the assistant's message, a new reference: a string, a message

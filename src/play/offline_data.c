@@ -26,6 +26,7 @@ typedef struct loader {
     size_t fewest, most; /* responses that the objective takes */
     row_shape shape;
     bool labelled;
+    bool conversations; /* the layout holds conversations that end in the response */
     int64_t longest;
     bool too_long; /* why the row at hand is bad */
 } loader;
@@ -185,28 +186,55 @@ static spar_status count_named(const loader *l, bool has_rejected, bool has_base
 
 /* ---- conversations ---- */
 
+/* Which turns sft learns by their messages (*turns), where it does: a response behind its
+ * generation prompt is learned as it is. */
+static bool learns_turns(const loader *l, const sp_dataset_row *from, sp_turns *turns) {
+    const bool several = json_is_array(from->response);
+    const bool only = l->options->assistant_only_loss;
+    *turns = only && l->conversations ? SP_TURNS_ALL : several ? SP_TURNS_RESPONSE : SP_TURNS_LAST;
+    return l->objective->kind == SP_OBJECTIVE_SFT &&
+           (only || (!several && spar_template_marks(spar_model_template(l->model))));
+}
+
+/* Responses [n] behind their prompt. */
+static spar_status fill_responses(loader *l, const json_t *prompt, const json_t *const *given,
+                                  size_t n, sp_offline_row *row, spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool several = false, merged = false;
+    for (size_t i = 0; i < n; i++) {
+        several = several || json_is_array(given[i]);
+    }
+    if (several) {
+        SPAR_TRY(sp_offline_whole(l->model, prompt, given, n, row, &merged, err));
+        l->out->merged += merged;
+        goto done;
+    }
+    SPAR_TRY(sp_offline_row_init(row, n, err));
+    for (size_t i = 0; i < n; i++) {
+        SPAR_TRY(sp_offline_turn(l->model, prompt, given[i], row, i, err));
+    }
+done:
+    return status;
+}
+
 static spar_status fill_turns(loader *l, const sp_dataset_row *from, sp_offline_row *row,
                               spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *const given[MOST_NAMED] = {from->response, from->rejected, from->base};
+    sp_turns turns;
     size_t n;
     char place[32];
     SPAR_TRY(count_named(l, from->rejected, from->base, &n, err));
     for (size_t i = 0; i < n; i++) {
-        if (sp_message_is_empty(given[i])) {
+        if (sp_response_is_empty(given[i])) {
             SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a response, found an empty one",
                                name_of(l, i, place)));
         }
     }
-    if (l->objective->kind == SP_OBJECTIVE_SFT &&
-        (l->options->assistant_only_loss || spar_template_marks(spar_model_template(l->model)))) {
-        return sp_offline_conversation(l->model, from->prompt, from->response,
-                                       l->options->assistant_only_loss, row, err);
+    if (learns_turns(l, from, &turns)) {
+        return sp_offline_conversation(l->model, from->prompt, from->response, turns, row, err);
     }
-    SPAR_TRY(sp_offline_row_init(row, n, err));
-    for (size_t i = 0; i < n; i++) {
-        SPAR_TRY(sp_offline_turn(l->model, from->prompt, given[i], row, i, err));
-    }
+    SPAR_TRY(fill_responses(l, from->prompt, given, n, row, err));
     row->responses[0].score = l->labelled ? (double)!from->bad : from->score;
     if (n > 1) {
         row->responses[1].score = from->rejected_score;
@@ -230,18 +258,18 @@ done:
     return status;
 }
 
-/* Every turn is learned of conversations only, as TRL has it. layout: NULL for ids. */
-static spar_status check_turns(const loader *l, const char *layout, spar_error *err) {
-    const bool conversation =
+/* Turns are told apart in conversations only, as TRL has it. layout: NULL for ids. */
+static spar_status check_turns(loader *l, const char *layout, spar_error *err) {
+    l->conversations =
         layout && (strcmp(layout, "messages") == 0 || strcmp(layout, "conversations") == 0);
-    if (!l->options->assistant_only_loss ||
-        (conversation && l->objective->kind == SP_OBJECTIVE_SFT)) {
+    const bool apart = l->conversations || (layout && strcmp(layout, "prompt-completion") == 0);
+    if (!l->options->assistant_only_loss || (apart && l->objective->kind == SP_OBJECTIVE_SFT)) {
         return SPAR_OK;
     }
     return spar_fail(
         err, SPAR_INVALID,
-        "assistant-only-loss: expected sft on rows of messages or conversations, found "
-        "%s on %s",
+        "assistant-only-loss: expected sft on rows of messages, conversations or prompt and "
+        "completion, found %s on %s",
         l->objective->name, l->out->layout);
 }
 
@@ -278,6 +306,18 @@ static const char *first_key(const loader *l, const json_t *row) {
     return completion || l->labelled ? "completion_ids" : "chosen_ids";
 }
 
+/* A mask that went unread would train on what it leaves out. */
+static spar_status fill_mask(const loader *l, const json_t *json, sp_offline_response *to,
+                             spar_error *err) {
+    static const char name[] = "completion_mask";
+    const json_t *mask = json_object_get(json, name);
+    if (!mask || l->objective->kind == SP_OBJECTIVE_SFT) {
+        return mask ? sp_offline_mask(mask, name, to, err) : SPAR_OK;
+    }
+    return spar_fail(err, SPAR_INVALID, "%s: expected method sft, which reads it, found %s", name,
+                     l->objective->name);
+}
+
 static spar_status fill_ids(loader *l, const json_t *json, sp_offline_row *row, spar_error *err) {
     spar_status status = SPAR_OK;
     const char *const keys[MOST_NAMED] = {first_key(l, json), "rejected_ids", "base_ids"};
@@ -302,6 +342,7 @@ static spar_status fill_ids(loader *l, const json_t *json, sp_offline_row *row, 
         SPAR_TRY(sp_offline_ids(l->model, json_object_get(json, keys[i]), keys[i], &to->ids, &to->n,
                                 err));
     }
+    SPAR_TRY(fill_mask(l, json, &row->responses[0], err));
 done:
     return status;
 }
@@ -456,6 +497,13 @@ static void describe(const loader *l) {
     if (out->truncated > 0) {
         snprintf(line, sizeof line, "%lld rows were cut to %lld tokens", (long long)out->truncated,
                  (long long)l->longest);
+        say(l, line);
+    }
+    if (out->merged > 0) {
+        snprintf(line, sizeof line,
+                 "in %lld rows a token goes over the end of the prompt: it is learned whole, and "
+                 "sampling will not begin with it",
+                 (long long)out->merged);
         say(l, line);
     }
     for (size_t i = 0; i < out->n && l->shape == SHAPE_GROUP; i++) {

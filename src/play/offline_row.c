@@ -60,6 +60,38 @@ done:
     return status;
 }
 
+spar_status sp_offline_mask(const json_t *list, const char *name, sp_offline_response *to,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    size_t learned = 0;
+    if (!json_is_array(list) || json_array_size(list) != to->n) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a list of %zu, one an id, found %s",
+                           name, to->n, json_is_array(list) ? "another" : sp_json_type_name(list)));
+    }
+    SPAR_TRY(sp_mem_calloc(&memory, to->n + 1, sizeof *to->mask, err));
+    to->mask = memory;
+    for (size_t i = 0; i < to->n; i++) {
+        const json_t *item = json_array_get(list, i);
+        const json_int_t bit = json_is_true(item) ? 1 : json_integer_value(item);
+        if (!(json_is_integer(item) || json_is_boolean(item)) || bit < 0 || bit > 1) {
+            SPAR_TRY(
+                spar_fail(err, SPAR_FORMAT, "%s[%zu]: expected 1 or 0, found another", name, i));
+        }
+        to->mask[i] = (uint8_t)bit;
+        learned += (size_t)bit;
+    }
+    if (learned == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: expected a 1, found none", name));
+    }
+    if (learned == to->n) {
+        free(to->mask);
+        to->mask = NULL;
+    }
+done:
+    return status;
+}
+
 spar_status sp_offline_turn(const spar_model *model, const json_t *prompt, const json_t *response,
                             sp_offline_row *row, size_t i, spar_error *err) {
     int32_t *ids = NULL;
@@ -92,14 +124,50 @@ done:
     return status;
 }
 
+/* The assistant's turns of a response of several messages: those that rendering finds behind the
+ * prompt, or what the blocks mark of the tokens that are not the prompt's, as TRL has it. */
+static spar_status learn_response(const spar_model *model, const json_t *prompt,
+                                  const json_t *response, const json_t *whole, sp_learned *l,
+                                  spar_error *err) {
+    spar_status status = SPAR_OK;
+    int32_t *ids = NULL;
+    size_t n, first, cut;
+    if (!spar_template_marks(spar_model_template(model))) {
+        const size_t n_prompt = json_array_size(sp_conversation_messages(prompt));
+        return sp_learned_by_rendering(model, whole, n_prompt, l, err);
+    }
+    SPAR_TRY(sp_model_whole(model, prompt, response, &ids, &n, &first, &cut, err));
+    SPAR_TRY(sp_learned_by_blocks(model, whole, 0, l, err));
+    memset(l->mask, 0, first);
+    if (!memchr(l->mask, 1, l->n)) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "chat template: expected a generation block behind the prompt, found "
+                           "none"));
+    }
+done:
+    free(ids);
+    return status;
+}
+
+static spar_status learn(const spar_model *model, const json_t *prompt, const json_t *response,
+                         sp_turns turns, sp_learned *l, spar_error *err) {
+    json_t *whole = sp_conversation_then(prompt, response);
+    const size_t last = json_array_size(sp_conversation_messages(whole)) - 1;
+    const spar_status status =
+        turns == SP_TURNS_RESPONSE
+            ? learn_response(model, prompt, response, whole, l, err)
+            : sp_learned_of(model, whole, turns == SP_TURNS_ALL ? 0 : last, l, err);
+    json_decref(whole);
+    return status;
+}
+
 spar_status sp_offline_conversation(const spar_model *model, const json_t *prompt,
-                                    const json_t *response, bool all, sp_offline_row *row,
+                                    const json_t *response, sp_turns turns, sp_offline_row *row,
                                     spar_error *err) {
     spar_status status = SPAR_OK;
     sp_learned l = {0};
-    json_t *whole = sp_conversation_then(prompt, response);
     SPAR_TRY(sp_offline_row_init(row, 1, err));
-    SPAR_TRY(sp_learned_of(model, whole, all, &l, err));
+    SPAR_TRY(learn(model, prompt, response, turns, &l, err));
     size_t first = 0, end = l.n;
     while (first < l.n && !l.mask[first]) {
         first++;
@@ -112,8 +180,42 @@ spar_status sp_offline_conversation(const spar_model *model, const json_t *promp
     row->n_prompt = first;
     l.ids = NULL;
 done:
-    json_decref(whole);
     sp_learned_release(&l);
+    return status;
+}
+
+/* Ids of whole conversations [n] that all begin with n_prompt ids, as a prompt and responses. */
+static spar_status part(sp_offline_row *row, size_t n_prompt, spar_error *err) {
+    spar_status status = SPAR_OK;
+    void *memory;
+    SPAR_TRY(sp_mem_calloc(&memory, n_prompt + 1, sizeof *row->prompt, err));
+    row->prompt = memcpy(memory, row->responses[0].ids, n_prompt * sizeof *row->prompt);
+    row->n_prompt = n_prompt;
+    for (size_t i = 0; i < row->n; i++) {
+        sp_offline_response *y = &row->responses[i];
+        y->n -= n_prompt;
+        memmove(y->ids, y->ids + n_prompt, y->n * sizeof *y->ids);
+    }
+done:
+    return status;
+}
+
+spar_status sp_offline_whole(const spar_model *model, const json_t *prompt,
+                             const json_t *const *responses, size_t n, sp_offline_row *row,
+                             bool *merged, spar_error *err) {
+    spar_status status = SPAR_OK;
+    size_t n_prompt = SIZE_MAX;
+    *merged = false;
+    SPAR_TRY(sp_offline_row_init(row, n, err));
+    for (size_t i = 0; i < n; i++) {
+        size_t first, cut;
+        sp_offline_response *y = &row->responses[i];
+        SPAR_TRY(sp_model_whole(model, prompt, responses[i], &y->ids, &y->n, &first, &cut, err));
+        n_prompt = first < n_prompt ? first : n_prompt;
+        *merged = *merged || cut > 0;
+    }
+    SPAR_TRY(part(row, n_prompt, err));
+done:
     return status;
 }
 

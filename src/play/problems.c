@@ -126,6 +126,11 @@ static spar_status reference_text(const sp_run *run, sp_problem *p, const json_t
 
 static spar_status tokenize(sp_run *run, sp_problem *p, const json_t *response, spar_error *err) {
     spar_status status = SPAR_OK;
+    if (json_is_array(response)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "expected a response of one message, as the model samples it, found %zu",
+                           json_array_size(response)));
+    }
     SPAR_TRY(sp_model_turn(run->model, p->conversation, response, &p->prompt_ids, &p->n_prompt,
                            &p->reference_ids, &p->n_reference, err));
     SPAR_TRY(reference_text(run, p, response, err));

@@ -30,9 +30,13 @@ json_t *sp_conversation_first(const json_t *conversation, size_t n) {
     return sp_conversation_with(conversation, some);
 }
 
-json_t *sp_conversation_then(const json_t *conversation, const json_t *message) {
+json_t *sp_conversation_then(const json_t *conversation, const json_t *response) {
     json_t *all = json_copy((json_t *)(uintptr_t)sp_conversation_messages(conversation));
-    json_array_append(all, (json_t *)(uintptr_t)message);
+    if (json_is_array(response)) {
+        json_array_extend(all, (json_t *)(uintptr_t)response);
+    } else {
+        json_array_append(all, (json_t *)(uintptr_t)response);
+    }
     return sp_conversation_with(conversation, all);
 }
 
@@ -63,6 +67,12 @@ static bool says_more(const json_t *message) {
 bool sp_message_is_empty(const json_t *message) {
     const json_t *content = json_object_get(message, "content");
     return (content == NULL || holds_nothing(content)) && !says_more(message);
+}
+
+bool sp_response_is_empty(const json_t *response) {
+    const size_t n = json_array_size(response);
+    return sp_message_is_empty(json_is_array(response) ? json_array_get(response, n - 1)
+                                                       : response);
 }
 
 const char *sp_message_text(const json_t *message) {

@@ -105,6 +105,18 @@ template="{{ tools }}${healthy/'{{ m.content }}</s>'/'{{ m.reasoning_content }}{
 run 0 doctor -m "$dir/reads" --data "$dir/rows.jsonl"
 out "nothing found"
 
+# Responses of several messages: healthy, with a call that the template passes over, the same up to the longest row.
+several() { rows "{\"prompt\": \"Why?\", \"chosen\": [{\"role\": \"assistant\", \"content\": \"So.\"$1}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"Yes.\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"So.\"}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"$2\"}]}"; }
+several "" "No."
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+out "nothing found"
+several ', "tool_calls": [{"function": {"name": "f"}}]' "No."
+row_finds "unread members" "1 of 1 rows (100.0 %): the chat template writes the same"
+several "" "Yes."
+row_finds "identical pairs" "1 of 1 rows"
+several "" ""
+row_finds "empty responses" "1 of 1 rows"
+
 # ---- the model ----
 bos='k["post_processor"] = json.load(open(f"{source}/tokenizer.json"))["post_processor"]'
 broken bos_added "$bos" "double BOS" "the chat template writes BOS, and the tokenizer adds it as well"

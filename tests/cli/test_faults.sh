@@ -69,6 +69,10 @@ printf '{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n' >"$dir/data.jsonl
 { sed '/^data:/,/^$/d' "$recipe"; printf 'data: {file: %s, gate: 2, report: 2}\n' "$dir/data.jsonl"; } |
     sed 's/pairs: verified/pairs: real/; /fresh:/d' >"$dir/file.yaml"
 refused 3 "$dir/data.jsonl:2" play "$dir/file.yaml" -m "$model" --run "$dir/run"
+printf '{"prompt": "%s", "completion": [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}, {"role": "assistant", "content": "z"}]}\n' \
+    a b c d e >"$dir/data.jsonl"
+run 4 play "$dir/file.yaml" -m "$model" --run "$dir/run"
+err_has "expected a response of one message, as the model samples it, found 3"
 for i in $(seq 9); do printf '{"prompt": "p%s", "completion": "x"}\n' "$i"; done >"$dir/data.jsonl"
 printf '{"prompt": "%s", "completion": "x"}\n' "$long" >>"$dir/data.jsonl"
 run 8 play "$dir/file.yaml" -m "$model" --run "$dir/run"

@@ -6,7 +6,7 @@ err_has "--data"
 run 2 train --data x
 err_has "-m"
 run 2 train -m x --data y
-err_has "--out"
+err_has "--out DIR, --log FILE or --write-ids FILE"
 
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf
@@ -117,10 +117,10 @@ expect_losses() {
 expect_losses
 run 2 train -m "$model" --template "$template" --data "$dir/text.jsonl" --method sft --assistant-only-loss \
     --on-bad-row skip --log "$dir/l"
-err_has "assistant-only-loss: expected sft on rows of messages or conversations, found sft on rows of prompt"
+err_has "assistant-only-loss: expected sft on rows of messages, conversations or prompt and completion, found sft on rows of prompt, chosen"
 sed 's/^{/{"label": true, /' "$dir/turns.jsonl" >"$dir/labelled.jsonl"
 run 2 train -m "$model" --template "$dir/plain.jinja" --data "$dir/labelled.jsonl" --method kto --assistant-only-loss --log "$dir/l"
-err_has "assistant-only-loss: expected sft on rows of messages or conversations, found kto"
+err_has "assistant-only-loss: expected sft on rows of messages, conversations or prompt and completion, found kto"
 # An earlier turn that is rendered otherwise than it was generated is found by blocks alone.
 for form in plain marked; do
     sed 's/{% for m/{% set last = messages | length - 1 %}&/; s/<s>{{ m.content }}/&{% if loop.index0 < last %}-{% endif %}/' \
@@ -173,6 +173,75 @@ err_has 'first row, prompt (50 tokens): [{"name": "now"}]big cathappy'
 sed 's/"type": "text", "text": "upon"/"type": "image", "url": "u"/' "$dir/turns.jsonl" >"$dir/image.jsonl"
 run 4 train -m "$model" --template "$dir/plain.jinja" --data "$dir/image.jsonl" --method sft --log "$dir/l"
 err_has "image.jsonl:1: messages[0]: content[1]: expected a part of text, found image"
+
+# Completions of several messages, tokenised whole: all of it is learned, with the option the assistant's turns alone, as
+# blocks mark them or by rendering. Pairs part where either leaves the prompt. The ids are read again as they are written.
+cat >"$dir/several.jsonl" <<'ROWS'
+{"prompt": [{"role": "user", "content": "Once"}], "completion": [{"role": "assistant", "content": "upon"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "time"}]}
+{"prompt": "Then", "completion": "the end."}
+ROWS
+plain='{% for m in messages %}{% if m.role == "user" %}<s>{{ m.content }}{% else %}<unk>{{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<unk>{% endif %}'
+printf '%s' "$plain" >"$dir/plain.jinja"
+printf '%s' "$plain" | sed 's/{{ m.content }}<.s>/{% generation %}&{% endgeneration %}/' >"$dir/marked.jinja"
+write_ids() { run 0 train -m "$model" --template "$dir/$1.jinja" --data "$2" --write-ids - "${@:3}"; }
+for form in plain marked; do
+    write_ids $form "$dir/several.jsonl" --method sft
+    python3 - "$dir/out" <<'END' || fail "$form: expected all of the completion to be learned"
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+whole = rows[0]["prompt_ids"] + rows[0]["completion_ids"]
+assert whole.count(1) == 2 and whole.count(0) == 2 and whole.count(2) == 2, whole
+assert rows[0]["prompt_ids"][-1] == 0 and rows[0]["prompt_ids"].count(0) == 1
+assert "completion_mask" not in rows[0] and rows[0]["completion_ids"][-1] == 2
+assert rows[1]["completion_ids"].count(2) == 1 and "completion_mask" not in rows[1]
+END
+    write_ids $form "$dir/several.jsonl" --method sft --assistant-only-loss
+    cp "$dir/out" "$dir/masked-$form.jsonl"
+    python3 - "$dir/out" <<'END' || fail "$form: expected the turns of the assistant's to be learned"
+import json, sys
+row = json.loads(open(sys.argv[1]).readline())
+ids, mask = row["completion_ids"], row["completion_mask"]
+end, begin = ids.index(2), len(ids) - 1 - ids[::-1].index(0)
+assert mask == [int(t <= end or t > begin) for t in range(len(ids))] and len(ids) > begin + 2, (ids, mask)
+END
+    run 0 train -m "$model" --template "$dir/$form.jinja" --data "$dir/several.jsonl" --method sft --assistant-only-loss --lr 0 --batch 2 --dtype f32 --log "$dir/log.jsonl"
+    wanted=$(losses)
+    run 0 train -m "$model" --data "$dir/masked-$form.jsonl" --method sft --lr 0 --batch 2 --dtype f32 --log "$dir/log.jsonl"
+    [ "$(losses)" = "$wanted" ] || fail "$form: expected the loss of the rows, $wanted, of their ids, found $(losses)"
+done
+cmp -s "$dir/masked-plain.jsonl" "$dir/masked-marked.jsonl" || fail "expected the same ids by blocks and by rendering"
+head -1 "$dir/masked-plain.jsonl" | sed 's/^{/{"label": true, /' >"$dir/wrong.jsonl"
+run 2 train -m "$model" --data "$dir/wrong.jsonl" --method kto --log "$dir/l"
+err_has "wrong.jsonl:1: completion_mask: expected method sft, which reads it, found kto"
+sed 's/"completion_mask":\[1,/"completion_mask":[/' "$dir/masked-plain.jsonl" >"$dir/wrong.jsonl"
+run 3 train -m "$model" --data "$dir/wrong.jsonl" --method sft --log "$dir/l"
+err_has "wrong.jsonl:1: completion_mask: expected a list of "
+sed 's/"completion_mask":\[1,/"completion_mask":[2,/' "$dir/masked-plain.jsonl" >"$dir/wrong.jsonl"
+run 3 train -m "$model" --data "$dir/wrong.jsonl" --method sft --log "$dir/l"
+err_has "wrong.jsonl:1: completion_mask[0]: expected 1 or 0"
+cat >"$dir/agents.jsonl" <<'ROWS'
+{"prompt": "Once", "chosen": [{"role": "assistant", "content": "upon"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "time"}], "rejected": "more"}
+ROWS
+write_ids plain "$dir/agents.jsonl" --method dpo
+python3 - "$dir/out" "$dir/masked-plain.jsonl" <<'END' || fail "expected a pair tokenised whole"
+import json, sys
+pair, single = (json.loads(open(path).readline()) for path in sys.argv[1:])
+assert pair["prompt_ids"] == single["prompt_ids"] and pair["chosen_ids"] == single["completion_ids"]
+assert pair["rejected_ids"][-1] == 2 and pair["rejected_ids"].count(2) == 1
+END
+cp "$dir/out" "$dir/pair-ids.jsonl"
+run 0 train -m "$model" --data "$dir/pair-ids.jsonl" --method dpo --write-ids "$dir/again.jsonl"
+cmp -s "$dir/pair-ids.jsonl" "$dir/again.jsonl" || fail "expected the same ids, read again"
+# A prompt that is rendered otherwise within the conversation; a token over its end.
+printf '%s' "$plain" | sed 's/<s>{{ m.content }}/<s>{% if loop.last %}+{% endif %}{{ m.content }}/' >"$dir/other.jinja"
+run 11 train -m "$model" --template "$dir/other.jinja" --data "$dir/several.jsonl" --method sft --write-ids -
+err_has "several.jsonl:1: $model: chat template: expected the conversation to begin with its generation prompt"
+run 0 train -m "$model" --template "$dir/plain.jinja" --data "$dir/several.jsonl" --method sft --write-ids -
+grep -q "over the end of the prompt" "$dir/err" && fail "expected no token over the end of a prompt"
+printf '%s' '{% for m in messages %}{{ m.content }}{% if m.role == "assistant" %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %} up{% endif %}' | sed 's/{{ m.content }}/{% if m.role == "assistant" %} up{% endif %}&/' >"$dir/merging.jinja"
+sed 's/"upon"/"on"/; 2,$d' "$dir/several.jsonl" >"$dir/merged.jsonl"
+run 0 train -m "$model" --template "$dir/merging.jinja" --data "$dir/merged.jsonl" --method sft --write-ids -
+err_has "in 1 rows a token goes over the end of the prompt"
 
 # KTO on rows with a label: half the mean lambda at the reference, whose z is 0; then it falls.
 cat >"$dir/kto.jsonl" <<'ROWS'
@@ -270,6 +339,12 @@ group 0 --method sppo --lr 0
 awk "BEGIN { d = $(losses) / (0.5e6 * ((0.35 / 3) ^ 2 + (0.8 / 3 ) ^ 2 + (0.45 / 3) ^ 2)) - 1; exit !(d < 1e-6 && d > -1e-6) }" ||
     fail "sppo on a matrix: found $(losses)"
 group 0 --method nash_md
+for method in sppo nash_md; do
+    group 0 --method $method --lr 0 --write-ids "$dir/group-ids.jsonl"
+    wanted=$(losses)
+    run 0 train -m "$model" --data "$dir/group-ids.jsonl" --method $method --lr 0 --dtype f32 --log "$dir/log.jsonl"
+    [ "$(losses)" = "$wanted" ] || fail "$method: expected the loss of the rows, $wanted, of their ids, found $(losses)"
+done
 # The model's own responses, judged, and trained on as they were sampled: a loop of three commands.
 printf '%s\n' '{"prompt": "The sea"}' '{"messages": [{"role": "user", "content": "The sun"}]}' >"$dir/prompts.jsonl"
 run 0 generate -m "$model" --template "$template" --prompts "$dir/prompts.jsonl" --samples 4 --temperature 1 \

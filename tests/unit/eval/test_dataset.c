@@ -131,6 +131,23 @@ static const char *const WHOLE[][3] = {
     {"{\"prompt\":[" PARTS "],\"chosen\":[" PARTS "," THOUGHT "],\"rejected\":[" CALL "]}",
      "[" PARTS "]", THOUGHT},
     {"{\"prompt\":[" U "],\"chosen\":[" NULLS "," A "],\"rejected\":[" B "]}", "[" U "]", A},
+    {"{\"prompt\":[" U "],\"completion\":[" CALL "," TOLD "," A "],\"tools\":" TOOLS "}",
+     "{\"messages\":[" U "],\"tools\":" TOOLS "}", "[" CALL "," TOLD "," A "]"},
+    {"{\"prompt\":[" NULLS "],\"completion\":[" U "," CALL "," TOLD "," A "]}", "[" NULLS "]",
+     "[" CALL "," TOLD "," A "]"},
+    {"{\"prompt\":\"hi\",\"chosen\":[" B "," U "," A "],\"rejected\":\"no\"}", "[" U "]",
+     "[" B "," U "," A "]"},
+    {"{\"chosen\":[" U "," CALL "," TOLD "," A "],\"rejected\":[" U "," B "]}", "[" U "]",
+     "[" CALL "," TOLD "," A "]"},
+    {"{\"chosen\":[" U "," B "," U "," A "],\"rejected\":\"no\"}", "[" U "," B "," U "]", A},
+    {"{\"real\":[" U "," A "," U "," B "],\"generated\":[" U "," A "," U "," B "]}",
+     "[" U "," A "," U "]", B},
+    {"{\"prompt\":\"hi\",\"chosen\":[" S "," U "," A "],\"rejected\":[" S "," U "," B "]}",
+     "[" S "," U "]", A},
+    {"{\"prompt\":null,\"messages\":[" U "," A "],\"completion\":null}", "[" U "]", A},
+    {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:yes\","
+     "\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: other\"}",
+     "[" U "]", "[" B "," U "," A "]"},
     {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\",\"name\":\"Bo\"},{\"from\":\"gpt\","
      "\"value\":\"yes\"},{\"from\":\"tool\",\"value\":\"noon\"},{\"from\":\"gpt\",\"value\":\"no\"}"
      "]}",
@@ -228,11 +245,11 @@ static void test_refused(void **state) {
         t,
         "{\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":\"\\n\\nHuman: other\\n\\n"
         "Assistant: c\"}",
-        "rows:2: rejected: expected the turns of chosen before the last, found other turns");
+        "rows:2: rejected: expected the messages of the prompt before the response, found other");
     refuse(t, "{\"chosen\":\"\\n\\nHuman: a\",\"rejected\":\"\\n\\nHuman: a\"}",
            "rows:2: chosen: expected a last message of the assistant, found user");
     refuse(t, "{\"chosen\":\"\\n\\nAssistant: a\",\"rejected\":\"\\n\\nAssistant: b\"}",
-           "rows:2: chosen: expected a prompt before the response");
+           "rows:2: chosen: expected the prompt's messages before the response, found none");
     refuse("", "", "expected rows, found an empty file");
     refuse("", "{\"text\":\"a\"}", "rows:1: row: expected messages, ");
     refuse("", "{\"text\":\"a\"}", "found \"text\"");
@@ -279,6 +296,15 @@ static void test_refused(void **state) {
     refuse(r, "{\"real\":[" U "," A "],\"generated\":[" U "]}",
            "rows:2: generated: expected a last");
     refuse(r, "{\"real\":[" U "," A "],\"generated\":[" S "," B "]}", "rows:2: generated: ");
+    refuse(
+        r, "{\"real\":[" S "," U "," A "],\"generated\":[" S "," PARTS "," B "]}",
+        "rows:2: generated: expected the messages of the prompt before the response, found other");
+    refuse(p, "{\"prompt\":[" U "],\"completion\":[" CALL "," TOLD "]}",
+           "rows:2: completion: expected a last message of the assistant, found tool");
+    refuse(p, "{\"prompt\":[" U "],\"completion\":[" U "," U "," A "]}",
+           "rows:2: completion: expected the messages of the prompt before the response, found ");
+    refuse(p, "{\"prompt\":[" U "],\"completion\":[]}",
+           "rows:2: completion: expected at least one");
     refuse(d, "{\"prompt\":", "rows:2: ");
     refuse("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":true}",
            "{\"prompt\":\"a\",\"completion\":\"c\",\"label\":false}",
@@ -317,17 +343,22 @@ static void test_wanted(void **state) {
 
 static void test_no_memory(void **state) {
     (void)state;
-    spar_status status = SPAR_NO_MEMORY;
-    sp_dataset *data = NULL;
-    write_rows("{\"prompt\":[" S "," U "],\"chosen\":[" A "],\"rejected\":[" B "]}");
-    for (long k = 1; status != SPAR_OK; k++) {
-        assert_true(k < 1000);
-        sp_mem_fail_at(k);
-        status = sp_dataset_load(&data, path, NULL);
-        sp_mem_fail_at(0);
-        assert_true(status == SPAR_OK || (status == SPAR_NO_MEMORY && data == NULL));
+    static const char *const texts[] = {
+        "{\"prompt\":[" S "," U "],\"chosen\":[" A "],\"rejected\":[" B "]}",
+        "{\"chosen\":[" U "," CALL "," TOLD "," A "],\"rejected\":[" U "," B "]}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        spar_status status = SPAR_NO_MEMORY;
+        sp_dataset *data = NULL;
+        write_rows(texts[i]);
+        for (long k = 1; status != SPAR_OK; k++) {
+            assert_true(k < 1000);
+            sp_mem_fail_at(k);
+            status = sp_dataset_load(&data, path, NULL);
+            sp_mem_fail_at(0);
+            assert_true(status == SPAR_OK || (status == SPAR_NO_MEMORY && data == NULL));
+        }
+        sp_dataset_free(data);
     }
-    sp_dataset_free(data);
 }
 
 static void expect_file(const char *name, size_t n, const char *layout, const char *start) {
