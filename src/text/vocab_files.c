@@ -21,6 +21,7 @@ static const struct family {
     const char *pre;
     bool around; /* <s> and </s> go around a text */
 } families[] = {{"GPT2Tokenizer", "gpt-2", false},
+                {"CodeGenTokenizer", "gpt-2", false},
                 {"Qwen2Tokenizer", "qwen2", false},
                 {"RobertaTokenizer", "gpt-2", true},
                 {"BartTokenizer", "gpt-2", true}};
@@ -76,10 +77,25 @@ static json_t *bracketed_tokens(const json_t *vocab) {
     return list;
 }
 
-static json_t *bracket_processor(const json_t *vocab, bool around) {
+/* BOS before a text, where tokenizer_config.json has add_bos_token and says which token it is
+ * (OPT). */
+static json_t *bos_processor(const json_t *vocab, const json_t *config) {
+    const json_t *token = json_object_get(config, "bos_token");
+    const char *bos =
+        json_string_value(json_is_object(token) ? json_object_get(token, "content") : token);
+    const json_t *id = bos ? json_object_get(vocab, bos) : NULL;
+    return id && json_is_true(json_object_get(config, "add_bos_token"))
+               ? json_pack("{s:s, s:[{s:{s:s}}, {s:{s:s}}], s:{s:{s:s, s:[I]}}}", "type",
+                           "TemplateProcessing", "single", "SpecialToken", "id", bos, "Sequence",
+                           "id", "A", "special_tokens", bos, "id", bos, "ids",
+                           json_integer_value(id))
+               : json_null();
+}
+
+static json_t *bracket_processor(const json_t *vocab) {
     const json_t *bos = json_object_get(vocab, "<s>");
     const json_t *eos = json_object_get(vocab, "</s>");
-    if (!around || !bos || !eos) {
+    if (!bos || !eos) {
         return json_null();
     }
     return json_pack("{s:s, s:[s, I], s:[s, I], s:b, s:b}", "type", "RobertaProcessing", "sep",
@@ -94,8 +110,9 @@ spar_status sp_merges_json(json_t **out, json_t *vocab, const char *merges, size
     const struct family *family = find_family(config);
     if (!family) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: tokenizer_class: expected GPT2Tokenizer, Qwen2Tokenizer, "
-                           "RobertaTokenizer or BartTokenizer, found %.60s, which needs a "
+                           "%s: tokenizer_class: expected GPT2Tokenizer, "
+                           "CodeGenTokenizer, Qwen2Tokenizer, RobertaTokenizer or BartTokenizer, "
+                           "found %.60s, which needs a "
                            "tokenizer.json",
                            where, json_string_value(json_object_get(config, "tokenizer_class"))));
         goto done;
@@ -111,8 +128,8 @@ spar_status sp_merges_json(json_t **out, json_t *vocab, const char *merges, size
         "version", "1.0", "truncation", "padding", "added_tokens", bracketed_tokens(vocab),
         "normalizer", pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null(), "pre_tokenizer",
         "type", "Sequence", "pretokenizers", step, bytes, "post_processor",
-        bracket_processor(vocab, family->around), "decoder", bytes, "model", "type", "BPE",
-        "dropout", "unk_token", "vocab", vocab, "merges", list);
+        family->around ? bracket_processor(vocab) : bos_processor(vocab, config), "decoder", bytes,
+        "model", "type", "BPE", "dropout", "unk_token", "vocab", vocab, "merges", list);
 done:
     json_decref(list);
     return status;

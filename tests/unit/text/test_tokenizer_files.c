@@ -161,7 +161,8 @@ static void test_vocab_txt(void **state) {
 }
 
 static void test_merges(void **state) {
-    static const int32_t plain[] = {2, 1}, added[] = {2, 7}, around[] = {4, 2, 5};
+    static const int32_t plain[] = {2, 1}, added[] = {2, 7}, around[] = {4, 2, 5},
+                         first[] = {5, 2, 1};
     put(*state, "vocab.json",
         "{\"a\": 0, \"b\": 1, \"ab\": 2, \"<unk>\": 3, \"<s>\": 4, \"</s>\": 5}");
     put(*state, "merges.txt", "#version: 0.2\r\na b\r\n");
@@ -178,6 +179,17 @@ static void test_merges(void **state) {
     put(*state, "tokenizer_config.json", "{\"tokenizer_class\": \"RobertaTokenizer\"}");
     t = load(*state);
     expect(t, "ab", around, 3);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json",
+        "{\"add_bos_token\": true, \"bos_token\": {\"content\": \"</s>\"}}");
+    t = load(*state);
+    expect(t, "abb", first, 3);
+    spar_tokenizer_free(t);
+    put(*state, "tokenizer_config.json",
+        "{\"tokenizer_class\": \"CodeGenTokenizer\", \"add_bos_token\": false, "
+        "\"bos_token\": \"</s>\"}");
+    t = load(*state);
+    expect(t, "abb", plain, 2);
     spar_tokenizer_free(t);
     put(*state, "tokenizer_config.json", "{\"tokenizer_class\": \"CLIPTokenizer\"}");
     refused(*state, SPAR_UNSUPPORTED, "CLIPTokenizer");
