@@ -109,6 +109,21 @@ static const char *mlp_bias_key(const sp_arch *arch) {
     return arch->mlp_bias_key ? arch->mlp_bias_key : "mlp_bias";
 }
 
+/* A second width, where the family has one. */
+static spar_status check_width(const json_t *config, const sp_arch *arch, const char *where,
+                               spar_error *err) {
+    const json_t *hidden = json_object_get(config, "hidden_size");
+    const json_t *width = arch->width_key ? json_object_get(config, arch->width_key) : NULL;
+    if (width && !json_is_null(width) && !json_equal(width, hidden)) {
+        return spar_fail(err, SPAR_UNSUPPORTED,
+                         "%s: %s: expected hidden_size, %lld, found %s %lld: embeddings of another "
+                         "width are not supported",
+                         where, arch->width_key, (long long)json_integer_value(hidden),
+                         sp_json_type_name(width), (long long)json_integer_value(width));
+    }
+    return SPAR_OK;
+}
+
 /* Keys that may have one value alone: what is known of them, to *known. */
 static spar_status check_fixed_keys(const json_t *config, const sp_arch *arch, sp_str *known,
                                     const char *where, spar_error *err) {
@@ -116,6 +131,7 @@ static spar_status check_fixed_keys(const json_t *config, const sp_arch *arch, s
     json_t *fixed = NULL;
     const char *key;
     json_t *value;
+    SPAR_TRY(check_width(config, arch, where, err));
     if (!arch->fixed_keys) {
         goto done;
     }
@@ -141,10 +157,10 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s %s %s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch),
+    sp_str_printf(&known, "%s %s %s %s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch),
                   bias_key(arch), mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
                   arch->out_bias_key ? arch->out_bias_key : "", ffn_key(arch),
-                  arch->rope_key ? arch->rope_key : "",
+                  arch->rope_key ? arch->rope_key : "", arch->width_key ? arch->width_key : "",
                   arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
                   arch->rope_partial ? "partial_rotary_factor " : "");
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {

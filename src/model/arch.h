@@ -131,6 +131,7 @@ typedef struct sp_arch {
     bool one_norm;          /* halves in parallel share one norm */
     bool unscaled;          /* scores are not divided by the root of head_dim (GPT-Neo) */
     bool learned_positions; /* a table of them is added to the embeddings; nothing turns */
+    int position_offset;    /* rows of that table before position 0 (OPT) */
     bool rope_adjacent;     /* pairs that turn are neighbours */
     bool rope_partial;      /* config key partial_rotary_factor is honoured */
     bool rope_in_windows;   /* layers without a window do not rotate */
@@ -166,9 +167,11 @@ typedef struct sp_arch {
     float norm_shift;          /* the gain of a norm is the checkpoint's value plus this */
     bool rope_by_layer;        /* config keys no_rope_layers, no_rope_layer_interval are honoured */
     const sp_mixture *mixture; /* NULL: every feed-forward is dense */
-    const char *own_keys;      /* keys of config.json that other families have not, by spaces */
-    const char *fixed_keys;    /* those that may have one value alone, as JSON; NULL: none */
-    const char *written;       /* keys that are written besides, as JSON; NULL: none */
+    const char
+        *width_key;       /* config key of another width, which has to be hidden_size; NULL: none */
+    const char *own_keys; /* keys of config.json that other families have not, by spaces */
+    const char *fixed_keys;      /* those that may have one value alone, as JSON; NULL: none */
+    const char *written;         /* keys that are written besides, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
     const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
     bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */

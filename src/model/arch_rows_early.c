@@ -52,6 +52,32 @@ static const sp_key_alias gpt_neo_keys[] = {{"num_layers", "num_hidden_layers"},
                                             {NULL, "rope_scaling"},
                                             {NULL, NULL}};
 
+static const sp_rename opt_names[] = {
+    {SP_EMBED, "model.decoder.embed_tokens.weight", NULL},
+    {SP_POSITIONS, "model.decoder.embed_positions.weight", NULL},
+    {SP_ATTN_NORM, "self_attn_layer_norm.weight", NULL},
+    {SP_ATTN_NORM_BIAS, "self_attn_layer_norm.bias", NULL},
+    {SP_O, "self_attn.out_proj.weight", NULL},
+    {SP_O_BIAS, "self_attn.out_proj.bias", NULL},
+    {SP_MLP_NORM, "final_layer_norm.weight", NULL},
+    {SP_MLP_NORM_BIAS, "final_layer_norm.bias", NULL},
+    {SP_UP, "fc1.weight", NULL},
+    {SP_UP_BIAS, "fc1.bias", NULL},
+    {SP_DOWN, "fc2.weight", NULL},
+    {SP_DOWN_BIAS, "fc2.bias", NULL},
+    {SP_FINAL_NORM, "model.decoder.final_layer_norm.weight", NULL},
+    {SP_FINAL_NORM_BIAS, "model.decoder.final_layer_norm.bias", NULL},
+    {.name = NULL}};
+
+/* OPT's norms have an epsilon that no key says. */
+static const sp_key_alias opt_keys[] = {{"ffn_dim", "intermediate_size"},
+                                        {NULL, "rms_norm_eps"},
+                                        {NULL, "num_key_value_heads"},
+                                        {NULL, "head_dim"},
+                                        {NULL, "rope_theta"},
+                                        {NULL, "rope_scaling"},
+                                        {NULL, NULL}};
+
 static const sp_fusion neox_fusions[] = {
     {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
     {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
@@ -127,6 +153,27 @@ static const sp_arch architectures[] = {
      .more_renames = gpt2_names,
      .aliases = gpt_neo_keys,
      .own_keys = "attention_types attention_layers embed_dropout resid_dropout " SUMMARY_KEYS},
+    {.model_type = "opt",
+     .class_name = "OPTForCausalLM",
+     .bias = SP_BIAS_CONFIG,
+     .bias_key = "enable_bias",
+     .mlp_bias = SP_BIAS_CONFIG,
+     .mlp_bias_key = "enable_bias",
+     .norm = SP_LAYER_NORM,
+     .plain_mlp = true,
+     .act = SP_RELU,
+     .act_key = "activation_function",
+     .learned_positions = true,
+     .position_offset = 2,
+     .layers = "model.decoder.layers",
+     .defaults = "{\"tie_word_embeddings\": true, \"enable_bias\": true, \"rms_norm_eps\": 1e-5, "
+                 "\"pad_token_id\": 1, \"bos_token_id\": 2, \"eos_token_id\": 2}",
+     .renames = opt_names,
+     .aliases = opt_keys,
+     .width_key = "word_embed_proj_dim",
+     .own_keys = "activation_dropout layerdrop init_std prefix learned_embeddings",
+     .fixed_keys = "{\"do_layer_norm_before\": true, \"_remove_final_layer_norm\": false, "
+                   "\"layer_norm_elementwise_affine\": true}"},
     {.model_type = "gpt_neox",
      .class_name = "GPTNeoXForCausalLM",
      .gguf_name = "gptneox",

@@ -80,7 +80,7 @@ static int64_t size_of(const sp_config *c, size_name name) {
     case VOCAB:
         return c->vocab;
     case CONTEXT:
-        return c->context;
+        return c->context + c->arch->position_offset;
     case HIDDEN:
         return c->hidden;
     case FFN:

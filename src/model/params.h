@@ -15,7 +15,7 @@
 /* What a parameter is, within its layer. */
 typedef enum sp_role {
     SP_EMBED,
-    SP_POSITIONS, /* learned ones, [context, hidden] */
+    SP_POSITIONS, /* learned ones, [position_offset + context, hidden] */
     SP_ATTN_NORM,
     SP_ATTN_NORM_BIAS,
     SP_Q,

@@ -339,7 +339,8 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
                            sp_factor_or_one(m->config.embed_scale), pass->layers[0].x);
     if (m->config.arch->learned_positions) {
-        m->backend->ops->embed_add(m->backend, sp_model_matrix(m, SP_POSITIONS, 0)->data,
+        const int64_t first = m->config.arch->position_offset * m->config.hidden;
+        m->backend->ops->embed_add(m->backend, sp_model_matrix(m, SP_POSITIONS, 0)->data + first,
                                    batch->positions, T, m->config.hidden, pass->layers[0].x);
     }
     if (pass->train && sp_config_sparse_layers(&m->config) > 0) {

@@ -278,7 +278,8 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
     float *dpositions = sp_pass_grad(pass, grads, SP_POSITIONS, 0);
     if (dpositions) {
-        ops->embed_dw(m->backend, batch->positions, T, H, pass->dx, 1, dpositions);
+        ops->embed_dw(m->backend, batch->positions, T, H, pass->dx, 1,
+                      dpositions + m->config.arch->position_offset * H);
     }
     if (dembed) {
         if (!m->config.arch->pads_learn) {

@@ -135,10 +135,13 @@ static void check_grads(fixture *f, const char *family, int copies) {
         }
         double worst = difference(f, name, mean, n, &largest);
         test_free(mean);
-        if (worst > 1e-4 * largest) {
+        /* What is 0 however the weights are, a bias of keys that do not turn, is left to rounding.
+         */
+        const double bound = largest > 0 ? 1e-4 * largest : 2e-7;
+        if (worst > bound) {
             print_message("%s %s: %.2e of %.2e\n", family, name, worst, largest);
         }
-        assert_true(worst <= 1e-4 * largest);
+        assert_true(worst <= bound);
     }
     size_t expected = 0;
     for (size_t i = 0; i < sp_safetensors_count(f->expected); i++) {

@@ -17,6 +17,8 @@ static const struct family {
     const char *type, *sizes;
 } families[] = {
     {"gpt_neo", "\"hidden_size\": 8, \"num_layers\": 3, \"num_heads\": 2"},
+    {"opt", "\"hidden_size\": 8, \"num_hidden_layers\": 2, \"num_attention_heads\": 2, "
+            "\"ffn_dim\": 24"},
 };
 
 static const char *sizes_of(const char *type) {
@@ -75,7 +77,8 @@ static void test_left_out(void **state) {
         int kv_heads, eos;
         bool tied;
         sp_act act;
-    } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH}};
+    } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH},
+                 {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const sp_config c = config_of(cases[i].type, cases[i].more);
         print_message("%s\n", cases[i].type);
@@ -108,10 +111,25 @@ static void test_local_layers(void **state) {
     refused("gpt_neo", "\"window_size\": 0, " THREE, "window_size");
 }
 
+/* What OPT's first sizes have and others not. */
+static void test_opt(void **state) {
+    (void)state;
+    sp_config c = config_of("opt", "\"enable_bias\": false, \"word_embed_proj_dim\": 8, "
+                                   "\"layer_norm_elementwise_affine\": true");
+    assert_false(c.attention_bias || c.output_bias || c.mlp_bias);
+    c = config_of("opt", "\"word_embed_proj_dim\": null");
+    assert_true(c.attention_bias && c.output_bias && c.mlp_bias);
+    refused("opt", "\"word_embed_proj_dim\": 4", "word_embed_proj_dim");
+    refused("opt", "\"do_layer_norm_before\": false", "do_layer_norm_before");
+    refused("opt", "\"_remove_final_layer_norm\": true", "_remove_final_layer_norm");
+    refused("opt", "\"layer_norm_elementwise_affine\": false", "layer_norm_elementwise_affine");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_local_layers),
+        cmocka_unit_test(test_opt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
