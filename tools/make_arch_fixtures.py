@@ -243,6 +243,20 @@ VARIANTS = {
     "jais2": ("Jais2", dict(TINY, num_hidden_layers=1, tie_word_embeddings=True), False),
     "internlm3": ("InternLM3", dict(TINY, num_hidden_layers=1, head_dim=4, attention_bias=True, mlp_bias=True), True),
     "exaone": ("Exaone", dict(TINY, num_hidden_layers=1), False),
+    "hunyuan": (
+        "HunYuanDenseV1",
+        dict(TINY, head_dim=6, num_hidden_layers=1, attention_bias=True, tie_word_embeddings=True,
+             rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, alpha=50.0, factor=1.0)),
+        True,
+    ),
+    "ministral3": (
+        "Ministral3",
+        dict(TINY, head_dim=6, num_hidden_layers=1, tie_word_embeddings=True, rope_parameters=dict(
+            rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=4,
+            beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=0.5,
+            llama_4_scaling_beta=0.3)),
+        False,
+    ),
 }
 ROWS = {48: (5, 17, 40), 14: (4, 11), 16: (4, 11, 23)}  # lengths, by the vocabulary
 FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too

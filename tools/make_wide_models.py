@@ -112,6 +112,11 @@ VARIANTS = {
     "jais2": ("Jais2", BASE),
     "exaone": ("Exaone", BASE),
     "internlm3": ("InternLM3", dict(BASE, head_dim=64)),
+    "hunyuan": ("HunYuanDenseV1", dict(BASE, head_dim=64, rope_parameters=dict(
+        rope_type="dynamic", rope_theta=1e4, alpha=50.0, factor=1.0))),
+    "ministral3": ("Ministral3", dict(BASE, head_dim=64, rope_parameters=dict(
+        rope_type="default", rope_theta=1e4, llama_4_scaling_beta=0.0,
+        original_max_position_embeddings=256))),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

@@ -174,18 +174,28 @@ done:
     return status;
 }
 
-static spar_status refuse_type(const char *where, const char *type, spar_error *err) {
+/* text: the model_type of a text_config, or NULL. */
+static spar_status refuse_type(const char *where, const char *type, const char *text,
+                               spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     for (int i = 0; sp_arch_at(i); i++) {
         sp_str_printf(&known, "%s%s", i ? ", " : "", sp_arch_at(i)->model_type);
     }
     SPAR_TRY(sp_str_status(&known, err));
-    SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: model_type: expected one of %s, found %.60s",
-                       where, sp_str_get(&known), type));
+    SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                       "%s: model_type: expected one of %s, found %.60s%s%.60s", where,
+                       sp_str_get(&known), type, text ? " with " : "", text ? text : ""));
 done:
     sp_str_release(&known);
     return status;
+}
+
+/* Whether a configuration of the type, with a text_config of model_type text (or without one), has
+ * the family's within. */
+static bool is_outer(const sp_arch *arch, const char *type, const char *text) {
+    return arch->outer_type && strcmp(type, arch->outer_type) == 0 &&
+           (!text || strcmp(text, arch->model_type) == 0);
 }
 
 static spar_status find_arch(const json_t *config, const sp_arch **out, const char *where,
@@ -195,9 +205,11 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
     SPAR_TRY(sp_json_get_string(config, "model_type", &type, where, err));
     const json_t *classes = json_object_get(config, "architectures");
     const char *class_name = json_string_value(json_array_get(classes, 0));
+    const json_t *inner = json_object_get(config, "text_config");
+    const char *text = json_string_value(json_object_get(inner, "model_type"));
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
-        const bool outer = arch->outer_type && strcmp(type, arch->outer_type) == 0;
+        const bool outer = is_outer(arch, type, text);
         if (outer || strcmp(type, arch->model_type) == 0) {
             const char *expected = outer ? arch->outer_class : arch->class_name;
             const bool also = class_name && arch->also_class && !outer &&
@@ -211,7 +223,7 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
             goto done;
         }
     }
-    SPAR_TRY(refuse_type(where, type, err));
+    SPAR_TRY(refuse_type(where, type, text, err));
 done:
     return status;
 }

@@ -140,7 +140,10 @@ typedef struct sp_arch {
     bool pads_learn;        /* embeddings have no padding row */
     bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
     const char *layers;     /* what their names begin with; NULL: model.layers */
+    bool rope_alpha;        /* dynamic rotary scaling may have a fixed alpha (Hunyuan) */
+    bool rope_grows;        /* queries may grow with their position: llama_4_scaling_beta */
     sp_qk_norm qk_norm;
+    bool qk_turned;       /* queries and keys are normed when they have turned */
     const char *qk_key;   /* config key that says whether there are such norms; NULL: there are */
     int gguf_norm_layers; /* GGUF's readers look for them in models of so many layers or more */
     sp_norm_place norms;
@@ -191,6 +194,7 @@ typedef enum sp_rope_type {
     SP_ROPE_LLAMA3,
     SP_ROPE_YARN,
     SP_ROPE_DYNAMIC, /* plain within the context */
+    SP_ROPE_ALPHA,   /* the base times alpha^(d / (d - 2)), d entries of a head */
     SP_ROPE_LONG     /* plain divided by factors, of which there are two sets */
 } sp_rope_type;
 
@@ -230,6 +234,9 @@ typedef struct sp_config {
     sp_rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int64_t rope_original;       /* original_max_position_embeddings of llama3 and yarn */
+    double rope_alpha;           /* of SP_ROPE_ALPHA */
+    double rope_growth;          /* a query at position p is multiplied by 1 + this times
+                                  * log(1 + floor(p / rope_original)); 0: by 1 */
     double rope_fast, rope_slow; /* yarn: beta_fast, beta_slow */
     bool rope_exact;             /* yarn: "truncate" is false */
     double rope_attention;       /* yarn, long: cos and sin are multiplied by this */
@@ -270,10 +277,17 @@ double sp_config_gguf_scalar(const sp_config *config);
 /* What query-key products are multiplied by. */
 double sp_config_attention_scale(const sp_config *config);
 
-/* cos and sin [n_positions, rotary_dim/2] of the rotary angles, in double then rounded; local: of
- * the layers with a window, where they have a base of their own. */
-void sp_rope_table(const sp_config *config, bool local, int64_t n_positions, float *cos_table,
+/* What a rotary table is of: all layers, or those with a window where they have a base of their
+ * own; the queries, where they grow with their positions. */
+typedef enum sp_table { SP_TABLE_ALL, SP_TABLE_LOCAL, SP_TABLE_QUERIES, SP_TABLES } sp_table;
+/* Whether the model has it. */
+bool sp_rope_has_table(const sp_config *config, sp_table table);
+/* cos and sin [n_positions, rotary_dim/2] of the rotary angles, in double then rounded, with what
+ * they are multiplied by. */
+void sp_rope_table(const sp_config *config, sp_table table, int64_t n_positions, float *cos_table,
                    float *sin_table);
+/* The base of the plain frequencies. */
+double sp_rope_base(const sp_config *config);
 /* Whether the layer is one of those. */
 bool sp_rope_is_local(const sp_config *config, int layer);
 

@@ -125,6 +125,22 @@ done:
     return status;
 }
 
+/* As Hunyuan has it: what it calls dynamic does not go by the length. */
+static spar_status read_alpha(sp_config *c, const json_t *scaling, const char *where,
+                              spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_json_get_number_or(scaling, "factor", 1.0, &c->rope_factor, where, err));
+    SPAR_TRY(sp_json_get_number(scaling, "alpha", &c->rope_alpha, where, err));
+    if (!(c->rope_alpha > 0 && isfinite(c->rope_alpha) && c->head_dim > 2)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: rope alpha: expected a positive number, and heads of more than 2 "
+                           "entries, found %g and %d",
+                           where, c->rope_alpha, c->head_dim));
+    }
+done:
+    return status;
+}
+
 static const struct rope_row {
     const char *name;
     sp_rope_type type;
@@ -137,9 +153,45 @@ static const struct rope_row {
     {"yarn", SP_ROPE_YARN,
      "factor beta_fast beta_slow attention_factor mscale mscale_all_dim truncate", read_yarn},
     {"dynamic", SP_ROPE_DYNAMIC, "factor", read_factor},
+    {"dynamic", SP_ROPE_ALPHA, "factor alpha beta_fast beta_slow mscale mscale_all_dim",
+     read_alpha},
     {"longrope", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
     {"su", SP_ROPE_LONG, "factor attention_factor short_factor long_factor", read_long},
 };
+
+/* The row that the type names, or NULL. */
+static const struct rope_row *find_row(const sp_config *c, const json_t *scaling,
+                                       const char *type) {
+    const bool alpha = c->arch->rope_alpha && json_number_value(json_object_get(scaling, "alpha"));
+    const struct rope_row *row = NULL;
+    for (size_t i = 0; i < sizeof rope_rows / sizeof rope_rows[0]; i++) {
+        const struct rope_row *r = &rope_rows[i];
+        if (strcmp(r->name, type) == 0 && (r->type != SP_ROPE_ALPHA || alpha)) {
+            row = r;
+        }
+    }
+    return row;
+}
+
+/* How queries grow (Llama 4, Ministral 3). */
+static spar_status read_growth(sp_config *c, const json_t *scaling, const char *where,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(
+        sp_json_get_number_or(scaling, "llama_4_scaling_beta", 0, &c->rope_growth, where, err));
+    if (c->rope_growth == 0) {
+        goto done;
+    }
+    SPAR_TRY(sp_json_get_int(scaling, "original_max_position_embeddings", 1, INT32_MAX,
+                             &c->rope_original, where, err));
+    if (!(c->rope_growth > 0 && isfinite(c->rope_growth))) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: llama_4_scaling_beta: expected a number >= 0, found %g", where,
+                           c->rope_growth));
+    }
+done:
+    return status;
+}
 
 /* The scaling of the row that the type names. */
 static spar_status read_scaling(sp_config *c, const json_t *scaling, const char *where,
@@ -147,12 +199,9 @@ static spar_status read_scaling(sp_config *c, const json_t *scaling, const char 
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     const char *type;
-    const struct rope_row *row = NULL;
     SPAR_TRY(sp_json_get_string_or(scaling, "type", "default", &type, where, err));
     SPAR_TRY(sp_json_get_string_or(scaling, "rope_type", type, &type, where, err));
-    for (size_t i = 0; i < sizeof rope_rows / sizeof rope_rows[0]; i++) {
-        row = strcmp(rope_rows[i].name, type) == 0 ? &rope_rows[i] : row;
-    }
+    const struct rope_row *row = find_row(c, scaling, type);
     if (!row) {
         SPAR_TRY(spar_fail(
             err, SPAR_UNSUPPORTED,
@@ -162,12 +211,16 @@ static spar_status read_scaling(sp_config *c, const json_t *scaling, const char 
     }
     sp_str_printf(&known,
                   " type rope_type rope_theta original_max_position_embeddings "
-                  "partial_rotary_factor %s ",
-                  row->keys);
+                  "partial_rotary_factor %s %s ",
+                  row->keys,
+                  c->arch->rope_grows ? "llama_4_scaling_beta max_position_embeddings" : "");
     SPAR_TRY(sp_str_status(&known, err));
     SPAR_TRY(sp_arch_check_keys(scaling, sp_str_get(&known), "rope_scaling.", where, err));
     SPAR_TRY(row->read(c, scaling, where, err));
     c->rope = row->type;
+    if (c->arch->rope_grows) {
+        SPAR_TRY(read_growth(c, scaling, where, err));
+    }
 done:
     sp_str_release(&known);
     return status;
@@ -288,7 +341,11 @@ static json_t *factors_json(const double *factors, int n) {
     return list;
 }
 
-json_t *sp_rope_json(const sp_config *c) {
+static json_t *scaling_json(const sp_config *c) {
+    if (c->rope == SP_ROPE_ALPHA) {
+        return json_pack("{s:s, s:f, s:f}", "rope_type", "dynamic", "factor", c->rope_factor,
+                         "alpha", c->rope_alpha);
+    }
     if (c->rope == SP_ROPE_DYNAMIC) {
         return json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", c->rope_factor);
     }
@@ -314,6 +371,20 @@ json_t *sp_rope_json(const sp_config *c) {
                          (json_int_t)c->rope_original, "truncate", !c->rope_exact);
     }
     return json_null();
+}
+
+json_t *sp_rope_json(const sp_config *c) {
+    json_t *scaling = scaling_json(c);
+    if (c->rope_growth > 0) {
+        if (!json_is_object(scaling)) {
+            json_decref(scaling);
+            scaling = json_pack("{s:s}", "rope_type", "default");
+        }
+        json_object_set_new(scaling, "llama_4_scaling_beta", json_real(c->rope_growth));
+        json_object_set_new(scaling, "original_max_position_embeddings",
+                            json_integer(c->rope_original));
+    }
+    return scaling;
 }
 
 json_t *sp_rope_whole_json(const sp_config *c) {
@@ -352,10 +423,16 @@ static double yarn_share(const sp_config *c, int i) {
     return share < 0 ? 0 : share > 1 ? 1 : share;
 }
 
+double sp_rope_base(const sp_config *c) {
+    const double d = c->head_dim;
+    return c->rope == SP_ROPE_ALPHA ? c->rope_theta * pow(c->rope_alpha, d / (d - 2.0))
+                                    : c->rope_theta;
+}
+
 /* Inverse frequency of pair i after scaling. llama3 (as published with Llama 3.1): wavelengths
  * above original/low are divided by factor, below original/high kept, between blended linearly. */
 static double inverse_frequency(const sp_config *c, int i) {
-    double f = pow(c->rope_theta, -2.0 * i / c->rotary_dim);
+    double f = pow(sp_rope_base(c), -2.0 * i / c->rotary_dim);
     if (c->rope == SP_ROPE_LINEAR) {
         return f / c->rope_factor;
     }
@@ -384,9 +461,20 @@ bool sp_rope_is_local(const sp_config *c, int layer) {
     return c->rope_local_theta > 0 && c->window[layer] > 0;
 }
 
-void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *cos_table,
+bool sp_rope_has_table(const sp_config *c, sp_table table) {
+    return table == SP_TABLE_ALL || (table == SP_TABLE_LOCAL && c->rope_local_theta > 0) ||
+           (table == SP_TABLE_QUERIES && c->rope_growth > 0);
+}
+
+/* How much longer queries are at a position. */
+static double growth(const sp_config *c, int64_t position) {
+    return 1.0 + c->rope_growth * log(1.0 + (double)(position / c->rope_original));
+}
+
+void sp_rope_table(const sp_config *c, sp_table table, int64_t n_positions, float *cos_table,
                    float *sin_table) {
     int half = c->rotary_dim / 2;
+    const bool local = table == SP_TABLE_LOCAL;
     const double stretch =
         !local && (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG) ? c->rope_attention : 1.0;
     for (int i = 0; i < half; i++) {
@@ -395,8 +483,9 @@ void sp_rope_table(const sp_config *c, bool local, int64_t n_positions, float *c
                                 : inverse_frequency(c, i));
         for (int64_t p = 0; p < n_positions; p++) {
             double angle = (double)((float)p * f);
-            cos_table[p * half + i] = (float)(stretch * cos(angle));
-            sin_table[p * half + i] = (float)(stretch * sin(angle));
+            const double length = stretch * (table == SP_TABLE_QUERIES ? growth(c, p) : 1.0);
+            cos_table[p * half + i] = (float)(length * cos(angle));
+            sin_table[p * half + i] = (float)(length * sin(angle));
         }
     }
 }

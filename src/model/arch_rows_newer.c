@@ -4,6 +4,10 @@
 #include "model/arch_parts.h"
 #include "model/params.h"
 
+static const sp_rename hunyuan_names[] = {{SP_Q_NORM, "self_attn.query_layernorm.weight", NULL},
+                                          {SP_K_NORM, "self_attn.key_layernorm.weight", NULL},
+                                          {.name = NULL}};
+
 static const sp_rename exaone_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
                                          {SP_ATTN_NORM, "ln_1.weight", NULL},
                                          {SP_Q, "attn.attention.q_proj.weight", NULL},
@@ -40,6 +44,39 @@ static const sp_arch architectures[] = {
      .defaults = "{\"num_key_value_heads\": 8, \"sliding_window\": 4096, \"bos_token_id\": 1, "
                  "\"eos_token_id\": 2, \"max_position_embeddings\": 131072}",
      .gguf_permuted = true},
+    {.model_type = "ministral3",
+     .class_name = "Ministral3ForCausalLM",
+     .gguf_name = "mistral3",
+     .outer_type = "mistral3",
+     .outer_class = "Mistral3ForConditionalGeneration",
+     .window = SP_WINDOW_ALL,
+     .rope_grows = true,
+     .defaults = "{\"num_key_value_heads\": 8, \"head_dim\": 128, \"rms_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 1, \"eos_token_id\": 2, \"pad_token_id\": 11, "
+                 "\"max_position_embeddings\": 262144, "
+                 "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 1000000, "
+                 "\"factor\": 16, \"original_max_position_embeddings\": 16384, "
+                 "\"beta_fast\": 32, \"beta_slow\": 1, \"mscale_all_dim\": 1, \"mscale\": 1, "
+                 "\"llama_4_scaling_beta\": 0.1}}",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "hunyuan_v1_dense",
+     .class_name = "HunYuanDenseV1ForCausalLM",
+     .gguf_name = "hunyuan-dense",
+     .gguf_fixed = "{\"attention_bias\": false}",
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_HEADS,
+     .qk_turned = true,
+     .rope_alpha = true,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"bos_token_id\": 1, \"eos_token_id\": 2, "
+                 "\"pad_token_id\": 0}",
+     .renames = hunyuan_names,
+     .own_keys = "eod_token_id attention_head_dim pad_id org_vocab_size add_classification_head "
+                 "class_num pool_type dense_list cla_share_factor im_start_id im_end_id "
+                 "im_newline_id text_start_id text_end_id mask_init_id",
+     .fixed_keys = "{\"use_qk_norm\": true, \"use_rotary_pos_emb\": true, \"norm_type\": "
+                   "\"rms\"}",
+     .gguf_is_default = true},
     {.model_type = "cwm",
      .class_name = "CwmForCausalLM",
      .gguf_name = "llama",

@@ -27,8 +27,8 @@ struct spar_model {
     bool inference;      /* matrices are the backend's copies alone, but for the embedding */
     sp_pool *pool;
     sp_backend *backend;
-    float *cos_table[2], *sin_table[2]; /* owned, [rope_positions, head_dim/2]; [1]: of the layers
-                                         * with a base of their own, where there are any */
+    float *cos_table[SP_TABLES], *sin_table[SP_TABLES]; /* owned, [rope_positions, rotary_dim/2];
+                                                         * NULL where there is no such table */
     int64_t rope_positions;
     spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
     spar_template *chat_template; /* owned; NULL where there is none */

@@ -56,7 +56,7 @@ static void put_sizes(writer *w) {
     }
     sp_gguf_put_f32(w->out, key(w, sp_arch_gguf_eps(c->arch)), c->norm_eps);
     if (!c->arch->learned_positions) {
-        sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)c->rope_theta);
+        sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)sp_rope_base(c));
     }
     if (c->arch->rope_key) { /* Granite's readers turn layers by it */
         sp_gguf_put_bool(w->out, key(w, "rope.scaling.finetuned"), !c->no_rope[0]);
@@ -155,6 +155,9 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     const bool windows = c->sliding_window > 0;
     if (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG || c->rope == SP_ROPE_DYNAMIC) {
         return "rope scaling yarn, longrope or dynamic";
+    }
+    if (c->rope_growth > 0) {
+        return "llama_4_scaling_beta";
     }
     if (c->act != c->arch->act) {
         return "a feed-forward's activation that is not the family's";

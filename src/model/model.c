@@ -16,17 +16,17 @@ static sp_compute choose_compute(spar_dtype dtype) {
     return dtype == SPAR_DTYPE_BF16 ? SP_COMPUTE_BF16 : SP_COMPUTE_F32;
 }
 
-static spar_status make_rope(spar_model *m, bool local, int64_t positions, size_t cells,
+static spar_status make_rope(spar_model *m, sp_table table, int64_t positions, size_t cells,
                              spar_error *err) {
     spar_status status = SPAR_OK;
     void *cosines = NULL, *sines = NULL;
     SPAR_TRY(sp_mem_aligned(&cosines, cells, sizeof(float), err));
     SPAR_TRY(sp_mem_aligned(&sines, cells, sizeof(float), err));
-    sp_rope_table(&m->config, local, positions, cosines, sines);
-    free(m->cos_table[local]);
-    free(m->sin_table[local]);
-    m->cos_table[local] = cosines;
-    m->sin_table[local] = sines;
+    sp_rope_table(&m->config, table, positions, cosines, sines);
+    free(m->cos_table[table]);
+    free(m->sin_table[table]);
+    m->cos_table[table] = cosines;
+    m->sin_table[table] = sines;
     cosines = sines = NULL;
 done:
     free(cosines);
@@ -52,8 +52,10 @@ spar_status sp_model_reserve_positions(spar_model *m, int64_t n, spar_error *err
         positions *= 2;
     }
     size_t cells = (size_t)positions * (size_t)m->config.rotary_dim / 2;
-    for (int local = 0; local <= (m->config.rope_local_theta > 0); local++) {
-        SPAR_TRY(make_rope(m, local != 0, positions, cells, err));
+    for (sp_table table = SP_TABLE_ALL; table < SP_TABLES; table++) {
+        if (sp_rope_has_table(&m->config, table)) {
+            SPAR_TRY(make_rope(m, table, positions, cells, err));
+        }
     }
     m->rope_positions = positions;
 done:
@@ -181,9 +183,9 @@ void spar_model_free(spar_model *m) {
     sp_params_release(&m->params);
     free(m->weights);
     free(m->ones);
-    for (int local = 0; local < 2; local++) {
-        free(m->cos_table[local]);
-        free(m->sin_table[local]);
+    for (int table = 0; table < SP_TABLES; table++) {
+        free(m->cos_table[table]);
+        free(m->sin_table[table]);
     }
     spar_tokenizer_free(m->tokenizer);
     spar_template_free(m->chat_template);

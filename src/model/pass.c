@@ -41,6 +41,11 @@ static void store_kv(sp_backend *be, const sp_kv_cache *cache, int layer, const 
     *v = cv;
 }
 
+static sp_rotation rotation(const spar_model *m, sp_table table) {
+    return (sp_rotation){m->cos_table[table], m->sin_table[table], m->config.rotary_dim,
+                         m->config.arch->rope_adjacent};
+}
+
 void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float *q, float *k,
                     float sign) {
     const sp_config *c = &m->config;
@@ -49,11 +54,12 @@ void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float
     if (c->no_rope[layer]) {
         return;
     }
-    const bool local = sp_rope_is_local(c, layer);
-    const sp_rotation r = {m->cos_table[local], m->sin_table[local], c->rotary_dim,
-                           c->arch->rope_adjacent};
-    ops->rope(m->backend, q, T, c->heads, c->head_dim, &r, batch->positions, sign);
-    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, &r, batch->positions, sign);
+    const sp_table keys = sp_rope_is_local(c, layer) ? SP_TABLE_LOCAL : SP_TABLE_ALL;
+    const sp_rotation of_keys = rotation(m, keys);
+    const sp_rotation of_queries =
+        rotation(m, sp_rope_has_table(c, SP_TABLE_QUERIES) ? SP_TABLE_QUERIES : keys);
+    ops->rope(m->backend, q, T, c->heads, c->head_dim, &of_queries, batch->positions, sign);
+    ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, &of_keys, batch->positions, sign);
 }
 
 spar_status sp_pass_chain_begin(sp_pass *pass, int64_t T, spar_error *err) {
@@ -194,24 +200,33 @@ static void clip_qkv(const spar_model *m, int64_t T, const sp_layer_acts *a) {
     }
 }
 
+static void norm_both(const spar_model *m, int layer, int64_t T, const sp_layer_acts *a) {
+    const sp_config *c = &m->config;
+    if (c->qk_norm != SP_QK_PLAIN) {
+        norm_qk(m, SP_Q_NORM, layer, T, c->heads, a->q_raw, a->q, a->rstd_q);
+        norm_qk(m, SP_K_NORM, layer, T, c->kv_heads, a->k_raw, a->k, a->rstd_k);
+    }
+}
+
 /* Row-wise: queries, keys and values of a layer from its input, rotated. */
 static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
                                spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
-    const sp_config *c = &m->config;
     const void *x = pass->chain.norm;
     int64_t T = (int64_t)batch->n_tokens;
     sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->chain.norm);
     SPAR_TRY(sp_pass_linear(pass, SP_Q, SP_Q_BIAS, layer, x, T, a->q_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_K, SP_K_BIAS, layer, x, T, a->k_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_V, SP_V_BIAS, layer, x, T, a->v, false, err));
-    if (c->qk_norm != SP_QK_PLAIN) {
-        norm_qk(m, SP_Q_NORM, layer, T, c->heads, a->q_raw, a->q, a->rstd_q);
-        norm_qk(m, SP_K_NORM, layer, T, c->kv_heads, a->k_raw, a->k, a->rstd_k);
+    if (m->config.arch->qk_turned) {
+        sp_pass_rotate(m, layer, batch, a->q_raw, a->k_raw, 1.0F);
+        norm_both(m, layer, T, a);
+    } else {
+        norm_both(m, layer, T, a);
+        clip_qkv(m, T, a);
+        sp_pass_rotate(m, layer, batch, a->q, a->k, 1.0F);
     }
-    clip_qkv(m, T, a);
-    sp_pass_rotate(m, layer, batch, a->q, a->k, 1.0F);
 done:
     return status;
 }

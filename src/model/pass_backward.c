@@ -160,7 +160,9 @@ static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch,
     const int64_t T = (int64_t)batch->n_tokens;
     float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
     const bool joins = taken == pass->dx;
-    sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
+    if (!c->arch->qk_turned) {
+        sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
+    }
     if (a->kept_q) {
         ops->clip_bwd(m->backend, pass->dq, T * s.Hq, a->kept_q);
         ops->clip_bwd(m->backend, pass->dk, T * s.Hk, a->kept_k);
@@ -169,6 +171,9 @@ static spar_status backward_qkv(sp_pass *pass, int layer, const sp_batch *batch,
     if (c->qk_norm != SP_QK_PLAIN) {
         qk_norm_grad(pass, SP_Q_NORM, layer, a->q_raw, a->rstd_q, T, c->heads, pass->dq, grads);
         qk_norm_grad(pass, SP_K_NORM, layer, a->k_raw, a->rstd_k, T, c->kv_heads, pass->dk, grads);
+    }
+    if (c->arch->qk_turned) {
+        sp_pass_rotate(m, layer, batch, pass->dq, pass->dk, -1.0F);
     }
     sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->norm_attn);
     ops->to_operand(m->backend, pass->dq, T * s.Hq, 1, pass->dy[SP_Q]);

@@ -17,8 +17,11 @@ static void agree(json_t *a, json_t *b) {
 static void tables(const sp_config *config) {
     float cos_table[2 * 256], sin_table[2 * 256];
     if (config->head_dim <= 512) {
-        sp_rope_table(config, false, 2, cos_table, sin_table);
-        sp_rope_table(config, true, 2, cos_table, sin_table);
+        for (sp_table t = SP_TABLE_ALL; t < SP_TABLES; t++) {
+            if (sp_rope_has_table(config, t)) {
+                sp_rope_table(config, t, 2, cos_table, sin_table);
+            }
+        }
     }
 }
 

@@ -397,6 +397,32 @@ static void test_rope_default(void **state) {
     }
 }
 
+/* A configuration with images besides is that of the family that its text_config names. */
+static void test_outer(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"mistral", "mistral"}, {"ministral3", "ministral3"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        json_t *json;
+        sp_config c;
+        char text[512];
+        const int n = snprintf(text, sizeof text,
+                               "{\"model_type\": \"mistral3\", \"vision_config\": {}, "
+                               "\"architectures\": [\"Mistral3ForConditionalGeneration\"], "
+                               "\"tie_word_embeddings\": true, \"text_config\": {\"model_type\": "
+                               "\"%s\", \"num_key_value_heads\": 1, " SIZES "}}",
+                               cases[i][0]);
+        check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
+        check(sp_config_from_json(&c, json, "config.json", &err), &err);
+        json_decref(json);
+        assert_string_equal(c.arch->model_type, cases[i][1]);
+        assert_true(c.tied);
+    }
+    refused_config(
+        "{\"model_type\": \"mistral3\", \"text_config\": {\"model_type\": \"mamba\", " SIZES "}}",
+        "found mistral3 with mamba");
+}
+
 /* What keys that are left out mean: as in transformers' configuration classes. */
 static void test_left_out(void **state) {
     (void)state;
@@ -422,6 +448,8 @@ static void test_left_out(void **state) {
                  {"arcee", 4096, 1e4, 1e-5, 2, 160, 2, 128001, false},
                  {"vaultgemma", 8192, 1e4, 1e-6, 256, 4, 256, 1, true},
                  {"ministral", 131072, 1e4, 1e-6, 2, 8, 2, 2, false},
+                 {"ministral3", 262144, 1e6, 1e-5, 128, 8, 128, 2, false},
+                 {"hunyuan_v1_dense", 2048, 1e4, 1e-5, 2, 160, 2, 2, false},
                  {"cwm", 131072, 1e6, 1e-5, 128, 8, 128, 128001, false},
                  {"jais2", 8192, 1e4, 1e-5, 2, 160, 2, 150024, false},
                  {"internlm3", 32768, 1e4, 1e-5, 128, 2, 128, 2, false},
@@ -491,7 +519,7 @@ static void test_yarn(void **state) {
         json = sp_config_to_json(&config); /* what is written reads as the same */
         check(sp_config_from_json(&again, json, "config.json", &err), &err);
         json_decref(json);
-        sp_rope_table(&again, false, 2, cosines, sines);
+        sp_rope_table(&again, SP_TABLE_ALL, 2, cosines, sines);
         for (int k = 0; k < 8; k++) {
             const double f = cases[i].frequencies[k], a = cases[i].attention;
             assert_true(fabs((double)cosines[k] - a) <= 1e-7 * a); /* position 0 */
@@ -511,6 +539,7 @@ int main(void) {
         cmocka_unit_test(test_yarn),       cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_bare_names), cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_hybrid),     cmocka_unit_test(test_rope_default),
+        cmocka_unit_test(test_outer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Export: GGUF files and folders of other number types, and back. Tensors of F32 and of values that
  * BF16 holds come back to the bit, the tokenizer gives the same ids, and quantised tensors are
  * those of their rounding. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -134,6 +135,10 @@ static void test_unsaid(void **state) {
     refuse_export("exaone4", ", \"sliding_window\": 8", "windows in a model");
     refuse_export("helium", "", "helium");
     refuse_export("vaultgemma", ", \"head_dim\": 24", "vaultgemma");
+    refuse_export("ministral3",
+                  ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"default\", "
+                  "\"llama_4_scaling_beta\": 0.1, \"original_max_position_embeddings\": 16}",
+                  "llama_4_scaling_beta");
     refuse_export("ministral", ", \"sliding_window\": 8", "a sliding window");
     refuse_export("cwm", ", \"sliding_window\": 8, \"rope_scaling\": {\"type\": \"default\"}",
                   "a sliding window");
@@ -171,6 +176,7 @@ static void test_fixed(void **state) {
         {"arcee", "\"mlp_bias\": true", "mlp_bias: expected false"},
         {"gpt_neox", "\"attention_bias\": false", "attention_bias: expected true"},
         {"exaone", "\"mlp_bias\": true", "mlp_bias: expected false"},
+        {"hunyuan_v1_dense", "\"attention_bias\": true", "attention_bias: expected false"},
         {"jais2", "\"mlp_bias\": false", "mlp_bias: expected true"},
         {"starcoder2", "\"use_bias\": false", "use_bias: expected true"},
         {"cohere", "\"attention_bias\": true", "attention_bias: expected false"},
@@ -232,6 +238,9 @@ static void test_round_trips(void **state) {
                   {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
                   {"cohere", ""},
                   {"jais2", ""},
+                  {"hunyuan_v1_dense", ", \"head_dim\": 24"},
+                  {"ministral3",
+                   ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"},
                   {"exaone", ""},
                   {"granitemoehybrid",
                    ", \"shared_intermediate_size\": 64, \"num_local_experts\": 0, \"layer_types\": "
@@ -262,6 +271,22 @@ static void test_round_trips(void **state) {
             check(sp_dir_remove(in_folder("hf"), &err), &err);
         }
     }
+}
+
+/* Files have a base of plain frequencies that alpha has stretched. */
+static void test_alpha(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m = make_model("hunyuan_v1_dense",
+                               ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"dynamic\", "
+                               "\"alpha\": 50, \"factor\": 1}",
+                               64);
+    check(spar_model_export(m, in_folder("alpha.gguf"), "f32", &err), &err);
+    spar_model *g = load(in_folder("alpha.gguf"));
+    assert_int_equal(g->config.rope, SP_ROPE_DEFAULT);
+    assert_true(g->config.rope_theta == (double)(float)(1e4 * pow(50, 24.0 / 22)));
+    spar_model_free(m);
+    spar_model_free(g);
 }
 
 /* Metadata of a model of five layers, whose windows a list of n entries says. */
@@ -463,11 +488,11 @@ int main(void) {
         TEST_SKIP("the shared folder with tokenizers and golden/tokenizers is missing");
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_round_trips),
-        cmocka_unit_test(test_unsaid),         cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_folder_type),    cmocka_unit_test(test_fall_backs),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_alpha),
+        cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_unsaid),
+        cmocka_unit_test(test_fixed),          cmocka_unit_test(test_folder_type),
+        cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
