@@ -43,14 +43,20 @@ OLMOE = dict(BASE, num_key_value_heads=4, intermediate_size=256, num_experts=6, 
 PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
 LLAMA3 = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=8192)
+YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=64)
+LONG = dict(rope_type="longrope", rope_theta=1e4, original_max_position_embeddings=512,
+            short_factor=[1 + 0.05 * i for i in range(32)], long_factor=[2 + 0.1 * i for i in range(32)])
+OF_LAYERS = dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=1e4))
 VARIANTS = {
     "llama": ("Llama", BASE),
     "llama3": ("Llama", dict(BASE, rope_parameters=LLAMA3, tie_word_embeddings=True)),
+    "llama-yarn": ("Llama", dict(BASE, rope_parameters=dict(YARN, attention_factor=1.3))),
     "llama-bias": ("Llama", dict(BASE, attention_bias=True, mlp_bias=True)),
     "mistral": ("Mistral", dict(BASE, sliding_window=None)),
     "mixtral": ("Mixtral", MIXTRAL),
     "mixtral-all": ("Mixtral", dict(MIXTRAL, num_experts_per_tok=4)),
     "qwen2": ("Qwen2", BASE),
+    "qwen2-yarn": ("Qwen2", dict(BASE, rope_parameters=YARN)),
     "qwen3": ("Qwen3", dict(BASE, head_dim=64)),
     "qwen3-moe": ("Qwen3Moe", QWEN3_MOE),
     "qwen3-moe-all": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3)),
@@ -59,6 +65,10 @@ VARIANTS = {
     "olmoe": ("Olmoe", OLMOE),
     "olmoe-all": ("Olmoe", dict(OLMOE, num_experts=2)),
     "phi3": ("Phi3", dict(BASE, sliding_window=None)),
+    "phi3-long": (
+        "Phi3",
+        dict(BASE, sliding_window=None, max_position_embeddings=2048, rope_parameters=LONG,
+             original_max_position_embeddings=512)),
     "smollm3": ("SmolLM3", dict(BASE, num_hidden_layers=5)),
     "gemma": ("Gemma", dict(BASE, head_dim=64)),
     "gemma2": ("Gemma2", GEMMA),
@@ -93,6 +103,9 @@ VARIANTS = {
         dict(BASE, intermediate_size=256, num_hidden_layers=64, use_qk_norm=True, logit_scale=0.5),
     ),
     "olmo3": ("Olmo3", dict(BASE, num_hidden_layers=5, sliding_window=40)),
+    "olmo3-yarn": (
+        "Olmo3",
+        dict(BASE, num_hidden_layers=5, sliding_window=40, rope_parameters=OF_LAYERS)),
     "seed-oss": ("SeedOss", dict(BASE, head_dim=64)),
     "glm4": ("Glm4", dict(BASE, head_dim=64)),
     "glm": ("Glm", dict(BASE, head_dim=64)),

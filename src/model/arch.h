@@ -178,6 +178,7 @@ typedef struct sp_arch {
     const sp_key_alias *aliases; /* NULL: none */
     const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
     bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */
+    bool gguf_long;      /* they know longrope's two sets of factors */
     bool gguf_ungrouped; /* GGUF's readers know it with a key head for each query head alone */
     bool gguf_windowed;  /* of rows that share a gguf_name, that of files with a window */
     bool gguf_unturned;  /* ..., that of files whose layers do not rotate */

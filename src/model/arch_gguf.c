@@ -71,8 +71,8 @@ static spar_status get_size(const sp_gguf *g, const sp_arch *arch, const char *s
     return status;
 }
 
-static spar_status get_number(const sp_gguf *g, const sp_arch *arch, const char *suffix,
-                              double fallback, double *out, spar_error *err) {
+spar_status sp_arch_gguf_number(const sp_gguf *g, const sp_arch *arch, const char *suffix,
+                                double fallback, double *out, spar_error *err) {
     char key[128];
     snprintf(key, sizeof key, "%s.%s", arch->gguf_name, suffix);
     return sp_gguf_get_number(g, key, fallback, out, err);
@@ -113,86 +113,11 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     c->kv_heads = (int)kv_heads;
     c->head_dim = (int)head_dim;
     double eps;
-    SPAR_TRY(get_number(g, arch, sp_arch_gguf_eps(arch), 1e-6, &eps, err));
+    SPAR_TRY(sp_arch_gguf_number(g, arch, sp_arch_gguf_eps(arch), 1e-6, &eps, err));
     c->norm_eps = (float)eps;
     if (!(c->norm_eps > 0) || isinf(c->norm_eps)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: %s: expected a positive number, found %g",
                            sp_gguf_path(g), sp_arch_gguf_eps(arch), eps));
-    }
-done:
-    return status;
-}
-
-/* llama3 scaling is stored as a tensor of factors; the published settings that give them are found
- * by trial, so that the configuration can be written out again. */
-static spar_status match_llama3(sp_config *c, const sp_gguf_tensor *factors, const char *where,
-                                spar_error *err) {
-    static const struct {
-        double factor, low, high;
-        int64_t original;
-    } published[] = {{8, 1, 4, 8192}, {32, 1, 4, 8192}, {16, 1, 4, 8192}};
-    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {
-        c->rope = SP_ROPE_LLAMA3;
-        c->rope_factor = published[i].factor;
-        c->rope_low = published[i].low;
-        c->rope_high = published[i].high;
-        c->rope_original = published[i].original;
-        if (sp_rope_matches_factors(c, factors->data, factors->dims[0])) {
-            return SPAR_OK;
-        }
-    }
-    return spar_fail(err, SPAR_UNSUPPORTED,
-                     "%s: tensor rope_freqs.weight: expected the factors of llama3 rope scaling, "
-                     "found others",
-                     where);
-}
-
-static spar_status read_rope(sp_config *c, const sp_gguf *g, const char *where, spar_error *err) {
-    spar_status status = SPAR_OK;
-    char key[128];
-    sp_gguf_string type;
-    int64_t dims;
-    SPAR_TRY(get_number(g, c->arch, "rope.freq_base", 10000.0, &c->rope_theta, err));
-    SPAR_TRY(get_size(g, c->arch, "rope.dimension_count", 1 << 14, c->head_dim, &dims, err));
-    const bool turns =
-        c->arch->rope_partial ? dims <= c->head_dim && dims % 2 == 0 : dims == c->head_dim;
-    c->rotary_dim = (int)dims;
-    if (c->arch->rope_local && c->rope_local_theta == 0) {
-        c->rope_local_theta = c->rope_theta;
-    }
-    if (!turns || !(c->rope_theta > 0) || !isfinite(c->rope_theta)) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: expected rope.dimension_count %d and a positive rope.freq_base, "
-                           "found %lld and %g",
-                           where, c->head_dim, (long long)dims, c->rope_theta));
-    }
-    snprintf(key, sizeof key, "%s.rope.scaling.type", c->arch->gguf_name);
-    SPAR_TRY(sp_gguf_get_string(g, key, &type, err));
-    bool none = type.n == 0 || (type.n == 4 && memcmp(type.data, "none", 4) == 0);
-    bool linear = type.n == 6 && memcmp(type.data, "linear", 6) == 0;
-    if (!none && !linear) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: metadata %s: expected none or linear, found "
-                           "%.*s",
-                           where, key, (int)(type.n < 64 ? type.n : 64), type.data));
-    }
-    if (linear) {
-        c->rope = SP_ROPE_LINEAR;
-        SPAR_TRY(get_number(g, c->arch, "rope.scaling.factor", 1.0, &c->rope_factor, err));
-    }
-    if (sp_gguf_find_tensor(g, "rope_factors_long.weight")) {
-        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
-                           "%s: tensor rope_factors_long.weight: longrope scaling is not supported",
-                           where));
-    }
-    const sp_gguf_tensor *factors = sp_gguf_find_tensor(g, "rope_freqs.weight");
-    if (factors) {
-        if (factors->dtype != SP_F32 || factors->dims[0] != c->rotary_dim / 2) {
-            SPAR_TRY(spar_fail(err, SPAR_MISMATCH,
-                               "%s: tensor rope_freqs.weight: expected %d f32 factors", where,
-                               c->rotary_dim / 2));
-        }
-        SPAR_TRY(match_llama3(c, factors, where, err));
     }
 done:
     return status;
@@ -263,7 +188,7 @@ static spar_status read_numbers(sp_config *c, const sp_gguf *g, spar_error *err)
         double *number = sp_config_number(c, k);
         *number = json_number_value(json_object_get(defaults, k->key));
         if (k->gguf_suffix) {
-            SPAR_TRY(get_number(g, c->arch, k->gguf_suffix, *number, number, err));
+            SPAR_TRY(sp_arch_gguf_number(g, c->arch, k->gguf_suffix, *number, number, err));
         }
         if (!(*number >= 0 && isfinite(*number))) {
             SPAR_TRY(spar_fail(err, SPAR_FORMAT,
@@ -320,7 +245,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_sizes(c, g, err));
     SPAR_TRY(sp_mixture_read_gguf(c, g, where, err));
     SPAR_TRY(read_numbers(c, g, err));
-    SPAR_TRY(read_rope(c, g, where, err));
+    SPAR_TRY(sp_rope_read_gguf(c, g, err));
     SPAR_TRY(read_layers(c, g, err));
     c->tied = is_tied(c->arch, g);
     SPAR_TRY(read_parallel(c, g, err));

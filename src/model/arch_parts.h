@@ -1,8 +1,9 @@
 /* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
- * arch_rope.c, arch_window.c, arch_experts.c and the tables of rows. */
+ * arch_rope.c, arch_rope_gguf.c, arch_window.c, arch_experts.c and the tables of rows. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
 
+#include "io/gguf_write.h"
 #include "model/arch.h"
 
 /* The parts of the table that arch_rows_newer.c, with what follows it, and arch_rows_early.c have;
@@ -20,6 +21,9 @@ spar_status sp_arch_check_keys(const json_t *object, const char *known, const ch
 bool sp_arch_never_rotates(const sp_config *config, int layer);
 /* Suffix of the metadata that has the norms' epsilon. */
 const char *sp_arch_gguf_eps(const sp_arch *arch);
+/* The number of metadata ARCH.suffix, or the fallback where there is none. */
+spar_status sp_arch_gguf_number(const sp_gguf *gguf, const sp_arch *arch, const char *suffix,
+                                double fallback, double *out, spar_error *err);
 /* Rotary settings from config.json; context, head_dim and rope_local_theta are there already. */
 spar_status sp_rope_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
 /* Windows of layers, from config.json and to it; sizes are there already. */
@@ -33,6 +37,18 @@ spar_status sp_mixture_read(sp_config *config, const json_t *json, const char *w
 spar_status sp_mixture_read_gguf(sp_config *config, const sp_gguf *gguf, const char *where,
                                  spar_error *err);
 void sp_mixture_write(const sp_config *config, json_t *root);
+
+/* The same from GGUF metadata and tensors; context and head_dim are there already. */
+spar_status sp_rope_read_gguf(sp_config *config, const sp_gguf *gguf, spar_error *err);
+/* What of them a GGUF file of the family cannot say, or NULL. */
+const char *sp_rope_unsaid(const sp_config *config);
+/* Their metadata, and tensors of factors, to out [2]; *memory, which these borrow, is owned by the
+ * caller. */
+void sp_rope_put_gguf(const sp_config *config, sp_gguf_out *out);
+spar_status sp_rope_tensors(const sp_config *config, float **memory, sp_gguf_source *out, size_t *n,
+                            spar_error *err);
+/* yarn's attention factor where none is given (YaRN, Peng et al. 2023). */
+double sp_rope_yarn_attention(double factor);
 
 /* rope_scaling for config.json. New reference. */
 json_t *sp_rope_json(const sp_config *config);

@@ -44,6 +44,10 @@ static double yarn_scale(double factor, double weight) {
     return factor <= 1.0 ? 1.0 : 0.1 * weight * log(factor) + 1.0;
 }
 
+double sp_rope_yarn_attention(double factor) {
+    return yarn_scale(factor, 1.0);
+}
+
 /* YaRN (Peng et al. 2023): two bounds in rotations over the original context, and by how much
  * queries and keys are stretched. */
 static spar_status read_yarn(sp_config *c, const json_t *scaling, const char *where,
@@ -61,7 +65,7 @@ static spar_status read_yarn(sp_config *c, const json_t *scaling, const char *wh
     SPAR_TRY(sp_json_get_number_or(scaling, "mscale_all_dim", 0.0, &all, where, err));
     const double attention = one > 0.0 && all > 0.0
                                  ? yarn_scale(c->rope_factor, one) / yarn_scale(c->rope_factor, all)
-                                 : yarn_scale(c->rope_factor, 1.0);
+                                 : sp_rope_yarn_attention(c->rope_factor);
     SPAR_TRY(sp_json_get_number_or(scaling, "attention_factor", attention, &c->rope_attention,
                                    where, err));
     c->rope_exact = !truncate;

@@ -31,7 +31,7 @@ static void put_sizes(writer *w) {
     const struct {
         const char *suffix;
         int64_t value;
-    } sizes[] = {{"context_length", c->context},
+    } sizes[] = {{"context_length", c->rope == SP_ROPE_LONG ? c->rope_context : c->context},
                  {"embedding_length", c->hidden},
                  {"block_count", c->layers},
                  {"feed_forward_length", c->ffn},
@@ -55,9 +55,7 @@ static void put_sizes(writer *w) {
         sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
     }
     sp_gguf_put_f32(w->out, key(w, sp_arch_gguf_eps(c->arch)), c->norm_eps);
-    if (!c->arch->learned_positions) {
-        sp_gguf_put_f32(w->out, key(w, "rope.freq_base"), (float)sp_rope_base(c));
-    }
+    sp_rope_put_gguf(c, w->out);
     if (c->arch->rope_key) { /* Granite's readers turn layers by it */
         sp_gguf_put_bool(w->out, key(w, "rope.scaling.finetuned"), !c->no_rope[0]);
     }
@@ -69,10 +67,6 @@ static void put_sizes(writer *w) {
         if (k->gguf_suffix && value > 0) {
             sp_gguf_put_f32(w->out, key(w, k->gguf_suffix), (float)value);
         }
-    }
-    if (c->rope == SP_ROPE_LINEAR) {
-        sp_gguf_put_string(w->out, key(w, "rope.scaling.type"), "linear", 6);
-        sp_gguf_put_f32(w->out, key(w, "rope.scaling.factor"), (float)c->rope_factor);
     }
 }
 
@@ -153,8 +147,8 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
  * where there is none. */
 static const char *unsaid(const sp_config *c, const json_t *defaults) {
     const bool windows = c->sliding_window > 0;
-    if (c->rope == SP_ROPE_YARN || c->rope == SP_ROPE_LONG || c->rope == SP_ROPE_DYNAMIC) {
-        return "rope scaling yarn, longrope or dynamic";
+    if (sp_rope_unsaid(c)) {
+        return sp_rope_unsaid(c);
     }
     if (c->rope_growth > 0) {
         return "llama_4_scaling_beta";
@@ -347,27 +341,9 @@ static int64_t count_permuted(const spar_model *m) {
     return n;
 }
 
-/* llama3 scaling is a tensor of what the plain inverse frequencies are divided by. */
-static spar_status rope_factors(const sp_config *c, float **out, spar_error *err) {
-    void *memory;
-    spar_status status = sp_mem_calloc(&memory, (size_t)c->rotary_dim / 2, sizeof **out, err);
-    if (status == SPAR_OK) {
-        *out = memory;
-        sp_rope_factors(c, *out);
-    }
-    return status;
-}
-
+/* The tensors of parameters, after the n of rotary factors; returns how many there are. */
 static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, sp_dtype type,
-                           const float *factors, sp_gguf_source *out) {
-    size_t n = 0;
-    if (factors) {
-        out[n++] = (sp_gguf_source){.name = "rope_freqs.weight",
-                                    .dtype = SP_F32,
-                                    .n_dims = 1,
-                                    .dims = {m->config.rotary_dim / 2},
-                                    .data = factors};
-    }
+                           sp_gguf_source *out, size_t n) {
     for (size_t i = 0; i < stored->n; i++) {
         const sp_stored *s = &stored->list[i];
         const sp_param *p = &m->params.items[s->first];
@@ -385,6 +361,19 @@ static size_t list_tensors(const spar_model *m, const sp_stored_values *stored, 
     return n;
 }
 
+/* llama.cpp has windows in the families alone that mix layers with and without one. */
+static void note_window(const spar_model *m) {
+    const sp_config *c = &m->config;
+    if (c->arch->window == SP_WINDOW_ALL && c->sliding_window > 0 &&
+        c->sliding_window < c->context) {
+        spar_sink_log(
+            &m->sink, SPAR_LOG_WARN,
+            "%s: llama.cpp reads GGUF files of %s without the window of %d tokens: longer "
+            "texts give other values there",
+            m->path, c->arch->gguf_name, c->sliding_window);
+    }
+}
+
 static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype type,
                                spar_error *err) {
     spar_status status = SPAR_OK;
@@ -393,6 +382,7 @@ static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype t
     sp_stored_values stored = {0};
     float *permuted = NULL, *factors = NULL;
     sp_gguf_source *sources = NULL;
+    size_t n = 0;
     void *memory;
     SPAR_TRY(put_metadata(&out, m, err));
     SPAR_TRY(sp_model_values_init(&v, m, err));
@@ -401,13 +391,12 @@ static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype t
     order_rows(m, v.values, permuted);
     SPAR_TRY(sp_stored_values_init(&stored, &m->params, &m->config, SP_STORED_GGUF, v.values, false,
                                    err));
-    if (m->config.rope == SP_ROPE_LLAMA3) {
-        SPAR_TRY(rope_factors(&m->config, &factors, err));
-    }
-    SPAR_TRY(sp_mem_calloc(&memory, stored.n + 2, sizeof *sources, err));
+    SPAR_TRY(sp_mem_calloc(&memory, stored.n + 3, sizeof *sources, err));
     sources = memory;
-    const size_t n = list_tensors(m, &stored, type, factors, sources);
+    SPAR_TRY(sp_rope_tensors(&m->config, &factors, sources, &n, err));
+    n = list_tensors(m, &stored, type, sources, n);
     SPAR_TRY(sp_gguf_write(path, &out, sources, n, err));
+    note_window(m);
 done:
     free(sources);
     free(factors);

@@ -104,6 +104,17 @@ static void same_numbers(sp_config *a, sp_config *b) {
     assert_true(a->norm_eps == b->norm_eps && a->rotary_dim == b->rotary_dim);
     assert_true(a->parallel == b->parallel && a->context == b->context);
     assert_true(a->tied == b->tied);
+    assert_true(a->rope == b->rope && a->rope_theta == b->rope_theta);
+    assert_true(a->rope_original == b->rope_original && a->rope_exact == b->rope_exact);
+    assert_true(a->rope_context == b->rope_context);
+    assert_true(a->rope_fast == b->rope_fast && a->rope_slow == b->rope_slow);
+    assert_true(fabs(a->rope_attention - b->rope_attention) <= 1e-6 * a->rope_attention);
+    assert_true(a->rope == SP_ROPE_DEFAULT || a->rope == SP_ROPE_LONG ||
+                a->rope_factor == b->rope_factor);
+    for (int i = 0; i < a->rotary_dim / 2; i++) {
+        assert_true((float)a->rope_short[i] == (float)b->rope_short[i]);
+        assert_true((float)a->rope_long[i] == (float)b->rope_long[i]);
+    }
 }
 
 static void refuse_export(const char *type, const char *more, const char *word) {
@@ -115,6 +126,13 @@ static void refuse_export(const char *type, const char *more, const char *word) 
     }
     spar_model_free(m);
 }
+
+#define YARN                                                                                       \
+    ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"original_max_position_embeddings\": 32"
+#define LONG                                                                                       \
+    ", \"original_max_position_embeddings\": 48, \"rope_scaling\": {\"rope_type\": \"longrope\", " \
+    "\"short_factor\": [1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], "                                   \
+    "\"long_factor\": [2, 3, 4, 5, 6, 7, 8, 9]"
 
 /* Settings that readers of the files know by the family are not written where they are others. */
 static void test_unsaid(void **state) {
@@ -143,6 +161,12 @@ static void test_unsaid(void **state) {
     refuse_export("cwm", ", \"sliding_window\": 8, \"rope_scaling\": {\"type\": \"default\"}",
                   "a sliding window");
     refuse_export("cohere2", ", \"sliding_window_pattern\": 2", "pattern of windows");
+    refuse_export("qwen2", YARN ", \"factor\": 4, \"beta_fast\": 16}", "yarn with beta_fast");
+    refuse_export("qwen2", YARN ", \"factor\": 4, \"beta_slow\": 2}", "yarn with beta_fast");
+    refuse_export("qwen2", YARN ", \"factor\": 4, \"truncate\": false}", "truncate");
+    refuse_export("olmo3", YARN ", \"factor\": 4, \"attention_factor\": 1.3}", "attention_factor");
+    refuse_export("qwen2", LONG "}", "longrope");
+    refuse_export("qwen2", ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", "dynamic");
 }
 
 /* Biases and heads that llama.cpp's graphs of a family have not, or always have: each family's own
@@ -195,59 +219,63 @@ static void test_round_trips(void **state) {
     (void)state;
     static const struct {
         const char *type, *more;
-    } models[] = {{"llama", ", \"attention_bias\": true, \"mlp_bias\": true"},
-                  {"llama", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"rope_type\": "
-                            "\"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
-                            "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}"},
-                  {"qwen2", ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}"},
-                  {"qwen3", ", \"head_dim\": 32"},
-                  {"phi3", ", \"sliding_window\": 16"},
-                  {"smollm3", ""},
-                  {"gemma", ", \"head_dim\": 24"},
-                  {"gemma2", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
-                             "\"sliding_window\": 16, \"final_logit_softcapping\": 20"},
-                  {"gemma3_text", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
-                                  "\"sliding_window\": 16, \"rope_local_base_freq\": 5000"},
-                  {"olmo2", ""},
-                  {"olmo3", ", \"sliding_window\": 16"},
-                  {"seed_oss", ", \"head_dim\": 24"},
-                  {"ernie4_5", ", \"head_dim\": 24"},
-                  {"exaone4", ", \"sliding_window\": null"},
-                  {"arcee", ""},
-                  {"nemotron", ", \"attention_bias\": true, \"mlp_bias\": true"},
-                  {"olmo", ""},
-                  {"olmo", ", \"clip_qkv\": 8"},
-                  {"phi", ", \"partial_rotary_factor\": 0.25"},
-                  {"glm4", ", \"head_dim\": 24, \"rms_norm_eps\": 1e-5"},
-                  {"glm", ", \"head_dim\": 24, \"partial_rotary_factor\": 0.25"},
-                  {"gpt2", ""},
-                  {"gpt2", ", \"tie_word_embeddings\": false, \"n_inner\": 48"},
-                  {"gpt_neox", ""},
-                  {"gpt_neox", ", \"use_parallel_residual\": false, \"tie_word_embeddings\": true"},
-                  {"nemotron", ", \"tie_word_embeddings\": true"},
-                  {"olmo2", ", \"tie_word_embeddings\": true"},
-                  {"olmo3", ", \"tie_word_embeddings\": true"},
-                  {"stablelm", ", \"tie_word_embeddings\": true"},
-                  {"olmo", ", \"tie_word_embeddings\": true"},
-                  {"stablelm", ", \"use_qkv_bias\": true"},
-                  {"stablelm", ", \"use_parallel_residual\": true, \"rotary_pct\": 1, "
-                               "\"partial_rotary_factor\": 0.5"},
-                  {"stablelm", ", \"qk_layernorm\": true"},
-                  {"starcoder2", ", \"sliding_window\": 16"},
-                  {"starcoder2", ", \"tie_word_embeddings\": false"},
-                  {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
-                  {"cohere", ""},
-                  {"jais2", ""},
-                  {"hunyuan_v1_dense", ", \"head_dim\": 24"},
-                  {"ministral3",
-                   ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"},
-                  {"exaone", ""},
-                  {"granitemoehybrid",
-                   ", \"shared_intermediate_size\": 64, \"num_local_experts\": 0, \"layer_types\": "
-                   "[\"attention\", \"attention\", \"attention\", \"attention\", \"attention\"]"},
-                  {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
-                              "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
-                              "\"logits_scaling\": 8"}};
+    } models[] = {
+        {"llama", ", \"attention_bias\": true, \"mlp_bias\": true"},
+        {"llama", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"rope_type\": "
+                  "\"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+                  "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}"},
+        {"qwen2", ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}"},
+        {"qwen3", ", \"head_dim\": 32"},
+        {"qwen2", YARN ", \"factor\": 4}"},
+        {"qwen2", YARN ", \"factor\": 4, \"attention_factor\": 1.25}"},
+        {"stablelm", YARN ", \"factor\": 2.5, \"mscale\": 0.7, \"mscale_all_dim\": 1}"},
+        {"olmo3", YARN ", \"factor\": 8, \"attention_factor\": 1.2079441541679836}"},
+        {"phi3", LONG "}"},
+        {"llama", LONG ", \"attention_factor\": 1.5}"},
+        {"mistral", ", \"sliding_window\": 16"},
+        {"mixtral", ", \"num_local_experts\": 2, \"sliding_window\": 16" YARN ", \"factor\": 4}"},
+        {"phi3", ", \"sliding_window\": 16"},
+        {"smollm3", ""},
+        {"gemma", ", \"head_dim\": 24"},
+        {"gemma2", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                   "\"sliding_window\": 16, \"final_logit_softcapping\": 20"},
+        {"gemma3_text", ", \"head_dim\": 24, \"query_pre_attn_scalar\": 24, "
+                        "\"sliding_window\": 16, \"rope_local_base_freq\": 5000"},
+        {"olmo2", ""},
+        {"olmo3", ", \"sliding_window\": 16"},
+        {"seed_oss", ", \"head_dim\": 24"},
+        {"ernie4_5", ", \"head_dim\": 24"},
+        {"exaone4", ", \"sliding_window\": null"},
+        {"arcee", ""},
+        {"nemotron", ", \"attention_bias\": true, \"mlp_bias\": true"},
+        {"olmo", ""},
+        {"olmo", ", \"clip_qkv\": 8"},
+        {"phi", ", \"partial_rotary_factor\": 0.25"},
+        {"glm4", ", \"head_dim\": 24, \"rms_norm_eps\": 1e-5"},
+        {"glm", ", \"head_dim\": 24, \"partial_rotary_factor\": 0.25"},
+        {"gpt2", ""},
+        {"gpt2", ", \"tie_word_embeddings\": false, \"n_inner\": 48"},
+        {"gpt_neox", ""},
+        {"gpt_neox", ", \"use_parallel_residual\": false, \"tie_word_embeddings\": true"},
+        {"nemotron", ", \"tie_word_embeddings\": true"},
+        {"olmo2", ", \"tie_word_embeddings\": true"},
+        {"olmo3", ", \"tie_word_embeddings\": true"},
+        {"stablelm", ", \"tie_word_embeddings\": true"},
+        {"olmo", ", \"tie_word_embeddings\": true"},
+        {"stablelm", ", \"use_qkv_bias\": true"},
+        {"stablelm", ", \"use_parallel_residual\": true, \"rotary_pct\": 1, "
+                     "\"partial_rotary_factor\": 0.5"},
+        {"stablelm", ", \"qk_layernorm\": true"},
+        {"starcoder2", ", \"sliding_window\": 16"},
+        {"starcoder2", ", \"tie_word_embeddings\": false"},
+        {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
+        {"cohere", ""},
+        {"hunyuan_v1_dense", ", \"head_dim\": 24"},
+        {"ministral3",
+         ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"},
+        {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
+                    "\"residual_multiplier\": 0.25, \"attention_multiplier\": 0.5, "
+                    "\"logits_scaling\": 8"}};
     static const char *const types[] = {"f32", "bf16", "f16"};
     for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
         for (size_t k = 0; k < 3; k++) {
@@ -338,6 +366,164 @@ static void test_listed_windows(void **state) {
         assert_non_null(strstr(err.message, "sliding_window_pattern"));
         sp_gguf_free(g);
     }
+}
+
+/* A number of rotary metadata; type GG_STRING: the text. */
+typedef struct rope_key {
+    const char *suffix;
+    uint32_t type;
+    float number;
+    const char *text;
+} rope_key;
+
+/* Metadata of a model of one layer with these keys; factors: of each of longrope's tensors, n. */
+static void write_rope(const char *arch, const rope_key *keys, size_t n_keys, uint64_t factors) {
+    static const char *const sizes[] = {"embedding_length", "feed_forward_length", "block_count",
+                                        "attention.head_count", "context_length"};
+    static const uint32_t values[] = {8, 8, 1, 1, 64};
+    static const float list[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    spar_error err;
+    gguf_fixture f;
+    char key[96];
+    gg_begin(&f, 3, factors ? 3 : 1, 6 + n_keys);
+    gg_key(&f, "general.architecture", GG_STRING), gg_string(&f, arch);
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, sizes[i]);
+        gg_key(&f, key, GG_U32), gg_uint(&f, values[i], 4);
+    }
+    for (size_t i = 0; i < n_keys; i++) {
+        snprintf(key, sizeof key, "%s.rope.%s", arch, keys[i].suffix);
+        gg_key(&f, key, keys[i].type);
+        if (keys[i].type == GG_STRING) {
+            gg_string(&f, keys[i].text);
+        } else {
+            gg_bytes(&f, &keys[i].number, 4);
+        }
+    }
+    gg_tensor(&f, "token_embd.weight", 2, (const uint64_t[]){8, 1}, 0, 0);
+    if (factors) {
+        gg_tensor(&f, "rope_factors_long.weight", 1, &factors, 0, 32);
+        gg_tensor(&f, "rope_factors_short.weight", 1, &factors, 0, 64);
+    }
+    gg_align(&f, 32);
+    for (int i = 0; i < 3; i++) {
+        gg_bytes(&f, list, 32);
+    }
+    check(sp_file_write(in_folder("rope.gguf"), (const char *)f.bytes, f.n, &err), &err);
+}
+
+static spar_status read_rope(sp_config *c, spar_error *err) {
+    sp_gguf *g;
+    check(sp_gguf_open(&g, in_folder("rope.gguf"), err), err);
+    const spar_status status = sp_config_from_gguf(c, g, "rope.gguf", err);
+    sp_gguf_free(g);
+    return status;
+}
+
+#define TYPE(name)                                                                                 \
+    { "scaling.type", GG_STRING, 0, name }
+#define NUMBER(suffix, value)                                                                      \
+    { suffix, GG_F32, value, NULL }
+
+/* As llama.cpp reads them: a factor without a type is linear, yarn's attention factor is multiplied
+ * by the file's, and what it passes over is refused unless it says the same. */
+static void test_rope_read(void **state) {
+    (void)state;
+    static const struct {
+        const char *arch;
+        rope_key keys[4];
+        size_t n, factors;
+        sp_rope_type rope;
+        double factor, attention;
+    } cases[] = {
+        {"qwen2", {NUMBER("scaling.factor", 4)}, 1, 0, SP_ROPE_LINEAR, 4, 0},
+        {"qwen2", {NUMBER("scale_linear", 2)}, 1, 0, SP_ROPE_LINEAR, 2, 0},
+        {"qwen2", {TYPE("linear")}, 1, 0, SP_ROPE_DEFAULT, 1, 0},
+        {"qwen2", {TYPE("none"), NUMBER("scaling.factor", 4)}, 2, 0, SP_ROPE_DEFAULT, 0, 0},
+        {"qwen2",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4)},
+         2,
+         0,
+         SP_ROPE_YARN,
+         4,
+         1.138629436111989},
+        {"qwen2",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4), NUMBER("scaling.attn_factor", 0.5F),
+          NUMBER("scaling.yarn_beta_fast", 32)},
+         4,
+         0,
+         SP_ROPE_YARN,
+         4,
+         0.5693147180559945},
+        {"phi3", {NUMBER("scaling.attn_factor", 1.25F)}, 1, 4, SP_ROPE_LONG, 1, 1.25}};
+    static const struct {
+        const char *arch;
+        rope_key keys[3];
+        size_t n, factors;
+        const char *word;
+    } bad[] = {
+        {"qwen2", {TYPE("ntk")}, 1, 0, "expected none, linear or yarn, found ntk"},
+        {"qwen2", {NUMBER("scaling.factor", 0.5F)}, 1, 0, "scaling.factor: expected"},
+        {"qwen2", {NUMBER("scaling.attn_factor", 2)}, 1, 0, "attn_factor: expected 1, found 2"},
+        {"qwen2",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4), NUMBER("scaling.yarn_beta_fast", 16)},
+         3,
+         0,
+         "yarn_beta_fast: expected 32, found 16"},
+        {"qwen2",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4), NUMBER("scaling.yarn_attn_factor", 1.5F)},
+         3,
+         0,
+         "yarn_attn_factor: expected 1.13863, found 1.5"},
+        {"qwen2",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4), NUMBER("scaling.attn_factor", -1)},
+         3,
+         0,
+         "expected a positive number"},
+        {"qwen2", {TYPE("longrope")}, 1, 4, "expected none, linear or yarn, found longrope"},
+        {"phi3", {TYPE("longrope")}, 1, 0, "rope_factors_short.weight: expected 4 positive"},
+        {"phi3", {TYPE("longrope")}, 1, 3, "rope_factors_short.weight: expected 4 positive"},
+        {"phi3", {NUMBER("scaling.factor", 2)}, 1, 4, "scaling.factor: expected 1"}};
+    sp_config c;
+    spar_error err;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_rope(cases[i].arch, cases[i].keys, cases[i].n, cases[i].factors);
+        check(read_rope(&c, &err), &err);
+        assert_int_equal(c.rope, cases[i].rope);
+        assert_true(c.rope_factor == cases[i].factor);
+        assert_true(fabs(c.rope_attention - cases[i].attention) < 1e-6);
+        assert_true(c.rope != SP_ROPE_LONG || (c.rope_short[3] == 4 && c.rope_long[3] == 4));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        write_rope(bad[i].arch, bad[i].keys, bad[i].n, bad[i].factors);
+        assert_int_not_equal(read_rope(&c, &err), SPAR_OK);
+        if (!strstr(err.message, bad[i].word)) {
+            fail_msg("expected %s in: %s", bad[i].word, err.message);
+        }
+    }
+}
+
+/* What llama.cpp passes over is said. */
+static void keep_line(void *context, spar_log_level level, const char *line) {
+    assert_int_equal(level, SPAR_LOG_WARN);
+    snprintf(context, 256, "%s", line);
+}
+
+static void test_window_note(void **state) {
+    (void)state;
+    char said[256] = "";
+    spar_error err;
+    spar_model *m = make_model("mistral", ", \"sliding_window\": 16", 64);
+    m->sink = (spar_sink){.log = keep_line, .context = said};
+    check(spar_model_export(m, in_folder("m.gguf"), "f32", &err), &err);
+    assert_non_null(strstr(said, "without the window of 16 tokens"));
+    spar_model_free(m);
+    said[0] = 0;
+    m = make_model("mistral", ", \"sliding_window\": 64", 64);
+    m->sink = (spar_sink){.log = keep_line, .context = said};
+    check(spar_model_export(m, in_folder("m.gguf"), "f32", &err), &err);
+    assert_string_equal(said, "");
+    spar_model_free(m);
 }
 
 /* A folder's tensors are of the type that was asked for. */
@@ -490,6 +676,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_alpha),
         cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_unsaid),
+        cmocka_unit_test(test_rope_read),      cmocka_unit_test(test_window_note),
         cmocka_unit_test(test_fixed),          cmocka_unit_test(test_folder_type),
         cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
