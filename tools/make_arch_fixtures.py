@@ -105,6 +105,14 @@ LEAST = dict(vocab_size=14, initializer_range=0.35, bos_token_id=1, eos_token_id
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
     "phi3-long": ("Phi3", dict(BASE, rope_parameters=LONG, original_max_position_embeddings=48), True),
+    "phi3-partial": (
+        "Phi3",
+        dict(TINY, num_attention_heads=1, num_hidden_layers=1, tie_word_embeddings=True,
+             original_max_position_embeddings=48, rope_parameters=dict(LONG, partial_rotary_factor=0.5)),
+        True,
+    ),
+    "gpt2-scores": ("GPT2", dict(LEAST, n_embd=4, n_layer=2, n_head=2, n_positions=24, n_inner=6,
+                                 scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True), False),
     "llama-dynamic": (
         "Llama",
         dict(BASE, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=2.0)),

@@ -31,7 +31,8 @@ static const char harmless_keys[] =
     "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
     "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
     "num_return_sequences use_bfloat16 max_new_tokens sep_token_id cls_token_id mask_token_id "
-    "unk_token_id neftune_noise_alpha cache_implementation hidden_act ";
+    "unk_token_id neftune_noise_alpha cache_implementation hidden_act max_sequence_length "
+    "model_max_length seq_length sliding_window_size ";
 
 /* Factors, which 1 leaves as they are. */
 static const char factor_keys[] = " logit_scale logits_scaling embedding_multiplier "
@@ -151,6 +152,18 @@ done:
     return status;
 }
 
+/* Weights that are no floats are refused with what to take in their place. */
+static spar_status refuse_quantised(const json_t *config, const char *where, spar_error *err) {
+    const json_t *quantised = json_object_get(config, "quantization_config");
+    const char *method = json_string_value(json_object_get(quantised, "quant_method"));
+    return !quantised || is_neutral(quantised, false)
+               ? SPAR_OK
+               : spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: quantization_config: expected a model whose weights are floats, or "
+                           "its GGUF file, found weights quantised by %.40s",
+                           where, method ? method : "a method without a name");
+}
+
 /* All keys of config.json: those of every family, and the row's own. */
 static spar_status check_config_keys(const json_t *config, const sp_arch *arch, const char *where,
                                      spar_error *err) {
@@ -163,9 +176,13 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
                   arch->rope_key ? arch->rope_key : "", arch->width_key ? arch->width_key : "",
                   arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
                   arch->rope_partial ? "partial_rotary_factor " : "");
+    if (arch->score_keys) {
+        sp_str_puts(&known, "scale_attn_weights scale_attn_by_inverse_layer_idx ");
+    }
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
         sp_str_printf(&known, "%s ", k->key);
     }
+    SPAR_TRY(refuse_quantised(config, where, err));
     SPAR_TRY(check_fixed_keys(config, arch, &known, where, err));
     SPAR_TRY(sp_str_status(&known, err));
     SPAR_TRY(sp_arch_check_keys(config, sp_str_get(&known), "", where, err));
@@ -343,6 +360,20 @@ static spar_status read_biases(sp_config *c, const json_t *config, const char *w
     if (a->out_bias_key) {
         SPAR_TRY(sp_json_get_bool_or(config, a->out_bias_key, false, &c->output_bias, where, err));
     }
+done:
+    return status;
+}
+
+static spar_status read_scores(sp_config *c, const json_t *config, const char *where,
+                               spar_error *err) {
+    spar_status status = SPAR_OK;
+    bool scaled = !c->arch->unscaled;
+    if (c->arch->score_keys) {
+        SPAR_TRY(sp_json_get_bool_or(config, "scale_attn_weights", true, &scaled, where, err));
+        SPAR_TRY(sp_json_get_bool_or(config, "scale_attn_by_inverse_layer_idx", false,
+                                     &c->scale_by_layer, where, err));
+    }
+    c->unscaled = !scaled;
 done:
     return status;
 }
@@ -579,6 +610,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(sp_rope_read(c, config, where, err));
     SPAR_TRY(sp_window_read(c, config, where, err));
+    SPAR_TRY(read_scores(c, config, where, err));
     SPAR_TRY(read_parallel(c, config, where, err));
     SPAR_TRY(read_qk_norm(c, config, where, err));
     if (c->arch->rope_by_layer) {
@@ -666,6 +698,11 @@ json_t *sp_config_to_json(const sp_config *c) {
     if (c->arch->parallel == SP_PARALLEL_CONFIG) {
         json_object_set_new(root, "use_parallel_residual", json_boolean(c->parallel));
     }
+    if (c->arch->score_keys) {
+        json_object_set_new(root, "scale_attn_weights", json_boolean(!c->unscaled));
+        json_object_set_new(root, "scale_attn_by_inverse_layer_idx",
+                            json_boolean(c->scale_by_layer));
+    }
     if (c->arch->qk_key) {
         json_object_set_new(root, c->arch->qk_key, json_boolean(c->qk_norm != SP_QK_PLAIN));
     }
@@ -697,8 +734,9 @@ json_t *sp_config_to_json(const sp_config *c) {
     return root;
 }
 
-double sp_config_attention_scale(const sp_config *c) {
-    const double plain = c->arch->unscaled ? 1.0 : (double)c->head_dim;
+double sp_config_attention_scale(const sp_config *c, int layer) {
+    const double plain = c->unscaled ? 1.0 : (double)c->head_dim;
     const double scalar = c->query_scalar > 0 ? c->query_scalar : plain;
-    return c->attention_scale > 0 ? c->attention_scale : 1.0 / sqrt(scalar);
+    const double scale = c->attention_scale > 0 ? c->attention_scale : 1.0 / sqrt(scalar);
+    return c->scale_by_layer ? scale / (layer + 1) : scale;
 }

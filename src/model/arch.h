@@ -130,6 +130,7 @@ typedef struct sp_arch {
     sp_parallel_rule parallel;
     bool one_norm;          /* halves in parallel share one norm */
     bool unscaled;          /* scores are not divided by the root of head_dim (GPT-Neo) */
+    bool score_keys;        /* config keys scale_attn_weights, _by_inverse_layer_idx (GPT-2) */
     bool learned_positions; /* a table of them is added to the embeddings; nothing turns */
     int position_offset;    /* rows of that table before position 0 (OPT) */
     bool rope_adjacent;     /* pairs that turn are neighbours */
@@ -211,7 +212,9 @@ typedef struct sp_config {
     int64_t context; /* max_position_embeddings */
     float norm_eps;
     bool tied, attention_bias, output_bias, mlp_bias;
-    bool parallel; /* sp_parallel_rule */
+    bool parallel;                 /* sp_parallel_rule */
+    bool unscaled, scale_by_layer; /* scores: not divided by the root of head_dim; divided by 1, 2,
+                                    * ... from the first layer on */
     sp_qk_norm qk_norm;
     int rotary_dim; /* entries of a head that turn, head_dim as a rule */
     sp_act act;
@@ -276,7 +279,7 @@ spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err)
 /* What GGUF's readers take for query_scalar, which files do not have. */
 double sp_config_gguf_scalar(const sp_config *config);
 /* What query-key products are multiplied by. */
-double sp_config_attention_scale(const sp_config *config);
+double sp_config_attention_scale(const sp_config *config, int layer);
 
 /* What a rotary table is of: all layers, or those with a window where they have a base of their
  * own; the queries, where they grow with their positions. */

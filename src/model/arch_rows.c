@@ -222,8 +222,10 @@ static const sp_arch architectures[] = {
      .gguf_name = "phi3",
      .gguf_long = true,
      .window = SP_WINDOW_ALL,
+     .rope_partial = true,
      .fusions = phi3_fusions,
      .defaults = "{\"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 4096}",
+     .fixed_keys = "{\"full_attn_mod\": 1, \"interpolate_factor\": 1}",
      .gguf_is_default = true},
     {.model_type = "smollm3",
      .class_name = "SmolLM3ForCausalLM",
@@ -446,6 +448,7 @@ static const sp_arch architectures[] = {
      .rope_partial = true,
      .defaults = "{\"norm_eps\": 1e-5, \"partial_rotary_factor\": 0.5, \"bos_token_id\": 2, "
                  "\"eos_token_id\": 3, \"max_position_embeddings\": 4096}",
+     .own_keys = "rope_percent", /* of an older form, which transformers does not read either */
      .gguf_is_default = true},
     {.model_type = "vaultgemma",
      .class_name = "VaultGemmaForCausalLM",
@@ -557,7 +560,7 @@ static const sp_arch architectures[] = {
      .fixed_keys = "{\"order_of_interleaved_layers\": \"local_attn_first\", "
                    "\"position_embedding_type\": \"rope_gptj\", \"layer_switch\": 4, "
                    "\"use_embedding_sharing\": true, \"use_gated_activation\": true, "
-                   "\"use_parallel_block\": true}",
+                   "\"use_parallel_block\": true, \"use_parallel_embedding\": true}",
      .gguf_is_default = true},
     {.model_type = "cohere",
      .class_name = "CohereForCausalLM",

@@ -153,6 +153,9 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->rope_growth > 0) {
         return "llama_4_scaling_beta";
     }
+    if (c->unscaled != c->arch->unscaled || c->scale_by_layer) {
+        return "scores of attention that are scaled otherwise";
+    }
     if (c->act != c->arch->act) {
         return "a feed-forward's activation that is not the family's";
     }

@@ -14,7 +14,7 @@ sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *b
                           .n_kv_heads = c->kv_heads,
                           .head_dim = c->head_dim,
                           .window = c->window[layer],
-                          .scale = (float)sp_config_attention_scale(c),
+                          .scale = (float)sp_config_attention_scale(c, layer),
                           .cap = (float)c->attention_cap,
                           .n_segments = (int)batch->n_segments,
                           .segments = batch->segments};

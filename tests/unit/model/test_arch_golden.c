@@ -333,11 +333,17 @@ static void test_unknown_keys(void **state) {
     refused_config("{\"model_type\": \"llama\", " SIZES
                    ", \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [1, 2]}}",
                    "rope_scaling.mrope_section");
+    refused_config("{\"model_type\": \"llama\", " SIZES
+                   ", \"quantization_config\": {\"quant_method\": \"gptq\"}}",
+                   "quantised by gptq");
+    refused_config("{\"model_type\": \"phi3\", " SIZES ", \"interpolate_factor\": 2}",
+                   "interpolate_factor");
     refused_config("{\"model_type\": \"mamba\", " SIZES "}", "smollm3");
     static const char neutral[] =
         "{\"model_type\": \"llama\", " SIZES
         ", \"wormhole_depth\": null, \"logits_scaling\": 1, \"use_cache\": true, "
-        "\"_model_name_or_path\": \"some/where\"}";
+        "\"_model_name_or_path\": \"some/where\", \"max_sequence_length\": 2048, "
+        "\"quantization_config\": {}}";
     check(sp_json_parse(&json, neutral, strlen(neutral), "config.json", &err), &err);
     check(sp_config_from_json(&config, json, "config.json", &err), &err);
     json_decref(json);

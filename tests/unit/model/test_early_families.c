@@ -99,7 +99,7 @@ static void test_local_layers(void **state) {
     assert_int_equal(c.window[0], 256);
     assert_int_equal(c.window[1], 0);
     assert_int_equal(c.window[2], 256);
-    assert_true(sp_config_attention_scale(&c) == 1.0);
+    assert_true(sp_config_attention_scale(&c, 0) == 1.0);
     c = config_of("gpt_neo", "\"attention_types\": [[[\"global\"], 2], [[\"local\"], 1]], "
                              "\"window_size\": 5");
     assert_int_equal(c.window[1], 0);
