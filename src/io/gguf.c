@@ -235,7 +235,7 @@ static spar_status read_tensor(sp_gguf *g, cursor *c, sp_gguf_tensor *t, uint64_
     if (!sp_dtype_from_ggml((uint32_t)number, &t->dtype)) {
         SPAR_TRY(spar_fail(
             err, SPAR_UNSUPPORTED,
-            "%s: tensor %s: type: expected F32, F16, BF16, Q4_0 to Q8_0, Q2_K to "
+            "%s: tensor %s: type: expected F32, F16, BF16, Q1_0 to Q8_0, Q2_K to "
             "Q8_K, IQ1 to IQ4, TQ, MXFP4 or NVFP4, found %s (number %llu), which is not supported",
             g->path, t->name, sp_dtype_ggml_name((uint32_t)number), (unsigned long long)number));
     }

@@ -227,6 +227,15 @@ done:
     return status;
 }
 
+/* NOT_FOUND where the family's output projection is not in the file, and its bias has no other. */
+static spar_status check_head(const sp_arch *arch, const sp_gguf *g, spar_error *err) {
+    if (arch->head_bias && !sp_gguf_find_tensor(g, "output.weight")) {
+        return spar_fail(err, SPAR_NOT_FOUND, "%s: tensor output.weight is missing",
+                         sp_gguf_path(g));
+    }
+    return SPAR_OK;
+}
+
 /* Without an output projection; or with the embedding again, where readers want one. */
 static bool is_tied(const sp_arch *arch, const sp_gguf *g) {
     const sp_gguf_tensor *head = sp_gguf_find_tensor(g, "output.weight");
@@ -247,6 +256,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_numbers(c, g, err));
     SPAR_TRY(sp_rope_read_gguf(c, g, err));
     SPAR_TRY(read_layers(c, g, err));
+    SPAR_TRY(check_head(c->arch, g, err));
     c->tied = is_tied(c->arch, g);
     SPAR_TRY(read_parallel(c, g, err));
     c->qk_norm = c->arch->qk_key && !sp_gguf_find_tensor(g, "blk.0.attn_q_norm.weight")

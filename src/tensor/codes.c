@@ -108,6 +108,28 @@ void sp_nvfp4_to_f32(const void *src, float *dst, int64_t n) {
     }
 }
 
+/* A scale, and the signs of 128 elements. */
+void sp_q1_0_to_f32(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / 128; b++, p += 18, dst += 128) {
+        const float d = sp_load_f16(p);
+        for (int e = 0; e < 128; e++) {
+            dst[e] = (p[2 + e / 8] >> e % 8) & 1 ? d : -d;
+        }
+    }
+}
+
+/* A scale, and two bits of each of 64 elements: -1 to 2. */
+void sp_q2_0_to_f32(const void *src, float *dst, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t b = 0; b < n / 64; b++, p += 18, dst += 64) {
+        const float d = sp_load_f16(p);
+        for (int e = 0; e < 64; e++) {
+            dst[e] = d * (float)(((p[2 + e / 4] >> e % 4 * 2) & 3) - 1);
+        }
+    }
+}
+
 void sp_f8_e4m3_to_f32(const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t i = 0; i < n; i++) {

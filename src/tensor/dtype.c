@@ -206,12 +206,14 @@ static const sp_dtype_info table[SP_DTYPES] = {
     [SP_TQ2_0] = {"TQ2_0", NULL, 35, 256, 66, sp_tq2_0_to_f32, NULL},
     [SP_MXFP4] = {"MXFP4", NULL, 39, BLOCK, 17, sp_mxfp4_to_f32, NULL},
     [SP_NVFP4] = {"NVFP4", NULL, 40, 64, 36, sp_nvfp4_to_f32, NULL},
+    [SP_Q1_0] = {"Q1_0", NULL, 41, 128, 18, sp_q1_0_to_f32, NULL},
+    [SP_Q2_0] = {"Q2_0", NULL, 42, 64, 18, sp_q2_0_to_f32, NULL},
     [SP_F8_E4M3] = {"f8_e4m3", "F8_E4M3", -1, 1, 1, sp_f8_e4m3_to_f32, NULL},
     [SP_F8_E5M2] = {"f8_e5m2", "F8_E5M2", -1, 1, 1, sp_f8_e5m2_to_f32, NULL},
 };
 
 /* Numbers of GGUF files that have no row: 4, 5 and 31 to 33 were withdrawn. */
-static const char *const other_ggml[] = {[9] = "Q8_1", [41] = "Q1_0"};
+static const char *const other_ggml[] = {[9] = "Q8_1"};
 
 const sp_dtype_info *sp_dtype_info_of(sp_dtype dtype) {
     return &table[dtype];

@@ -47,6 +47,8 @@ typedef enum sp_dtype {
     SP_TQ2_0,
     SP_MXFP4,
     SP_NVFP4,
+    SP_Q1_0,
+    SP_Q2_0,
     SP_F8_E4M3,
     SP_F8_E5M2,
     SP_DTYPES

@@ -1,5 +1,5 @@
 /* Block types as another implementation writes and reads them (tools/make_gguf_blocks.py,
- * make_gguf_kblocks.py): the same bits. */
+ * make_gguf_kblocks.py, make_gguf_bits.py): the same bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,6 +75,18 @@ static void same_bits_of_super_blocks(void **state) {
     sp_gguf_free(g);
 }
 
+static void same_bits_of_bits(void **state) {
+    (void)state;
+    sp_gguf *g = NULL;
+    spar_error err;
+    if (sp_gguf_open(&g, SPAR_SOURCE_DIR "/tests/golden/gguf_bits.gguf", &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    check(g, SP_Q1_0, "Q1_0", 4, 256);
+    check(g, SP_Q2_0, "Q2_0", 4, 128);
+    sp_gguf_free(g);
+}
+
 /* The numbers in each type that is written. */
 static void same_blocks(void **state) {
     (void)state;
@@ -128,6 +140,7 @@ static void four_bits_of_super_blocks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bits), cmocka_unit_test(same_bits_of_super_blocks),
-        cmocka_unit_test(same_blocks), cmocka_unit_test(four_bits_of_super_blocks)};
+        cmocka_unit_test(same_bits_of_bits), cmocka_unit_test(same_blocks),
+        cmocka_unit_test(four_bits_of_super_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

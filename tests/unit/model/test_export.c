@@ -503,6 +503,19 @@ static void test_rope_read(void **state) {
     }
 }
 
+/* Phi's head has a bias: no file of it is without a head. */
+static void test_missing_head(void **state) {
+    (void)state;
+    sp_config c;
+    spar_error err;
+    write_rope("phi2", NULL, 0, 0);
+    assert_int_equal(read_rope(&c, &err), SPAR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "output.weight is missing"));
+    write_rope("qwen2", NULL, 0, 0);
+    check(read_rope(&c, &err), &err);
+    assert_true(c.tied);
+}
+
 /* What llama.cpp passes over is said. */
 static void keep_line(void *context, spar_log_level level, const char *line) {
     assert_int_equal(level, SPAR_LOG_WARN);
@@ -677,9 +690,10 @@ int main(void) {
         cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_alpha),
         cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_unsaid),
         cmocka_unit_test(test_rope_read),      cmocka_unit_test(test_window_note),
-        cmocka_unit_test(test_fixed),          cmocka_unit_test(test_folder_type),
-        cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_missing_head),   cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_folder_type),    cmocka_unit_test(test_fall_backs),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_tokenizers),
+        cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

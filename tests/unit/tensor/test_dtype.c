@@ -216,10 +216,10 @@ static void names(void **state) {
     sp_dtype found = SP_I16;
     assert_false(sp_dtype_from_safetensors("f32", &found));
     assert_false(sp_dtype_from_safetensors("", &found));
-    assert_false(sp_dtype_from_ggml(41, &found));
+    assert_false(sp_dtype_from_ggml(9, &found));
     assert_false(sp_dtype_from_ggml(UINT32_MAX, &found));
     assert_int_equal(found, SP_I16);
-    assert_string_equal(sp_dtype_ggml_name(41), "Q1_0");
+    assert_string_equal(sp_dtype_ggml_name(9), "Q8_1");
     assert_string_equal(sp_dtype_ggml_name(4), "an unknown type");
     assert_string_equal(sp_dtype_ggml_name(UINT32_MAX), "an unknown type");
 }
