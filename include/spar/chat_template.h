@@ -53,7 +53,9 @@ typedef struct spar_render_options {
  * variables for the template. A template sees what it is given whole, as transformers'
  * apply_chat_template has it: but for members of messages that are null; and reasoning under each
  * of the names "reasoning_content" and "thinking", whichever the message has ("reasoning" is a
- * third). Where there are no tools or documents it sees none, not undefined. */
+ * third). Where there are no tools or documents it sees none, not undefined. And the arguments of
+ * calls are objects, also where a message has a text of JSON, as OpenAI's interface does: servers
+ * render them so. A template that refuses objects sees all of them as texts. */
 
 /* The messages (a list) with what a row of data has beside them, under the names above: a new
  * reference. "tools", "documents" and "chat_template_kwargs" may also be texts of JSON; null, an
@@ -71,8 +73,8 @@ SPAR_API spar_status spar_template_render(const spar_template *t, const struct j
  * for tools. */
 SPAR_API bool spar_template_marks(const spar_template *t);
 /* The same with the bytes of the text that they wrote, in order: *spans [*n_spans] is owned by the
- * caller and may be NULL where there are none. Of a block within a macro or another captured text it
- * is what is written out of what it wrote; UNSUPPORTED where that is nothing, or was made into
+ * caller and may be NULL where there are none. Of a block within a macro or another captured text
+ * it is what is written out of what it wrote; UNSUPPORTED where that is nothing, or was made into
  * another text than by strip, a slice, split, + or ~. */
 SPAR_API spar_status spar_template_render_spans(const spar_template *t,
                                                 const struct json_t *conversation,

@@ -44,55 +44,10 @@ static spar_status read_conversations(const sp_reading *r) {
     return sp_reading_whole(r, "conversations");
 }
 
-static spar_status read_completion(const sp_reading *r) {
+static spar_status read_answered(const sp_reading *r) {
     spar_status status = SPAR_OK;
-    SPAR_TRY(sp_reading_prompt(r, "prompt"));
-    SPAR_TRY(sp_reading_answer(r, "completion", &r->out->response));
-done:
-    return status;
-}
-
-/* The instruction, and its input after an empty line, as the user's message. */
-static spar_status read_instruction_prompt(const sp_reading *r) {
-    spar_status status = SPAR_OK;
-    sp_str text = SP_STR_INIT;
-    json_t *content = NULL;
-    const json_t *instruction = json_object_get(r->row, "instruction");
-    const json_t *input = json_object_get(r->row, "input");
-    if (!json_is_string(instruction)) {
-        SPAR_TRY(sp_reading_wrong_type(r, "instruction", "a string", instruction));
-    }
-    if (input != NULL && !json_is_null(input) && !json_is_string(input)) {
-        SPAR_TRY(sp_reading_wrong_type(r, "input", "a string or nothing", input));
-    }
-    if (json_string_length(instruction) == 0 && json_string_length(input) == 0) {
-        SPAR_TRY(sp_reading_wrong(r, "instruction", "a prompt", "an empty one"));
-    }
-    sp_str_puts(&text, json_string_value(instruction));
-    if (json_string_length(input) > 0) {
-        sp_str_printf(&text, "\n\n%s", json_string_value(input));
-    }
-    SPAR_TRY(sp_str_status(&text, r->err));
-    content = json_stringn(sp_str_get(&text), text.len);
-    r->out->prompt = json_array();
-    if (content == NULL || r->out->prompt == NULL) {
-        SPAR_TRY(sp_reading_no_memory(r));
-    }
-    SPAR_TRY(sp_reading_append_text(r, r->out->prompt, "user", content));
-done:
-    json_decref(content);
-    sp_str_release(&text);
-    return status;
-}
-
-static spar_status read_instruction(const sp_reading *r) {
-    spar_status status = SPAR_OK;
-    const json_t *output = json_object_get(r->row, "output");
-    SPAR_TRY(read_instruction_prompt(r));
-    if (!json_is_string(output)) {
-        SPAR_TRY(sp_reading_wrong_type(r, "output", "a string", output));
-    }
-    SPAR_TRY(sp_reading_text_response(r, output, &r->out->response));
+    SPAR_TRY(sp_reading_question(r));
+    SPAR_TRY(sp_reading_answer(r, r->answer, &r->out->response));
 done:
     return status;
 }
@@ -111,8 +66,8 @@ static spar_status read_conversations_preference(const sp_reading *r) {
     return status == SPAR_OK ? read_preference(r) : status;
 }
 
-static spar_status read_instruction_preference(const sp_reading *r) {
-    const spar_status status = read_instruction_prompt(r);
+static spar_status read_question_preference(const sp_reading *r) {
+    const spar_status status = sp_reading_question(r);
     return status == SPAR_OK ? read_preference(r) : status;
 }
 
@@ -132,9 +87,19 @@ typedef struct layout {
     const char *name, *sentence;
     const char *fields[4]; /* a row with all of them has this layout */
     spar_status (*read)(const sp_reading *r);
+    const char *beside;               /* what follows a question that is fields[0]; may be NULL */
     bool (*holds)(const json_t *row); /* and what its values must be like; may be NULL */
     unsigned wants;                   /* only where this is wanted; 0: always */
 } layout;
+
+/* Rows of a question and its answer, under the names that data sets have for them. */
+#define ANSWERED(name, ask, beside, answer)                                                        \
+    { name, "rows of " ask " and " answer, {ask, answer}, read_answered, beside, NULL, 0 }
+#define PREFERENCE(ask, beside)                                                                    \
+    {                                                                                              \
+        "preference", "rows of " ask ", chosen and rejected: chosen is the response",              \
+            {ask, "chosen", "rejected"}, read_question_preference, beside, NULL, 0                 \
+    }
 
 /* The first that fits is taken: those with more members come first. */
 static const layout LAYOUTS[] = {
@@ -143,11 +108,13 @@ static const layout LAYOUTS[] = {
      {"prompt", "responses"},
      read_group,
      NULL,
+     NULL,
      SP_DATASET_GROUPS},
     {"responses",
      "rows of prompt and completions",
      {"prompt", "completions"},
      read_group,
+     NULL,
      NULL,
      SP_DATASET_GROUPS},
     {"preference",
@@ -155,23 +122,30 @@ static const layout LAYOUTS[] = {
      {"prompt", "chosen", "rejected"},
      sp_reading_prompt_pair,
      NULL,
+     NULL,
      0},
     {"preference",
      "rows of conversations, chosen and rejected: chosen is the response",
      {"conversations", "chosen", "rejected"},
      read_conversations_preference,
      NULL,
+     NULL,
      0},
     {"preference",
      "rows of instruction, input, chosen and rejected: chosen is the response",
      {"instruction", "chosen", "rejected"},
-     read_instruction_preference,
+     read_question_preference,
+     "input",
      NULL,
      0},
+    PREFERENCE("question", "context"),
+    PREFERENCE("query", "context"),
+    PREFERENCE("input", NULL),
     {"transcripts",
      "rows of chosen and rejected transcripts (Human:, Assistant:): chosen ends in the response",
      {"chosen", "rejected"},
      sp_reading_transcripts,
+     NULL,
      holds_transcripts,
      0},
     {"preference",
@@ -179,11 +153,13 @@ static const layout LAYOUTS[] = {
      {"chosen", "rejected"},
      read_preference,
      NULL,
+     NULL,
      0},
     {"real-generated",
      "rows of real and generated conversations: real ends in the response",
      {"real", "generated"},
      read_generated,
+     NULL,
      NULL,
      0},
     {"messages",
@@ -191,25 +167,38 @@ static const layout LAYOUTS[] = {
      {"messages"},
      read_messages,
      NULL,
+     NULL,
      0},
     {"conversations",
      "rows of conversations: the last turn, of gpt, is the response",
      {"conversations"},
      read_conversations,
      NULL,
-     0},
-    {"prompt-completion",
-     "rows of prompt and completion",
-     {"prompt", "completion"},
-     read_completion,
      NULL,
      0},
+    ANSWERED("prompt-completion", "prompt", NULL, "completion"),
     {"instruction",
      "rows of instruction, input and output",
      {"instruction", "output"},
-     read_instruction,
+     read_answered,
+     "input",
      NULL,
      0},
+    {"instruction",
+     "rows of instruction, context and response",
+     {"instruction", "response"},
+     read_answered,
+     "context",
+     NULL,
+     0},
+    ANSWERED("question-answer", "prompt", NULL, "response"),
+    ANSWERED("question-answer", "prompt", NULL, "answer"),
+    ANSWERED("question-answer", "prompt", NULL, "output"),
+    ANSWERED("question-answer", "question", "context", "answer"),
+    ANSWERED("question-answer", "question", "context", "response"),
+    ANSWERED("question-answer", "query", "context", "answer"),
+    ANSWERED("question-answer", "query", "context", "response"),
+    ANSWERED("question-answer", "input", NULL, "output"),
 };
 enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
 
@@ -246,24 +235,31 @@ static spar_status find_layout(const layout **out, const sp_reading *r) {
         r, "row",
         r->wants & SP_DATASET_GROUPS
             ? "prompt and responses, or chosen and rejected"
-            : "messages, conversations, prompt and completion, instruction and output, real "
-              "and generated, or chosen and rejected",
+            : "messages, conversations, prompt and completion, instruction and output, question "
+              "and answer, real and generated, or chosen and rejected",
         sp_str_get(&members));
     sp_str_release(&members);
     return status;
 }
 
+const json_t *sp_dataset_label(const json_t *row, const char **name) {
+    const json_t *label = json_object_get(row, "label"), *tag = json_object_get(row, "kto_tag");
+    *name = label == NULL && tag != NULL ? "kto_tag" : "label";
+    return label != NULL ? label : tag;
+}
+
 /* Data of single judged responses (KTO) looks like data of responses to learn, but for its label:
  * a bad response must not be learned as a good one. */
 static spar_status check_label(const sp_reading *r) {
-    const json_t *label = json_object_get(r->row, "label");
+    const char *name = "label";
+    const json_t *label = sp_dataset_label(r->row, &name);
     if (r->wants & SP_DATASET_LABELS) {
         r->out->bad = json_is_false(label);
         return json_is_boolean(label) ? SPAR_OK
-                                      : sp_reading_wrong_type(r, "label", "true or false", label);
+                                      : sp_reading_wrong_type(r, name, "true or false", label);
     }
     if (r->out->rejected == NULL && json_is_false(label)) {
-        return sp_reading_wrong(r, "label", "true or nothing, of a response to learn", "false");
+        return sp_reading_wrong(r, name, "true or nothing, of a response to learn", "false");
     }
     return SPAR_OK;
 }
@@ -293,6 +289,11 @@ void sp_dataset_free(sp_dataset *data) {
 /* What else the template reads of a row goes with its prompt. */
 static spar_status read_beside(const sp_reading *r) {
     json_t *prompt = NULL;
+    const spar_status read = sp_reading_no_media(r);
+    const spar_status opened = read == SPAR_OK ? sp_reading_system(r) : read;
+    if (opened != SPAR_OK) {
+        return opened;
+    }
     const spar_status status = spar_conversation_of(&prompt, r->row, r->out->prompt, r->err);
     if (status != SPAR_OK) {
         spar_error_context(r->err, "%s", r->where);
@@ -300,7 +301,7 @@ static spar_status read_beside(const sp_reading *r) {
     }
     json_decref(r->out->prompt);
     r->out->prompt = prompt;
-    return SPAR_OK;
+    return sp_reading_wrap_tools(r);
 }
 
 static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row,
@@ -308,10 +309,13 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
     spar_status status = SPAR_OK;
     sp_dataset_row out = {0};
     SPAR_TRY(sp_mem_strdup(&out.where, where, strlen(where), err));
-    const sp_reading r = {row, where, wants, &out, err};
+    sp_reading r = {.row = row, .where = where, .wants = wants, .out = &out, .err = err};
     if (*shape == NULL) {
         SPAR_TRY(find_layout(shape, &r));
     }
+    r.ask = (*shape)->fields[0];
+    r.answer = (*shape)->fields[1];
+    r.beside = (*shape)->beside;
     SPAR_TRY((*shape)->read(&r));
     if ((wants & SP_DATASET_BASE) && json_object_get(row, "base")) {
         SPAR_TRY(sp_reading_answer(&r, "base", &out.base));

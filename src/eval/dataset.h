@@ -3,16 +3,20 @@
  * The layout is recognised from the first row, and every row must follow it:
  *   messages           {"messages": [{"role", "content", ...}...]}: the last message is the
  *                      assistant's response, those before it are the prompt
- *   conversations      {"conversations": [{"from", "value"}...]}: the same with "human" and "gpt"
+ *   conversations      {"conversations": [{"from", "value"}...]}: the same with "human" and "gpt",
+ *                      "function_call", JSON of "name" and "arguments", and "observation"
  *   prompt-completion  {"prompt", "completion"}, strings or lists of messages
- *   instruction        {"instruction", "input", "output"}: input is optional and follows the
- *                      instruction after an empty line
+ *   instruction        {"instruction", "input", "output"} or {"instruction", "context",
+ *                      "response"}: input or context is optional and follows the instruction after
+ *                      an empty line; "history", [[said, answered], ...], comes before it
+ *   question-answer    {"prompt", "response" or "answer" or "output"}, {"question" or "query",
+ *                      "context", "answer" or "response"}, {"input", "output"}
  *   real-generated     {"real", "generated"}: lists of messages; real ends in the response,
  *                      generated in the rejected response
- *   preference         {"prompt" or "conversations" or "instruction" and "input", "chosen",
- *                      "rejected"}; chosen and rejected are strings, a message or lists of messages
- *                      (which may repeat the prompt; without "prompt" they must)
- *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
+ *   preference         {"prompt" or "conversations" or "instruction" and "input" or
+ *                      "question" or "query" or "input", "chosen", "rejected"}; chosen and rejected
+ * are strings, a message or lists of messages (which may repeat the prompt; without "prompt" they
+ * must) transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
  *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
  * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
@@ -22,7 +26,8 @@
  * without the last of either. Messages are kept whole, for the chat template to read: a content is
  * a string, a list of parts
  * ({"type": "text", "text"}) or, beside calls or reasoning, nothing. So are "tools", "documents"
- * and "chat_template_kwargs" of a row, which go with the prompt. Where a list of messages repeats
+ * and "chat_template_kwargs" of a row, which go with the prompt, and "system" or "system_prompt",
+ * which becomes its first message. Where a list of messages repeats
  * the prompt, a member that one of two messages lacks says nothing.
  * Other members are ignored, but a row without a rejected response whose "label" is false is
  * refused: its response was judged bad.
@@ -70,6 +75,8 @@ enum {
  */
 spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, unsigned wants,
                                  sp_dataset_skip skip, void *context, spar_error *err);
+/* Whether a row's response is good, "label" or "kto_tag"; NULL: it says nothing. *name: which. */
+const json_t *sp_dataset_label(const json_t *row, const char **name);
 /* The scores that a row gives its two responses, under one of the names above; NaN: none. FORMAT
  * for one that is no number, or alone. */
 spar_status sp_dataset_scores(const json_t *row, double *chosen, double *rejected, spar_error *err);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "base/str.h"
 #include "eval/dataset_parts.h"
 
 /* The prompt: a string, which is the user's message, or a list of messages. */
@@ -25,12 +26,78 @@ done:
     return status;
 }
 
-/* ---- responses ---- */
+/* ---- questions ---- */
 
-spar_status sp_reading_text_response(const sp_reading *r, const json_t *text, json_t **response) {
-    *response = json_pack("{s:s, s:O}", "role", "assistant", "content", text);
-    return *response != NULL ? SPAR_OK : sp_reading_no_memory(r);
+/* The question, and what follows it after an empty line, as a text: a new reference. */
+static spar_status read_joined(const sp_reading *r, json_t **out) {
+    spar_status status = SPAR_OK;
+    sp_str text = SP_STR_INIT;
+    const json_t *ask = json_object_get(r->row, r->ask);
+    const json_t *beside = json_object_get(r->row, r->beside);
+    if (!json_is_string(ask)) {
+        SPAR_TRY(sp_reading_wrong_type(r, r->ask, "a string", ask));
+    }
+    if (beside != NULL && !json_is_null(beside) && !json_is_string(beside)) {
+        SPAR_TRY(sp_reading_wrong_type(r, r->beside, "a string or nothing", beside));
+    }
+    const bool both = json_string_length(ask) > 0 && json_string_length(beside) > 0;
+    sp_str_append(&text, json_string_value(ask), json_string_length(ask));
+    sp_str_puts(&text, both ? "\n\n" : "");
+    if (json_string_length(beside) > 0) {
+        sp_str_append(&text, json_string_value(beside), json_string_length(beside));
+    }
+    SPAR_TRY(sp_str_status(&text, r->err));
+    if (text.len == 0) {
+        SPAR_TRY(sp_reading_wrong(r, r->ask, "a prompt", "an empty one"));
+    }
+    *out = json_stringn(sp_str_get(&text), text.len);
+    SPAR_TRY(*out != NULL ? SPAR_OK : sp_reading_no_memory(r));
+done:
+    sp_str_release(&text);
+    return status;
 }
+
+/* Earlier turns of an instruction: [[what the user said, what the assistant answered], ...]. */
+static spar_status read_history(const sp_reading *r, json_t *list) {
+    spar_status status = SPAR_OK;
+    const json_t *history = json_object_get(r->row, "history");
+    const bool none = history == NULL || json_is_null(history) ||
+                      (json_is_string(history) && json_string_length(history) == 0);
+    if (!none && !json_is_array(history)) {
+        SPAR_TRY(sp_reading_wrong_type(r, "history", "a list of pairs of texts", history));
+    }
+    for (size_t i = 0; i < json_array_size(history); i++) {
+        const json_t *pair = json_array_get(history, i);
+        const json_t *said = json_array_get(pair, 0), *answered = json_array_get(pair, 1);
+        if (json_array_size(pair) != 2 || !json_is_string(said) || !json_is_string(answered)) {
+            SPAR_TRY(sp_reading_wrong(r, "history", "a list of pairs of texts", "another list"));
+        }
+        SPAR_TRY(sp_reading_append_text(r, list, "user", said));
+        SPAR_TRY(sp_reading_append_text(r, list, "assistant", answered));
+    }
+done:
+    return status;
+}
+
+spar_status sp_reading_question(const sp_reading *r) {
+    spar_status status = SPAR_OK;
+    json_t *text = NULL;
+    if (json_is_array(json_object_get(r->row, r->ask)) || r->beside == NULL) {
+        return sp_reading_prompt(r, r->ask);
+    }
+    SPAR_TRY(read_joined(r, &text));
+    r->out->prompt = json_array();
+    if (r->out->prompt == NULL) {
+        SPAR_TRY(sp_reading_no_memory(r));
+    }
+    SPAR_TRY(read_history(r, r->out->prompt));
+    SPAR_TRY(sp_reading_append_text(r, r->out->prompt, "user", text));
+done:
+    json_decref(text);
+    return status;
+}
+
+/* ---- responses ---- */
 
 /* What a row has as a response, as a list of messages: of one, where it is a text or a message.
  * *out is a new reference. */

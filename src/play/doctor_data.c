@@ -235,9 +235,10 @@ static spar_status check_ids(patients *p, bool *ids, spar_error *err) {
         json_decref(row);
         row = NULL;
         spar_error why;
+        const char *name;
         const spar_status got = spar_rows_next(file, &row, &why);
         *ids = *ids || json_object_get(row, "prompt_ids");
-        p->labelled = p->labelled || (json_is_boolean(json_object_get(row, "label")) &&
+        p->labelled = p->labelled || (json_is_boolean(sp_dataset_label(row, &name)) &&
                                       !json_object_get(row, "rejected"));
         if ((got == SPAR_OK && !row) || !*ids) {
             break;

@@ -258,10 +258,13 @@ done:
     return status;
 }
 
-/* Turns are told apart in conversations only, as TRL has it. layout: NULL for ids. */
+/* Turns are told apart in conversations only, as TRL has it; an instruction may have a history.
+ * layout: NULL for ids. */
 static spar_status check_turns(loader *l, const char *layout, spar_error *err) {
-    l->conversations =
-        layout && (strcmp(layout, "messages") == 0 || strcmp(layout, "conversations") == 0);
+    static const char *const whole[] = {"messages", "conversations", "instruction"};
+    for (size_t i = 0; layout && i < sizeof whole / sizeof *whole; i++) {
+        l->conversations = l->conversations || strcmp(layout, whole[i]) == 0;
+    }
     const bool apart = l->conversations || (layout && strcmp(layout, "prompt-completion") == 0);
     if (!l->options->assistant_only_loss || (apart && l->objective->kind == SP_OBJECTIVE_SFT)) {
         return SPAR_OK;

@@ -174,6 +174,19 @@ sed 's/"type": "text", "text": "upon"/"type": "image", "url": "u"/' "$dir/turns.
 run 4 train -m "$model" --template "$dir/plain.jinja" --data "$dir/image.jsonl" --method sft --log "$dir/l"
 err_has "image.jsonl:1: messages[0]: content[1]: expected a part of text, found image"
 
+# A ShareGPT row with calls, tools as a text and a system column; an instruction with a history, whose turns are the assistant's.
+printf '%s\n' '{"conversations": [{"from": "human", "value": "When?"}, {"from": "function_call", "value": "{\"name\": \"now\", \"arguments\": \"{\\\"day\\\":1}\"}"}, {"from": "observation", "value": "noon"}, {"from": "gpt", "value": "At noon."}], "system": "Be brief.", "tools": "[{\"name\": \"now\"}]"}' >"$dir/shared.jsonl"
+printf '%s' '{{ tools | tojson }}{% for m in messages %}<s>{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}' >"$dir/tools.jinja"
+run 0 train -m "$model" --template "$dir/tools.jinja" --data "$dir/shared.jsonl" --method sft --write-ids "$dir/shared-ids.jsonl"
+err_has 'layout: rows of conversations: the last turn, of gpt, is the response'
+err_has ': [{"type": "function", "function": {"name": "now"}}]<s> system:Be brief.</s><s> user:When?</s><s> assistant:now{"day": 1}</s><s> tool:noon</s><s> assistant:'
+printf '%s\n' '{"instruction": "Then", "output": "the end.", "history": [["Once", "upon a time"]]}' >"$dir/history.jsonl"
+printf '%s\n' '{"messages": [{"role": "user", "content": "Once"}, {"role": "assistant", "content": "upon a time"}, {"role": "user", "content": "Then"}, {"role": "assistant", "content": "the end."}]}' >"$dir/as-messages.jsonl"
+for file in history as-messages; do
+    run 0 train -m "$model" --template "$dir/tools.jinja" --data "$dir/$file.jsonl" --method sft --assistant-only-loss --write-ids "$dir/$file-ids.jsonl"
+done
+cmp -s "$dir/history-ids.jsonl" "$dir/as-messages-ids.jsonl" || fail "expected a history to be turns"
+
 # Completions of several messages, tokenised whole: all of it is learned, with the option the assistant's turns alone, as
 # blocks mark them or by rendering. Pairs part where either leaves the prompt. The ids are read again as they are written.
 cat >"$dir/several.jsonl" <<'ROWS'

@@ -50,6 +50,19 @@ static const layout_case CASES[] = {
     {"{\"instruction\":\"hi\",\"output\":\"yes\"}", "instruction", "[" U "]", "yes", NULL},
     {"{\"instruction\":\"hi\",\"input\":\"you\",\"output\":\"yes\"}", "instruction",
      "[{\"role\":\"user\",\"content\":\"hi\\n\\nyou\"}]", "yes", NULL},
+    {"{\"instruction\":\"\",\"input\":\"hi\",\"output\":\"yes\"}", "instruction", "[" U "]", "yes",
+     NULL},
+    {"{\"instruction\":\"hi\",\"context\":\"you\",\"response\":\"yes\",\"category\":\"qa\"}",
+     "instruction", "[{\"role\":\"user\",\"content\":\"hi\\n\\nyou\"}]", "yes", NULL},
+    {"{\"prompt\":\"hi\",\"response\":\"yes\"}", "question-answer", "[" U "]", "yes", NULL},
+    {"{\"question\":\"hi\",\"answer\":\"yes\"}", "question-answer", "[" U "]", "yes", NULL},
+    {"{\"query\":\"hi\",\"response\":\"yes\",\"original_question\":\"?\"}", "question-answer",
+     "[" U "]", "yes", NULL},
+    {"{\"system_prompt\":\"be brief\",\"question\":\"hi\",\"response\":\"yes\"}", "question-answer",
+     "[" S "," U "]", "yes", NULL},
+    {"{\"input\":\"hi\",\"output\":\"yes\"}", "question-answer", "[" U "]", "yes", NULL},
+    {"{\"system\":\"be brief\",\"question\":\"hi\",\"chosen\":\"yes\",\"rejected\":\"no\"}",
+     "preference", "[" S "," U "]", "yes", "no"},
     {"{\"real\":[" U "," A "],\"generated\":[" U "," B "]}", "real-generated", "[" U "]", "yes",
      "no"},
     {"{\"prompt\":\"hi\",\"chosen\":\"yes\",\"rejected\":\"no\"}", "preference", "[" U "]", "yes",
@@ -114,6 +127,8 @@ static void test_layouts(void **state) {
 #define TOOLS_TEXT                                                                                 \
     "\"[{\\\"type\\\":\\\"function\\\",\\\"function\\\":{\\\"name\\\":\\\"now\\\"}}]\""
 
+#define SHARED(turns) "{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\"}," turns "]"
+
 /* A row, its prompt and its response as they are kept. */
 static const char *const WHOLE[][3] = {
     {"{\"messages\":[" PARTS "," CALL "," TOLD "," A "]}", "[" PARTS "," CALL "," TOLD "]", A},
@@ -148,8 +163,44 @@ static const char *const WHOLE[][3] = {
     {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:yes\","
      "\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: other\"}",
      "[" U "]", "[" B "," U "," A "]"},
-    {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\",\"name\":\"Bo\"},{\"from\":\"gpt\","
-     "\"value\":\"yes\"},{\"from\":\"tool\",\"value\":\"noon\"},{\"from\":\"gpt\",\"value\":\"no\"}"
+    {SHARED("{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"now\\\","
+            "\\\"arguments\\\":{}}\"},"
+            "{\"from\":\"observation\",\"value\":\"noon\"},{\"from\":\"gpt\",\"value\":"
+            "\"yes\"}") ",\"system\":\"be brief\",\"tools\":\"[{\\\"name\\\":\\\"now\\\"}]\"}",
+     "{\"messages\":[" S "," U ",{\"role\":\"assistant\",\"content\":\"\"," CALLS
+     "},{\"role\":\"tool\",\"content\":\"noon\"}],\"tools\":" TOOLS "}",
+     A},
+    {SHARED("{\"from\":\"function_call\",\"value\":[{\"name\":\"now\",\"arguments\":\"{}\"},"
+            "{\"function\":{\"name\":\"now\",\"arguments\":{}}}]}") ",\"system\":null,\"images\":["
+                                                                    "],\"tools\":\"\"}",
+     "[" U "]",
+     "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":\"function\","
+     "\"function\":{"
+     "\"name\":\"now\",\"arguments\":\"{}\"}},{\"type\":\"function\",\"function\":{\"name\":"
+     "\"now\","
+     "\"arguments\":{}}}]}"},
+    {"{\"messages\":[{\"role\":\"human\",\"content\":\"hi\"},{\"role\":\"tool_call\","
+     "\"content\":"
+     "\"{\\\"name\\\":\\\"now\\\",\\\"arguments\\\":{}}\"},{\"role\":\"tool_response\","
+     "\"content\":"
+     "\"noon\"}," A "],\"tools\":[{\"name\":\"now\"}]}",
+     "{\"messages\":[" U ",{\"role\":\"assistant\",\"content\":\"\"," CALLS
+     "},{\"role\":\"tool\",\"content\":\"noon\"}],\"tools\":[{\"name\":\"now\"}]}",
+     A},
+    {"{\"messages\":[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"function\","
+     "\"content\":\"f\"},"
+     "{\"role\":\"assistant\",\"content\":\"yes\"}]}",
+     "[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"function\",\"content\":\"f\"}]", A},
+    {"{\"messages\":[" S "," U "," A "],\"system\":\"be brief\"}", "[" S "," U "]", A},
+    {"{\"instruction\":\"hi\",\"input\":\"\",\"output\":\"yes\",\"system\":\"be "
+     "brief\",\"history\":"
+     "[[\"hi\",\"no\"]]}",
+     "[" S "," U "," B "," U "]", A},
+    {"{\"instruction\":\"hi\",\"history\":[],\"output\":\"yes\"}", "[" U "]", A},
+    {"{\"conversations\":[{\"from\":\"human\",\"value\":\"hi\",\"name\":\"Bo\"},{\"from\":"
+     "\"gpt\","
+     "\"value\":\"yes\"},{\"from\":\"tool\",\"value\":\"noon\"},{\"from\":\"gpt\",\"value\":"
+     "\"no\"}"
      "]}",
      "[{\"role\":\"user\",\"content\":\"hi\",\"name\":\"Bo\"}," A
      ",{\"role\":\"tool\",\"content\":\"noon\"}]",
@@ -196,6 +247,16 @@ static void test_rows(void **state) {
     }
 }
 
+/* A model of text would learn the marks of images alone. */
+static void test_media(void **state) {
+    (void)state;
+    sp_dataset *data = NULL;
+    spar_error err;
+    write_rows("{\"messages\":[" U "," A "],\"images\":[\"a.png\"]}");
+    assert_int_equal(sp_dataset_load(&data, path, &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "rows:1: images: expected none, as models read text"));
+}
+
 /* Labelled rows keep their labels, and each must have one. */
 static void test_labels(void **state) {
     (void)state;
@@ -208,6 +269,12 @@ static void test_labels(void **state) {
     assert_int_equal(data->n, 2);
     assert_false(data->rows[0].bad);
     assert_true(data->rows[1].bad);
+    sp_dataset_free(data);
+    data = NULL;
+    write_rows(SHARED("{\"from\":\"gpt\",\"value\":\"a\"}") ",\"kto_tag\":false}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_LABELS, NULL, NULL, &err),
+                     SPAR_OK);
+    assert_true(data->rows[0].bad);
     sp_dataset_free(data);
     data = NULL;
     write_rows("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}");
@@ -277,8 +344,26 @@ static void test_refused(void **state) {
     refuse(m, "{\"messages\":[" U "," A "],\"chat_template_kwargs\":[" U "]}",
            "rows:2: chat_template_kwargs: expected an object, found array");
     refuse(m, "{\"messages\":[{\"from\":\"robot\",\"value\":\"a\"}]}",
-           "gpt, system or tool, found robot");
+           "function_call or observation, found robot");
     refuse(m, "{\"messages\":[{\"from\":\"gpt\",\"value\":2}]}", "\"value\" of a message");
+    const char *c = SHARED("{\"from\":\"gpt\",\"value\":\"a\"}") "}";
+    refuse(c, SHARED("{\"from\":\"function\",\"value\":\"a\"}") "}",
+           "rows:2: conversations: expected \"from\" of human, gpt, system, tool, function_call or "
+           "observation, found function");
+    refuse(c, SHARED("{\"from\":\"function_call\",\"value\":\"now()\"}") "}",
+           "rows:2: conversations: expected a call as JSON of \"name\" and \"arguments\", found "
+           "another text");
+    refuse(c, SHARED("{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\"}\"}") "}",
+           "\"arguments\", found other JSON");
+    refuse(c, SHARED("{\"from\":\"function_call\",\"value\":\"[]\"}") "}", "found an empty list");
+    refuse(m, "{\"messages\":[" S "," U "," A "],\"system\":\"other\"}",
+           "rows:2: system: expected the system message of the conversation, found another");
+    refuse(m, "{\"messages\":[" U "," A "],\"system\":3}",
+           "rows:2: system: expected a string or nothing, found integer");
+    refuse(a, "{\"instruction\":\"a\",\"output\":\"b\",\"history\":[[\"a\"]]}",
+           "rows:2: history: expected a list of pairs of texts, found another list");
+    refuse(a, "{\"instruction\":\"a\",\"output\":\"b\",\"history\":{}}",
+           "rows:2: history: expected a list of pairs of texts, found object");
     refuse(p, "{\"prompt\":\"a\"}", "rows:2: completion: expected a string or a list of messages");
     refuse(p, "{\"prompt\":2,\"completion\":\"b\"}", "rows:2: prompt: expected a string or");
     refuse(p, "{\"prompt\":[],\"completion\":\"b\"}", "rows:2: prompt: expected at least one");
@@ -286,7 +371,8 @@ static void test_refused(void **state) {
            "rows:2: prompt: expected a prompt, found an ");
     refuse(a, "{\"instruction\":\"\",\"output\":\"b\"}", "rows:2: instruction: expected a prompt");
     refuse("", "{\"prompt\":\"a\",\"responses\":[\"b\"]}", "rows:1: row: expected messages, ");
-    refuse(a, "{\"instruction\":\"a\"}", "rows:2: output: expected a string, found nothing");
+    refuse(a, "{\"instruction\":\"a\"}",
+           "rows:2: output: expected a string or a list of messages, found nothing");
     refuse(a, "{\"output\":\"a\"}", "rows:2: instruction: expected a string, found nothing");
     refuse(a, "{\"instruction\":\"a\",\"input\":1,\"output\":\"b\"}", "rows:2: input: expected a");
     refuse(d, "{\"prompt\":\"a\",\"chosen\":\"b\"}", "rows:2: rejected: expected a string or");
@@ -345,7 +431,10 @@ static void test_no_memory(void **state) {
     (void)state;
     static const char *const texts[] = {
         "{\"prompt\":[" S "," U "],\"chosen\":[" A "],\"rejected\":[" B "]}",
-        "{\"chosen\":[" U "," CALL "," TOLD "," A "],\"rejected\":[" U "," B "]}"};
+        "{\"chosen\":[" U "," CALL "," TOLD "," A "],\"rejected\":[" U "," B "]}",
+        SHARED("{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\",\\\"arguments\\\":{"
+               "}}\"}") ",\"system\":\"be brief\",\"tools\":[{\"name\":\"f\"}]}",
+        "{\"instruction\":\"a\",\"input\":\"b\",\"output\":\"c\",\"history\":[[\"d\",\"e\"]]}"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         spar_status status = SPAR_NO_MEMORY;
         sp_dataset *data = NULL;
@@ -400,10 +489,11 @@ static void test_public_data(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_wanted),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_public_data),
+        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_media),       cmocka_unit_test(test_wanted),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_public_data),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
