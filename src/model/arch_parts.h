@@ -1,5 +1,6 @@
 /* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
- * arch_rope.c, arch_rope_gguf.c, arch_window.c, arch_experts.c and the tables of rows. */
+ * arch_rope.c, arch_rope_gguf.c, arch_window.c, arch_experts.c and the tables of rows;
+ * the keys of encoders go by it too. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
 

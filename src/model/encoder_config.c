@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "model/arch_parts.h"
 
 enum { MAX_LAYERS = 512, MAX_RELATIVE_ROW = 1 << 15 };
 
@@ -101,9 +102,30 @@ done:
     return status;
 }
 
+/* What is read, and beside what changes nothing in any family: dropout, settings of poolers that no
+ * such model has, and who wrote the file. */
+#define KNOWN_KEYS                                                                                 \
+    " architectures model_type vocab_size hidden_size embedding_size intermediate_size "           \
+    "num_hidden_layers num_attention_heads max_position_embeddings type_vocab_size pad_token_id "  \
+    "layer_norm_eps hidden_act pooler_hidden_act position_embedding_type relative_attention "      \
+    "position_biased_input share_att_key max_relative_positions position_buckets norm_rel_ebd "    \
+    "pos_att_type conv_kernel_size conv_groups conv_act bos_token_id eos_token_id eos_token_ids "  \
+    "tie_word_embeddings attention_probs_dropout_prob hidden_dropout_prob pooler_dropout legacy "  \
+    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "               \
+    "pooler_size_per_head pooler_type output_past summary_activation summary_last_dropout "        \
+    "summary_type summary_use_proj sentence_transformers "
+
 static bool is_set(const json_t *value) {
     return value && !json_is_null(value) && !json_is_false(value) &&
            !(json_is_number(value) && json_number_value(value) == 0.0);
+}
+
+/* Every key is read, known to be harmless, or refused; PairRM's own are its trainer's. */
+static spar_status check_keys(const json_t *config, const char *where, spar_error *err) {
+    const json_t *width = json_object_get(config, "pooler_hidden_size");
+    const bool same = json_equal(width, json_object_get(config, "hidden_size"));
+    return sp_arch_check_keys(config, same ? KNOWN_KEYS "pooler_hidden_size " : KNOWN_KEYS, "",
+                              where, err);
 }
 
 static spar_status check_refused(const json_t *config, const char *where, spar_error *err) {
@@ -292,6 +314,9 @@ spar_status sp_encoder_config_read(sp_encoder_config *out, const json_t *config,
     }
     SPAR_TRY(find_arch(config, &c->arch, where, err));
     SPAR_TRY(check_refused(config, where, err));
+    if (!c->arch->pair) {
+        SPAR_TRY(check_keys(config, where, err));
+    }
     SPAR_TRY(read_sizes(c, config, where, err));
     SPAR_TRY(read_activation(config, "hidden_act", "gelu", &c->act, where, err));
     c->head_act = SP_TANH;
