@@ -21,7 +21,7 @@ static double length_of(const float *row, int64_t n) {
 static spar_status make_rows(const spar_model *m, const sp_adapter *a, int64_t first, int64_t n,
                              float *scaled, void *operand, float *rows, spar_error *err) {
     const sp_weight *w = &m->matrices[a->of - m->params.items];
-    const int64_t rank = m->lora->settings.rank;
+    const int64_t rank = a->rank;
     sp_backend *be = m->backend;
     for (int64_t r = 0; w->data == NULL && r < n; r++) {
         sp_blocks_row(w->blocks, first + r, rows + r * w->in);
@@ -30,7 +30,7 @@ static spar_status make_rows(const spar_model *m, const sp_adapter *a, int64_t f
         memcpy(rows, w->data + first * w->in, (size_t)(n * w->in) * sizeof *rows);
     }
     for (int64_t i = 0; i < n * rank; i++) {
-        scaled[i] = m->lora->scale * a->b.data[first * rank + i];
+        scaled[i] = a->scale * a->b.data[first * rank + i];
     }
     be->ops->to_operand(be, scaled, n * rank, 1, operand);
     return be->ops->linear_dx(be, &a->a, operand, n, rows, true, err);
@@ -39,7 +39,7 @@ static spar_status make_rows(const spar_model *m, const sp_adapter *a, int64_t f
 /* The lengths of one adapter's rows; space: [ROWS, cols] and twice [ROWS, rank]. */
 static spar_status find_lengths(spar_model *m, const sp_adapter *a, float *space, spar_error *err) {
     spar_status status = SPAR_OK;
-    const int64_t rank = m->lora->settings.rank;
+    const int64_t rank = a->rank;
     float *scaled = space + ROWS * a->of->cols, *operand = scaled + ROWS * rank;
     for (int64_t at = 0; at < a->of->rows; at += ROWS) {
         const int64_t n = a->of->rows - at < ROWS ? a->of->rows - at : ROWS;
@@ -61,8 +61,8 @@ static spar_status find_all_lengths(spar_model *m, spar_error *err) {
     for (int i = 0; i < l->n; i++) {
         widest = l->items[i].of->cols > widest ? l->items[i].of->cols : widest;
     }
-    SPAR_TRY(sp_mem_aligned(&space, (size_t)(ROWS * (widest + 2 * l->settings.rank)), sizeof(float),
-                            err));
+    SPAR_TRY(
+        sp_mem_aligned(&space, (size_t)(ROWS * (widest + 2 * l->most_rank)), sizeof(float), err));
     for (int i = 0; i < l->n; i++) {
         SPAR_TRY(find_lengths(m, &l->items[i], space, err));
     }

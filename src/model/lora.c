@@ -1,6 +1,7 @@
 #include "model/lora.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,36 +11,79 @@
 #include "model/engine.h"
 #include "model/lora_parts.h"
 
-/* The last part of a module's name in a checkpoint: what PEFT calls a target module. */
+/* The last part of a module's name in a checkpoint: what PEFT calls a target module. Those of
+ * mixtures are adapted when they are named. */
 static const struct {
     const char *name;
     sp_role role;
-} targets[] = {{"q_proj", SP_Q},       {"k_proj", SP_K},   {"v_proj", SP_V},      {"o_proj", SP_O},
-               {"gate_proj", SP_GATE}, {"up_proj", SP_UP}, {"down_proj", SP_DOWN}};
+    bool mixed;
+} targets[] = {{"q_proj", SP_Q, false},
+               {"k_proj", SP_K, false},
+               {"v_proj", SP_V, false},
+               {"o_proj", SP_O, false},
+               {"gate_proj", SP_GATE, false},
+               {"up_proj", SP_UP, false},
+               {"down_proj", SP_DOWN, false},
+               {"gate_proj", SP_EXPERT_GATE, true},
+               {"up_proj", SP_EXPERT_UP, true},
+               {"down_proj", SP_EXPERT_DOWN, true},
+               {"gate_proj", SP_SHARED_GATE, true},
+               {"up_proj", SP_SHARED_UP, true},
+               {"down_proj", SP_SHARED_DOWN, true},
+               {"gate", SP_ROUTER, true},
+               {"shared_expert_gate", SP_SHARED_WEIGHT, true}};
 enum { N_TARGETS = sizeof targets / sizeof targets[0] };
 
-const char *sp_lora_target_name(sp_role role) {
-    for (int i = 0; i < N_TARGETS; i++) {
-        if (targets[i].role == role) {
-            return targets[i].name;
-        }
+/* Of the row, N_TARGETS where there is none. */
+static int target_of(sp_role role) {
+    int i = 0;
+    while (i < N_TARGETS && targets[i].role != role) {
+        i++;
     }
-    return NULL;
+    return i;
 }
 
-/* Whether the name of a checkpoint's tensor, "....NAME.weight", ends so. */
+const char *sp_lora_target_name(sp_role role) {
+    const int i = target_of(role);
+    return i < N_TARGETS ? targets[i].name : NULL;
+}
+
+bool sp_lora_is_mixed(sp_role role) {
+    const int i = target_of(role);
+    return i < N_TARGETS && targets[i].mixed;
+}
+
+size_t sp_lora_module_length(const char *tensor) {
+    const size_t n = strlen(tensor), ending = strlen(".weight");
+    return n > ending && strcmp(tensor + n - ending, ".weight") == 0 ? n - ending : n;
+}
+
+/* Whether the name of a checkpoint's tensor, "....NAME.weight" or "....NAME", ends so. */
 static bool ends_with(const char *tensor, const char *name) {
-    const size_t n = strlen(tensor) - strlen(".weight"), tail = strlen(name);
+    const size_t n = sp_lora_module_length(tensor), tail = strlen(name);
     return n > tail && tensor[n - tail - 1] == '.' && strncmp(tensor + n - tail, name, tail) == 0;
 }
 
-static bool is_target(const spar_option_list *names, sp_role role, const char *tensor) {
-    const char *common = sp_lora_target_name(role);
-    bool found = common && names->n == 0;
+/* Whether a matrix is called so: as one of the checkpoint, or, a part of it, by its own name, in
+ * which an expert's number is left out. */
+static bool is_called(const spar_model *m, const sp_stored *s, const sp_param *p,
+                      const char *name) {
+    char own[sizeof p->name + 1];
+    const char *pattern = sp_role_name(m->config.arch, p->role), *star = strstr(pattern, "*.");
+    snprintf(own, sizeof own, ".%.*s%s", star ? (int)(star - pattern) : 0, pattern,
+             star ? star + 2 : pattern);
+    return ends_with(s->name, name) ||
+           ((s->n_roles == 1 || sp_params_by_expert(p->role)) && ends_with(own, name));
+}
+
+static bool is_target(const spar_model *m, const spar_option_list *names, const sp_stored *s,
+                      const sp_param *p) {
+    const char *common = sp_lora_target_name(p->role);
+    bool found = common && names->n == 0 && !sp_lora_is_mixed(p->role);
     for (int i = 0; common && i < names->n; i++) {
         const char *name = names->items[i];
-        found |=
-            strcmp(name, common) == 0 || strcmp(name, "all-linear") == 0 || ends_with(tensor, name);
+        found |= strcmp(name, common) == 0 || strcmp(name, "all-linear") == 0 ||
+                 is_called(m, s, p, name);
     }
     return found;
 }
@@ -48,11 +92,14 @@ static bool is_target(const spar_option_list *names, sp_role role, const char *t
 static bool is_known(const spar_model *m, const sp_stored *list, int n, const char *name) {
     bool known = strcmp(name, "all-linear") == 0;
     for (int k = 0; k < N_TARGETS; k++) {
-        known |= strcmp(name, targets[k].name) == 0;
+        known |= !targets[k].mixed && strcmp(name, targets[k].name) == 0;
     }
     for (int i = 0; i < n; i++) {
-        const sp_param *p = &m->params.items[list[i].first];
-        known |= sp_lora_target_name(p->role) && ends_with(list[i].name, name);
+        for (int part = 0; part < list[i].n_roles; part++) {
+            const sp_param *p = &m->params.items[sp_stored_part(&list[i], part)];
+            const char *common = sp_lora_target_name(p->role);
+            known |= common && (strcmp(common, name) == 0 || is_called(m, &list[i], p, name));
+        }
     }
     return known;
 }
@@ -94,11 +141,11 @@ done:
     return status;
 }
 
-/* Parts of what a checkpoint stores as one are adapted together: its adapters have one name. */
-static spar_status check_parts(const spar_model *m, const sp_stored *s, const bool *chosen,
-                               spar_error *err) {
-    for (int i = 1; i < s->n_roles; i++) {
-        if (chosen[s->first + i] != chosen[s->first]) {
+/* Parts of what is stored as one are adapted together: its adapters have one name. */
+static spar_status check_parts(const spar_model *m, const sp_stored *s,
+                               const sp_lora_choice *chosen, spar_error *err) {
+    for (int i = 1; i < sp_stored_parts(s); i++) {
+        if (chosen[sp_stored_part(s, i)].rank != chosen[s->first].rank) {
             return spar_fail(err, SPAR_UNSUPPORTED,
                              "adapter: model_type %s stores %s as one matrix, which is adapted as "
                              "a whole: name that, or all of its parts",
@@ -108,51 +155,66 @@ static spar_status check_parts(const spar_model *m, const sp_stored *s, const bo
     return SPAR_OK;
 }
 
-/* A place for what adapts a matrix of the checkpoint: A, then B (and magnitudes) of its parts. */
-static void place_module(const spar_model *m, sp_lora *l, const sp_stored *s) {
-    const int64_t rank = l->settings.rank;
-    const int64_t offset_a = l->total;
-    const int lead = l->n;
+/* A place for what adapts a matrix of the checkpoint: A, then B (and magnitudes) of its parts; of
+ * each expert, where it is a stack of those. */
+static void place_module(const spar_model *m, sp_lora *l, const sp_stored *s,
+                         const sp_lora_choice *chosen) {
     l->modules[l->n_modules++] = *s;
-    l->total += padded(rank * s->cols);
-    for (int i = 0; i < s->n_roles; i++) {
-        const sp_param *p = &m->params.items[s->first + i];
+    for (int i = 0; i < sp_stored_parts(s); i++) {
+        const int part = sp_stored_part(s, i);
+        const sp_param *p = &m->params.items[part];
         sp_adapter *a = &l->items[l->n];
-        l->index[s->first + i] = (int16_t)l->n++;
+        const bool leads = i % s->n_roles == 0;
+        l->index[part] = l->n;
         a->of = p;
-        a->lead = lead;
-        a->offset_a = offset_a;
-        a->offset_b = l->total;
-        a->offset_m = a->offset_b + padded(p->rows * rank);
+        a->rank = chosen[part].rank;
+        a->scale = chosen[part].scale;
+        a->lead = leads ? l->n : a[-1].lead;
+        a->offset_a = leads ? l->total : a[-1].offset_a;
+        a->offset_b = l->total + (leads ? padded(a->rank * p->cols) : 0);
+        a->offset_m = a->offset_b + padded(p->rows * a->rank);
         l->total = a->offset_m + (l->settings.dora ? padded(p->rows) : 0);
+        l->most_rank = a->rank > l->most_rank ? a->rank : l->most_rank;
+        l->mixes |= sp_lora_is_mixed(p->role);
+        l->n++;
     }
 }
 
-static spar_status place_modules(const spar_model *m, sp_lora *l, const bool *chosen,
+static spar_status place_modules(const spar_model *m, sp_lora *l, const sp_lora_choice *chosen,
                                  spar_error *err) {
     spar_status status = SPAR_OK;
     sp_stored *list = NULL;
     void *memory;
     int n = 0;
-    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
+    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FUSED, err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)n, sizeof *l->modules, err));
     l->modules = memory;
     for (int i = 0; i < n; i++) {
         SPAR_TRY(check_parts(m, &list[i], chosen, err));
-        if (chosen[list[i].first]) {
-            place_module(m, l, &list[i]);
+        if (chosen[list[i].first].rank > 0) {
+            place_module(m, l, &list[i], chosen);
         }
     }
     if (l->n == 0) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the adapter has no matrix to adapt", m->path));
+    }
+    if (l->mixes && l->settings.dora) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: adapter: expected no magnitudes (DoRA) on a mixture's experts and "
+                           "routers, found them asked for",
+                           m->path));
     }
 done:
     free(list);
     return status;
 }
 
-spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, const bool *chosen,
-                           sp_lora **out, spar_error *err) {
+float sp_lora_scale(const sp_lora_settings *s, int64_t rank, double alpha) {
+    return (float)(alpha / (s->rslora ? sqrt((double)rank) : (double)rank));
+}
+
+spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings,
+                           const sp_lora_choice *chosen, sp_lora **out, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     sp_lora *l = NULL;
@@ -160,8 +222,6 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
     l = memory;
     l->settings = *settings;
     l->settings.targets.n = 0;
-    l->scale = (float)(settings->alpha /
-                       (settings->rslora ? sqrt((double)settings->rank) : (double)settings->rank));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *l->items, err));
     l->items = memory;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *l->index, err));
@@ -175,10 +235,8 @@ spar_status sp_lora_create(spar_model *m, const sp_lora_settings *settings, cons
     memset(l->values, 0, (size_t)l->total * sizeof *l->values);
     for (int i = 0; i < l->n; i++) {
         sp_adapter *a = &l->items[i];
-        a->a =
-            (sp_weight){.data = l->values + a->offset_a, .out = settings->rank, .in = a->of->cols};
-        a->b =
-            (sp_weight){.data = l->values + a->offset_b, .out = a->of->rows, .in = settings->rank};
+        a->a = (sp_weight){.data = l->values + a->offset_a, .out = a->rank, .in = a->of->cols};
+        a->b = (sp_weight){.data = l->values + a->offset_b, .out = a->of->rows, .in = a->rank};
     }
     if (settings->dora) {
         SPAR_TRY(place_gains(l, err));
@@ -211,40 +269,22 @@ void sp_lora_detach(spar_model *m) {
     m->lora = NULL;
 }
 
-/* Experts are not adapted: all-linear is what is dense. A target that they alone have is refused.
- */
-static spar_status check_experts(const spar_model *m, const spar_option_list *names,
-                                 spar_error *err) {
-    const bool all = sp_config_sparse_layers(&m->config) == m->config.layers;
-    for (int i = 0; all && i < names->n; i++) {
-        for (int k = 0; k < N_TARGETS; k++) {
-            const sp_role role = targets[k].role;
-            if (strcmp(names->items[i], targets[k].name) == 0 &&
-                !sp_params_get(&m->params, role, 0)) {
-                return spar_fail(err, SPAR_UNSUPPORTED,
-                                 "target module %s: adapters of experts are not supported, and "
-                                 "every feed-forward of %s is a mixture of experts: name q_proj, "
-                                 "k_proj, v_proj or o_proj",
-                                 names->items[i], m->path);
-            }
-        }
-    }
-    return SPAR_OK;
-}
-
 /* The parameters that the names mean, to chosen [params.n]. */
-static spar_status choose_targets(const spar_model *m, const spar_option_list *names, bool *chosen,
-                                  spar_error *err) {
+static spar_status choose_targets(const spar_model *m, const sp_lora_settings *settings,
+                                  sp_lora_choice *chosen, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_stored *list = NULL;
     int n = 0;
-    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FOLDER, err));
-    SPAR_TRY(check_targets(m, list, n, names, err));
-    SPAR_TRY(check_experts(m, names, err));
+    const sp_lora_choice all = {settings->rank,
+                                sp_lora_scale(settings, settings->rank, settings->alpha)};
+    SPAR_TRY(sp_stored_list(&list, &n, &m->params, &m->config, SP_STORED_FUSED, err));
+    SPAR_TRY(check_targets(m, list, n, &settings->targets, err));
     for (int i = 0; i < n; i++) {
-        for (int part = list[i].first; part < list[i].first + list[i].n_roles; part++) {
-            const sp_param *p = &m->params.items[part];
-            chosen[part] = is_target(names, p->role, list[i].name);
+        for (int k = 0; k < sp_stored_parts(&list[i]); k++) {
+            const int part = sp_stored_part(&list[i], k);
+            if (is_target(m, &settings->targets, &list[i], &m->params.items[part])) {
+                chosen[part] = all;
+            }
         }
     }
 done:
@@ -257,7 +297,7 @@ static void start_values(sp_lora *l, uint64_t seed) {
     for (int i = 0; i < l->n; i++) {
         const sp_adapter *a = &l->items[i];
         const double bound = 1.0 / sqrt((double)a->of->cols);
-        for (int64_t k = 0; a->lead == i && k < l->settings.rank * a->of->cols; k++) {
+        for (int64_t k = 0; a->lead == i && k < a->rank * a->of->cols; k++) {
             const double u = sp_rng_uniform(seed, (uint64_t)i, (uint64_t)k);
             l->values[a->offset_a + k] = (float)(bound * (2.0 * u - 1.0));
         }
@@ -267,13 +307,13 @@ static void start_values(sp_lora *l, uint64_t seed) {
 spar_status sp_lora_attach(spar_model *m, const sp_lora_settings *settings, uint64_t seed,
                            spar_error *err) {
     spar_status status = SPAR_OK;
-    bool *chosen = NULL;
+    sp_lora_choice *chosen = NULL;
     void *memory;
     sp_lora *l = NULL;
     SPAR_TRY(sp_model_check_floats(m, "an adapter", err));
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)m->params.n, sizeof *chosen, err));
     chosen = memory;
-    SPAR_TRY(choose_targets(m, &settings->targets, chosen, err));
+    SPAR_TRY(choose_targets(m, settings, chosen, err));
     SPAR_TRY(sp_lora_create(m, settings, chosen, &l, err));
     start_values(l, seed);
     sp_lora_detach(m);
@@ -303,27 +343,26 @@ done:
     return status;
 }
 
-const sp_adapter *sp_lora_find(const spar_model *m, sp_role role, int layer) {
-    if (!m->lora) {
-        return NULL;
-    }
-    const sp_param *p = sp_params_get(&m->params, role, layer);
-    const int i = p ? m->lora->index[p - m->params.items] : -1;
+const sp_adapter *sp_lora_of(const spar_model *m, const sp_param *p) {
+    const int i = m->lora && p ? m->lora->index[p - m->params.items] : -1;
     return i < 0 ? NULL : &m->lora->items[i];
 }
 
+const sp_adapter *sp_lora_find(const spar_model *m, sp_role role, int layer) {
+    return m->lora ? sp_lora_of(m, sp_params_get(&m->params, role, layer)) : NULL;
+}
+
 void sp_lora_merge(const spar_model *m, const sp_param *p, float *out) {
-    const int i = m->lora ? m->lora->index[p - m->params.items] : -1;
-    if (i < 0) {
+    const sp_adapter *adapter = sp_lora_of(m, p);
+    if (!adapter) {
         return;
     }
-    const sp_adapter *adapter = &m->lora->items[i];
-    const int64_t rank = m->lora->settings.rank;
+    const int64_t rank = adapter->rank;
     const float *a = m->lora->values + adapter->offset_a;
     const float *b = m->lora->values + adapter->offset_b;
     for (int64_t r = 0; r < p->rows; r++) {
         for (int64_t k = 0; k < rank; k++) {
-            const float factor = m->lora->scale * b[r * rank + k];
+            const float factor = adapter->scale * b[r * rank + k];
             for (int64_t c = 0; c < p->cols; c++) {
                 out[r * p->cols + c] += factor * a[k * p->cols + c];
             }

@@ -49,23 +49,22 @@ size_t sp_mixture_place_space(sp_mixture_space *out, char *base, const spar_mode
     out->sum = sp_place(&p, back * E, sizeof(double));
     out->dprobs = sp_place(&p, back * E, sizeof(float));
     sp_shared_place_space(&out->shared, &p, m, train, T);
+    const int64_t rank = m->lora && m->lora->mixes ? m->lora->most_rank : 0;
+    out->low = (sp_low_space){.low = sp_place(&p, S * rank, sizeof(float)),
+                              .u = sp_place(&p, S * rank, operand),
+                              .du = sp_place(&p, back * S * rank, operand)};
     return p.used;
 }
 
 /* An expert with its rows of the arrays: n of them, from row on. */
 typedef struct expert {
-    const sp_weight *gate, *up, *down;
     int64_t row, n;
-    int index;
+    int layer, index;
 } expert;
 
-static expert expert_at(const spar_model *m, int layer, const sp_routing *r, int e) {
-    return (expert){.gate = sp_model_matrix(m, SP_EXPERT_GATE, layer) + e,
-                    .up = sp_model_matrix(m, SP_EXPERT_UP, layer) + e,
-                    .down = sp_model_matrix(m, SP_EXPERT_DOWN, layer) + e,
-                    .row = r->first[e],
-                    .n = r->first[e + 1] - r->first[e],
-                    .index = e};
+static expert expert_at(int layer, const sp_routing *r, int e) {
+    return (expert){
+        .row = r->first[e], .n = r->first[e + 1] - r->first[e], .layer = layer, .index = e};
 }
 
 /* Row `row` of an operand array with n entries a row. */
@@ -75,8 +74,7 @@ static void *operand_row(const spar_model *m, void *array, int64_t row, int64_t 
 
 spar_status sp_mixture_logits(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
                               spar_error *err) {
-    return sp_model_product(m, sp_model_matrix(m, SP_ROUTER, layer), NULL, s->entry, T, s->logits,
-                            false, err);
+    return sp_mixture_product(m, SP_ROUTER, layer, 0, s, s->entry, T, s->logits, err);
 }
 
 static spar_status expert_forward(const spar_model *m, const expert *e, const sp_mixture_space *s,
@@ -91,13 +89,14 @@ static spar_status expert_forward(const spar_model *m, const expert *e, const sp
     const bool keeps = train && !direct;
     const void *x = operand_row(m, s->taken, e->row, H);
     void *hidden = operand_row(m, s->hidden, e->row, F);
-    SPAR_TRY(sp_model_product(m, e->gate, NULL, x, e->n, gate, false, err));
-    SPAR_TRY(sp_model_product(m, e->up, NULL, x, e->n, up, false, err));
+    SPAR_TRY(sp_mixture_product(m, SP_EXPERT_GATE, e->layer, e->index, s, x, e->n, gate, err));
+    SPAR_TRY(sp_mixture_product(m, SP_EXPERT_UP, e->layer, e->index, s, x, e->n, up, err));
     m->backend->ops->glu(m->backend, m->config.act, gate, up, e->n * F, hidden,
                          keeps ? operand_row(m, a->gate, e->row, F) : NULL,
                          keeps ? operand_row(m, a->up, e->row, F) : NULL);
     if (whole) {
-        SPAR_TRY(sp_model_product(m, e->down, NULL, hidden, e->n, s->out + e->row * H, false, err));
+        SPAR_TRY(sp_mixture_product(m, SP_EXPERT_DOWN, e->layer, e->index, s, hidden, e->n,
+                                    s->out + e->row * H, err));
     }
 done:
     return status;
@@ -111,7 +110,7 @@ spar_status sp_mixture_forward(const spar_model *m, int layer, int64_t T, const 
     be->ops->route(be, s->logits, T, r);
     be->ops->take_rows(be, s->entry, r->token, T * r->top_k, m->config.hidden, s->taken);
     for (int i = 0; i < r->experts; i++) {
-        const expert e = expert_at(m, layer, r, i);
+        const expert e = expert_at(layer, r, i);
         if (e.n > 0) {
             SPAR_TRY(expert_forward(m, &e, s, a, train, to != NULL, err));
         }
@@ -126,38 +125,26 @@ done:
     return status;
 }
 
-static float *grad_of(const spar_model *m, float *grads, sp_role role, int layer, int index) {
-    return grads ? grads + (sp_params_get(&m->params, role, layer) + index)->offset : NULL;
-}
-
-/* dw += dy^T x, where the weights train. */
-static spar_status add_dw(const spar_model *m, const sp_weight *w, const void *dy, const void *x,
-                          int64_t n, float *dw, spar_error *err) {
-    return dw ? m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, n, dw, true, NULL, err)
-              : SPAR_OK;
-}
-
 /* Of the down projection: its gradient, with s->hidden times the rows' weights already; then those
  * of gate and up, and of the expert's input, to s->out. */
-static spar_status expert_backward(const spar_model *m, int layer, const expert *e,
-                                   const sp_mixture_space *s, const sp_mixture_acts *a,
-                                   float *grads, spar_error *err) {
+static spar_status expert_backward(const spar_model *m, const expert *e, const sp_mixture_space *s,
+                                   const sp_mixture_acts *a, float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_backend *be = m->backend;
     const int64_t H = m->config.hidden, F = m->config.expert_ffn;
     const void *dy = operand_row(m, s->dtaken, e->row, H), *x = operand_row(m, s->taken, e->row, H);
     void *dgate = operand_row(m, s->dgate, e->row, F), *dup = operand_row(m, s->dup, e->row, F);
     float *dx = s->out + e->row * H;
-    SPAR_TRY(add_dw(m, e->down, dy, operand_row(m, s->hidden, e->row, F), e->n,
-                    grad_of(m, grads, SP_EXPERT_DOWN, layer, e->index), err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_EXPERT_DOWN, e->layer, e->index, s, dy,
+                                         operand_row(m, s->hidden, e->row, F), e->n, NULL, false,
+                                         grads, err));
     be->ops->glu_bwd(be, m->config.act, operand_row(m, a->gate, e->row, F),
                      operand_row(m, a->up, e->row, F), s->wide[0] + e->row * F, e->n * F, dgate,
                      dup);
-    SPAR_TRY(add_dw(m, e->gate, dgate, x, e->n, grad_of(m, grads, SP_EXPERT_GATE, layer, e->index),
-                    err));
-    SPAR_TRY(add_dw(m, e->up, dup, x, e->n, grad_of(m, grads, SP_EXPERT_UP, layer, e->index), err));
-    SPAR_TRY(be->ops->linear_dx(be, e->gate, dgate, e->n, dx, false, err));
-    SPAR_TRY(be->ops->linear_dx(be, e->up, dup, e->n, dx, true, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_EXPERT_GATE, e->layer, e->index, s, dgate, x, e->n,
+                                         dx, false, grads, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_EXPERT_UP, e->layer, e->index, s, dup, x, e->n, dx,
+                                         true, grads, err));
 done:
     return status;
 }
@@ -166,13 +153,13 @@ done:
 static spar_status hidden_backward(const spar_model *m, int layer, const sp_mixture_space *s,
                                    const sp_mixture_acts *a, spar_error *err) {
     spar_status status = SPAR_OK;
-    sp_backend *be = m->backend;
     const int64_t H = m->config.hidden, F = m->config.expert_ffn;
     for (int i = 0; i < a->routing.experts; i++) {
-        const expert e = expert_at(m, layer, &a->routing, i);
+        const expert e = expert_at(layer, &a->routing, i);
         if (e.n > 0) {
-            SPAR_TRY(be->ops->linear_dx(be, e.down, operand_row(m, s->dtaken, e.row, H), e.n,
-                                        s->wide[0] + e.row * F, false, err));
+            SPAR_TRY(sp_mixture_product_backward(m, SP_EXPERT_DOWN, layer, i, s,
+                                                 operand_row(m, s->dtaken, e.row, H), NULL, e.n,
+                                                 s->wide[0] + e.row * F, false, NULL, err));
         }
     }
 done:
@@ -185,7 +172,6 @@ spar_status sp_mixture_backward(const spar_model *m, int layer, int64_t T,
     spar_status status = SPAR_OK;
     sp_backend *be = m->backend;
     const sp_routing *r = &a->routing;
-    const sp_weight *router = sp_model_matrix(m, SP_ROUTER, layer);
     const int64_t H = m->config.hidden, F = m->config.expert_ffn, S = T * r->top_k;
     be->ops->take_rows(be, s->entry, r->token, S, H, s->taken);
     be->ops->take_rows(be, s->dy, r->token, S, H, s->dtaken);
@@ -193,16 +179,15 @@ spar_status sp_mixture_backward(const spar_model *m, int layer, int64_t T,
     be->ops->glu_kept(be, m->config.act, a->gate, a->up, S * F, s->hidden);
     be->ops->weigh_bwd(be, r, T, F, s->wide[0], s->hidden, s->dweight);
     for (int i = 0; i < r->experts; i++) {
-        const expert e = expert_at(m, layer, r, i);
+        const expert e = expert_at(layer, r, i);
         if (e.n > 0) {
-            SPAR_TRY(expert_backward(m, layer, &e, s, a, grads, err));
+            SPAR_TRY(expert_backward(m, &e, s, a, grads, err));
         }
     }
     be->ops->mix(be, r, s->out, false, T, H, s->dentry, false);
     be->ops->route_bwd(be, r, s->dweight, balances ? s->dprobs : NULL, T, s->dlogits);
-    SPAR_TRY(
-        add_dw(m, router, s->dlogits, s->entry, T, grad_of(m, grads, SP_ROUTER, layer, 0), err));
-    SPAR_TRY(be->ops->linear_dx(be, router, s->dlogits, T, s->dentry, true, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_ROUTER, layer, 0, s, s->dlogits, s->entry, T,
+                                         s->dentry, true, grads, err));
     if (m->config.shared_ffn > 0) {
         SPAR_TRY(sp_shared_backward(m, layer, T, s, &a->shared, grads, err));
     }

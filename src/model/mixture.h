@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "model/engine.h"
+#include "model/lora.h"
 
 /* Of an expert that all tokens go to, with one weight each: routing has T rows, in the order of the
  * tokens. */
@@ -52,7 +53,20 @@ typedef struct sp_mixture_space {
     double *sum;       /* [E]: sum of its probabilities */
     float *dprobs;     /* [E]: of the load-balancing loss */
     sp_shared_space shared;
+    sp_low_space low; /* of S rows: where matrices of mixtures have adapters */
 } sp_mixture_space;
+
+/* The matrix of a role in a layer, of one of its experts (0: the only one): y [n,out] = x W^T with
+ * the adapter's share, where there is one. x is an operand. */
+spar_status sp_mixture_product(const spar_model *m, sp_role role, int layer, int expert,
+                               const sp_mixture_space *s, const void *x, int64_t n, float *y,
+                               spar_error *err);
+/* Its backward, from the operand dy [n,out]: dx [n,in] (= or +=) dy W with the adapter's share,
+ * unless NULL; unless x is NULL, grads += those of what is trained: W, or the adapter. */
+spar_status sp_mixture_product_backward(const spar_model *m, sp_role role, int layer, int expert,
+                                        const sp_mixture_space *s, const void *dy, const void *x,
+                                        int64_t n, float *dx, bool accumulate, float *grads,
+                                        spar_error *err);
 
 /* The shared expert's part of all that is below; its arrays from *placer on. */
 void sp_shared_place_acts(sp_shared_acts *out, sp_placer *placer, const spar_model *model,
@@ -77,8 +91,8 @@ spar_status sp_mixture_logits(const spar_model *m, int layer, int64_t T, const s
 /* Outside of one: to [T,H] += the layer's output; to NULL: only what the backward needs. */
 spar_status sp_mixture_forward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
                                sp_mixture_acts *a, bool train, float *to, spar_error *err);
-/* s->dentry = the gradient from s->dy, with s->entry as in the forward; grads += those of router
- * and experts (NULL: they are frozen). balances: s->dprobs counts. */
+/* s->dentry = the gradient from s->dy, with s->entry as in the forward; grads += those of what is
+ * trained of router and experts. balances: s->dprobs counts. */
 spar_status sp_mixture_backward(const spar_model *m, int layer, int64_t T,
                                 const sp_mixture_space *s, const sp_mixture_acts *a, bool balances,
                                 float *grads, spar_error *err);

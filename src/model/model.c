@@ -265,11 +265,11 @@ spar_status sp_model_check_trainable(const spar_model *m, spar_error *err) {
                          "quantised blocks, which do not train",
                          m->path);
     }
-    if (m->lora && m->lora->settings.dora && m->lora->settings.dropout > 0) {
+    if (m->lora && (m->lora->settings.dora || m->lora->mixes) && m->lora->settings.dropout > 0) {
         return spar_fail(err, SPAR_UNSUPPORTED,
-                         "%s: training: expected an adapter with magnitudes (DoRA) to have no "
-                         "dropout, found %g",
-                         m->path, m->lora->settings.dropout);
+                         "%s: training: expected an adapter %s to have no dropout, found %g",
+                         m->path, m->lora->mixes ? "of experts" : "with magnitudes (DoRA)",
+                         m->lora->settings.dropout);
     }
     return SPAR_OK;
 }

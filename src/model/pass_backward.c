@@ -55,8 +55,7 @@ static spar_status backward_experts(sp_pass *pass, int layer, int64_t T, sp_laye
     m->backend->ops->to_operand(m->backend, pass->dx, T * m->config.hidden, 1, s->dy);
     sp_pass_take_in(pass, SP_MLP_NORM, layer, a->x_mid, T, s->entry);
     SPAR_TRY(sp_pass_chain_end(pass, err));
-    SPAR_TRY(sp_mixture_backward(m, layer, T, s, &a->mixture, pass->balance > 0,
-                                 m->lora ? NULL : grads, err));
+    SPAR_TRY(sp_mixture_backward(m, layer, T, s, &a->mixture, pass->balance > 0, grads, err));
     SPAR_TRY(sp_pass_chain_begin(pass, T, err));
     norm_grad(pass, SP_MLP_NORM, layer, a->x_mid, pass->rstd, s->dentry, T, m->config.hidden,
               pass->dx, true, grads);

@@ -17,34 +17,22 @@ static sp_dropout dropout_of(const sp_pass *pass, const sp_adapter *a) {
         .p = (float)l->settings.dropout, .seed = pass->dropout_seed, .stream = (uint64_t)a->lead};
 }
 
-/* u = s x A^T, as an operand. *input is the x that A saw: after dropout, where that is on. */
-static spar_status adapter_low(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
-                               void *u, const void **input, spar_error *err) {
-    spar_status status = SPAR_OK;
+/* The x that A sees: after dropout, where that is on. */
+static const void *adapter_input(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T) {
     sp_backend *be = pass->model->backend;
-    *input = x;
-    if (pass->dropping) {
-        const sp_dropout d = dropout_of(pass, a);
-        be->ops->dropout(be, x, T * a->of->cols, &d, pass->dropped);
-        *input = pass->dropped;
+    if (!pass->dropping) {
+        return x;
     }
-    SPAR_TRY(be->ops->linear(be, &a->a, NULL, *input, T, pass->chain.low, false, err));
-    be->ops->to_operand(be, pass->chain.low, T * sp_pass_rank(pass->model),
-                        pass->model->lora->scale, u);
-done:
-    return status;
+    const sp_dropout d = dropout_of(pass, a);
+    be->ops->dropout(be, x, T * a->of->cols, &d, pass->dropped);
+    return pass->dropped;
 }
 
 /* y += s x A^T B^T */
 static spar_status add_adapter(sp_pass *pass, const sp_adapter *a, const void *x, int64_t T,
                                float *y, spar_error *err) {
-    spar_status status = SPAR_OK;
-    sp_backend *be = pass->model->backend;
-    const void *input;
-    SPAR_TRY(adapter_low(pass, a, x, T, pass->chain.low_operand, &input, err));
-    SPAR_TRY(be->ops->linear(be, &a->b, NULL, pass->chain.low_operand, T, y, true, err));
-done:
-    return status;
+    const sp_low_space space = {.low = pass->chain.low, .u = pass->chain.low_operand};
+    return sp_lora_add(pass->model, a, &space, adapter_input(pass, a, x, T), T, y, err);
 }
 
 /* direction [T,out] = x V^T with V = W + s B A */
@@ -83,28 +71,19 @@ float *sp_pass_grad(const sp_pass *pass, float *grads, sp_role role, int layer) 
     return m->lora || role == SP_ROLES ? NULL : sp_params_at(&m->params, grads, role, layer);
 }
 
-/* With u = s x A^T: dB += dy^T u, du = s dy B, dA += du^T x, dx += du A. */
 static spar_status adapter_backward(sp_pass *pass, sp_role role, const sp_adapter *a,
                                     const void *dy, const void *x, int64_t T, float *dx,
                                     float *grads, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_backend *be = pass->model->backend;
-    const int64_t rank = sp_pass_rank(pass->model);
-    const void *input, *du = pass->dlow[role];
-    /* computed again: it is small, keeping it is not */
-    SPAR_TRY(adapter_low(pass, a, x, T, pass->low[role], &input, err));
-    SPAR_TRY(be->ops->linear_dw(be, a->of->rows, rank, dy, pass->low[role], T, grads + a->offset_b,
-                                true, NULL, err));
-    SPAR_TRY(be->ops->linear_dx(be, &a->b, dy, T, pass->chain.low, false, err));
-    be->ops->to_operand(be, pass->chain.low, T * rank, pass->model->lora->scale, pass->dlow[role]);
-    SPAR_TRY(be->ops->linear_dw(be, rank, a->of->cols, du, input, T, grads + a->offset_a, true,
-                                NULL, err));
+    const sp_low_space space = {pass->chain.low, pass->low[role], pass->dlow[role]};
+    const void *input = adapter_input(pass, a, x, T);
+    SPAR_TRY(sp_lora_backward(pass->model, a, &space, dy, input, T, pass->dropping ? NULL : dx,
+                              grads, err));
     if (pass->dropping) {
         const sp_dropout d = dropout_of(pass, a);
-        SPAR_TRY(be->ops->linear_dx(be, &a->a, du, T, pass->low_dx, false, err));
+        SPAR_TRY(be->ops->linear_dx(be, &a->a, space.du, T, pass->low_dx, false, err));
         be->ops->dropout_add(be, pass->low_dx, T * a->of->cols, &d, dx);
-    } else {
-        SPAR_TRY(be->ops->linear_dx(be, &a->a, du, T, dx, true, err));
     }
 done:
     return status;

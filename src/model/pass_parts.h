@@ -80,7 +80,7 @@ typedef struct sp_pass_sizes {
 } sp_pass_sizes;
 
 sp_pass_sizes sp_pass_sizes_of(const sp_config *c);
-/* Of the adapter, 0 without one. */
+/* The largest of the adapter, 0 without one. */
 int64_t sp_pass_rank(const spar_model *m);
 /* Make room for T rows and R scored rows; what the pass held is lost. */
 spar_status sp_pass_reserve(sp_pass *pass, int64_t T, int64_t R, spar_error *err);

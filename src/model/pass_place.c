@@ -87,7 +87,7 @@ static const sp_role linear_roles[] = {SP_Q, SP_K, SP_V, SP_O, SP_GATE, SP_UP, S
 enum { LINEAR_ROLES = sizeof linear_roles / sizeof linear_roles[0] };
 
 int64_t sp_pass_rank(const spar_model *m) {
-    return m->lora ? m->lora->settings.rank : 0;
+    return m->lora ? m->lora->most_rank : 0;
 }
 
 static void place_backward(sp_pass *pass, const spar_model *m, sp_placer *p, const sp_pass_sizes *s,

@@ -32,16 +32,12 @@ void sp_shared_place_space(sp_shared_space *out, sp_placer *p, const spar_model 
     out->dlogits = sp_place(p, back, operand);
 }
 
-static const sp_weight *matrix(const spar_model *m, sp_role role, int layer) {
-    return sp_model_matrix(m, role, layer);
-}
-
 /* The tokens' weights, s = 1 / (1 + exp(-z)) with z = x w. */
 static spar_status weigh(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
                          const sp_routing *r, spar_error *err) {
     const float *z = s->shared.logits;
-    const spar_status status = sp_model_product(m, matrix(m, SP_SHARED_WEIGHT, layer), NULL,
-                                                s->entry, T, s->shared.logits, false, err);
+    const spar_status status =
+        sp_mixture_product(m, SP_SHARED_WEIGHT, layer, 0, s, s->entry, T, s->shared.logits, err);
     for (int64_t t = 0; status == SPAR_OK && t < T; t++) {
         r->row[t] = (int32_t)t;
         r->weight[t] = 1.0F / (1.0F + expf(-z[t]));
@@ -59,33 +55,14 @@ spar_status sp_shared_forward(const spar_model *m, int layer, int64_t T, const s
     const bool direct = train && be->compute == SP_COMPUTE_F32, keeps = train && !direct;
     float *gate = direct ? a->gate : h->wide[0], *up = direct ? a->up : h->wide[1];
     SPAR_TRY(weigh(m, layer, T, s, &a->routing, err));
-    SPAR_TRY(
-        sp_model_product(m, matrix(m, SP_SHARED_GATE, layer), NULL, s->entry, T, gate, false, err));
-    SPAR_TRY(
-        sp_model_product(m, matrix(m, SP_SHARED_UP, layer), NULL, s->entry, T, up, false, err));
+    SPAR_TRY(sp_mixture_product(m, SP_SHARED_GATE, layer, 0, s, s->entry, T, gate, err));
+    SPAR_TRY(sp_mixture_product(m, SP_SHARED_UP, layer, 0, s, s->entry, T, up, err));
     be->ops->glu(be, m->config.act, gate, up, n, h->hidden, keeps ? a->gate : NULL,
                  keeps ? a->up : NULL);
     if (to) {
-        SPAR_TRY(sp_model_product(m, matrix(m, SP_SHARED_DOWN, layer), NULL, h->hidden, T, h->out,
-                                  false, err));
+        SPAR_TRY(sp_mixture_product(m, SP_SHARED_DOWN, layer, 0, s, h->hidden, T, h->out, err));
         be->ops->mix(be, &a->routing, h->out, true, T, m->config.hidden, to, true);
     }
-done:
-    return status;
-}
-
-/* dw += dy^T x, where the weights train; dx [T,in] += dy W. */
-static spar_status product_backward(const spar_model *m, sp_role role, int layer, const void *dy,
-                                    const void *x, int64_t T, float *dx, float *grads,
-                                    spar_error *err) {
-    spar_status status = SPAR_OK;
-    const sp_weight *w = matrix(m, role, layer);
-    if (grads) {
-        SPAR_TRY(m->backend->ops->linear_dw(m->backend, w->out, w->in, dy, x, T,
-                                            sp_params_at(&m->params, grads, role, layer), true,
-                                            NULL, err));
-    }
-    SPAR_TRY(m->backend->ops->linear_dx(m->backend, w, dy, T, dx, true, err));
 done:
     return status;
 }
@@ -104,23 +81,22 @@ spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const 
     spar_status status = SPAR_OK;
     sp_backend *be = m->backend;
     const sp_shared_space *h = &s->shared;
-    const sp_weight *down = matrix(m, SP_SHARED_DOWN, layer);
     const int64_t F = m->config.shared_ffn;
     be->ops->glu_kept(be, m->config.act, a->gate, a->up, T * F, h->hidden);
-    SPAR_TRY(be->ops->linear_dx(be, down, s->dy, T, h->wide[0], false, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_DOWN, layer, 0, s, s->dy, NULL, T, h->wide[0],
+                                         false, NULL, err));
     be->ops->weigh_bwd(be, &a->routing, T, F, h->wide[0], h->hidden, h->dweight);
-    if (grads) { /* of s h, as it is now */
-        SPAR_TRY(be->ops->linear_dw(be, down->out, down->in, s->dy, h->hidden, T,
-                                    sp_params_at(&m->params, grads, SP_SHARED_DOWN, layer), true,
-                                    NULL, err));
-    }
+    /* of s h, as it is now */
+    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_DOWN, layer, 0, s, s->dy, h->hidden, T, NULL,
+                                         false, grads, err));
     be->ops->glu_bwd(be, m->config.act, a->gate, a->up, h->wide[0], T * F, h->dgate, h->dup);
     weight_backward(m, T, h, &a->routing);
-    SPAR_TRY(
-        product_backward(m, SP_SHARED_GATE, layer, h->dgate, s->entry, T, s->dentry, grads, err));
-    SPAR_TRY(product_backward(m, SP_SHARED_UP, layer, h->dup, s->entry, T, s->dentry, grads, err));
-    SPAR_TRY(product_backward(m, SP_SHARED_WEIGHT, layer, h->dlogits, s->entry, T, s->dentry, grads,
-                              err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_GATE, layer, 0, s, h->dgate, s->entry, T,
+                                         s->dentry, true, grads, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_UP, layer, 0, s, h->dup, s->entry, T,
+                                         s->dentry, true, grads, err));
+    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_WEIGHT, layer, 0, s, h->dlogits, s->entry, T,
+                                         s->dentry, true, grads, err));
 done:
     return status;
 }

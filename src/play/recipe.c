@@ -68,9 +68,8 @@ static const spar_option lora_options[] = {
     {"dropout", 0, SPAR_OPTION_NUMBER, LORA(dropout), "0", 0, 0.99, NULL, "P",
      "dropout of the adapter's inputs in training"},
     {"targets", 0, SPAR_OPTION_LIST, LORA(targets), NULL, 0, 0, NULL, "NAME",
-     "modules to adapt: q_proj, k_proj, ..., or the checkpoint's own names; none: all linear "
-     "layers "
-     "but the output projection"},
+     "matrices to adapt: q_proj, k_proj, ..., or the checkpoint's own names; none: all linear "
+     "layers but the output projection and those of mixtures, which all-linear has too"},
     {0}};
 
 /* The settings of `train`, which an arm may override. */

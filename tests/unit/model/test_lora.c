@@ -21,12 +21,14 @@
 enum { TOKENS = 29, SCORED = TOKENS - 1 };
 
 /* The families that the tests are run for, one after another: one that norms what the halves of a
- * layer take in, one that norms what they give too, and three that store several matrices as one:
- * one after another, head by head, and transposed. */
+ * layer take in, one that norms what they give too, three that store several matrices as one: one
+ * after another, head by head, and transposed; and a mixture, adapted with its experts. */
 typedef struct family {
     const char *config;
     int matrices, modules, names; /* adapted in all; stored; by their names alone */
     const char *down, *part; /* one that is stored; a target that is no whole matrix, or NULL */
+    int downs;               /* matrices called down_proj */
+    bool mixture;
 } family;
 
 static const family families[] = {
@@ -34,23 +36,29 @@ static const family families[] = {
      "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
      "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
      "\"rms_norm_eps\": 1e-6, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\"}",
-     14, 14, 7, "model.layers.1.mlp.down_proj", NULL},
+     14, 14, 7, "model.layers.1.mlp.down_proj", NULL, 2, false},
     {"{\"model_type\": \"gemma2\", \"vocab_size\": 97, \"hidden_size\": 48, "
      "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
      "\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 64, "
      "\"sliding_window\": 9, \"attn_logit_softcapping\": 3, \"final_logit_softcapping\": 4}",
-     14, 14, 7, "model.layers.1.mlp.down_proj", NULL},
+     14, 14, 7, "model.layers.1.mlp.down_proj", NULL, 2, false},
     {"{\"model_type\": \"phi3\", \"vocab_size\": 97, \"hidden_size\": 48, "
      "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
      "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64}",
-     14, 8, 4, "model.layers.1.mlp.down_proj", "up_proj"},
+     14, 8, 4, "model.layers.1.mlp.down_proj", "up_proj", 2, false},
     {"{\"model_type\": \"gpt_neox\", \"vocab_size\": 97, \"hidden_size\": 48, "
      "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "
      "\"max_position_embeddings\": 64}",
-     12, 8, 4, "gpt_neox.layers.1.mlp.dense_4h_to_h", "v_proj"},
+     12, 8, 4, "gpt_neox.layers.1.mlp.dense_4h_to_h", "v_proj", 2, false},
     {"{\"model_type\": \"gpt2\", \"vocab_size\": 97, \"n_embd\": 48, \"n_inner\": 80, "
      "\"n_layer\": 2, \"n_head\": 4, \"n_positions\": 64}",
-     12, 8, 3, "transformer.h.1.mlp.c_proj", "k_proj"}};
+     12, 8, 3, "transformer.h.1.mlp.c_proj", "k_proj", 2, false},
+    {"{\"model_type\": \"qwen2_moe\", \"vocab_size\": 97, \"hidden_size\": 48, "
+     "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+     "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64, \"num_experts\": 5, "
+     "\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 20, \"norm_topk_prob\": true, "
+     "\"shared_expert_intermediate_size\": 36, \"decoder_sparse_step\": 1}",
+     48, 22, 4, "model.layers.1.mlp.shared_expert.down_proj", "experts.up_proj", 12, true}};
 static const family *tested;
 
 static char folder[TEST_PATH_MAX];
@@ -84,7 +92,10 @@ static spar_model *make_model(spar_dtype dtype) {
 }
 
 static sp_lora_settings settings(int64_t rank, bool rslora) {
-    return (sp_lora_settings){.rank = rank, .alpha = 12, .rslora = rslora};
+    return (sp_lora_settings){.rank = rank,
+                              .alpha = 12,
+                              .rslora = rslora,
+                              .targets = {.n = tested->mixture, .items = {"all-linear"}}};
 }
 
 /* Both halves random: an adapter that has learnt something. */
@@ -160,7 +171,7 @@ static void run(spar_model *m, float *logp, float *grads) {
 /* What a backward makes again is what it would have kept, of the weights and of an adapter. */
 static void test_recompute(void **state) {
     (void)state;
-    for (int adapter = 0; adapter < 3; adapter++) {
+    for (int adapter = 0; adapter < (tested->mixture ? 2 : 3); adapter++) {
         float logp[SCORED], again[SCORED];
         sp_lora_settings s = settings(4, false);
         s.dora = adapter == 2;
@@ -196,9 +207,14 @@ static void test_fresh_changes_nothing(void **state) {
     run(m, after, NULL);
     assert_memory_equal(before, after, sizeof before);
     s.dora = true;
-    check(sp_lora_attach(m, &s, 1, &err), &err);
-    run(m, after, NULL);
-    near_all("fresh magnitudes", after, before, SCORED, 1e-6);
+    if (tested->mixture) {
+        assert_int_equal(sp_lora_attach(m, &s, 1, &err), SPAR_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "no magnitudes (DoRA) on a mixture's experts"));
+    } else {
+        check(sp_lora_attach(m, &s, 1, &err), &err);
+        run(m, after, NULL);
+        near_all("fresh magnitudes", after, before, SCORED, 1e-6);
+    }
     spar_model_free(m);
 }
 
@@ -220,14 +236,14 @@ static void near_all(const char *what, const float *got, const float *want, int6
 /* With dW the gradient of the merged weight: dA = s B^T dW, dB = s dW A^T; of parts that share A,
  * dA is the sum. To want [total]. */
 static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw, float *want) {
-    const int64_t rank = l->settings.rank, rows = a->of->rows, cols = a->of->cols;
+    const int64_t rank = a->rank, rows = a->of->rows, cols = a->of->cols;
     for (int64_t k = 0; k < rank; k++) {
         for (int64_t j = 0; j < cols; j++) {
             double sum = 0;
             for (int64_t i = 0; i < rows; i++) {
                 sum += (double)l->values[a->offset_b + i * rank + k] * (double)dw[i * cols + j];
             }
-            want[a->offset_a + k * cols + j] += (float)((double)l->scale * sum);
+            want[a->offset_a + k * cols + j] += (float)((double)a->scale * sum);
         }
     }
     for (int64_t i = 0; i < rows; i++) {
@@ -236,7 +252,7 @@ static void expect_grads(const sp_lora *l, const sp_adapter *a, const float *dw,
             for (int64_t j = 0; j < cols; j++) {
                 sum += (double)dw[i * cols + j] * (double)l->values[a->offset_a + k * cols + j];
             }
-            want[a->offset_b + i * rank + k] = (float)((double)l->scale * sum);
+            want[a->offset_b + i * rank + k] = (float)((double)a->scale * sum);
         }
     }
 }
@@ -257,10 +273,9 @@ static void expect_magnitudes(const sp_lora *l, const sp_adapter *a, const float
 }
 
 static void compare_grads(const sp_lora *l, const float *got, const float *want, double tolerance) {
-    const int64_t rank = l->settings.rank;
     for (int i = 0; i < l->n; i++) {
         const sp_adapter *a = &l->items[i];
-        const int64_t na = rank * a->of->cols, nb = rank * a->of->rows;
+        const int64_t na = a->rank * a->of->cols, nb = a->rank * a->of->rows;
         near_all(a->of->name, got + a->offset_a, want + a->offset_a, na, tolerance);
         near_all(a->of->name, got + a->offset_b, want + a->offset_b, nb, tolerance);
         if (l->settings.dora) {
@@ -282,6 +297,8 @@ static void compare_with_merged(sp_lora_settings s, spar_dtype dtype, double tol
     run(m, logp, grads);
     run(merged, merged_logp, full);
     near_all("log-probs", logp, merged_logp, SCORED, tolerance);
+    run(m, logp, NULL); /* as samples are made */
+    near_all("log-probs of an inference pass", logp, merged_logp, SCORED, tolerance);
     for (int i = 0; i < m->lora->n; i++) {
         const sp_adapter *a = &m->lora->items[i];
         const int64_t at = a->of->offset;
@@ -402,10 +419,10 @@ static void test_scale(void **state) {
     spar_model *m = make_model(SPAR_DTYPE_F32);
     sp_lora_settings s = settings(9, false);
     check(sp_lora_attach(m, &s, 1, &err), &err);
-    assert_true(fabsf(m->lora->scale - 12.0F / 9.0F) < 1e-6F);
+    assert_true(fabsf(m->lora->items[0].scale - 12.0F / 9.0F) < 1e-6F);
     s.rslora = true;
     check(sp_lora_attach(m, &s, 1, &err), &err);
-    assert_true(fabsf(m->lora->scale - 4.0F) < 1e-6F);
+    assert_true(fabsf(m->lora->items[0].scale - 4.0F) < 1e-6F);
     spar_model_free(m);
 }
 
@@ -426,16 +443,16 @@ static void test_targets(void **state) {
     sp_lora_settings s = settings(2, false);
     s.targets = (spar_option_list){.n = 1, .items = {"down_proj"}};
     check(sp_lora_attach(m, &s, 1, &err), &err);
-    assert_int_equal(m->lora->n, 2);
-    assert_non_null(sp_lora_find(m, SP_DOWN, 1));
-    assert_null(sp_lora_find(m, SP_UP, 1));
+    assert_int_equal(m->lora->n, tested->downs);
+    assert_non_null(sp_lora_find(m, tested->mixture ? SP_EXPERT_DOWN : SP_DOWN, 1));
+    assert_null(sp_lora_find(m, tested->mixture ? SP_EXPERT_UP : SP_UP, 1));
     s.targets.n = 2;
     refuse_targets(m, &s, "o_proj", "w_proj", SPAR_INVALID,
                    "target module w_proj: expected all-linear, q_proj");
     if (tested->part) {
         refuse_targets(m, &s, "o_proj", tested->part, SPAR_UNSUPPORTED, "as one matrix");
     }
-    assert_int_equal(m->lora->n, 2); /* what was attached stays */
+    assert_int_equal(m->lora->n, tested->downs); /* what was attached stays */
     spar_model_free(m);
 }
 
@@ -507,7 +524,7 @@ static void test_files(void **state) {
     assert_int_equal(other->lora->total, m->lora->total);
     assert_memory_equal(other->lora->values, m->lora->values,
                         (size_t)m->lora->total * sizeof(float));
-    assert_true(other->lora->scale == m->lora->scale);
+    assert_true(other->lora->items[0].scale == m->lora->items[0].scale);
     sp_lora_detach(other);
     assert_int_equal(spar_model_save_adapter(other, dir, &err), SPAR_INVALID); /* has none */
     spar_model_free(m);
@@ -543,6 +560,9 @@ static void test_stored(void **state) {
     check(sp_safetensors_open(&adapter, file, &err), &err);
     for (int i = 0; i < m->lora->n_modules; i++) {
         const sp_stored *w = &m->lora->modules[i];
+        if (w->stack > 0) { /* test_lora_experts.c holds them against PEFT's own */
+            continue;
+        }
         const float *a = tensor_of(adapter, w->name, "lora_A.weight");
         const float *b = tensor_of(adapter, w->name, "lora_B.weight");
         const float *from = tensor_of(plain, w->name, ""), *to = tensor_of(merged, w->name, "");
@@ -598,11 +618,67 @@ static void test_refused(void **state) {
     refuse(m, dir, "\"use_dora\": false", "\"use_dora\": true", SPAR_NOT_FOUND,
            "lora_magnitude_vector is missing");
     refuse(m, dir, "\"bias\": \"none\"", "\"bias\": \"all\"", SPAR_UNSUPPORTED, "bias: expected");
-    refuse(m, dir, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_proj\": 8}", SPAR_UNSUPPORTED,
-           "rank_pattern");
+    refuse(m, dir, "\"rank_pattern\": {}", "\"rank_pattern\": {\"q_.*\": 8}", SPAR_UNSUPPORTED,
+           "rank_pattern: expected names of modules, found the expression q_.*");
+    refuse(m, dir, "\"alpha_pattern\": {}", "\"alpha_pattern\": {\"q_proj\": -8}", SPAR_FORMAT,
+           "alpha_pattern: q_proj: expected a number");
     refuse(m, dir, "\"r\": 3", "\"r\": 0", SPAR_FORMAT, "r: expected");
     refuse(m, dir, "\"r\": 3", "\"r\": 4", SPAR_MISMATCH, "expected shape [4, 48], found [3, 48]");
     check(sp_lora_load(m, dir, &err), &err);
+    spar_model_free(m);
+}
+
+/* Ranks and alphas of names in the configuration, of which the first that is met counts. */
+static void set_patterns(const spar_model *m, const char *dir) {
+    spar_error err;
+    json_t *config;
+    char file[TEST_PATH_MAX], name[160];
+    check(sp_json_load(&config, test_path(file, dir, "adapter_config.json"), &err), &err);
+    json_t *ranks = json_object_get(config, "rank_pattern");
+    json_t *alphas = json_object_get(config, "alpha_pattern");
+    snprintf(name, sizeof name, ".*\\.%s", strrchr(tested->down, '.') + 1);
+    json_object_set_new(alphas, name, json_integer(24));
+    json_object_set_new(alphas, tested->down, json_integer(1));
+    for (int i = 0; i < m->lora->n_modules; i++) {
+        const char *full = m->lora->modules[i].name, *end = strstr(full, ".weight");
+        snprintf(name, sizeof name, "^%.*s$", (int)(end ? (size_t)(end - full) : strlen(full)),
+                 full);
+        json_object_set_new(ranks, name, json_integer(3));
+    }
+    json_object_set_new(config, "r", json_integer(5));
+    check(sp_json_save(config, file, &err), &err);
+    json_decref(config);
+}
+
+/* Of an adapter whose matrices differ in scale, and in rank from what the file says of the rest: as
+ * its patterns have it, and written so again. */
+static void test_patterns(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[2][TEST_PATH_MAX];
+    spar_model *m = make_model(SPAR_DTYPE_F32);
+    const sp_lora_settings s = settings(3, false);
+    attach_random(m, &s);
+    check(spar_model_save_adapter(m, test_path(dir[0], folder, "patterns"), &err), &err);
+    set_patterns(m, dir[0]);
+    test_path(dir[1], folder, "again");
+    for (int again = 0; again < 2; again++) {
+        int other = 0;
+        check(sp_lora_load(m, dir[again], &err), &err);
+        assert_int_equal(m->lora->settings.rank, 5);
+        for (int i = 0; i < m->lora->n; i++) {
+            const sp_adapter *a = &m->lora->items[i];
+            const bool down = strncmp(a->of->name, tested->down, strlen(tested->down)) == 0;
+            assert_int_equal(a->rank, 3);
+            assert_true(a->scale == (down || a->scale > 4 ? 8 : 4));
+            other += a->scale == 8;
+        }
+        assert_true(other > 0 && other < m->lora->n);
+        assert_true(sp_lora_find(m, SP_Q, 0)->scale == 4);
+        if (!again) {
+            check(spar_model_save_adapter(m, dir[1], &err), &err);
+        }
+    }
     spar_model_free(m);
 }
 
@@ -611,21 +687,26 @@ int main(void) {
         cmocka_unit_test(test_fresh_changes_nothing),
         cmocka_unit_test(test_recompute),
         cmocka_unit_test(test_merged),
-        cmocka_unit_test(test_dora),
-        cmocka_unit_test(test_dora_files),
-        cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_scale),
         cmocka_unit_test(test_targets),
         cmocka_unit_test(test_own_names),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_stored),
+        cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_refused),
+    };
+    /* what adapters of experts cannot have */
+    const struct CMUnitTest dense[] = {
+        cmocka_unit_test(test_dora),
+        cmocka_unit_test(test_dora_files),
+        cmocka_unit_test(test_dropout),
     };
     int failed = 0;
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         tested = &families[i];
         test_temp_dir(folder);
         failed += cmocka_run_group_tests(tests, NULL, NULL);
+        failed += tested->mixture ? 0 : cmocka_run_group_tests(dense, NULL, NULL);
         sp_dir_remove(folder, NULL);
     }
     return failed;
