@@ -20,6 +20,8 @@ typedef struct spar_bench_options {
     int responses; /* of a rollout; 0: 32; candidates of pairrm; 0: 4 */
     int sequences; /* of a training step; 0: 4, or 1 with an adapter */
     int layers;    /* only the model's first so many; 0: all */
+    int64_t lora_rank;             /* of lora; 0: 16 */
+    spar_option_list lora_targets; /* as in a recipe */
     bool no_limits;   /* leave "machine", "limit_tokens_per_s" and "share_of_limit" out */
     bool recompute;   /* train: activations again in the backward */
     const char *text; /* tokenize: file of UTF-8, each line of which is a text */
@@ -29,7 +31,7 @@ typedef struct spar_bench_options {
 /* *out is a JSON object (new reference): {"machine": {"gemm_gflops": {"f32", "bf16", "int8"},
  * "bandwidth_gbs", "cores"}, "rows": [{"work", "dtype", "tokens_per_s", "limit_tokens_per_s",
  * "share_of_limit", "peak_rss_mb"}]}. The limit is the matrix-product peak over 6N flops a token
- * (train), 4N (lora: rank 16, no gradients of weights) or 2N (rollout, prefill, pairrm), and memory
+ * (train), 4N (lora: no gradients of weights) or 2N (rollout, prefill, pairrm), and memory
  * bandwidth over the bytes of the weights as they are read (single, load: 4 each, 2 where the
  * processor multiplies bf16, or the bytes of their blocks); N counts the output projection. The
  * peak of int16 is half that of int8. Rows also have the slowest and the fastest run ("slowest",

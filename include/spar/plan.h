@@ -12,6 +12,7 @@
 
 #include "spar/log.h"
 #include "spar/model.h"
+#include "spar/options.h"
 
 typedef struct spar_plan_options {
     const char *model;    /* path */
@@ -21,11 +22,13 @@ typedef struct spar_plan_options {
     bool recompute;       /* train, lora: activations again in the backward */
     bool all;             /* alternatives too when the asked setting fits */
     int threads;
-    int sequences;    /* of a training step; 0: 4 */
-    int64_t tokens;   /* of a sequence, a prompt or a response; 0: the work's own */
-    int responses;    /* of a rollout; 0: 32 */
-    int64_t steps;    /* training steps or rollouts to plan; at least 1 */
-    double memory_mb; /* what may be used; 0: what is available now */
+    int sequences;                 /* of a training step; 0: 4 */
+    int64_t lora_rank;             /* of an adapter; 0: 16 */
+    spar_option_list lora_targets; /* as in a recipe */
+    int64_t tokens;                /* of a sequence, a prompt or a response; 0: the work's own */
+    int responses;                 /* of a rollout; 0: 32 */
+    int64_t steps;                 /* training steps or rollouts to plan; at least 1 */
+    double memory_mb;              /* what may be used; 0: what is available now */
     const spar_sink *sink;
 } spar_plan_options;
 

@@ -13,6 +13,7 @@
 #include "spar/log.h"
 #include "spar/method.h"
 #include "spar/model.h"
+#include "spar/options.h"
 #include "spar/status.h"
 
 /* What becomes of a row whose prompt and response are longer than max_length. */
@@ -43,6 +44,8 @@ typedef struct spar_train_options {
     int64_t lora_rank;  /* 0: the weights train */
     double lora_alpha;
     bool lora_dora; /* with a magnitude for each output (DoRA) */
+    spar_option_list
+        lora_targets; /* matrices to adapt, by name, as in a recipe; none: its default */
     uint64_t seed;
     bool assistant_only_loss; /* sft: every turn of the assistant's in rows of a conversation, not
                                * the last alone */

@@ -32,6 +32,14 @@ extern const cli_command cli_bench, cli_chat, cli_doctor, cli_compare, cli_eval,
             "how matrices are kept: floats, the blocks of a GGUF file as they are, or rounded to " \
             "8 or 4 bits; auto takes blocks for int8 and int16"                                    \
     }
+/* Of commands that train an adapter; the field is a spar_option_list. */
+#define CLI_LORA_TARGETS_ROW(values)                                                               \
+    {                                                                                              \
+        "lora-targets", 0, SPAR_OPTION_LIST, offsetof(values, lora_targets), NULL, 0, 0, NULL,     \
+            "NAME",                                                                                \
+            "matrices that the adapter is on: q_proj, ..., experts.down_proj, all-linear; those "  \
+            "of attention and dense feed-forwards unless given"                                    \
+    }
 
 /* Progress and log lines on standard error: a redrawn line on a terminal, else plain lines now and
  * then. */

@@ -8,9 +8,9 @@
 
 typedef struct bench_values {
     const char *model, *text;
-    spar_option_list works, dtypes;
+    spar_option_list works, dtypes, lora_targets;
     int weights;
-    int64_t threads, runs, tokens, responses, sequences, layers;
+    int64_t threads, runs, tokens, responses, sequences, layers, lora_rank;
     bool recompute, json, compare;
 } bench_values;
 
@@ -32,6 +32,9 @@ static const spar_option bench_options[] = {
      "sequences of a training step; 0: 4, or 1 with an adapter"},
     {"layers", 0, SPAR_OPTION_INT, BENCH(layers), "0", 0, 100000, NULL, "N",
      "only the model's first layers; 0: all"},
+    {"lora-rank", 0, SPAR_OPTION_INT, BENCH(lora_rank), "16", 1, 4096, NULL, "N",
+     "rank of the adapter of lora"},
+    CLI_LORA_TARGETS_ROW(bench_values),
     {"threads", 'j', SPAR_OPTION_INT, BENCH(threads), "0", 0, 1024, NULL, "N",
      "threads; 0: one a processor"},
     {"text", 0, SPAR_OPTION_STRING, BENCH(text), NULL, 0, 0, NULL, "FILE",
@@ -219,6 +222,8 @@ static spar_status run_bench(void *values, int argc, char **argv, spar_error *er
                                   .responses = (int)v->responses,
                                   .sequences = (int)v->sequences,
                                   .layers = (int)v->layers,
+                                  .lora_rank = v->lora_rank,
+                                  .lora_targets = v->lora_targets,
                                   .threads = (int)v->threads,
                                   .runs = (int)v->runs,
                                   .text = v->text,

@@ -5,7 +5,8 @@
 typedef struct plan_values {
     const char *model;
     int work, dtype, weights;
-    int64_t threads, tokens, sequences, responses, steps, memory;
+    int64_t threads, tokens, sequences, responses, steps, memory, lora_rank;
+    spar_option_list lora_targets;
     bool recompute, all, json;
 } plan_values;
 
@@ -33,6 +34,9 @@ static const spar_option plan_options[] = {
      "how often that is done"},
     {"recompute", 0, SPAR_OPTION_FLAG, PLAN(recompute), "false", 0, 0, NULL, NULL,
      "train with activations made again in the backward"},
+    {"lora-rank", 0, SPAR_OPTION_INT, PLAN(lora_rank), "16", 1, 4096, NULL, "N",
+     "rank of an adapter"},
+    CLI_LORA_TARGETS_ROW(plan_values),
     {"memory", 0, SPAR_OPTION_INT, PLAN(memory), "0", 0, 1000000000, NULL, "MB",
      "what may be used; 0: what is available now"},
     {"all", 0, SPAR_OPTION_FLAG, PLAN(all), "false", 0, 0, NULL, NULL,
@@ -86,6 +90,8 @@ static spar_status run_plan(void *values, int argc, char **argv, spar_error *err
                                        .tokens = v->tokens,
                                        .responses = (int)v->responses,
                                        .steps = v->steps,
+                                       .lora_rank = v->lora_rank,
+                                       .lora_targets = v->lora_targets,
                                        .memory_mb = (double)v->memory,
                                        .sink = cli_sink()};
     SPAR_TRY(spar_plan(&root, &options, err));

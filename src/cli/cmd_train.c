@@ -12,6 +12,7 @@ typedef struct train_values {
     int64_t batch, epochs, steps, max_tokens, max_length, lora_rank, seed, threads;
     int dtype, shuffle, on_bad_row, on_long, weights;
     bool recompute, lora_dora, assistant_only_loss;
+    spar_option_list lora_targets;
 } train_values;
 
 #define TRAIN(field) offsetof(train_values, field)
@@ -77,6 +78,7 @@ static const spar_option train_options[] = {
      "scale of the adapter, divided by its rank"},
     {"dora", 0, SPAR_OPTION_FLAG, TRAIN(lora_dora), "false", 0, 0, NULL, NULL,
      "with --lora-rank: a magnitude for each output beside the adapter's direction (DoRA)"},
+    CLI_LORA_TARGETS_ROW(train_values),
     {"template", 0, SPAR_OPTION_STRING, TRAIN(template_path), NULL, 0, 0, NULL, "FILE",
      "chat template in place of the model's own"},
     {"seed", 's', SPAR_OPTION_INT, TRAIN(seed), "0", 0, 9e15, NULL, "N", "seed"},
@@ -122,6 +124,7 @@ static spar_status run_train(void *values, int argc, char **argv, spar_error *er
                                         .lora_rank = v->lora_rank,
                                         .lora_alpha = v->lora_alpha,
                                         .lora_dora = v->lora_dora,
+                                        .lora_targets = v->lora_targets,
                                         .assistant_only_loss = v->assistant_only_loss,
                                         .seed = (uint64_t)v->seed,
                                         .keep_order = v->shuffle == 1,

@@ -110,11 +110,13 @@ static spar_status work_train(bench_state *s, double *tokens, spar_error *err) {
     return train_step(s, 4, tokens, err);
 }
 
-/* An adapter of rank 16 on all linear layers, on one sequence: of the 6 operations a parameter the
- * two of the weights' gradients are saved. */
+/* An adapter, on one sequence: of the 6 operations a parameter the two of the weights' gradients
+ * are saved. */
 static spar_status work_lora(bench_state *s, double *tokens, spar_error *err) {
     spar_status status = SPAR_OK;
-    const sp_lora_settings settings = {.rank = 16, .alpha = 16};
+    const int64_t rank = s->options->lora_rank;
+    const sp_lora_settings settings = {
+        .rank = rank > 0 ? rank : 16, .alpha = 16, .targets = s->options->lora_targets};
     if (!s->trainer) {
         SPAR_TRY(sp_lora_attach(s->model, &settings, 1, err));
     }

@@ -355,8 +355,10 @@ static spar_status prepare(session *s, spar_error *err) {
     void *memory;
     warn_of_size(s);
     if (o->lora_rank > 0) {
-        const sp_lora_settings lora = {
-            .rank = o->lora_rank, .alpha = o->lora_alpha, .dora = o->lora_dora};
+        const sp_lora_settings lora = {.rank = o->lora_rank,
+                                       .alpha = o->lora_alpha,
+                                       .dora = o->lora_dora,
+                                       .targets = o->lora_targets};
         SPAR_TRY(
             sp_lora_attach(s->model, &lora, sp_rng_stream(o->seed, STREAM_ADAPTER, 0, 0), err));
     }

@@ -53,6 +53,8 @@ static spar_status try_layers(const spar_plan_options *o, const setting *s, int 
                                         .sequences =
                                             trains(s->work) && o->sequences == 0 ? 4 : o->sequences,
                                         .recompute = s->recompute,
+                                        .lora_rank = o->lora_rank,
+                                        .lora_targets = o->lora_targets,
                                         .layers = layers,
                                         .no_limits = true,
                                         .sink = o->sink};

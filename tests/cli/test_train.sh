@@ -8,6 +8,35 @@ err_has "-m"
 run 2 train -m x --data y
 err_has "--out DIR, --log FILE or --write-ids FILE"
 
+# Adapters of a mixture's experts, by each kind of method: merged they are what they are.
+moe=$source_dir/tests/golden/arch/qwen2-moe
+printf '%s\n' '{"prompt_ids": [3, 4], "chosen_ids": [5, 6, 2], "rejected_ids": [7, 2]}' \
+    '{"prompt_ids": [3, 9, 8], "chosen_ids": [12, 2], "rejected_ids": [13, 5, 2]}' >"$dir/pairs.jsonl"
+printf '%s\n' '{"prompt_ids": [3, 4], "completion_ids": [5, 2], "label": true}' \
+    '{"prompt_ids": [3, 9], "completion_ids": [6, 2], "label": false}' >"$dir/labels.jsonl"
+printf '%s\n' '{"prompt_ids": [3, 4], "responses_ids": [[5, 2], [6, 7, 2], [8, 2]], "rewards": [1, 0, 0.5]}' \
+    >"$dir/groups.jsonl"
+for case in sft:pairs dpo:pairs kto:labels grpo:groups; do
+    out="$dir/experts-${case%%:*}"
+    run 0 train -m "$moe" --data "$dir/${case#*:}.jsonl" --method "${case%%:*}" --lr 1e-2 --epochs 5 \
+        --dtype f32 --lora-rank 2 --lora-targets all-linear --out "$out"
+    run 0 merge -m "$moe" --adapter "$out" -o "$out-merged"
+    row='{"ids": [3, 4, 5, 6, 7, 8, 9, 10]}'
+    feed 0 "$row" score -m "$moe" --dtype f32
+    plain=$(sed 's/.*"sum"://; s/}//' "$dir/out")
+    feed 0 "$row" score -m "$moe" --adapter "$out" --dtype f32
+    adapted=$(sed 's/.*"sum"://; s/}//' "$dir/out")
+    feed 0 "$row" score -m "$out-merged" --dtype f32
+    merged=$(sed 's/.*"sum"://; s/}//' "$dir/out")
+    awk "BEGIN { d = $adapted - $merged; m = $adapted - $plain; exit !(d * d < 1e-8 && m * m > 1e-4) }" ||
+        fail "${case%%:*}: $plain plain, $adapted adapted, $merged merged"
+done
+run 2 train -m "$moe" --data "$dir/pairs.jsonl" --lora-rank 2 --lora-targets w1 --out "$dir/none"
+err_has "target module w1: expected all-linear"
+run 4 train -m "$moe" --data "$dir/pairs.jsonl" --lora-rank 2 --lora-targets experts.up_proj \
+    --out "$dir/none"
+err_has "adapted as a whole"
+
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf
 template="$dir/template.jinja"
