@@ -7,9 +7,10 @@ SPAR is the program, each MODEL a Hugging Face folder (tools/make_wide_models.py
 ADAPTER a folder that a run with a `lora` section wrote (RUN/adapter), for the first of them. Checked:
 PEFT loads ADAPTER, and adapters that `spar train` makes here of random ids, plain and with magnitudes
 (DoRA), and gives the logits of `spar score --adapter`; and spar reads adapters that PEFT writes, plain,
-rank-stabilised and DoRA, on all linear layers (not of mixtures, whose experts spar does not adapt) and on
-two of them. Logits agree within 1e-3. The exit
-status is 0 when all agree, 1 otherwise. Needs torch, transformers, peft and safetensors.
+rank-stabilised and DoRA, on all linear layers and on two of them. Of mixtures also adapters of experts:
+those that spar makes, those that PEFT writes of the parameters that transformers 5 has, and a module an
+expert, as older versions have it. Logits agree within 1e-3. The exit status is 0 when all agree, 1
+otherwise. Needs torch, transformers, peft and safetensors.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 TOLERANCE = 1e-3
@@ -76,9 +77,19 @@ def train(spar, model, folder, more):
     return out
 
 
+def has_experts(model):
+    return any(".experts" in name for name, _ in base(model).named_parameters())
+
+
 def check_written(spar, model):
     ok = True
-    for more in ([], ["--dora"]):
+    runs = [[], ["--dora"]]
+    if has_experts(model):
+        runs += [["--lora-targets", "all-linear"], ["--lora-targets", "experts.down_proj,q_proj"]]
+        runs += [["--lora-targets", "gate_up_proj", "--weights", "q8_0"]]
+    if "layers.0.mlp.shared_expert_gate.weight" in str(base(model).state_dict().keys()):
+        runs += [["--lora-targets", "shared_expert.down_proj,shared_expert.up_proj"]]
+    for more in runs:
         with tempfile.TemporaryDirectory() as folder:
             adapter = train(spar, model, folder, more)
             ok &= compare(" ".join(["written by spar"] + more), spar, model, adapter,
@@ -86,24 +97,62 @@ def check_written(spar, model):
     return ok
 
 
+def write(model, folder, settings):
+    """An adapter that PEFT writes; returns its model."""
+    torch.manual_seed(1)
+    adapted = get_peft_model(base(model), LoraConfig(
+        r=5, lora_alpha=9, init_lora_weights=False, task_type="CAUSAL_LM", **settings)).eval()
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "magnitude" in name:
+                p.mul_(1 + 0.2 * torch.rand_like(p))
+            elif ".experts" in name and "lora_" in name:
+                p.mul_(0.3)
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def write_by_expert(model, folder):
+    """A module an expert, with the names of the checkpoint; returns what PEFT makes of it."""
+    torch.manual_seed(2)
+    tensors, targets = {}, set()
+    for name, weight in load_file(f"{model}/model.safetensors").items():
+        if ".experts." in name:
+            module = name.removesuffix(".weight")
+            targets.add(module.split(".")[-1])
+            tensors[f"base_model.model.{module}.lora_A.weight"] = torch.randn(3, weight.shape[1]) * 0.05
+            tensors[f"base_model.model.{module}.lora_B.weight"] = torch.randn(weight.shape[0], 3) * 0.05
+    save_file(tensors, f"{folder}/adapter_model.safetensors")
+    with open(f"{folder}/adapter_config.json", "w") as file:
+        json.dump(dict(peft_type="LORA", task_type="CAUSAL_LM", r=3, lora_alpha=6, bias="none",
+                       target_modules=sorted(targets)), file)
+    return PeftModel.from_pretrained(base(model), folder)
+
+
 def check_read(spar, model):
     ok = True
     names = {name.split(".")[-1] for name, _ in base(model).named_modules()}
-    some = ["q_proj", "o_proj"] if "experts" in names else [name for name in TWO if name in names][:2]
-    for settings in ({}, dict(use_rslora=True), dict(use_dora=True)):
-        for targets in [some] if "experts" in names else ["all-linear", some]:
-            torch.manual_seed(1)
-            config = LoraConfig(r=5, lora_alpha=9, target_modules=targets, init_lora_weights=False,
-                                task_type="CAUSAL_LM", fan_in_fan_out="c_attn" in names, **settings)
-            adapted = get_peft_model(base(model), config).eval()
-            with torch.no_grad():
-                for name, p in adapted.named_parameters():
-                    if "magnitude" in name:
-                        p.mul_(1 + 0.2 * torch.rand_like(p))
-            with tempfile.TemporaryDirectory() as folder:
-                adapted.save_pretrained(folder)
-                name = f"written by PEFT, {targets}, {' '.join(settings) or 'plain'}"
-                ok &= compare(name, spar, model, folder, adapted)
+    conv = dict(fan_in_fan_out="c_attn" in names)
+    experts = has_experts(model)
+    some = ["q_proj", "o_proj"] if experts else [name for name in TWO if name in names][:2]
+    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    cases = [dict(conv, target_modules=some, **more)
+             for more in ({}, dict(use_rslora=True), dict(use_dora=True))]
+    cases.append(dict(conv, target_modules="all-linear"))
+    if experts:
+        cases += [dict(target_modules=some, target_parameters=parameters, use_rslora=True),
+                  dict(target_parameters=parameters[1:]), dict(target_parameters=parameters[:1])]
+    else:
+        cases += [dict(conv, target_modules="all-linear", **more)
+                  for more in (dict(use_rslora=True), dict(use_dora=True))]
+    for settings in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            adapted = write(model, folder, settings)
+            ok &= compare(f"written by PEFT, {settings}", spar, model, folder, adapted)
+    if experts and "qwen2_moe" not in base(model).config.model_type:  # PEFT drops those of qwen2_moe
+        with tempfile.TemporaryDirectory() as folder:
+            adapted = write_by_expert(model, folder)
+            ok &= compare("a module an expert", spar, model, folder, adapted)
     return ok
 
 
