@@ -83,10 +83,12 @@ SPAR_API spar_status spar_model_chat_ids(const spar_model *model, const struct j
                                          bool generation_prompt, int32_t **ids, size_t *n,
                                          spar_error *err);
 
-/* A conversation that ends with the assistant's message, as prompt and response ids in one array
- * (owned by the caller): the response begins at *first and ends with the end-of-turn token. */
-SPAR_API spar_status spar_model_turn_ids(const spar_model *model, const struct json_t *conversation,
-                                         int32_t **ids, size_t *n, size_t *first, spar_error *err);
+/* A prompt, which is a conversation, and its response as ids in one array (owned by the caller):
+ * the response begins at *first. One message is tokenised apart, as it is sampled, and ends with
+ * the end-of-turn token; a list of messages whole. */
+SPAR_API spar_status spar_model_response_ids(const spar_model *model, const struct json_t *prompt,
+                                             const struct json_t *response, int32_t **ids,
+                                             size_t *n, size_t *first, spar_error *err);
 
 /* What is in a checkpoint, as a JSON object (new reference), without loading the weights. */
 SPAR_API spar_status spar_model_inspect(struct json_t **out, const char *path, spar_error *err);

@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "spar/model.h"
+#include "spar/row_layout.h"
 #include "spar/rows.h"
 
 typedef struct score_values {
@@ -52,27 +53,24 @@ static spar_status read_row(const spar_model *m, const json_t *row, input *in, s
     spar_status status = SPAR_OK;
     size_t n = 0;
     size_t first = 1;
-    const json_t *messages = json_object_get(row, "messages");
-    const json_t *prompt = json_object_get(row, "prompt_ids");
-    json_t *conversation = NULL;
-    if (messages) {
-        SPAR_TRY(spar_conversation_of(&conversation, row, messages, err));
-        SPAR_TRY(spar_model_turn_ids(m, conversation, &in->ids, &n, &first, err));
-    } else if (prompt) {
-        SPAR_TRY(cli_read_ids(prompt, "prompt_ids", &in->ids, &n, err));
+    const json_t *prompt_ids = json_object_get(row, "prompt_ids");
+    json_t *prompt = NULL, *response = NULL;
+    if (prompt_ids) {
+        SPAR_TRY(cli_read_ids(prompt_ids, "prompt_ids", &in->ids, &n, err));
         first = n;
         SPAR_TRY(
             cli_read_ids(json_object_get(row, "response_ids"), "response_ids", &in->ids, &n, err));
     } else if (json_object_get(row, "ids")) {
         SPAR_TRY(cli_read_ids(json_object_get(row, "ids"), "ids", &in->ids, &n, err));
     } else {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "expected ids, prompt_ids and response_ids, or messages, found none"));
+        SPAR_TRY(spar_row_read(row, &prompt, &response, err));
+        SPAR_TRY(spar_model_response_ids(m, prompt, response, &in->ids, &n, &first, err));
     }
     in->row = (spar_score_row){.ids = in->ids, .n = n, .first = first};
     SPAR_TRY(spar_model_check_row(m, &in->row, err));
 done:
-    json_decref(conversation);
+    json_decref(prompt);
+    json_decref(response);
     return status;
 }
 
@@ -225,14 +223,16 @@ done:
 
 static score_values the_values;
 const cli_command cli_score = {
-    .doc = {.name = "score",
-            .synopsis = "-m MODEL [--logits FILE] [--grads FILE] [FILE]",
-            .summary = "log-probs of rows of token ids or messages",
-            .details =
-                "Rows are {\"ids\"}, {\"prompt_ids\", \"response_ids\"} or {\"messages\"} with the "
-                "\"tools\", \"documents\" and \"chat_template_kwargs\" of the template; each "
-                "gives {\"logprobs\": log p of every scored token, \"sum\"}. A row that fails "
-                "gives {\"error\"} in its place, and the exit status says so.",
-            .options = score_options},
+    .doc =
+        {.name = "score",
+         .synopsis = "-m MODEL [--logits FILE] [--grads FILE] [FILE]",
+         .summary = "log-probs of rows of token ids, or of text in any layout",
+         .details =
+             "Rows are {\"ids\"}, {\"prompt_ids\", \"response_ids\"}, or text in a layout that "
+             "spar train reads, such as {\"messages\"} or {\"prompt\", \"completion\"}, with the "
+             "\"tools\", \"documents\" and \"chat_template_kwargs\" of the template; each "
+             "gives {\"logprobs\": log p of every scored token, \"sum\"}. A row that fails "
+             "gives {\"error\"} in its place, and the exit status says so.",
+         .options = score_options},
     .run = run_score,
     .values = &the_values};

@@ -6,6 +6,7 @@
 #include "cli.h"
 #include "spar/chat_template.h"
 #include "spar/model.h"
+#include "spar/row_layout.h"
 #include "spar/tokenizer.h"
 
 typedef struct tokenize_values {
@@ -230,6 +231,26 @@ static json_t *mask_list(const uint8_t *mask, size_t n) {
     return list;
 }
 
+/* Prompt and response of a row in another layout than messages. */
+static spar_status read_whole(const json_t *row, json_t **out, spar_error *err) {
+    json_t *prompt = NULL, *response = NULL;
+    const spar_status status = spar_row_read(row, &prompt, &response, err);
+    if (status == SPAR_OK) {
+        json_t *list = json_is_object(prompt) ? json_object_get(prompt, "messages") : prompt;
+        json_t *all = json_copy(list);
+        if (json_is_array(response)) {
+            json_array_extend(all, response);
+        } else {
+            json_array_append(all, response);
+        }
+        *out = json_is_object(prompt) ? json_copy(prompt) : json_object();
+        json_object_set_new(*out, "messages", all);
+    }
+    json_decref(prompt);
+    json_decref(response);
+    return status;
+}
+
 static spar_status render_row(void *context, const json_t *row, json_t **out, spar_error *err) {
     const render_context *c = context;
     spar_status status = SPAR_OK;
@@ -239,11 +260,8 @@ static spar_status render_row(void *context, const json_t *row, json_t **out, sp
     uint8_t *mask = NULL;
     size_t n = 0, n_ids = 0;
     const json_t *messages = json_object_get(row, "messages");
-    if (!json_is_array(messages)) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "messages: expected a list, found %s",
-                           messages ? "another type" : "nothing"));
-    }
-    SPAR_TRY(spar_conversation_of(&conversation, row, messages, err));
+    SPAR_TRY(json_is_array(messages) ? spar_conversation_of(&conversation, row, messages, err)
+                                     : read_whole(row, &conversation, err));
     SPAR_TRY(spar_template_render(c->template, conversation, c->options, &text, &n, err));
     if (c->masks) {
         SPAR_TRY(spar_template_tokens(c->template, c->masks, conversation, c->options, &ids, &mask,
@@ -305,13 +323,15 @@ done:
 
 static render_values the_render_values;
 const cli_command cli_render = {
-    .doc = {.name = "render",
-            .synopsis = "-m MODEL | --template FILE [options] [FILE]",
-            .summary = "rows {\"messages\", \"tools\"} to rows {\"text\"} through a chat template",
-            .details =
-                "A row may also have \"documents\", a list, and \"chat_template_kwargs\", an "
-                "object of further variables for the template. Each of these, and \"tools\", may "
-                "be a text of JSON.",
-            .options = render_options},
+    .doc =
+        {.name = "render",
+         .synopsis = "-m MODEL | --template FILE [options] [FILE]",
+         .summary =
+             "rows of messages, or of another layout, to rows {\"text\"} through a chat template",
+         .details =
+             "A row may also have \"documents\", a list, and \"chat_template_kwargs\", an "
+             "object of further variables for the template. Each of these, and \"tools\", may "
+             "be a text of JSON.",
+         .options = render_options},
     .run = run_render,
     .values = &the_render_values};

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "eval/dataset_parts.h"
+#include "spar/row_layout.h"
 #include "spar/rows.h"
 #include "text/conversation.h"
 
@@ -23,6 +24,9 @@ spar_status sp_dataset_scores(const json_t *row, double *chosen, double *rejecte
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *pair[2] = {json_object_get(row, names[i][0]),
                                  json_object_get(row, names[i][1])};
+        for (size_t k = 0; k < 2; k++) { /* a table has nulls where others have a score */
+            pair[k] = json_is_null(pair[k]) ? NULL : pair[k];
+        }
         for (size_t k = 0; k < 2 && (pair[0] || pair[1]); k++) {
             if (!json_is_number(pair[k])) {
                 return spar_fail(err, SPAR_FORMAT, "%s: expected a number, found %s", names[i][k],
@@ -76,6 +80,16 @@ static spar_status read_group(const sp_reading *r) {
     const spar_status status = sp_reading_prompt(r, "prompt");
     r->out->row = json_incref((json_t *)(uintptr_t)r->row);
     return status;
+}
+
+/* A text to learn whole; an empty one is the caller's to refuse. */
+static spar_status read_text(const sp_reading *r) {
+    json_t *text = json_object_get(r->row, "text");
+    if (!json_is_string(text)) {
+        return sp_reading_wrong_type(r, "text", "a string", text);
+    }
+    r->out->text = json_incref(text);
+    return SPAR_OK;
 }
 
 /* Whether a row of chosen and rejected holds transcripts rather than lists of messages. */
@@ -199,6 +213,7 @@ static const layout LAYOUTS[] = {
     ANSWERED("question-answer", "query", "context", "answer"),
     ANSWERED("question-answer", "query", "context", "response"),
     ANSWERED("question-answer", "input", NULL, "output"),
+    {"text", "rows of text, learned whole", {"text"}, read_text, NULL, NULL, SP_DATASET_TEXT},
 };
 enum { LAYOUT_COUNT = sizeof LAYOUTS / sizeof *LAYOUTS };
 
@@ -217,7 +232,8 @@ static void list_members(sp_str *out, const json_t *row) {
     int shown = 0;
     for (void *at = json_object_iter((json_t *)(uintptr_t)row); at != NULL && shown < MEMBERS_SHOWN;
          at = json_object_iter_next((json_t *)(uintptr_t)row, at)) {
-        sp_str_printf(out, "%s\"%.40s\"", shown++ > 0 ? ", " : "", json_object_iter_key(at));
+        sp_str_printf(out, "%s\"%.40s\"%s", shown++ > 0 ? ", " : "", json_object_iter_key(at),
+                      json_is_null(json_object_iter_value(at)) ? " (null)" : "");
     }
     sp_str_puts(out, shown == 0 ? "no members" : "");
 }
@@ -272,6 +288,7 @@ static void row_release(sp_dataset_row *row) {
     json_decref(row->rejected);
     json_decref(row->base);
     json_decref(row->row);
+    json_decref(row->text);
     free(row->where);
 }
 
@@ -320,7 +337,7 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
     if ((wants & SP_DATASET_BASE) && json_object_get(row, "base")) {
         SPAR_TRY(sp_reading_answer(&r, "base", &out.base));
     }
-    SPAR_TRY(read_beside(&r));
+    SPAR_TRY(out.prompt != NULL ? read_beside(&r) : SPAR_OK);
     SPAR_TRY(check_label(&r));
     if (sp_dataset_scores(row, &out.score, &out.rejected_score, err) != SPAR_OK) {
         spar_error_context(err, "%s", r.where);
@@ -384,6 +401,21 @@ spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, unsigned wa
 done:
     spar_rows_free(rows);
     sp_dataset_free(data);
+    return status;
+}
+
+spar_status spar_row_read(const json_t *row, json_t **prompt, json_t **response, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dataset data = {0};
+    const layout *shape = NULL;
+    SPAR_TRY(add_row(&data, &shape, row, 0, "row", err));
+    *prompt = json_incref(data.rows[0].prompt);
+    *response = json_incref(data.rows[0].response);
+done:
+    for (size_t i = 0; i < data.n; i++) {
+        row_release(&data.rows[i]);
+    }
+    free(data.rows);
     return status;
 }
 

@@ -18,6 +18,7 @@
  * are strings, a message or lists of messages (which may repeat the prompt; without "prompt" they
  * must) transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
  *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
+ *   text               {"text"}: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
  * {"chosen_score", "rejected_score"} or {"chosen_probs_win", "chosen_probs_lose"}.
  * A list may be several messages of a response, such as a call, the tool's answer and the reply to
@@ -49,6 +50,7 @@ typedef struct sp_dataset_row {
     bool bad;         /* labelled rows: the response was judged bad */
     double score, rejected_score; /* NaN where the row gives none */
     json_t *base;                 /* owned: a response of the base's, where asked for and given */
+    json_t *text;                 /* owned: of the layout text, which has nothing else; else NULL */
     json_t *row;                  /* owned: of the layout responses the row itself, else NULL */
     char *where;                  /* owned: "file:line", as spar_rows_where */
 } sp_dataset_row;
@@ -69,7 +71,8 @@ typedef bool (*sp_dataset_skip)(void *context, const spar_error *err);
 enum {
     SP_DATASET_LABELS = 1, /* every row must have a "label", true or false, which is kept */
     SP_DATASET_BASE = 2,   /* a third response, "base", is kept where a row has one */
-    SP_DATASET_GROUPS = 4  /* the layout responses too */
+    SP_DATASET_GROUPS = 4, /* the layout responses too */
+    SP_DATASET_TEXT = 8    /* the layout text too */
 };
 /* The same, with the caller's word on each bad row; skip NULL: none may be. wants: SP_DATASET_...
  */

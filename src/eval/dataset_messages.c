@@ -205,9 +205,15 @@ done:
 spar_status sp_reading_list(const sp_reading *r, const char *field, const json_t *value,
                             json_t **out) {
     spar_status status = SPAR_OK;
-    json_t *list = json_array();
+    json_t *list = json_array(), *parsed = NULL;
     if (list == NULL) {
         SPAR_TRY(sp_reading_no_memory(r));
+    }
+    if (json_is_string(value) &&
+        sp_json_parse_row(&parsed, json_string_value(value), json_string_length(value), field,
+                          NULL) == SPAR_OK &&
+        json_is_array(parsed)) { /* a column of texts that are lists */
+        value = parsed;
     }
     if (!json_is_array(value)) {
         SPAR_TRY(sp_reading_wrong_type(r, field, "a list of messages", value));
@@ -216,11 +222,14 @@ spar_status sp_reading_list(const sp_reading *r, const char *field, const json_t
         SPAR_TRY(sp_reading_wrong(r, field, "at least one message", "an empty list"));
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
-        SPAR_TRY(sp_reading_message(r, field, json_array_get(value, i), list));
+        char place[64];
+        snprintf(place, sizeof place, "%s[%zu]", field, i);
+        SPAR_TRY(sp_reading_message(r, place, json_array_get(value, i), list));
     }
     *out = list;
     list = NULL;
 done:
+    json_decref(parsed);
     json_decref(list);
     return status;
 }

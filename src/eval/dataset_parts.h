@@ -30,7 +30,7 @@ spar_status sp_reading_append_text(const sp_reading *r, json_t *list, const char
 /* One message of either kind, as {role, content, ...}, to list. */
 spar_status sp_reading_message(const sp_reading *r, const char *field, json_t *message,
                                json_t *list);
-/* A list of messages, not empty; *out is a new reference. */
+/* A list of messages, not empty, or a text of JSON of one; *out is a new reference. */
 spar_status sp_reading_list(const sp_reading *r, const char *field, const json_t *value,
                             json_t **out);
 

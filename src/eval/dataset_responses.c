@@ -335,6 +335,18 @@ static spar_status append_turn(const sp_reading *r, json_t *list, size_t speaker
     return status;
 }
 
+/* What is said first, by whom, behind the marker that the text begins with; NULL: another text. The
+ * empty line before the first marker may be missing. */
+static const char *first_words(const char *text, size_t *speaker) {
+    const char *bare = SPEAKERS[0].marker + strspn(SPEAKERS[0].marker, "\n");
+    const char *turn = next_turn(text, speaker);
+    if (turn == text) {
+        return turn + strlen(SPEAKERS[*speaker].marker);
+    }
+    *speaker = 0;
+    return strncmp(text, bare, strlen(bare)) == 0 ? text + strlen(bare) : NULL;
+}
+
 /* A text of turns as a list of messages, without the space around each; *out is a new reference. */
 static spar_status read_transcript(const sp_reading *r, const char *field, json_t **out) {
     spar_status status = SPAR_OK;
@@ -349,17 +361,16 @@ static spar_status read_transcript(const sp_reading *r, const char *field, json_
         SPAR_TRY(sp_reading_wrong(r, field, "a transcript",
                                   text == NULL ? sp_json_type_name(value) : "a text with U+0000"));
     }
-    const char *turn = next_turn(text, &speaker);
-    if (turn != text) {
-        SPAR_TRY(sp_reading_wrong(
-            r, field, "a transcript that begins with an empty line and Human:", "another text"));
+    const char *begin = first_words(text, &speaker);
+    if (begin == NULL) {
+        SPAR_TRY(
+            sp_reading_wrong(r, field, "a transcript that begins with Human:", "another text"));
     }
-    while (turn != NULL) {
-        const char *begin = turn + strlen(SPEAKERS[speaker].marker);
+    while (begin != NULL) {
         const char *next = next_turn(begin, &following);
         SPAR_TRY(append_turn(r, list, speaker, begin, next != NULL ? next : begin + strlen(begin)));
-        turn = next;
         speaker = following;
+        begin = next != NULL ? next + strlen(SPEAKERS[speaker].marker) : NULL;
     }
     *out = list;
     list = NULL;

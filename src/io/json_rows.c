@@ -151,12 +151,24 @@ static spar_status detect(json_rows *j, spar_error *err) {
     return status;
 }
 
+/* The first line of an object that goes on over more lines. */
+static bool is_opening(const json_rows *j) {
+    const char *text = sp_str_get(&j->row);
+    return j->mode == MODE_LINES && text[0] == '{' && strspn(text + 1, " \t\r") == j->row.len - 1;
+}
+
 static spar_status parse_row(const json_rows *j, json_t **row, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str where = SP_STR_INIT;
     json_t *value = NULL;
     json_where(j, &where);
     SPAR_TRY(sp_str_status(&where, err));
+    if (is_opening(j)) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: expected an object in one line, or an array of objects, found one "
+                           "over several lines",
+                           sp_str_get(&where)));
+    }
     SPAR_TRY(sp_json_parse_row(&value, sp_str_get(&j->row), j->row.len, sp_str_get(&where), err));
     if (!json_is_object(value)) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a row that is an object, found %s",

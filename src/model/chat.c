@@ -224,27 +224,19 @@ done:
     return status;
 }
 
-spar_status spar_model_turn_ids(const spar_model *m, const json_t *conversation, int32_t **ids,
-                                size_t *n, size_t *first, spar_error *err) {
+spar_status spar_model_response_ids(const spar_model *m, const json_t *prompt,
+                                    const json_t *response, int32_t **ids, size_t *n, size_t *first,
+                                    spar_error *err) {
     spar_status status = SPAR_OK;
-    const json_t *messages = sp_conversation_messages(conversation);
-    size_t count = json_array_size(messages);
-    const json_t *last = count ? json_array_get(messages, count - 1) : NULL;
-    const char *role = json_string_value(json_object_get(last, "role"));
-    json_t *prompt = NULL;
     int32_t *prompt_ids = NULL;
     int32_t *response_ids = NULL;
-    size_t n_prompt = 0;
-    size_t n_response = 0;
+    size_t n_prompt = 0, n_response = 0, cut;
     void *memory;
-    if (count < 2 || !role || strcmp(role, "assistant") != 0) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "messages: expected a list that ends with an assistant's message, found "
-                           "another"));
+    if (json_is_array(response)) {
+        return sp_model_whole(m, prompt, response, ids, n, first, &cut, err);
     }
-    prompt = sp_conversation_first(conversation, count - 1);
-    SPAR_TRY(
-        sp_model_turn(m, prompt, last, &prompt_ids, &n_prompt, &response_ids, &n_response, err));
+    SPAR_TRY(sp_model_turn(m, prompt, response, &prompt_ids, &n_prompt, &response_ids, &n_response,
+                           err));
     SPAR_TRY(sp_mem_calloc(&memory, n_prompt + n_response, sizeof **ids, err));
     *ids = memory;
     memcpy(*ids, prompt_ids, n_prompt * sizeof **ids);
@@ -252,7 +244,6 @@ spar_status spar_model_turn_ids(const spar_model *m, const json_t *conversation,
     *n = n_prompt + n_response;
     *first = n_prompt;
 done:
-    json_decref(prompt);
     free(prompt_ids);
     free(response_ids);
     return status;

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "eval/dataset.h"
 #include "play/doctor_parts.h"
+#include "play/offline.h"
 #include "spar/rows.h"
 #include "text/conversation.h"
 
@@ -131,6 +132,25 @@ static void look_at_row(patients *p, const sp_dataset_row *row) {
     sp_turn_release(&rejected);
 }
 
+static void look_at_text(patients *p, const sp_dataset_row *from) {
+    bool wrong[SP_FAULTS] = {[SP_FAULT_EMPTY] = json_string_length(from->text) == 0};
+    spar_error why = {SPAR_OK, ""};
+    sp_offline_row row = {0};
+    const int32_t bos = spar_tokenizer_bos(spar_model_tokenizer(p->doctor->model));
+    if (!wrong[SP_FAULT_EMPTY] &&
+        sp_offline_text(p->doctor->model, from->text, &row, &why) == SPAR_OK) {
+        const sp_offline_response *y = &row.responses[0];
+        wrong[SP_FAULT_BOS] = y->n > 0 && row.prompt[0] == bos && y->ids[0] == bos;
+        look_at_ids(p, row.n_prompt, y->ids, y->n, NULL, 0, wrong);
+    }
+    wrong[SP_FAULT_UNREADABLE] = why.code != SPAR_OK;
+    if (why.code != SPAR_OK && !p->counts[SP_FAULT_UNREADABLE]) {
+        snprintf(p->why, sizeof p->why, "%.255s", why.message);
+    }
+    count_row(p, wrong, from->where);
+    sp_offline_row_release(&row);
+}
+
 static bool note_bad(void *context, const spar_error *why) {
     patients *p = context;
     const bool wrong[SP_FAULTS] = {[SP_FAULT_UNREADABLE] = true};
@@ -144,17 +164,22 @@ static bool note_bad(void *context, const spar_error *why) {
 static spar_status check_conversations(patients *p, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_dataset *data = NULL;
-    if (!spar_model_tokenizer(p->doctor->model) || !spar_model_template(p->doctor->model)) {
+    SPAR_TRY(sp_dataset_load_rows(&data, p->doctor->options->data,
+                                  (p->labelled ? SP_DATASET_LABELS : 0) | SP_DATASET_GROUPS |
+                                      SP_DATASET_TEXT,
+                                  note_bad, p, err));
+    const bool rendered = data->n > 0 && !data->rows[0].text;
+    if (!spar_model_tokenizer(p->doctor->model) ||
+        (rendered && !spar_model_template(p->doctor->model))) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s, which rows of text need",
                            p->doctor->options->model,
                            spar_model_tokenizer(p->doctor->model) ? "chat template" : "tokenizer"));
     }
-    SPAR_TRY(sp_dataset_load_rows(&data, p->doctor->options->data,
-                                  (p->labelled ? SP_DATASET_LABELS : 0) | SP_DATASET_GROUPS,
-                                  note_bad, p, err));
     for (size_t i = 0; i < data->n; i++) {
         const sp_dataset_row *row = &data->rows[i];
-        if (row->row) {
+        if (row->text) {
+            look_at_text(p, row);
+        } else if (row->row) {
             look_at_group(p, row->prompt, row->row, row->where);
         } else {
             look_at_row(p, row);

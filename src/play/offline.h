@@ -71,6 +71,11 @@ spar_status sp_offline_whole(const spar_model *model, const json_t *prompt,
                              const json_t *const *responses, size_t n, sp_offline_row *row,
                              bool *merged, spar_error *err);
 
+/* A text to learn whole, with the tokenizer's special tokens and an end: its first token is the
+ * prompt. */
+spar_status sp_offline_text(const spar_model *model, const json_t *text, sp_offline_row *row,
+                            spar_error *err);
+
 /* Which turns of the assistant's are learned. */
 typedef enum sp_turns { SP_TURNS_LAST, SP_TURNS_RESPONSE, SP_TURNS_ALL } sp_turns;
 /* A conversation to learn (model/learned.h): up to the first token that is learned it is the

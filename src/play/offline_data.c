@@ -63,7 +63,7 @@ void sp_offline_release(sp_offline *data) {
 static const char *name_of(const loader *l, size_t i, char place[static 32]) {
     static const char *const names[MOST_NAMED] = {"chosen", "rejected", "base"};
     if (l->shape != SHAPE_GROUP) {
-        return names[i];
+        return l->shape == SHAPE_SINGLE ? "response" : names[i];
     }
     snprintf(place, 32, "responses[%zu]", i);
     return place;
@@ -246,7 +246,9 @@ done:
 static spar_status add_turns(loader *l, const sp_dataset_row *from, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_offline_row row = {0};
-    if (from->row) {
+    if (from->text) {
+        SPAR_TRY(sp_offline_text(l->model, from->text, &row, err));
+    } else if (from->row) {
         SPAR_TRY(sp_offline_group_of_text(l->model, from->prompt, from->row, &row, err));
         SPAR_TRY(sp_offline_group_numbers(l->objective, from->row, &row, err));
     } else {
@@ -281,11 +283,13 @@ static spar_status load_conversations(loader *l, spar_error *err) {
     sp_dataset *data = NULL;
     const unsigned wants = (l->labelled ? SP_DATASET_LABELS : 0) |
                            (l->most == 3 ? SP_DATASET_BASE : 0) |
-                           (l->shape == SHAPE_GROUP ? SP_DATASET_GROUPS : 0);
+                           (l->shape == SHAPE_GROUP ? SP_DATASET_GROUPS : 0) |
+                           (l->objective->kind == SP_OBJECTIVE_SFT ? SP_DATASET_TEXT : 0);
     SPAR_TRY(sp_dataset_load_rows(&data, l->options->data, wants, skip_row, l, err));
     l->out->layout = data->layout;
     SPAR_TRY(check_turns(l, data->name, err));
-    if (!spar_model_tokenizer(l->model) || !spar_model_template(l->model)) {
+    const bool rendered = data->n > 0 && !data->rows[0].text;
+    if (!spar_model_tokenizer(l->model) || (rendered && !spar_model_template(l->model))) {
         SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED, "%s: has no %s, which rows of text need",
                            l->options->model,
                            spar_model_tokenizer(l->model) ? "chat template" : "tokenizer"));

@@ -9,6 +9,7 @@
 #include "model/learned.h"
 #include "play/offline.h"
 #include "text/conversation.h"
+#include "text/vocabulary.h"
 #include "train/game.h"
 
 void sp_offline_row_release(sp_offline_row *row) {
@@ -108,14 +109,23 @@ spar_status sp_offline_turn(const spar_model *model, const json_t *prompt, const
     return status;
 }
 
+static spar_status copy_ids(const int32_t *ids, size_t n, sp_offline_response *to,
+                            spar_error *err) {
+    void *memory;
+    const spar_status status = sp_mem_calloc(&memory, n + 1, sizeof *to->ids, err);
+    if (status == SPAR_OK) {
+        to->ids = memcpy(memory, ids, n * sizeof *to->ids);
+        to->n = n;
+    }
+    return status;
+}
+
 /* Copies of ids [n], and of their mask where some are 0. */
 static spar_status copy_learned(const int32_t *ids, const uint8_t *mask, size_t n,
                                 sp_offline_response *to, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
-    SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *to->ids, err));
-    to->ids = memcpy(memory, ids, n * sizeof *to->ids);
-    to->n = n;
+    SPAR_TRY(copy_ids(ids, n, to, err));
     if (memchr(mask, 0, n)) {
         SPAR_TRY(sp_mem_calloc(&memory, n, sizeof *to->mask, err));
         to->mask = memcpy(memory, mask, n * sizeof *to->mask);
@@ -181,6 +191,32 @@ spar_status sp_offline_conversation(const spar_model *model, const json_t *promp
     l.ids = NULL;
 done:
     sp_learned_release(&l);
+    return status;
+}
+
+spar_status sp_offline_text(const spar_model *model, const json_t *text, sp_offline_row *row,
+                            spar_error *err) {
+    spar_status status = SPAR_OK;
+    const spar_tokenizer *t = spar_model_tokenizer(model);
+    const int32_t own = spar_tokenizer_eos(t);
+    const int32_t eos = own >= 0 || model->config.n_eos == 0 ? own : model->config.eos[0];
+    sp_ids ids = {0};
+    if (json_string_length(text) == 0) {
+        SPAR_TRY(spar_fail(err, SPAR_INVALID, "text: expected a text, found an empty one"));
+    }
+    SPAR_TRY(sp_offline_row_init(row, 1, err));
+    SPAR_TRY(spar_tokenizer_encode(t, json_string_value(text), json_string_length(text), 0,
+                                   &ids.data, &ids.n, err));
+    ids.capacity = ids.n;
+    if (eos >= 0 && (ids.n == 0 || ids.data[ids.n - 1] != eos)) {
+        SPAR_TRY(sp_ids_push(&ids, eos, err));
+    }
+    row->prompt = ids.data;
+    row->n_prompt = ids.n > 0;
+    ids.data = NULL;
+    SPAR_TRY(copy_ids(row->prompt + row->n_prompt, ids.n - row->n_prompt, &row->responses[0], err));
+done:
+    free(ids.data);
     return status;
 }
 

@@ -105,6 +105,14 @@ template="{{ tools }}${healthy/'{{ m.content }}</s>'/'{{ m.reasoning_content }}{
 run 0 doctor -m "$dir/reads" --data "$dir/rows.jsonl"
 out "nothing found"
 
+# Rows of text: healthy, empty, too long.
+rows '{"text": "Once upon a time there was a small cat"}' '{"text": "The end"}'
+run 0 doctor -m "$dir/healthy" --data "$dir/rows.jsonl"
+out "nothing found"
+row_finds "truncated rows" "1 of 2 rows" --max-length 8
+rows '{"text": "Once upon a time"}' '{"text": ""}'
+row_finds "empty responses" "1 of 2 rows"
+
 # Responses of several messages: healthy, with a call that the template passes over, the same up to the longest row.
 several() { rows "{\"prompt\": \"Why?\", \"chosen\": [{\"role\": \"assistant\", \"content\": \"So.\"$1}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"Yes.\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"So.\"}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"$2\"}]}"; }
 several "" "No."

@@ -68,6 +68,15 @@ echo '{"bos_token": "<s>", "eos_token": "</s>"}' >"$dir/chat/tokenizer_config.js
 feed 0 '{"messages": [{"role": "user", "content": "Once upon"}, {"role": "assistant", "content": " a time"}]}' \
     score -m "$dir/chat"
 grep -q '^{"logprobs":\[-[^]]*\],"sum":-' "$dir/out" || fail "expected log-probs of the response"
+# Other layouts give the same; a response of several messages is scored whole.
+cp "$dir/out" "$dir/messages"
+feed 0 '{"prompt": "Once upon", "completion": " a time"}' score -m "$dir/chat"
+cmp -s "$dir/out" "$dir/messages" || fail "expected what the row of messages gives"
+feed 0 '{"conversations": "[{\"from\": \"human\", \"value\": \"Once upon\"}, {\"from\": \"gpt\", \"value\": \" a time\"}]"}' score -m "$dir/chat"
+cmp -s "$dir/out" "$dir/messages" || fail "expected what the row of messages gives, of a text of JSON"
+feed 0 '{"prompt": "Once upon", "completion": [{"role": "assistant", "content": " a"}, {"role": "user", "content": " time"}, {"role": "assistant", "content": " there"}]}' \
+    score -m "$dir/chat"
+[ "$(grep -o , "$dir/out" | wc -l)" -gt "$(grep -o , "$dir/messages" | wc -l)" ] || fail "expected more log-probs: $(cat "$dir/out")"
 # A template whose generation prompt the answer does not go on from is refused.
 printf '%s' '{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}!{% endif %}' \
     >"$dir/chat/chat_template.jinja"

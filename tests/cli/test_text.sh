@@ -74,8 +74,17 @@ out '{"text":"[user]hiT2"}'
 feed 2 "$chat
 {\"messages\": 1}
 $chat" render --template "$template"
-line 2 '{"error":"messages: expected a list, found another type"}'
+line 2 '{"error":"row: messages: expected a list of messages, found integer"}'
 lines 3
+# Other layouts are rendered whole.
+feed 0 '{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}], "tools": [{"name": "f"}]}
+{"prompt": "hi", "completion": [{"role": "assistant", "content": "ho"}]}
+{"prompt": "hi", "completion": [{"role": "assistant", "content": "ho"}, {"role": "user", "content": "ha"}, {"role": "assistant", "content": "he"}]}' render --template "$template"
+cp "$dir/out" "$dir/others"
+feed 0 '{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}], "tools": [{"type": "function", "function": {"name": "f"}}]}
+{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}
+{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "ha"}, {"role": "assistant", "content": "he"}]}' render --template "$template"
+cmp -s "$dir/out" "$dir/others" || fail "expected what rows of messages give"
 # Text may hold U+0000; the date is an input, today unless given.
 feed 0 '{"messages": [{"role": "user", "content": "a\u0000b"}]}' render --template "$template"
 out '{"text":"[user]a\u0000b"}'

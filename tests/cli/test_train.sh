@@ -203,6 +203,31 @@ sed 's/"type": "text", "text": "upon"/"type": "image", "url": "u"/' "$dir/turns.
 run 4 train -m "$model" --template "$dir/plain.jinja" --data "$dir/image.jsonl" --method sft --log "$dir/l"
 err_has "image.jsonl:1: messages[0]: content[1]: expected a part of text, found image"
 
+# Rows of text are learned whole, with the tokenizer's BOS and an end, without a template; pairs are not made of them.
+printf '%s\n' '{"text": "Once upon a time"}' '{"text": "The end"}' >"$dir/whole-text.jsonl"
+run 0 train -m "$model" --data "$dir/whole-text.jsonl" --method sft --lr 0 --batch 2 --dtype f32 --write-ids "$dir/text-ids.jsonl" --log "$dir/log.jsonl"
+err_has "layout: rows of text, learned whole"
+err_has "first row, prompt (1 tokens): <s>"
+err_has "Once upon a time</s>"
+sed 's/"prompt_ids":\(\[1\]\),"completion_ids":\[/"ids":[1,/' "$dir/text-ids.jsonl" >"$dir/whole-ids.jsonl"
+run 0 score -m "$model" --dtype f32 "$dir/whole-ids.jsonl"
+python3 - "$dir/out" "$(losses)" <<'END' || fail "expected the mean of -log p over all tokens, found $(losses)"
+import json, sys
+logps = [p for line in open(sys.argv[1]) for p in json.loads(line)["logprobs"]]
+sys.exit(abs(-sum(logps) / len(logps) - float(sys.argv[2])) > 1e-5 or len(logps) < 8)
+END
+run 3 train -m "$model" --template "$template" --data "$dir/whole-text.jsonl" --method dpo --log "$dir/l"
+err_has 'whole-text.jsonl:1: row: expected messages, '
+err_has 'found "text"'
+run 2 train -m "$model" --data "$dir/whole-text.jsonl" --method sft --assistant-only-loss --log "$dir/l"
+err_has "found sft on rows of text, learned whole"
+printf '%s\n' '{"text": ""}' >"$dir/no-text.jsonl"
+run 2 train -m "$model" --data "$dir/no-text.jsonl" --method sft --log "$dir/l"
+err_has "no-text.jsonl:1: text: expected a text, found an empty one"
+printf '{\n "prompt": "a"\n}\n' >"$dir/pretty.json"
+run 3 train -m "$model" --data "$dir/pretty.json" --method sft --log "$dir/l"
+err_has "pretty.json:1: expected an object in one line, or an array of objects, found one over several lines"
+
 # A ShareGPT row with calls, tools as a text and a system column; an instruction with a history, whose turns are the assistant's.
 printf '%s\n' '{"conversations": [{"from": "human", "value": "When?"}, {"from": "function_call", "value": "{\"name\": \"now\", \"arguments\": \"{\\\"day\\\":1}\"}"}, {"from": "observation", "value": "noon"}, {"from": "gpt", "value": "At noon."}], "system": "Be brief.", "tools": "[{\"name\": \"now\"}]"}' >"$dir/shared.jsonl"
 printf '%s' '{{ tools | tojson }}{% for m in messages %}<s>{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}</s>{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}' >"$dir/tools.jinja"

@@ -83,6 +83,8 @@ static const layout_case CASES[] = {
     {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: yes\",\"rejected\":\"\\n\\nHuman: hi\\n\\n"
      "Assistant: no \"}",
      "transcripts", "[" U "]", "yes", "no"},
+    {"{\"chosen\":\"Human: hi\\n\\nAssistant: yes\",\"rejected\":\"Human: hi\\n\\nAssistant: no\"}",
+     "transcripts", "[" U "]", "yes", "no"},
     {"{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:yes\","
      "\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: no\\n\\nHuman: hi\\n\\nAssistant:\"}",
      "transcripts", "[" U "," B "," U "]", "yes", ""},
@@ -170,6 +172,9 @@ static const char *const WHOLE[][3] = {
      "{\"messages\":[" S "," U ",{\"role\":\"assistant\",\"content\":\"\"," CALLS
      "},{\"role\":\"tool\",\"content\":\"noon\"}],\"tools\":" TOOLS "}",
      A},
+    {"{\"messages\":\"[{\\\"role\\\":\\\"user\\\",\\\"content\\\":\\\"hi\\\"},{\\\"role\\\":"
+     "\\\"assistant\\\",\\\"content\\\":\\\"yes\\\"}]\",\"score_chosen\":null}",
+     "[" U "]", A},
     {SHARED("{\"from\":\"function_call\",\"value\":[{\"name\":\"now\",\"arguments\":\"{}\"},"
             "{\"function\":{\"name\":\"now\",\"arguments\":{}}}]}") ",\"system\":null,\"images\":["
                                                                     "],\"tools\":\"\"}",
@@ -321,12 +326,14 @@ static void test_refused(void **state) {
     refuse("", "{\"text\":\"a\"}", "rows:1: row: expected messages, ");
     refuse("", "{\"text\":\"a\"}", "found \"text\"");
     refuse("", "{}", "found no members");
+    refuse("", "{\"prompt\":\"a\",\"completion\":null}", "found \"prompt\", \"completion\" (null)");
     refuse("", "[{\"n\":1},", "rows:1: row: ");
     refuse(m, p, "rows:2: messages: expected a list of messages, found nothing");
     refuse(m, "{\"messages\":\"a\"}",
            "rows:2: messages: expected a list of messages, found string");
     refuse(m, "{\"messages\":[]}", "rows:2: messages: expected at least one message");
-    refuse(m, "{\"messages\":[3]}", "rows:2: messages: expected a message object, found integer");
+    refuse(m, "{\"messages\":[3]}",
+           "rows:2: messages[0]: expected a message object, found integer");
     refuse(m, "{\"messages\":[" U "]}", "expected a last message of the assistant, found user");
     refuse(m, "{\"messages\":[" A "]}", "expected a prompt before the response");
     refuse(m, "{\"messages\":[{\"content\":\"a\"}]}", "a \"role\", found nothing");
@@ -347,11 +354,12 @@ static void test_refused(void **state) {
            "function_call or observation, found robot");
     refuse(m, "{\"messages\":[{\"from\":\"gpt\",\"value\":2}]}", "\"value\" of a message");
     const char *c = SHARED("{\"from\":\"gpt\",\"value\":\"a\"}") "}";
-    refuse(c, SHARED("{\"from\":\"function\",\"value\":\"a\"}") "}",
-           "rows:2: conversations: expected \"from\" of human, gpt, system, tool, function_call or "
-           "observation, found function");
+    refuse(
+        c, SHARED("{\"from\":\"function\",\"value\":\"a\"}") "}",
+        "rows:2: conversations[1]: expected \"from\" of human, gpt, system, tool, function_call or "
+        "observation, found function");
     refuse(c, SHARED("{\"from\":\"function_call\",\"value\":\"now()\"}") "}",
-           "rows:2: conversations: expected a call as JSON of \"name\" and \"arguments\", found "
+           "rows:2: conversations[1]: expected a call as JSON of \"name\" and \"arguments\", found "
            "another text");
     refuse(c, SHARED("{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\"}\"}") "}",
            "\"arguments\", found other JSON");
@@ -409,6 +417,16 @@ static void test_wanted(void **state) {
     assert_null(data->rows[0].response);
     assert_int_equal(json_array_size(json_object_get(data->rows[0].row, "rewards")), 2);
     assert_int_equal(json_array_size(data->rows[0].prompt), 1);
+    sp_dataset_free(data);
+    data = NULL;
+    write_rows("{\"text\":\"a\"}\n{\"text\":2}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_TEXT, NULL, NULL, &err),
+                     SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "rows:2: text: expected a string, found integer"));
+    write_rows("{\"text\":\"a\"}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, SP_DATASET_TEXT, NULL, NULL, &err), SPAR_OK);
+    assert_string_equal(json_string_value(data->rows[0].text), "a");
+    assert_null(data->rows[0].prompt);
     sp_dataset_free(data);
     data = NULL;
     write_rows("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"base\":[" A "]}");
