@@ -14,4 +14,9 @@ struct json_t; /* jansson's */
 SPAR_API spar_status spar_row_read(const struct json_t *row, struct json_t **prompt,
                                    struct json_t **response, spar_error *err);
 
+/* The prompt alone, of a row that may have no response: its conversation, a new reference. The last
+ * message of "messages" or "conversations" is left out where it is the assistant's. */
+SPAR_API spar_status spar_row_prompt(const struct json_t *row, struct json_t **prompt,
+                                     spar_error *err);
+
 #endif

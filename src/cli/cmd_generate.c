@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "spar/generate.h"
+#include "spar/row_layout.h"
 #include "spar/rows.h"
 
 typedef struct generate_values {
@@ -21,7 +22,8 @@ static const spar_option generate_options[] = {
     {"adapter", 0, SPAR_OPTION_STRING, GENERATE(adapter), NULL, 0, 0, NULL, "DIR",
      "a LoRA adapter for it, in PEFT's layout"},
     {"prompts", 'p', SPAR_OPTION_STRING, GENERATE(prompts), NULL, 0, 0, NULL, "FILE",
-     "rows: {\"prompt\"}, {\"messages\"} or {\"ids\"}; - is standard input"},
+     "rows: {\"prompt\"}, {\"messages\"}, {\"ids\"} or another layout, whose prompt is taken; - is "
+     "standard input"},
     {"system", 0, SPAR_OPTION_STRING, GENERATE(system), NULL, 0, 0, NULL, "TEXT",
      "system message before every prompt"},
     {"template", 0, SPAR_OPTION_STRING, GENERATE(template_path), NULL, 0, 0, NULL, "FILE",
@@ -84,23 +86,41 @@ done:
     return status;
 }
 
+static bool has_system(const json_t *row) {
+    return json_string_length(json_object_get(row, "system")) > 0 ||
+           json_string_length(json_object_get(row, "system_prompt")) > 0;
+}
+
+/* The messages that a row of any layout has as its prompt, and in place of the row what stands
+ * beside them. */
+static spar_status read_prompt(const json_t *row, request *r, spar_error *err) {
+    json_t *prompt = NULL;
+    const spar_status status = spar_row_prompt(row, &prompt, err);
+    if (status == SPAR_OK) {
+        const bool beside = json_is_object(prompt);
+        r->prompt = json_incref(beside ? json_object_get(prompt, "messages") : prompt);
+        json_decref(r->row);
+        r->row = beside ? json_incref(prompt) : json_object();
+    }
+    json_decref(prompt);
+    return status;
+}
+
 static spar_status row_ids(const spar_model *m, const generate_values *v, json_t *row, request *r,
                            spar_error *err) {
     spar_status status = SPAR_OK;
     const json_t *ids = json_object_get(row, "ids");
-    json_t *messages = json_object_get(row, "messages");
     json_t *prompt = json_object_get(row, "prompt");
     r->row = json_incref(row);
-    if (json_is_string(prompt)) {
+    const bool listed = json_is_array(prompt) || json_is_array(json_object_get(row, "messages"));
+    if (json_is_string(prompt) && (v->raw || !has_system(row))) {
         r->prompt = json_incref(prompt);
         SPAR_TRY(text_ids(m, v, prompt, r, err));
-    } else if (json_is_array(messages) || json_is_array(prompt)) {
-        r->prompt = json_incref(json_is_array(messages) ? messages : prompt);
-        SPAR_TRY(chat_ids(m, r->prompt, r, err));
-    } else if (ids) {
+    } else if (ids && !listed) {
         SPAR_TRY(cli_read_ids(ids, "ids", &r->ids, &r->n, err));
     } else {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "expected prompt, messages or ids, found none"));
+        SPAR_TRY(read_prompt(row, r, err));
+        SPAR_TRY(chat_ids(m, r->prompt, r, err));
     }
     SPAR_TRY(
         spar_model_check_row(m, &(spar_score_row){.ids = r->ids, .n = r->n, .first = r->n}, err));

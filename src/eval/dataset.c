@@ -321,6 +321,13 @@ static spar_status read_beside(const sp_reading *r) {
     return sp_reading_wrap_tools(r);
 }
 
+static spar_status read_by(const layout *l, sp_reading *r) {
+    r->ask = l->fields[0];
+    r->answer = l->fields[1];
+    r->beside = l->beside;
+    return l->read(r);
+}
+
 static spar_status add_row(sp_dataset *data, const layout **shape, const json_t *row,
                            unsigned wants, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -330,10 +337,7 @@ static spar_status add_row(sp_dataset *data, const layout **shape, const json_t 
     if (*shape == NULL) {
         SPAR_TRY(find_layout(shape, &r));
     }
-    r.ask = (*shape)->fields[0];
-    r.answer = (*shape)->fields[1];
-    r.beside = (*shape)->beside;
-    SPAR_TRY((*shape)->read(&r));
+    SPAR_TRY(read_by(*shape, &r));
     if ((wants & SP_DATASET_BASE) && json_object_get(row, "base")) {
         SPAR_TRY(sp_reading_answer(&r, "base", &out.base));
     }
@@ -354,9 +358,10 @@ done:
 }
 
 /* One row of the file into data, or, when it is bad and may be skipped, none. *end: there are no
- * more. */
+ * more. *first: why the first bad row is so. */
 static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **shape, unsigned wants,
-                            sp_dataset_skip skip, void *context, bool *end, spar_error *err) {
+                            sp_dataset_skip skip, void *context, bool *end, spar_error *first,
+                            spar_error *err) {
     json_t *row = NULL;
     spar_error why;
     spar_status status = spar_rows_next(rows, &row, &why);
@@ -366,6 +371,9 @@ static spar_status read_row(spar_rows *rows, sp_dataset *data, const layout **sh
         status = add_row(data, shape, row, wants, spar_rows_where(rows), &why);
     }
     json_decref(row);
+    if (status != SPAR_OK && first->code == SPAR_OK) {
+        *first = why;
+    }
     if (status != SPAR_OK && status != SPAR_NO_MEMORY && readable && skip != NULL &&
         skip(context, &why)) {
         return SPAR_OK;
@@ -382,17 +390,19 @@ spar_status sp_dataset_load_rows(sp_dataset **out, const char *path, unsigned wa
     spar_rows *rows = NULL;
     sp_dataset *data = NULL;
     const layout *shape = NULL;
+    spar_error first = {SPAR_OK, ""};
     void *memory;
     bool end = false;
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *data, err));
     data = memory;
     SPAR_TRY(spar_rows_open(&rows, path, err));
     while (!end) {
-        SPAR_TRY(read_row(rows, data, &shape, wants, skip, context, &end, err));
+        SPAR_TRY(read_row(rows, data, &shape, wants, skip, context, &end, &first, err));
     }
     if (shape == NULL) {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s", path,
-                           skip != NULL ? "none that can be used" : "an empty file"));
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected rows, found %s%s%s", path,
+                           skip != NULL ? "none that can be used" : "an empty file",
+                           first.code != SPAR_OK ? "; the first: " : "", first.message));
     }
     data->name = shape->name;
     data->layout = shape->sentence;
@@ -416,6 +426,66 @@ done:
         row_release(&data.rows[i]);
     }
     free(data.rows);
+    return status;
+}
+
+/* A list of messages without the assistant's last. */
+static spar_status read_messages_before(const sp_reading *r, const char *field) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(sp_reading_list(r, field, json_object_get(r->row, field), &r->out->prompt));
+    const size_t n = json_array_size(r->out->prompt);
+    const json_t *last = json_array_get(r->out->prompt, n - 1);
+    if (n > 1 && strcmp(json_string_value(json_object_get(last, "role")), "assistant") == 0) {
+        json_array_remove(r->out->prompt, n - 1);
+    }
+done:
+    return status;
+}
+
+static bool has(const json_t *row, const char *name) {
+    const json_t *value = json_object_get(row, name);
+    return value != NULL && !json_is_null(value);
+}
+
+/* By its layout, or by the question alone. */
+static spar_status read_prompt_alone(sp_reading *r) {
+    static const char *const lists[] = {"messages", "conversations"};
+    static const char *const questions[][2] = {{"prompt", NULL},
+                                               {"instruction", "input"},
+                                               {"question", "context"},
+                                               {"query", "context"},
+                                               {"input", NULL}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        if (has(r->row, lists[i])) {
+            return read_messages_before(r, lists[i]);
+        }
+    }
+    for (size_t i = 0; i < LAYOUT_COUNT; i++) {
+        if (fits(&LAYOUTS[i], r->row, r->wants)) {
+            return read_by(&LAYOUTS[i], r);
+        }
+    }
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
+        if (has(r->row, questions[i][0])) {
+            r->ask = questions[i][0];
+            r->beside = questions[i][1];
+            return sp_reading_question(r);
+        }
+    }
+    return sp_reading_wrong(
+        r, "row", "a prompt, messages, conversations, an instruction or a question", "none");
+}
+
+spar_status spar_row_prompt(const json_t *row, json_t **prompt, spar_error *err) {
+    spar_status status = SPAR_OK;
+    sp_dataset_row out = {0};
+    sp_reading r = {
+        .row = row, .where = "row", .wants = SP_DATASET_GROUPS, .out = &out, .err = err};
+    SPAR_TRY(read_prompt_alone(&r));
+    SPAR_TRY(read_beside(&r));
+    *prompt = json_incref(out.prompt);
+done:
+    row_release(&out);
     return status;
 }
 

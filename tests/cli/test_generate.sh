@@ -48,6 +48,23 @@ long=$(printf '5,%.0s' $(seq 600))
 feed 2 "{\"ids\": [${long%,}]}" generate -m "$model" -
 has "context"
 
+# The prompt of a row in any layout, with a system message and the tools that it has; a known answer is left out.
+printf '%s' '{{ tools | tojson }}{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}' >"$dir/template.jinja"
+sample() { feed 0 "$1" generate -m "$model" --template "$dir/template.jinja" -T 0 -n 4 --prompts -; }
+sample '{"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Once"}]}'
+cp "$dir/out" "$dir/first"
+for row in '{"question": "Once", "answer": "upon", "system_prompt": "Be brief."}' '{"prompt": "Once", "system": "Be brief."}' \
+    '{"instruction": "Once", "input": "", "system": "Be brief."}' \
+    '{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Once"}, {"role": "assistant", "content": "upon"}]}' \
+    '{"conversations": [{"from": "human", "value": "Once"}], "system": "Be brief."}'; do
+    sample "$row"
+    cmp -s "$dir/first" "$dir/out" || fail "expected another output of $row"
+done
+sample '{"conversations": [{"from": "human", "value": "Once"}, {"from": "gpt", "value": "upon"}], "tools": [{"name": "f"}]}'
+has '"prompt":[{"role":"user","content":"Once"}],"tools":[{"type":"function","function":{"name":"f"}}]'
+feed 2 '{"number": 3}' generate -m "$model" --prompts -
+has '{"error":"row: row: expected a prompt, messages, conversations, an instruction or a question, found none"}'
+
 run 2 generate -m "$model"
 run 2 generate -m "$model" x --prompts y
 run 2 generate -m "$model" --chat --raw x

@@ -1,6 +1,7 @@
 /* The user's rows: each layout, the wrong rows of each, and public data where it is at hand. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -250,6 +251,22 @@ static void test_rows(void **state) {
         expect_where(&data->rows[1], 3);
         sp_dataset_free(data);
     }
+}
+
+static bool skip_all(void *context, const spar_error *err) {
+    (void)context, (void)err;
+    return true;
+}
+
+/* Where every row is left out, the first reason is said. */
+static void test_none_left(void **state) {
+    (void)state;
+    sp_dataset *data = NULL;
+    spar_error err;
+    write_rows("{\"a\":1}\n{\"b\":1}");
+    assert_int_equal(sp_dataset_load_rows(&data, path, 0, skip_all, NULL, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "found none that can be used; the first: "));
+    assert_non_null(strstr(err.message, "rows:1: row: expected messages, "));
 }
 
 /* A model of text would learn the marks of images alone. */
@@ -507,11 +524,11 @@ static void test_public_data(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts),     cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_media),       cmocka_unit_test(test_wanted),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_public_data),
+        cmocka_unit_test(test_layouts),   cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_media),     cmocka_unit_test(test_none_left),
+        cmocka_unit_test(test_wanted),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_public_data),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
