@@ -475,6 +475,46 @@ FILTER(round) {
     return v.kind == J_FLOAT ? sp_jinja_float(d) : sp_jinja_int((int64_t)d);
 }
 
+static bool is_attribute_name(sp_jval v) {
+    bool good = v.kind == J_STR;
+    for (size_t i = 0; good && i < v.s->n; i++) {
+        good = strchr(" \t\n\f\r/>=", v.s->s[i]) == NULL;
+    }
+    return good;
+}
+
+/* key="value" of each entry that has a value, escaped; keys that would end early are refused. */
+FILTER(xmlattr) {
+    UNUSED;
+    sp_str out = SP_STR_INIT;
+    const char *space = a[0].kind == J_ABSENT || sp_jinja_truth(a[0]) ? " " : "";
+    if (v.kind != J_DICT) {
+        return sp_jinja_fail(r, SPAR_INVALID, "'%s' object has no attribute 'items'",
+                             sp_jinja_type_name(v));
+    }
+    for (size_t i = 0; i < v.m->n && sp_jinja_room(r, &out) && sp_jinja_step(r, 1); i++) {
+        const sp_jval key = v.m->keys[i], value = v.m->values[i];
+        if (value.kind == J_NONE || value.kind == J_UNDEF) {
+            continue;
+        }
+        if (!is_attribute_name(key)) {
+            sp_jinja_error(r, SPAR_INVALID, "xmlattr: expected keys that are names of attributes");
+            break;
+        }
+        const sp_jval escaped = sp_jinja_escape(r, value);
+        if (escaped.kind != J_STR) {
+            break;
+        }
+        sp_str_puts(&out, space);
+        sp_jinja_put_escaped(&out, key.s);
+        sp_str_puts(&out, "=\"");
+        sp_str_append(&out, escaped.s->s, escaped.s->n);
+        sp_str_putc(&out, '"');
+        space = " ";
+    }
+    return sp_jinja_take(r, &out, false);
+}
+
 const sp_jrow sp_jinja_filters[] = {
 #define X(name, params) {#name, params, sp_jinja_filter_##name, 0},
     SP_JINJA_SEQUENCE_FILTERS(X)
@@ -502,6 +542,7 @@ const sp_jrow sp_jinja_filters[] = {
     {"urlencode", "", filter_urlencode, 0},
     {"format", NULL, filter_format, 0},
     {"attr", "name", filter_attr, 0},
+    {"xmlattr", "?autospace", filter_xmlattr, 0},
     {"tojson", "?ensure_ascii,?indent,?separators,?sort_keys", filter_tojson, 0},
     {"int", "?default,?base", filter_int, 0},
     {"float", "?default", filter_float, 0},

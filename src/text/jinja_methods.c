@@ -1,4 +1,5 @@
 /* Methods of strings, lists, dicts, loops and cyclers. */
+#include <math.h>
 #include <string.h>
 
 #include "text/jinja_eval.h"
@@ -318,6 +319,39 @@ METHOD(isascii) {
     return sp_jinja_bool(v.s->n == 0 || all_are(v, is_ascii).b);
 }
 
+METHOD(isprintable) {
+    UNUSED;
+    return sp_jinja_bool(v.s->n == 0 || all_are(v, sp_jinja_is_printable).b);
+}
+
+/* Spaces up to the next column that the tab size divides; none where it is 0 or less. */
+METHOD(expandtabs) {
+    UNUSED;
+    sp_str out = SP_STR_INIT;
+    int64_t size = 8, column = 0;
+    if (!want_int(r, a[0], 8, &size)) {
+        return sp_jinja_failed();
+    }
+    for (size_t i = 0; i < v.s->n && sp_jinja_room(r, &out) && sp_jinja_step(r, 1); i++) {
+        const char c = v.s->s[i];
+        int64_t left = c == '\t' && size > 0 ? size - column % size : 0;
+        column = c == '\n' || c == '\r' ? 0 : column + left;
+        column += c != '\t' && c != '\n' && c != '\r' && ((unsigned char)c & 0xc0) != 0x80;
+        while (left-- > 0 && sp_jinja_room(r, &out)) {
+            sp_str_putc(&out, ' ');
+        }
+        if (c != '\t') {
+            sp_str_putc(&out, c);
+        }
+    }
+    return sp_jinja_take(r, &out, v.s->markup);
+}
+
+METHOD(is_integer) {
+    UNUSED;
+    return sp_jinja_bool(isfinite(v.d) && v.d == floor(v.d));
+}
+
 static sp_jval run_test(sp_jinja *r, const char *name, sp_jval v) {
     bool verdict = false;
     const sp_jargs none = {0};
@@ -441,6 +475,22 @@ METHOD(get) {
     return found.kind != J_ABSENT ? found : a[1].kind != J_ABSENT ? a[1] : sp_jinja_none();
 }
 
+/* Of a dict, or of the type itself. */
+METHOD(fromkeys) {
+    UNUSED;
+    if (v.kind == J_CALLABLE && !(v.call->row && strcmp(v.call->row->name, "dict") == 0)) {
+        return sp_jinja_fail(r, SPAR_INVALID, "'function' object has no attribute 'fromkeys'");
+    }
+    const sp_jval keys = sp_jinja_iterate(r, a[0]);
+    const sp_jval dict = sp_jinja_dict(r, J_DICT);
+    for (size_t i = 0; !r->failed && i < keys.l->n; i++) {
+        if (sp_jinja_hashable(r, keys.l->items[i])) {
+            sp_jinja_put(r, dict, keys.l->items[i], a[1].kind == J_ABSENT ? sp_jinja_none() : a[1]);
+        }
+    }
+    return r->failed ? sp_jinja_failed() : dict;
+}
+
 METHOD(dict_copy) {
     UNUSED;
     return v; /* values cannot change: a copy is the thing */
@@ -506,7 +556,9 @@ METHOD(cycler_reset) {
 
 enum {
     ON_STR = 1 << J_STR,
+    ON_FLOAT = 1 << J_FLOAT,
     ON_DICT = 1 << J_DICT,
+    ON_TYPE = 1 << J_CALLABLE,
     ON_LIST = 1 << J_LIST,
     ON_SEQUENCE = 1 << J_LIST | 1 << J_TUPLE | 1 << J_RANGE,
     ON_LOOP = 1 << J_LOOP,
@@ -545,8 +597,11 @@ const sp_jrow sp_jinja_methods[] = {
     {"isalnum", "", method_isalnum, ON_STR},
     {"isspace", "", method_isspace, ON_STR},
     {"isascii", "", method_isascii, ON_STR},
+    {"isprintable", "", method_isprintable, ON_STR},
     {"isupper", "", method_isupper, ON_STR},
     {"islower", "", method_islower, ON_STR},
+    {"expandtabs", "?tabsize", method_expandtabs, ON_STR},
+    {"is_integer", "", method_is_integer, ON_FLOAT},
     {"center", "width,?fillchar", method_center, ON_STR},
     {"ljust", "width,?fillchar", method_ljust, ON_STR},
     {"rjust", "width,?fillchar", method_rjust, ON_STR},
@@ -557,6 +612,7 @@ const sp_jrow sp_jinja_methods[] = {
     {"keys", "", method_keys, ON_DICT},
     {"values", "", method_values, ON_DICT},
     {"get", "key,?default", method_get, ON_DICT},
+    {"fromkeys", "iterable,?value", method_fromkeys, ON_DICT | ON_TYPE},
     {"copy", "", method_dict_copy, ON_DICT | ON_LIST},
     {"index", "value", method_list_index, ON_SEQUENCE},
     {"count", "value", method_list_count, ON_SEQUENCE},

@@ -215,6 +215,17 @@ static sp_jval cycler_current(sp_jval v) {
     return v.l->items[v.l->pos % v.l->n];
 }
 
+/* The names that the two items of groupby's tuples have, or ABSENT. */
+static sp_jval group_part(sp_jval v, sp_jval name) {
+    static const char *const names[] = {"grouper", "list"};
+    for (size_t i = 0; v.kind == J_TUPLE && v.l->label && i < 2; i++) {
+        if (sp_jinja_is(name, names[i])) {
+            return v.l->items[i];
+        }
+    }
+    return (sp_jval){.kind = J_ABSENT};
+}
+
 sp_jval sp_jinja_attr(sp_jinja *r, sp_jval v, sp_jval name) {
     if (v.kind == J_FAIL || v.kind == J_UNDEF) {
         return v.kind == J_FAIL ? v : sp_jinja_fail(r, SPAR_INVALID, "%s", v.undef);
@@ -222,7 +233,8 @@ sp_jval sp_jinja_attr(sp_jinja *r, sp_jval v, sp_jval name) {
     if (v.kind == J_CYCLER && sp_jinja_is(name, "current")) {
         return cycler_current(v);
     }
-    sp_jval found = find_method(r, v, name);
+    sp_jval found = group_part(v, name);
+    found = found.kind == J_ABSENT ? find_method(r, v, name) : found;
     if (found.kind == J_ABSENT && (v.kind == J_DICT || v.kind == J_NAMESPACE)) {
         found = sp_jinja_get(r, v, name);
     }

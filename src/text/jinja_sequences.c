@@ -450,8 +450,12 @@ FILTER(groupby) {
     for (size_t i = 0; !r->failed && i < sorted.l->n; i++) {
         if (i == 0 || !sp_jinja_equal(r, keys.l->items[i - 1], keys.l->items[i])) {
             members = sp_jinja_list(r, J_LIST, 4);
-            sp_jinja_push(r, out,
-                          sp_jinja_pair(r, group_key(r, sorted.l->items[i], a, true), members));
+            const sp_jval group =
+                sp_jinja_pair(r, group_key(r, sorted.l->items[i], a, true), members);
+            if (group.kind != J_FAIL) {
+                group.l->label = "group";
+            }
+            sp_jinja_push(r, out, group);
         }
         sp_jinja_push(r, members, sorted.l->items[i]);
     }

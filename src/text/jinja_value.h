@@ -83,7 +83,7 @@ struct sp_jlist {
     sp_jval *items;
     size_t n, capacity;
     size_t pos;                /* GEN: items already taken; CYCLER, JOINER: turns taken */
-    const char *label;         /* VIEW: "dict_keys", ... */
+    const char *label;         /* VIEW: "dict_keys"; else: a group */
     int64_t start, stop, step; /* RANGE: for its repr */
 };
 
@@ -105,12 +105,12 @@ typedef struct sp_jinja {
     int line;          /* of the statement or expression under way */
     bool failed;
     spar_error error;
-    const char *now;      /* borrowed, "YYYY-MM-DD" or NULL */
-    sp_str *out;          /* where text goes: the render's, or a capture's */
-    sp_jval hole;         /* what the filter of a block is given */
-    bool marks;           /* compilation: a generation block was read */
-    sp_jmarks *marked;    /* what blocks wrote of out; NULL: it is not noted */
-    sp_jtraces *traces;   /* and of captured texts; where marked is not NULL */
+    const char *now;    /* borrowed, "YYYY-MM-DD" or NULL */
+    sp_str *out;        /* where text goes: the render's, or a capture's */
+    sp_jval hole;       /* what the filter of a block is given */
+    bool marks;         /* compilation: a generation block was read */
+    sp_jmarks *marked;  /* what blocks wrote of out; NULL: it is not noted */
+    sp_jtraces *traces; /* and of captured texts; where marked is not NULL */
 } sp_jinja;
 
 /* Note the first error. The forms return what their callers return. */

@@ -121,6 +121,15 @@ static const struct {
      "'pre_x'.removeprefix('pre_') }} {{ 'x.py'.removesuffix('.py') }} {{ 'a-b'.partition('-') }} "
      "{{ '5'.zfill(3) }} {{ '-5'.zfill(4) }}",
      "Ab They're Bill's They'Re Bill'S True True True axb x x ('a', '-', 'b') 005 -005"},
+    {"{{ dict.fromkeys(['a','b']) }} {{ {}.fromkeys('ab', 1) }} {{ (2.0).is_integer() }} {{ "
+     "'a\tb\nccc\td'.expandtabs(4)|replace(' ', '.') }} {{ 'a\tb'.expandtabs(0) }} {{ "
+     "'a\n'.isprintable() }} {{ ''.isprintable() }}",
+     "{'a': None, 'b': None} {'a': 1, 'b': 1} True a...b\nccc.d ab False True"},
+    {"<x{{ {'id': 1, 'class': 'a<\"b', 'no': none}|xmlattr }}>{{ {'a': 2}|xmlattr(false) }}",
+     "<x id=\"1\" class=\"a&lt;&#34;b\">a=\"2\""},
+    {"{% for g in [{'r': 'u', 'n': 1}, {'r': 'a', 'n': 2}, {'r': 'u', 'n': 3}]|groupby('r') %}"
+     "{{ g.grouper }}:{{ g.list|map(attribute='n')|join(',') }};{{ g[0] }} {% endfor %}",
+     "a:2;a u:1,3;u "},
     /* a name belongs to the scope that stores it first, from the start of that scope */
     {"{% set x %}<{{ bos_token }}>{% endset %}{{ x }}{% set bos_token %}[{{ bos_token }}]{% endset "
      "%}{{ bos_token }}",
