@@ -8,7 +8,10 @@
 
 #include <cmocka.h>
 
+#include "base/jsonx.h"
+#include "support.h"
 #include "text/pre_names.h"
+#include "text/tokenizer_describe.h"
 #include "text/tokenizer_parts.h"
 
 #define BYTES(s) ((sp_bytes){(s), sizeof(s) - 1})
@@ -162,11 +165,58 @@ static void test_refusals(void **state) {
     assert_null(sp_pre_find("gpt-2 phi-2", 11));
 }
 
+static void same_ids(const spar_tokenizer *t, const char *name, const json_t *text,
+                     const json_t *wanted) {
+    spar_error err;
+    int32_t *ids;
+    size_t n;
+    const char *s = json_string_value(text);
+    check(spar_tokenizer_encode(t, s, json_string_length(text), 0, &ids, &n, &err), &err);
+    bool same = n == json_array_size(wanted);
+    for (size_t i = 0; same && i < n; i++) {
+        same = ids[i] == json_integer_value(json_array_get(wanted, i));
+    }
+    free(ids);
+    if (!same) {
+        fail_msg("%s: other ids of: %s", name, s);
+    }
+}
+
+/* GPT-2's vocabulary under every kind of name: llama.cpp's ids (tools/make_pre_golden.py). */
+static void test_golden_names(void **state) {
+    (void)state;
+    spar_error err;
+    spar_tokenizer *gpt2, *t;
+    sp_vocab_description d;
+    json_t *golden, *rows, *row;
+    const char *name;
+    size_t i;
+    if (!test_shared("tokenizers/gpt2/vocab.json")) {
+        skip();
+    }
+    check(spar_tokenizer_load(&gpt2, test_shared("tokenizers/gpt2/vocab.json"), &err), &err);
+    check(sp_tokenizer_describe(&d, gpt2, (size_t)spar_tokenizer_vocab_size(gpt2), &err), &err);
+    check(sp_json_load(&golden, SPAR_SOURCE_DIR "/tests/golden/pre_names.json", &err), &err);
+    const json_t *texts = json_object_get(golden, "texts");
+    assert_int_equal(json_object_size(json_object_get(golden, "ids")), 31);
+    json_object_foreach(json_object_get(golden, "ids"), name, rows) {
+        d.spec.pre = (sp_bytes){name, strlen(name)};
+        check(sp_tokenizer_from_spec(&t, &d.spec, name, &err), &err);
+        assert_int_equal(json_array_size(rows), json_array_size(texts));
+        json_array_foreach(rows, i, row) {
+            same_ids(t, name, json_array_get(texts, i), row);
+        }
+        spar_tokenizer_free(t);
+    }
+    json_decref(golden);
+    sp_vocab_description_release(&d);
+    spar_tokenizer_free(gpt2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_bos),
-        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_golden_names), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_bos),          cmocka_unit_test(test_scores),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
