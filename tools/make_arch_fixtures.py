@@ -251,6 +251,12 @@ VARIANTS = {
     "jais2": ("Jais2", dict(TINY, num_hidden_layers=1, tie_word_embeddings=True), False),
     "internlm3": ("InternLM3", dict(TINY, num_hidden_layers=1, head_dim=4, attention_bias=True, mlp_bias=True), True),
     "exaone": ("Exaone", dict(TINY, num_hidden_layers=1), False),
+    "apertus": (
+        "Apertus",
+        dict(TINY, num_hidden_layers=2, intermediate_size=6, tie_word_embeddings=True,
+             rope_parameters=dict(rope_type="default", rope_theta=1e4)),
+        False,
+    ),
     "hunyuan": (
         "HunYuanDenseV1",
         dict(TINY, head_dim=6, num_hidden_layers=1, attention_bias=True, tie_word_embeddings=True,
@@ -350,6 +356,9 @@ def expected(model, rows):
         for name in out:  # adds the same to all scores of a query: what is not 0 is rounding
             if name.startswith("grad.") and name.endswith("k_proj.bias"):
                 out[name].zero_()
+    for name, buffer in model.named_buffers():
+        if ".act_fn." in name:  # xIELU's, which do not train
+            out["grad." + name] = torch.zeros_like(buffer)
     balance(model, rows, out)
     return {name: value.float().contiguous() for name, value in out.items()}
 
@@ -364,6 +373,9 @@ def make(folder, name, family, settings, old):
         for tensor, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in tensor:
                 p.add_(torch.randn_like(p) * 0.2)
+        for tensor, buffer in model.named_buffers():
+            if ".act_fn." in tensor:  # xIELU's, whose eps is seldom met by itself
+                buffer.fill_(0.4 if "beta" in tensor else -0.3)
     os.makedirs(folder, exist_ok=True)
     model.save_pretrained(folder)
     if old:

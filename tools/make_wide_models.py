@@ -125,6 +125,7 @@ VARIANTS = {
     "jais2": ("Jais2", BASE),
     "exaone": ("Exaone", BASE),
     "internlm3": ("InternLM3", dict(BASE, head_dim=64)),
+    "apertus": ("Apertus", dict(BASE, rope_parameters=dict(rope_type="default", rope_theta=1e4))),
     "hunyuan": ("HunYuanDenseV1", dict(BASE, head_dim=64, rope_parameters=dict(
         rope_type="dynamic", rope_theta=1e4, alpha=50.0, factor=1.0))),
     "ministral3": ("Ministral3", dict(BASE, head_dim=64, rope_parameters=dict(

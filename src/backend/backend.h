@@ -31,8 +31,18 @@ typedef enum sp_compute { SP_COMPUTE_F32, SP_COMPUTE_BF16 } sp_compute;
 
 /* The activation of a feed-forward: x sigmoid(x); x Phi(x), Phi the normal distribution function;
  * and the same by the approximation of Phi(x) as sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)). Then
- * max(x, 0), its square, and tanh x, which is for `activate` alone. */
-typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_RELU2, SP_TANH } sp_act;
+ * max(x, 0), its square, and tanh x, which is for `activate` alone. xIELU has operations of its
+ * own. */
+typedef enum sp_act { SP_SILU, SP_GELU, SP_GELU_TANH, SP_RELU, SP_RELU2, SP_TANH, SP_XIELU } sp_act;
+
+/* xIELU (arXiv 2411.13010): positive x^2 + beta x where x > 0, else negative (e^min(x, eps) - 1 -
+ * x)
+ * + beta x. by_positive and by_negative: the derivatives of `positive` and `negative` by the
+ * parameters that they are made of. */
+typedef struct sp_xielu {
+    float positive, negative, beta, eps;
+    float by_positive, by_negative;
+} sp_xielu;
 
 /* How queries and keys turn: the first `dims` entries of a head, in pairs (i, i + dims/2), or
  * (2i, 2i + 1) where adjacent. */
@@ -140,11 +150,11 @@ typedef struct sp_ops {
     /* Between begin and end, ops over all T rows of a batch may be put off and run block of rows
      * by block of rows, in the order of the calls, so that what one leaves is in the cache for the
      * next. Only row-wise ops may be called there: linear, linear_dx, to_operand,
-     * copy, add_scaled, clip*, rmsnorm*, layernorm*, rope, activate*, glu*, each over n elements or
-     * rows that T divides; and linear_dw, which runs after the rows, in the order of the calls.
-     * Their arrays must stay what they are until the end, which reports the errors. local_row:
-     * bytes a row of all arrays that chain_local will be asked for. put_off false: all run at once,
-     * and any op may be called. chain_end without a chain does nothing. */
+     * copy, add_scaled, clip*, rmsnorm*, layernorm*, rope, activate*, glu*, xielu*, each over n
+     * elements or rows that T divides; and linear_dw, which runs after the rows, in the order of
+     * the calls. Their arrays must stay what they are until the end, which reports the errors.
+     * local_row: bytes a row of all arrays that chain_local will be asked for. put_off false: all
+     * run at once, and any op may be called. chain_end without a chain does nothing. */
     spar_status (*chain_begin)(sp_backend *be, int64_t T, size_t local_row, bool put_off,
                                spar_error *err);
     /* An array of T rows of `row` bytes that lives within the chain, for the ops of the chain alone
@@ -278,6 +288,13 @@ typedef struct sp_ops {
     void (*activate_kept)(sp_backend *be, sp_act act, const void *x, int64_t n, void *y);
     void (*activate_bwd)(sp_backend *be, sp_act act, const void *x, const float *dy, int64_t n,
                          void *dx);
+
+    /* operand y [n] = xIELU(x), x f32 or, where kept, an operand. */
+    void (*xielu)(sp_backend *be, const sp_xielu *p, const void *x, bool kept, int64_t n, void *y);
+    /* operand dx [n] from operand x and f32 dy; dpositive [1] and dnegative [1] += the gradients of
+     * those parameters (both skipped when NULL). */
+    void (*xielu_bwd)(sp_backend *be, const sp_xielu *p, const void *x, const float *dy, int64_t n,
+                      void *dx, float *dpositive, float *dnegative);
 
     /* logp[r] = log softmax(f(W h_r))[target[r]], lse[r] the log-sum-exp of the logits of row r, f
      * what form says; h operand [R,H], W [V,H]. The [R,V] logits are made in blocks and never exist

@@ -444,7 +444,8 @@ static const struct {
 } activations[] = {{"silu", SP_SILU},          {"swish", SP_SILU},
                    {"gelu", SP_GELU},          {"gelu_pytorch_tanh", SP_GELU_TANH},
                    {"gelu_new", SP_GELU_TANH}, {"gelu_fast", SP_GELU_TANH},
-                   {"relu", SP_RELU},          {"relu2", SP_RELU2}};
+                   {"relu", SP_RELU},          {"relu2", SP_RELU2},
+                   {"xielu", SP_XIELU}};
 enum { ACTIVATIONS = sizeof activations / sizeof activations[0] };
 
 static const char *activation_name(sp_act act) {
@@ -462,7 +463,8 @@ static spar_status read_activation(sp_config *c, const json_t *config, const cha
     SPAR_TRY(sp_json_get_string_or(config, act_key(c->arch), activation_name(c->arch->act), &name,
                                    where, err));
     for (int i = 0; i < ACTIVATIONS; i++) {
-        if (strcmp(activations[i].name, name) == 0) {
+        const bool known = activations[i].act != SP_XIELU || c->arch->act == SP_XIELU;
+        if (known && strcmp(activations[i].name, name) == 0) {
             c->act = activations[i].act;
             c->act = c->act == SP_GELU && c->arch->gelu_by_tanh ? SP_GELU_TANH : c->act;
             goto done;

@@ -8,6 +8,10 @@ static const sp_rename hunyuan_names[] = {{SP_Q_NORM, "self_attn.query_layernorm
                                           {SP_K_NORM, "self_attn.key_layernorm.weight", NULL},
                                           {.name = NULL}};
 
+static const sp_rename apertus_names[] = {{SP_ATTN_NORM, "attention_layernorm.weight", NULL},
+                                          {SP_MLP_NORM, "feedforward_layernorm.weight", NULL},
+                                          {.name = NULL}};
+
 static const sp_rename exaone_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
                                          {SP_ATTN_NORM, "ln_1.weight", NULL},
                                          {SP_Q, "attn.attention.q_proj.weight", NULL},
@@ -77,6 +81,22 @@ static const sp_arch architectures[] = {
                  "im_newline_id text_start_id text_end_id mask_init_id",
      .fixed_keys = "{\"use_qk_norm\": true, \"use_rotary_pos_emb\": true, \"norm_type\": "
                    "\"rms\"}",
+     .gguf_is_default = true},
+    {.model_type = "apertus",
+     .class_name = "ApertusForCausalLM",
+     .gguf_name = "apertus",
+     .gguf_head = true,
+     .bias = SP_BIAS_CONFIG,
+     .plain_mlp = true,
+     .act = SP_XIELU,
+     .qk_norm = SP_QK_HEADS,
+     .defaults = "{\"rms_norm_eps\": 1e-5, \"bos_token_id\": 1, \"eos_token_id\": 2, "
+                 "\"pad_token_id\": 3, \"max_position_embeddings\": 65536, "
+                 "\"rope_theta\": 12000000, \"rope_parameters\": {\"rope_type\": \"llama3\", "
+                 "\"rope_theta\": 12000000, \"factor\": 8, \"low_freq_factor\": 1, "
+                 "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}}",
+     .renames = apertus_names,
+     .fixed_keys = "{\"qk_norm\": true, \"post_norm\": false}",
      .gguf_is_default = true},
     {.model_type = "cwm",
      .class_name = "CwmForCausalLM",

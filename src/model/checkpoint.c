@@ -90,6 +90,9 @@ static bool begins(const sp_config *config, const sp_param *p, const sp_fusion *
     if (stacks_heads(config, p, form)) {
         return p->expert == 0;
     }
+    if (form == SP_STORED_GGUF && sp_params_metadata(p->role)) {
+        return false;
+    }
     if (form == SP_STORED_FOLDER || !sp_params_by_expert(p->role)) {
         return !fusion || fusion->roles[0] == (int)p->role;
     }
@@ -116,6 +119,7 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         s->n_roles = 1;
         s->rows = p->rows;
         s->cols = p->cols;
+        s->scalar = sp_params_scalar(p->role);
         s->shift = is_norm(p->role) ? config->arch->norm_shift : 0.0F;
         snprintf(s->name, sizeof s->name, "%s", p->name);
         snprintf(s->gguf_name, sizeof s->gguf_name, "%s", p->gguf_name);
@@ -149,7 +153,7 @@ static int64_t count_of(const sp_stored *s) {
 }
 
 int sp_stored_dims(const sp_stored *s, int64_t *dims) {
-    const int n = (s->stack > 0 ? 1 : 0) + (s->cols > 0 ? 2 : 1);
+    const int n = (s->stack > 0 ? 1 : 0) + (s->cols > 0 ? 2 : 1) - (s->scalar ? 1 : 0);
     if (s->stack > 0) {
         *dims++ = s->stack;
     }

@@ -22,6 +22,7 @@ typedef struct sp_stored {
     char name[96], gguf_name[64];
     int first, n_roles;
     int64_t stack, rows, cols; /* stack 0: a matrix; cols 0: a vector */
+    bool scalar;               /* a vector of one entry that is a number by itself */
     bool transposed;           /* stored as [cols, rows] */
     int head_dim;              /* > 0: rows lie head by head, in each those of one role after
                                 * another's */

@@ -32,7 +32,7 @@ struct spar_model {
     int64_t rope_positions;
     spar_tokenizer *tokenizer;    /* owned; NULL where there is none */
     spar_template *chat_template; /* owned; NULL where there is none */
-    char now[16]; /* date for templates */
+    char now[16];                 /* date for templates */
     char *path;
     spar_sink sink;
     sp_lora *lora;          /* owned; NULL without an adapter */

@@ -289,6 +289,22 @@ done:
     return status;
 }
 
+/* Parameters that are no tensors of the file: an array each, of an entry a layer. */
+static void put_parameters(sp_gguf_out *out, const spar_model *m, const float *const *values) {
+    float floats[SP_MAX_LAYERS];
+    for (int i = 0; i < m->params.n; i++) {
+        const sp_param *first = &m->params.items[i];
+        if (!sp_params_metadata(first->role) || first->layer > 0) {
+            continue;
+        }
+        for (int layer = 0; layer < m->config.layers; layer++) {
+            const sp_param *p = sp_params_get(&m->params, first->role, layer);
+            floats[layer] = *values[p - m->params.items];
+        }
+        sp_gguf_put_f32s(out, first->gguf_name, floats, (size_t)m->config.layers);
+    }
+}
+
 /* ---- tensors ---- */
 
 /* What a matrix is stored as: its rows may be no whole blocks, and the head of a model in 4 bits is
@@ -389,6 +405,7 @@ static spar_status export_gguf(const spar_model *m, const char *path, sp_dtype t
     void *memory;
     SPAR_TRY(put_metadata(&out, m, err));
     SPAR_TRY(sp_model_values_init(&v, m, err));
+    put_parameters(&out, m, v.values);
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)count_permuted(m), sizeof *permuted, err));
     permuted = memory;
     order_rows(m, v.values, permuted);

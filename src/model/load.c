@@ -427,6 +427,28 @@ done:
     return status;
 }
 
+/* What the file has as metadata: an array of a float a layer. */
+static spar_status find_metadata(const sp_params *params, int layers, const sp_gguf *gguf,
+                                 const char *path, sp_source *sources, spar_error *err) {
+    for (int i = 0; i < params->n; i++) {
+        const sp_param *p = &params->items[i];
+        if (!sp_params_metadata(p->role)) {
+            continue;
+        }
+        const sp_gguf_value *v = sp_gguf_find(gguf, p->gguf_name);
+        if (!v || !v->is_array || v->type != SP_GGUF_F32 || v->n < (uint64_t)layers) {
+            return spar_fail(err, SPAR_FORMAT,
+                             "%s: metadata %s: expected an array of %d floats, found %s", path,
+                             p->gguf_name, layers, v ? "another value" : "nothing");
+        }
+        sources[i] = (sp_source){.data = v->data + (size_t)p->layer * sizeof(float),
+                                 .dtype = SP_F32,
+                                 .n_dims = 1,
+                                 .dims = {1}};
+    }
+    return SPAR_OK;
+}
+
 /* generation_config.json may list several ids that end a turn. */
 static spar_status add_generation_eos(sp_config *config, const char *dir, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -582,6 +604,7 @@ static spar_status load_gguf(spar_model **out, const char *path, const spar_mode
     sources = memory;
     SPAR_TRY(sp_stored_list(&stored, &n_stored, &params, &config, SP_STORED_GGUF, err));
     SPAR_TRY(find_gguf(&params, stored, n_stored, &config, gguf, path, sources, err));
+    SPAR_TRY(find_metadata(&params, config.layers, gguf, path, sources, err));
     SPAR_TRY(build(out, &config, &params, path, sources, options, err));
     SPAR_TRY(sp_vocab_from_gguf(gguf, &(*out)->tokenizer, err));
 done:

@@ -52,6 +52,10 @@ static const struct {
     [SP_GATE_BIAS] = {"mlp.gate_proj.bias", "ffn_gate.bias", FFN, NONE, true},
     [SP_UP_BIAS] = {"mlp.up_proj.bias", "ffn_up.bias", FFN, NONE, true},
     [SP_DOWN_BIAS] = {"mlp.down_proj.bias", "ffn_down.bias", HIDDEN, NONE, true},
+    [SP_ALPHA_P] = {"mlp.act_fn.alpha_p", "xielu.alpha_p", ONE, NONE, true},
+    [SP_ALPHA_N] = {"mlp.act_fn.alpha_n", "xielu.alpha_n", ONE, NONE, true},
+    [SP_XIELU_BETA] = {"mlp.act_fn.beta", "xielu.beta", ONE, NONE, true},
+    [SP_XIELU_EPS] = {"mlp.act_fn.eps", "xielu.eps", ONE, NONE, true},
     [SP_ROUTER] = {"mlp.gate.weight", "ffn_gate_inp.weight", EXPERTS, HIDDEN, true},
     [SP_EXPERT_GATE] = {"mlp.experts.*.gate_proj.weight", "ffn_gate_exps.weight", EXPERT_FFN,
                         HIDDEN, true},
@@ -149,6 +153,11 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_UP_BIAS:
     case SP_DOWN_BIAS:
         return c->mlp_bias && !c->sparse[layer];
+    case SP_ALPHA_P:
+    case SP_ALPHA_N:
+    case SP_XIELU_BETA:
+    case SP_XIELU_EPS:
+        return c->act == SP_XIELU;
     case SP_ROUTER:
     case SP_EXPERT_GATE:
     case SP_EXPERT_UP:
@@ -206,6 +215,14 @@ bool sp_params_by_expert(sp_role role) {
     return role == SP_EXPERT_GATE || role == SP_EXPERT_UP || role == SP_EXPERT_DOWN;
 }
 
+bool sp_params_scalar(sp_role role) {
+    return role == SP_XIELU_BETA || role == SP_XIELU_EPS;
+}
+
+bool sp_params_metadata(sp_role role) {
+    return role >= SP_ALPHA_P && role <= SP_XIELU_EPS;
+}
+
 bool sp_params_by_head(const sp_config *c, sp_role role) {
     return c->qk_norm == SP_QK_OWN && (role == SP_Q_NORM || role == SP_K_NORM);
 }
@@ -240,7 +257,11 @@ static void add_param(sp_params *p, const sp_config *c, sp_role role, int layer,
     item->expert = expert;
     if (role_rows[role].in_layer) {
         name_in_layer(item, c->arch, name);
-        snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer, gguf_name);
+        if (sp_params_metadata(role)) {
+            snprintf(item->gguf_name, sizeof item->gguf_name, "%s", gguf_name);
+        } else {
+            snprintf(item->gguf_name, sizeof item->gguf_name, "blk.%d.%s", layer, gguf_name);
+        }
     } else {
         snprintf(item->name, sizeof item->name, "%s", name);
         snprintf(item->gguf_name, sizeof item->gguf_name, "%s", gguf_name);

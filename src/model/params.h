@@ -37,6 +37,10 @@ typedef enum sp_role {
     SP_GATE_BIAS,
     SP_UP_BIAS,
     SP_DOWN_BIAS,
+    SP_ALPHA_P, /* of xIELU, whose curvatures they make */
+    SP_ALPHA_N,
+    SP_XIELU_BETA, /* which do not train */
+    SP_XIELU_EPS,
     SP_ROUTER, /* gives the logits of a mixture's experts */
     SP_EXPERT_GATE,
     SP_EXPERT_UP,
@@ -83,6 +87,11 @@ void sp_params_freeze(sp_params *params, const bool *frozen);
 bool sp_params_by_expert(sp_role role);
 /* Whether each head has such a parameter: a gain of its own. */
 bool sp_params_by_head(const sp_config *config, sp_role role);
+/* Whether it is a number without a dimension. */
+bool sp_params_scalar(sp_role role);
+/* Whether GGUF files have it as metadata, an entry a layer, of the parameter's name without the
+ * layer. */
+bool sp_params_metadata(sp_role role);
 /* The share of a parameter's experts that a token is sent to: 1 for what is no expert's. */
 double sp_params_share(const sp_config *config, sp_role role);
 /* Elements of all parameters, and of those that act on a token. */

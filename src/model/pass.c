@@ -242,6 +242,33 @@ static spar_status attend(sp_pass *pass, int layer, const sp_batch *batch, sp_kv
     return m->backend->ops->attention(m->backend, &attention, a->q, k, v, a->att, a->lse, err);
 }
 
+/* alpha as softplus and its derivative, which is the sigmoid. */
+static float softplus(float alpha, float *slope) {
+    const double e = exp(-fabs((double)alpha));
+    *slope = (float)(alpha > 0 ? 1.0 / (1.0 + e) : e / (1.0 + e));
+    return (float)(fmax((double)alpha, 0.0) + log1p(e));
+}
+
+sp_xielu sp_pass_xielu(const spar_model *m, int layer) {
+    sp_xielu p = {.beta = *sp_pass_vector(m, SP_XIELU_BETA, layer),
+                  .eps = *sp_pass_vector(m, SP_XIELU_EPS, layer)};
+    p.positive = softplus(*sp_pass_vector(m, SP_ALPHA_P, layer), &p.by_positive);
+    p.negative = p.beta + softplus(*sp_pass_vector(m, SP_ALPHA_N, layer), &p.by_negative);
+    return p;
+}
+
+/* Row-wise: operand y of the activation of x [T,F], without a gate. */
+static void activate(const spar_model *m, int layer, const float *x, int64_t T, void *y) {
+    const sp_ops *ops = m->backend->ops;
+    const int64_t F = m->config.ffn;
+    if (m->config.act == SP_XIELU) {
+        const sp_xielu p = sp_pass_xielu(m, layer);
+        ops->xielu(m->backend, &p, x, false, T * F, y);
+    } else {
+        ops->activate(m->backend, m->config.act, x, NULL, T, F, false, y);
+    }
+}
+
 /* The half of a layer with experts, whose rows are not the chain's: it ends one and begins another.
  */
 static spar_status mix_experts(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a, float *x_next,
@@ -295,7 +322,7 @@ static spar_status feed_forward(sp_pass *pass, int layer, int64_t T, sp_layer_ac
     }
     SPAR_TRY(sp_pass_linear(pass, SP_UP, SP_UP_BIAS, layer, c->norm, T, up, false, err));
     if (m->config.arch->plain_mlp) {
-        ops->activate(m->backend, m->config.act, up, NULL, T, s.F, false, c->hidden);
+        activate(m, layer, up, T, c->hidden);
         if (kept_up) {
             ops->to_operand(m->backend, up, T * s.F, 1, kept_up);
         }

@@ -78,6 +78,11 @@ static spar_status backward_hidden(sp_pass *pass, int layer, int64_t T, const sp
                      pass->dy[SP_UP]);
         SPAR_TRY(sp_pass_linear_backward(pass, SP_GATE, SP_GATE_BIAS, layer, pass->norm_mlp, T,
                                          taken, joins, grads, err));
+    } else if (m->config.act == SP_XIELU) {
+        const sp_xielu p = sp_pass_xielu(m, layer);
+        ops->xielu_bwd(m->backend, &p, a->up, wide, n, pass->dy[SP_UP],
+                       sp_pass_grad(pass, grads, SP_ALPHA_P, layer),
+                       sp_pass_grad(pass, grads, SP_ALPHA_N, layer));
     } else {
         ops->activate_bwd(m->backend, m->config.act, a->up, wide, n, pass->dy[SP_UP]);
     }
@@ -98,7 +103,10 @@ static spar_status backward_dense(sp_pass *pass, int layer, int64_t T, sp_layer_
     const sp_role role = sp_pass_mlp_norm(&m->config);
     const float *entry = m->config.parallel ? a->x : a->x_mid;
     float *taken = taken_grad(pass, role, layer);
-    if (m->config.arch->plain_mlp) {
+    if (m->config.act == SP_XIELU) {
+        const sp_xielu p = sp_pass_xielu(m, layer);
+        ops->xielu(m->backend, &p, a->up, true, T * s.F, pass->hidden);
+    } else if (m->config.arch->plain_mlp) {
         ops->activate_kept(m->backend, m->config.act, a->up, T * s.F, pass->hidden);
     } else {
         ops->glu_kept(m->backend, m->config.act, a->gate, a->up, T * s.F, pass->hidden);

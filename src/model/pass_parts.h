@@ -120,6 +120,8 @@ sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *b
  * rotate. */
 void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float *q, float *k,
                     float sign);
+/* The feed-forward's activation in the layer, where it is xIELU. */
+sp_xielu sp_pass_xielu(const spar_model *m, int layer);
 /* The role of a norm's bias, SP_ROLES where norms of that place have none. */
 sp_role sp_pass_norm_bias(sp_role norm);
 /* The role of the norm before the feed-forward. */

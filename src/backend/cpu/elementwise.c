@@ -11,7 +11,8 @@
 enum {
     CHUNK = 1 << 14, /* elements of a task */
     NORM_ROWS = 64,  /* rows whose dg is summed as one partial */
-    COLUMNS = 256    /* columns of a task that adds rows in order */
+    COLUMNS = 256,   /* columns of a task that adds rows in order */
+    XIELU_RUN = 1024 /* elements that are summed before they join the sum of others */
 };
 
 static const sp_simd *simd_of(const sp_backend *be) {
@@ -540,6 +541,112 @@ static void layernorm_heads_bwd(sp_backend *be, const float *x, const sp_head_ga
     run_norm_bwd(be, layernorm_heads_bwd_rows, &j, x, rstd, dy, n, dx, dg, NULL);
 }
 
+/* sums: of chunks, two each. */
+typedef struct xielu_job {
+    const sp_simd *simd;
+    sp_xielu p;
+    int64_t width, chunk;
+    float *sums;
+    bool kept, bf16;
+} xielu_job;
+
+static int xielu_rows(const void *job, const sp_rows *r) {
+    const xielu_job *j = job;
+    j->simd->xielu(&j->p, r->at[0], j->kept, r->n * j->width, r->at[1], j->bf16);
+    return 0;
+}
+
+static void xielu(sp_backend *be, const sp_xielu *p, const void *x, bool kept, int64_t n, void *y) {
+    sp_step s;
+    if (n == 0) {
+        return;
+    }
+    const xielu_job j = {.simd = simd_of(be),
+                         .p = *p,
+                         .width = n / rows_in(be, n),
+                         .kept = kept,
+                         .bf16 = is_bf16(be)};
+    sp_step_init(&s, xielu_rows, &j, sizeof j);
+    add_array(&s, x, flat_row(be, n, kept ? be->operand_size : sizeof(float)));
+    add_array(&s, y, flat_row(be, n, be->operand_size));
+    run_flat(be, &s, n);
+}
+
+static int xielu_bwd_rows(const void *job, const sp_rows *r) {
+    const xielu_job *j = job;
+    const size_t operand = j->bf16 ? sizeof(uint16_t) : sizeof(float);
+    const int64_t n = r->n * j->width;
+    float *sums = j->sums + 2 * (r->row0 / j->chunk);
+    for (int64_t i = 0; i < n; i += XIELU_RUN) {
+        const int64_t some = n - i < XIELU_RUN ? n - i : XIELU_RUN;
+        j->simd->xielu_bwd(&j->p, r->at[0] + (size_t)i * operand, floats(r, 1) + i, some,
+                           r->at[2] + (size_t)i * operand, j->bf16, sums);
+    }
+    return 0;
+}
+
+typedef struct xielu_sum {
+    const float *sums; /* [chunks, 2] */
+    float *dpositive, *dnegative;
+    float by_positive, by_negative;
+    int64_t chunks;
+} xielu_sum;
+
+static spar_status add_xielu(sp_backend *be, const void *job, spar_error *err) {
+    (void)be, (void)err;
+    const xielu_sum *s = job;
+    double positive = 0, negative = 0;
+    for (int64_t i = 0; i < s->chunks; i++) {
+        positive += (double)s->sums[2 * i];
+        negative += (double)s->sums[2 * i + 1];
+    }
+    *s->dpositive += (float)positive * s->by_positive;
+    *s->dnegative += (float)negative * s->by_negative;
+    return SPAR_OK;
+}
+
+/* Sums of chunks are added in their order. Where there is no memory for them, one chunk has all. */
+static void xielu_bwd(sp_backend *be, const sp_xielu *p, const void *x, const float *dy, int64_t n,
+                      void *dx, float *dpositive, float *dnegative) {
+    sp_step s;
+    int64_t last;
+    float both[2] = {0};
+    void *partial = NULL;
+    if (n == 0) {
+        return;
+    }
+    const int64_t rows = rows_in(be, n);
+    const bool deferred = sp_chain_deferred(be);
+    xielu_job j = {.simd = simd_of(be), .p = *p, .width = n / rows, .bf16 = is_bf16(be)};
+    j.chunk = deferred ? sp_chain_block(be, &last) : CHUNK;
+    const size_t cells = 2 * (size_t)tasks_of(rows, j.chunk);
+    if (sp_tuned_scratch(be, sp_chain_partial_slot(be), cells, sizeof(float), &partial, NULL) !=
+        SPAR_OK) {
+        if (deferred) {
+            sp_chain_fail(be);
+            return;
+        }
+        partial = both;
+        j.chunk = rows;
+    }
+    j.sums = partial;
+    memset(partial, 0, j.chunk == rows ? sizeof both : cells * sizeof(float));
+    sp_step_init(&s, xielu_bwd_rows, &j, sizeof j);
+    add_array(&s, x, flat_row(be, n, be->operand_size));
+    add_array(&s, dy, flat_row(be, n, sizeof *dy));
+    add_array(&s, dx, flat_row(be, n, be->operand_size));
+    sp_step_run(be, &s, rows, j.chunk);
+    if (dpositive != NULL) {
+        const xielu_sum sum = {.sums = j.sums,
+                               .dpositive = dpositive,
+                               .dnegative = dnegative,
+                               .by_positive = p->by_positive,
+                               .by_negative = p->by_negative,
+                               .chunks = tasks_of(rows, j.chunk)};
+        (void)sp_chain_after(be, add_xielu, &sum, sizeof sum, NULL);
+    }
+}
+
 static int rope_rows(const void *job, const sp_rows *r) {
     const row_job *j = job;
     j->simd->rope(floats(r, 0), r->n, j->n_heads, j->head_dim, &j->rotation,
@@ -778,4 +885,6 @@ void sp_elementwise_fill(sp_ops *ops) {
     ops->glu_bwd = glu_bwd;
     ops->activate_kept = activate_kept;
     ops->activate_bwd = activate_bwd;
+    ops->xielu = xielu;
+    ops->xielu_bwd = xielu_bwd;
 }

@@ -516,6 +516,36 @@ static void activate_bwd(sp_backend *be, sp_act act, const void *x, const float 
     }
 }
 
+static void xielu(sp_backend *be, const sp_xielu *p, const void *x, bool kept, int64_t n, void *y) {
+    for (int64_t i = 0; i < n; i++) {
+        const double v = kept ? (double)sp_operand_load(be, x, i) : (double)((const float *)x)[i];
+        const double curve = v > 0 ? (double)p->positive * v * v
+                                   : (double)p->negative * (expm1(fmin(v, (double)p->eps)) - v);
+        sp_operand_store(be, y, i, (float)(curve + (double)p->beta * v));
+    }
+}
+
+static void xielu_bwd(sp_backend *be, const sp_xielu *p, const void *x, const float *dy, int64_t n,
+                      void *dx, float *dpositive, float *dnegative) {
+    double positive = 0, negative = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double v = (double)sp_operand_load(be, x, i), d = (double)dy[i];
+        const double eps = (double)p->eps;
+        double slope = 2.0 * (double)p->positive * v;
+        if (v > 0) {
+            positive += d * v * v;
+        } else {
+            slope = (double)p->negative * (v < eps ? expm1(v) : -1.0);
+            negative += d * (expm1(fmin(v, eps)) - v);
+        }
+        sp_operand_store(be, dx, i, (float)(d * (slope + (double)p->beta)));
+    }
+    if (dpositive != NULL) {
+        *dpositive += (float)(positive * (double)p->by_positive);
+        *dnegative += (float)(negative * (double)p->by_negative);
+    }
+}
+
 static void gather(sp_backend *be, const float *x, const int64_t *rows, int64_t n_rows, int64_t H,
                    float *y) {
     (void)be;
@@ -600,6 +630,8 @@ static const sp_ops reference_ops = {
     .glu_bwd = glu_bwd,
     .activate_kept = activate_kept,
     .activate_bwd = activate_bwd,
+    .xielu = xielu,
+    .xielu_bwd = xielu_bwd,
     .head_logp = sp_reference_head_logp,
     .head_logp_bwd = sp_reference_head_logp_bwd,
     .form_logits = sp_reference_form_logits,

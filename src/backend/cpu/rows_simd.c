@@ -518,6 +518,65 @@ INLINE void activate_bwd_as(sp_act act, const void *x, const float *dy, int64_t 
     }
 }
 
+/* e^x - 1 - x for x <= 0, to some 2^-21 of itself: by its series where that difference cancels. */
+INLINE float exp_rest(float x) {
+    float series = 2.755731922e-6F;
+    series = series * x + 2.480158730e-5F;
+    series = series * x + 1.984126984e-4F;
+    series = series * x + 1.388888889e-3F;
+    series = series * x + 8.333333333e-3F;
+    series = series * x + 4.166666667e-2F;
+    series = series * x + 1.666666667e-1F;
+    series = series * x + 0.5F;
+    return x > -0.75F ? series * x * x : sp_exp(x) - 1.0F - x;
+}
+
+INLINE void xielu_as(const sp_xielu *p, const void *x, bool x_bf16, int64_t n, void *y, bool bf16) {
+    const float positive = p->positive, negative = p->negative, beta = p->beta, eps = p->eps;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float v = get(x, i, x_bf16), m = v < eps ? v : eps;
+        const float below = exp_rest(m) + (m - v);
+        put(y, i, (v > 0 ? positive * v * v : negative * below) + beta * v, bf16);
+    }
+}
+
+static void xielu(const sp_xielu *p, const void *x, bool kept, int64_t n, void *y, bool bf16) {
+    if (!bf16) {
+        xielu_as(p, x, false, n, y, false);
+    } else if (kept) {
+        xielu_as(p, x, true, n, y, true);
+    } else {
+        xielu_as(p, x, false, n, y, true);
+    }
+}
+
+INLINE void xielu_bwd_as(const sp_xielu *p, const void *x, const float *dy, int64_t n, void *dx,
+                         bool bf16, float *sums) {
+    const float positive = p->positive, negative = p->negative, beta = p->beta, eps = p->eps;
+    float above_sum = 0, below_sum = 0;
+#pragma omp simd reduction(+ : above_sum, below_sum)
+    for (int64_t i = 0; i < n; i++) {
+        const float v = get(x, i, bf16), d = dy[i], m = v < eps ? v : eps;
+        const float rest = exp_rest(m);
+        const float falls = v < eps ? rest + m : -1.0F;
+        put(dx, i, d * ((v > 0 ? 2.0F * positive * v : negative * falls) + beta), bf16);
+        above_sum += v > 0 ? d * v * v : 0.0F;
+        below_sum += v > 0 ? 0.0F : d * (rest + (m - v));
+    }
+    sums[0] += above_sum;
+    sums[1] += below_sum;
+}
+
+static void xielu_bwd(const sp_xielu *p, const void *x, const float *dy, int64_t n, void *dx,
+                      bool bf16, float *sums) {
+    if (bf16) {
+        xielu_bwd_as(p, x, dy, n, dx, true, sums);
+    } else {
+        xielu_bwd_as(p, x, dy, n, dx, false, sums);
+    }
+}
+
 static void activate_bwd(sp_act act, const void *x, const float *dy, int64_t n, void *dx,
                          bool bf16) {
 #define CALL(a)                                                                                    \
@@ -620,6 +679,8 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->glu_bwd = glu_bwd;
     table->activate_kept = activate_kept;
     table->activate_bwd = activate_bwd;
+    table->xielu = xielu;
+    table->xielu_bwd = xielu_bwd;
     table->exp_sum = exp_sum;
     table->logits_stats = logits_stats;
     table->logits_grad = logits_grad;

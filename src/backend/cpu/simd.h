@@ -214,6 +214,11 @@ typedef struct sp_simd {
     void (*activate_kept)(sp_act act, const void *x, int64_t n, void *y, bool bf16);
     void (*activate_bwd)(sp_act act, const void *x, const float *dy, int64_t n, void *dx,
                          bool bf16);
+    /* x is bf16 where `kept` and y are. */
+    void (*xielu)(const sp_xielu *p, const void *x, bool kept, int64_t n, void *y, bool bf16);
+    /* sums [2] += those of dy x^2 over x > 0, and of dy (e^min(x, eps) - 1 - x) over the others */
+    void (*xielu_bwd)(const sp_xielu *p, const void *x, const float *dy, int64_t n, void *dx,
+                      bool bf16, float *sums);
 
     void (*block_product)(const sp_block *p);
     /* C [M,N] = A B^T with contiguous rows of K elements (a_column 1, b_row apart): for the few

@@ -12,7 +12,15 @@ typedef struct arrays {
 
 typedef struct results {
     float *y, *dw, *dg, *dbias, *activated, *rectified; /* [T,H], [F,H], [H], [H], [T,H] each */
+    float *curved, *slopes, curvatures[2];              /* [T,H] each: xIELU, and its backward */
 } results;
+
+static const sp_xielu xielu = {.positive = 0.7F,
+                               .negative = 0.6F,
+                               .beta = 0.4F,
+                               .eps = -0.2F,
+                               .by_positive = 0.5F,
+                               .by_negative = 0.25F};
 
 /* Weights of 8 bits; w becomes what they stand for. */
 static sp_blocks *make_blocks(float *w) {
@@ -77,6 +85,8 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     memset(r.dg, 0, H * sizeof(float));
     memset(r.dbias, 0, H * sizeof(float));
     /* Copies that are kept, and those that are made as they are wanted: the same bits. */
+    void *curved = array_bytes((size_t)(T * H) * size),
+         *slopes = array_bytes((size_t)(T * H) * size);
     const int each = sp_pool_threads(be->pool) == 2 ? SP_PREPARE_EACH : 0;
     const int both = SP_PREPARE_FORWARD | SP_PREPARE_BACKWARD | each;
     assert_int_equal(ops->weight_prepare(be, &up, both, NULL), SPAR_OK);
@@ -103,12 +113,18 @@ static results run_chain(sp_backend *be, const arrays *a, int64_t T, bool put_of
     ops->activate_kept(be, SP_GELU_TANH, other, T * H, kept);
     ops->activate(be, SP_RELU, r.y, NULL, T, H, false, other);
     ops->layernorm_bwd(be, a->x, a->g, rstd, dnorm, T, H, r.y, true, r.dg, r.dbias);
+    ops->xielu(be, &xielu, dnorm, false, T * H, curved);
+    ops->xielu_bwd(be, &xielu, curved, dnorm, T * H, slopes, &r.curvatures[0], &r.curvatures[1]);
     assert_int_equal(ops->chain_end(be, NULL), SPAR_OK);
     ops->weight_release(be, &up);
     ops->weight_release(be, &down);
     free(rstd);
     r.activated = operand_values(be, kept, T * H);
     r.rectified = operand_values(be, other, T * H);
+    r.curved = operand_values(be, curved, T * H);
+    r.slopes = operand_values(be, slopes, T * H);
+    free(curved);
+    free(slopes);
     free(norm);
     free(other);
     free(kept);
@@ -123,6 +139,8 @@ static void free_results(results *r) {
     free(r->dbias);
     free(r->activated);
     free(r->rectified);
+    free(r->curved);
+    free(r->slopes);
 }
 
 static void check_results(const char *what, const results *got, const results *want, int64_t T,
@@ -131,6 +149,9 @@ static void check_results(const char *what, const results *got, const results *w
     assert_close(what, got->dw, want->dw, F * H, bound);
     assert_close(what, got->activated, want->activated, T * H, bound);
     assert_close(what, got->rectified, want->rectified, T * H, bound);
+    assert_close(what, got->curved, want->curved, T * H, bound);
+    assert_close(what, got->slopes, want->slopes, T * H, bound);
+    assert_close(what, got->curvatures, want->curvatures, 2, bound);
     assert_close(what, got->dg, want->dg, H, bound);
     assert_close(what, got->dbias, want->dbias, H, bound);
 }

@@ -211,6 +211,31 @@ static outcome run_activate_kept(sp_backend *be, int64_t n, int64_t dim, bool fl
     return o;
 }
 
+/* As by Apertus, and with an eps that is met. */
+static const sp_xielu xielus[] = {{0.8F, 0.8F, 0.5F, -1e-6F, 0.5F, 0.25F},
+                                  {0.3F, 1.2F, 0.4F, -0.3F, 0.6F, 0.75F}};
+
+static outcome run_xielu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
+    const int64_t N = n * dim;
+    const sp_xielu *p = &xielus[flag];
+    float *x = array_random(N, 1, 4), *dy = array_random(N, 2, 1);
+    void *y = array_bytes((size_t)N * be->operand_size);
+    void *again = array_bytes((size_t)N * be->operand_size);
+    void *dx = array_bytes((size_t)N * be->operand_size), *operand = operand_of(be, x, N);
+    outcome o = {.d = array_random(2, 3, 1), .na = N, .nb = N, .nc = N, .nd = 2};
+    be->ops->xielu(be, p, x, false, N, y);
+    be->ops->xielu(be, p, operand, true, N, again);
+    be->ops->xielu_bwd(be, p, operand, dy, N, dx, NULL, NULL);
+    be->ops->xielu_bwd(be, p, operand, dy, N, dx, &o.d[0], &o.d[1]);
+    o.a = values_and_free(be, y, N);
+    o.b = values_and_free(be, again, N);
+    o.c = values_and_free(be, dx, N);
+    free(operand);
+    free(x);
+    free(dy);
+    return o;
+}
+
 static outcome run_glu(sp_backend *be, int64_t n, int64_t dim, bool flag) {
     const int64_t N = n * dim;
     void *kept_gate = array_bytes((size_t)N * be->operand_size);
@@ -395,6 +420,11 @@ static void test_glu(void **state) {
         compare(run_activate_kept, names[i], 1);
     }
     activation = SP_SILU;
+}
+
+static void test_xielu(void **state) {
+    (void)state;
+    compare(run_xielu, "xielu", 10);
 }
 
 static void test_activate(void **state) {
@@ -607,6 +637,28 @@ static double activate_loss(sp_backend *be, const float *x, const float *weight,
     return sum;
 }
 
+static sp_xielu curve; /* of the runs below */
+
+static double xielu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    float y[32];
+    double sum = 0;
+    be->ops->xielu(be, &curve, x, false, n, y);
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)y[i] * (double)weight[i];
+    }
+    return sum;
+}
+
+static float curved_at[32]; /* where `curve` is taken, by its parameters */
+
+/* x: positive and negative. */
+static double curve_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
+    (void)n;
+    curve.positive = x[0];
+    curve.negative = x[1];
+    return xielu_loss(be, curved_at, weight, 32);
+}
+
 static double glu_loss(sp_backend *be, const float *x, const float *weight, int64_t n) {
     float y[16];
     double sum = 0;
@@ -630,6 +682,21 @@ static void check_slopes(sp_backend *be, loss_fn f, float *x, const float *weigh
         if (fabs(want - (double)got[i]) > 1e-3 * fmax(1, fabs(want))) {
             fail_msg("[%d]: gradient %.6g, difference quotient %.6g", (int)i, (double)got[i], want);
         }
+    }
+}
+
+/* Between eps and 0 the curve falls by x alone, and it steps at 0: x keeps away from both. */
+static void check_xielu(sp_backend *be, sp_backend *reference, const float *w) {
+    for (int k = 0; k < 2; k++) {
+        float dx[32], both[2] = {xielus[k].positive, xielus[k].negative}, dboth[2] = {0};
+        curve = xielus[k];
+        curve.by_positive = curve.by_negative = 1;
+        for (int i = 0; i < 32; i++) {
+            curved_at[i] = 0.17F * ((float)i - 15.4F);
+        }
+        be->ops->xielu_bwd(be, &curve, curved_at, w, 32, dx, &dboth[0], &dboth[1]);
+        check_slopes(reference, xielu_loss, curved_at, w, 32, dx);
+        check_slopes(reference, curve_loss, both, w, 2, dboth);
     }
 }
 
@@ -672,6 +739,7 @@ static void test_differences(void **state) {
             check_slopes(b.be[BENCH_REFERENCE], glu_loss, x, w, 32, dx);
         }
         activation = SP_SILU;
+        check_xielu(be, b.be[BENCH_REFERENCE], w);
     }
     free(x);
     free(w);
@@ -740,14 +808,14 @@ static void test_cap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activate),      cmocka_unit_test(test_exp),
-        cmocka_unit_test(test_bf16_rounding), cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_glu),           cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_exp_sum),       cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_share), cmocka_unit_test(test_rope_back),
-        cmocka_unit_test(test_moves),         cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_cap),           cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_clip),          cmocka_unit_test(test_scaled),
-        cmocka_unit_test(test_caps)};
+        cmocka_unit_test(test_activate),    cmocka_unit_test(test_xielu),
+        cmocka_unit_test(test_exp),         cmocka_unit_test(test_bf16_rounding),
+        cmocka_unit_test(test_norm),        cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_rope),        cmocka_unit_test(test_exp_sum),
+        cmocka_unit_test(test_dropout),     cmocka_unit_test(test_dropout_share),
+        cmocka_unit_test(test_rope_back),   cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_differences), cmocka_unit_test(test_cap),
+        cmocka_unit_test(test_columns),     cmocka_unit_test(test_clip),
+        cmocka_unit_test(test_scaled),      cmocka_unit_test(test_caps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -339,6 +339,9 @@ static void test_unknown_keys(void **state) {
     refused_config("{\"model_type\": \"phi3\", " SIZES ", \"interpolate_factor\": 2}",
                    "interpolate_factor");
     refused_config("{\"model_type\": \"mamba\", " SIZES "}", "smollm3");
+    refused_config("{\"model_type\": \"llama\", " SIZES ", \"hidden_act\": \"xielu\"}",
+                   "hidden_act");
+    refused_config("{\"model_type\": \"apertus\", " SIZES ", \"post_norm\": true}", "post_norm");
     static const char neutral[] =
         "{\"model_type\": \"llama\", " SIZES
         ", \"wormhole_depth\": null, \"logits_scaling\": 1, \"use_cache\": true, "
@@ -455,6 +458,7 @@ static void test_left_out(void **state) {
                  {"vaultgemma", 8192, 1e4, 1e-6, 256, 4, 256, 1, true},
                  {"ministral", 131072, 1e4, 1e-6, 2, 8, 2, 2, false},
                  {"ministral3", 262144, 1e6, 1e-5, 128, 8, 128, 2, false},
+                 {"apertus", 65536, 12e6, 1e-5, 2, 160, 2, 2, false},
                  {"hunyuan_v1_dense", 2048, 1e4, 1e-5, 2, 160, 2, 2, false},
                  {"cwm", 131072, 1e6, 1e-5, 128, 8, 128, 128001, false},
                  {"jais2", 8192, 1e4, 1e-5, 2, 160, 2, 150024, false},

@@ -148,6 +148,7 @@ static void test_unsaid(void **state) {
                   "pattern of windows");
     refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
     refuse_export("gpt2", ", \"activation_function\": \"relu\"", "activation");
+    refuse_export("apertus", ", \"hidden_act\": \"relu2\"", "activation");
     refuse_export("cohere", ", \"use_qk_norm\": true", "norms of queries and keys");
     refuse_export("qwen2", ", \"use_sliding_window\": true, \"sliding_window\": 8", "window");
     refuse_export("exaone4", ", \"sliding_window\": 8", "windows in a model");
@@ -270,6 +271,13 @@ static void test_round_trips(void **state) {
         {"starcoder2", ", \"tie_word_embeddings\": false"},
         {"cohere2", ", \"sliding_window\": 16, \"logit_scale\": 0.25"},
         {"cohere", ""},
+        {"jais2", ""},
+        {"exaone", ""},
+        {"granitemoehybrid",
+         ", \"shared_intermediate_size\": 64, \"num_local_experts\": 0, \"layer_types\": "
+         "[\"attention\", \"attention\", \"attention\", \"attention\", \"attention\"]"},
+        {"apertus", ""},
+        {"apertus", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"type\": \"default\"}"},
         {"hunyuan_v1_dense", ", \"head_dim\": 24"},
         {"ministral3",
          ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"},
@@ -299,6 +307,36 @@ static void test_round_trips(void **state) {
             check(sp_dir_remove(in_folder("hf"), &err), &err);
         }
     }
+}
+
+/* What a file of Apertus has as metadata: a number a layer, and no tensor. */
+static void test_xielu(void **state) {
+    (void)state;
+    spar_error err;
+    sp_gguf *g;
+    spar_model *m = make_model("apertus", "", 64), *again;
+    char *bytes;
+    size_t n;
+    check(spar_model_export(m, in_folder("xielu.gguf"), "bf16", &err), &err);
+    check(sp_gguf_open(&g, in_folder("xielu.gguf"), &err), &err);
+    assert_null(sp_gguf_find_tensor(g, "xielu.alpha_n"));
+    const sp_gguf_value *v = sp_gguf_find(g, "xielu.alpha_n");
+    assert_non_null(v);
+    assert_int_equal(v->n, 5);
+    for (int layer = 0; layer < 5; layer++) {
+        const float *own = sp_params_at(&m->params, m->weights, SP_ALPHA_N, layer);
+        assert_true(sp_gguf_number(v, (uint64_t)layer) == (double)*own);
+    }
+    sp_gguf_free(g);
+    check(sp_file_read(in_folder("xielu.gguf"), 1 << 24, &bytes, &n, &err), &err);
+    char *key = memmem(bytes, n, "xielu.eps", 9);
+    assert_non_null(key);
+    memcpy(key, "xielu.apse", 9);
+    check(sp_file_write(in_folder("xielu.gguf"), bytes, n, &err), &err);
+    assert_int_equal(spar_model_load(&again, in_folder("xielu.gguf"), &options, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "xielu.eps: expected an array of 5 floats, found nothing"));
+    free(bytes);
+    spar_model_free(m);
 }
 
 /* Files have a base of plain frequencies that alpha has stretched. */
@@ -688,12 +726,12 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listed_windows), cmocka_unit_test(test_alpha),
-        cmocka_unit_test(test_round_trips),    cmocka_unit_test(test_unsaid),
-        cmocka_unit_test(test_rope_read),      cmocka_unit_test(test_window_note),
-        cmocka_unit_test(test_missing_head),   cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_folder_type),    cmocka_unit_test(test_fall_backs),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_tokenizers),
-        cmocka_unit_test(test_quickstart),
+        cmocka_unit_test(test_xielu),          cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_unsaid),         cmocka_unit_test(test_rope_read),
+        cmocka_unit_test(test_window_note),    cmocka_unit_test(test_missing_head),
+        cmocka_unit_test(test_fixed),          cmocka_unit_test(test_folder_type),
+        cmocka_unit_test(test_fall_backs),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenizers),     cmocka_unit_test(test_quickstart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
