@@ -84,29 +84,8 @@ TURNS = [
 ]
 
 
-def with_arguments(messages, texts):
-    """All arguments of calls as objects, as servers have them for the template; or as texts of JSON."""
-    def form(given):
-        if texts:
-            return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        return json.loads(given) if isinstance(given, str) else given
-
-    def called(c):
-        return {**c, "function": {**c["function"], "arguments": form(c["function"]["arguments"])}}
-
-    return [{**m, "tool_calls": [called(c) for c in m["tool_calls"]]} if "tool_calls" in m else m for m in messages]
-
-
 def theirs(template, row, prompt):
     """The text; where the template refuses, None and why."""
-    first = rendered(template, {**row, "messages": with_arguments(row["messages"], False)}, prompt)
-    if isinstance(first, str):
-        return first
-    second = rendered(template, {**row, "messages": with_arguments(row["messages"], True)}, prompt)
-    return second if isinstance(second, str) else first
-
-
-def rendered(template, row, prompt):
     variables = row.get("chat_template_kwargs", {})
     try:
         messages = chat_template_utils._normalize_chat_messages(row["messages"])  # as apply_chat_template does first
@@ -120,7 +99,6 @@ def rendered(template, row, prompt):
 
 def their_masks(tokenizer, template, row):
     """The ids and their mask; where the template refuses, None and why."""
-    row = {**row, "messages": with_arguments(row["messages"], False)}
     try:
         found = tokenizer.apply_chat_template(
             row["messages"], tools=row.get("tools"), documents=row.get("documents"), chat_template=template, tokenize=True,

@@ -53,9 +53,7 @@ typedef struct spar_render_options {
  * variables for the template. A template sees what it is given whole, as transformers'
  * apply_chat_template has it: but for members of messages that are null; and reasoning under each
  * of the names "reasoning_content" and "thinking", whichever the message has ("reasoning" is a
- * third). Where there are no tools or documents it sees none, not undefined. And the arguments of
- * calls are objects, also where a message has a text of JSON, as OpenAI's interface does: servers
- * render them so. A template that refuses objects sees all of them as texts. */
+ * third). Where there are no tools or documents it sees none, not undefined. */
 
 /* The messages (a list) with what a row of data has beside them, under the names above: a new
  * reference. "tools", "documents" and "chat_template_kwargs" may also be texts of JSON; null, an

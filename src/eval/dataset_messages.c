@@ -96,16 +96,26 @@ static spar_status check_content(const sp_reading *r, const char *field, const c
 
 /* ---- calls ---- */
 
-/* {"name", "arguments"}, alone or as the "function" of a call, as a call; NULL: neither. */
+/* {"name", "arguments"}, alone or as the "function" of a call, as a call, whose arguments are an
+ * object also where they came as a text of one; NULL: neither. */
 static json_t *call_of(const json_t *given) {
-    json_t *inner = json_object_get(given, "function");
-    json_t *function = json_is_object(inner) ? inner : (json_t *)(uintptr_t)given;
-    const json_t *arguments = json_object_get(function, "arguments");
+    const json_t *inner = json_object_get(given, "function");
+    const json_t *function = json_is_object(inner) ? inner : given;
+    json_t *arguments = json_object_get(function, "arguments"), *parsed = NULL;
     if (!json_is_string(json_object_get(function, "name")) ||
         !(json_is_object(arguments) || json_is_string(arguments))) {
         return NULL;
     }
-    return json_pack("{s:s, s:O}", "type", "function", "function", function);
+    if (json_is_string(arguments) &&
+        sp_json_parse_row(&parsed, json_string_value(arguments), json_string_length(arguments), "",
+                          NULL) == SPAR_OK &&
+        json_is_object(parsed)) {
+        arguments = parsed;
+    }
+    json_t *copy = json_copy((json_t *)(uintptr_t)function);
+    json_object_set(copy, "arguments", arguments);
+    json_decref(parsed);
+    return json_pack("{s:s, s:o}", "type", "function", "function", copy);
 }
 
 /* In place of a message's content, which is a call or a list of them, as JSON or a text of it. */

@@ -43,6 +43,11 @@ const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
                          "reasoning that a row has",
                          "take a chat template that reads them, or leave them out of the data: the "
                          "model does not see them"},
+    [SP_FAULT_QUOTED] =
+        {"quoted arguments",
+         "the chat template writes the arguments of a call as a text of JSON within "
+         "quotes",
+         "give them as objects: the model would learn to quote them once more"},
     [SP_FAULT_UNREADABLE] = {"unreadable rows", "a row cannot be used",
                              "mend or leave out the rows"},
     [SP_FAULT_NUMBERS] = {"unusable numbers", "", "give each response one finite number"},

@@ -22,6 +22,7 @@ typedef enum sp_fault {
     SP_FAULT_BOUNDARY,
     SP_FAULT_MASK,
     SP_FAULT_UNREAD,
+    SP_FAULT_QUOTED,
     SP_FAULT_UNREADABLE,
     SP_FAULT_NUMBERS, /* from here on of rows of several responses */
     SP_FAULT_ALONE,

@@ -235,6 +235,39 @@ static json_t *without_some(const json_t *response, bool calls) {
     return found ? less : NULL;
 }
 
+/* Whether a text has the arguments of a message's calls, which are texts of JSON, quoted as such.
+ */
+static bool quotes_arguments(const char *text, const json_t *message) {
+    bool found = false;
+    const json_t *calls = json_object_get(message, "tool_calls");
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        const json_t *call = json_array_get(calls, i);
+        const json_t *function = json_object_get(call, "function");
+        const json_t *given = json_object_get(function ? function : call, "arguments");
+        char *quoted = json_is_string(given) && strchr(json_string_value(given), '"')
+                           ? json_dumps(given, JSON_ENCODE_ANY)
+                           : NULL;
+        found = found || (quoted && strstr(text, quoted));
+        free(quoted);
+    }
+    return found;
+}
+
+static spar_status look_for_quotes(const sp_doctor *d, const json_t *whole, bool *quoted,
+                                   spar_error *err) {
+    spar_status status = SPAR_OK;
+    const json_t *messages = sp_conversation_messages(whole);
+    char *text = NULL;
+    size_t n = 0;
+    SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        *quoted = *quoted || quotes_arguments(text, json_array_get(messages, i));
+    }
+done:
+    free(text);
+    return status;
+}
+
 /* What a row has for the template, and the template passes over: beside the messages, and of the
  * response. */
 static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, const json_t *response,
@@ -318,6 +351,7 @@ spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_
                           spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
     SPAR_TRY(compare_masks(d, whole, &wrong[SP_FAULT_MASK], err));
     SPAR_TRY(look_for_unread(d, prompt, response, &wrong[SP_FAULT_UNREAD], err));
+    SPAR_TRY(look_for_quotes(d, whole, &wrong[SP_FAULT_QUOTED], err));
 done:
     json_decref(whole);
     return status;

@@ -208,9 +208,9 @@ static bool has_tools(const json_t *conversation) {
 }
 
 /* spans: what the generation blocks wrote; NULL: it is not asked. */
-static spar_status render_once(const spar_template *t, const struct json_t *conversation,
-                               const spar_render_options *options, char **text, size_t *n,
-                               spar_text_span **spans, size_t *n_spans, spar_error *err) {
+static spar_status render(const spar_template *t, const struct json_t *conversation,
+                          const spar_render_options *options, char **text, size_t *n,
+                          spar_text_span **spans, size_t *n_spans, spar_error *err) {
     const spar_render_options plain = {0};
     const spar_render_options *o = options == NULL ? &plain : options;
     spar_status status = SPAR_OK;
@@ -249,28 +249,6 @@ done:
     }
     sp_str_release(&out);
     release(&r);
-    return status;
-}
-
-/* Templates want the arguments of calls as objects, and would quote a text of JSON once more; those
- * that put a text together refuse objects, and get texts. */
-static spar_status render(const spar_template *t, const struct json_t *conversation,
-                          const spar_render_options *options, char **text, size_t *n,
-                          spar_text_span **spans, size_t *n_spans, spar_error *err) {
-    json_t *objects = sp_conversation_arguments(conversation, false);
-    json_t *texts = sp_conversation_arguments(conversation, true);
-    spar_status status;
-    if (objects == NULL || texts == NULL) {
-        status = spar_fail(err, SPAR_NO_MEMORY, "out of memory for a conversation");
-    } else {
-        status = render_once(t, objects, options, text, n, spans, n_spans, err);
-        if (status == SPAR_INVALID && texts != objects &&
-            render_once(t, texts, options, text, n, spans, n_spans, NULL) == SPAR_OK) {
-            status = SPAR_OK;
-        }
-    }
-    json_decref(objects);
-    json_decref(texts);
     return status;
 }
 

@@ -40,64 +40,6 @@ json_t *sp_conversation_then(const json_t *conversation, const json_t *response)
     return sp_conversation_with(conversation, all);
 }
 
-/* ---- the arguments of calls ---- */
-
-/* Arguments in the other form, a new reference; NULL: they have it, or are no text of an object. */
-static json_t *other_form(const json_t *arguments, bool texts) {
-    json_t *made = NULL;
-    if (texts && json_is_object(arguments)) {
-        char *text = json_dumps(arguments, JSON_REAL_PRECISION(15));
-        made = text != NULL ? json_string(text) : NULL;
-        free(text);
-    } else if (!texts && json_is_string(arguments)) {
-        const spar_status parsed = sp_json_parse_row(&made, json_string_value(arguments),
-                                                     json_string_length(arguments), "", NULL);
-        if (parsed == SPAR_OK && !json_is_object(made)) {
-            json_decref(made);
-            made = NULL;
-        }
-    }
-    return made;
-}
-
-/* A call is {"function": {"name", "arguments"}}, or the inner object alone. */
-static json_t *inner_call(json_t *call) {
-    json_t *function = json_object_get(call, "function");
-    return json_is_object(function) ? function : call;
-}
-
-static bool has_other(const json_t *messages, bool texts) {
-    bool found = false;
-    for (size_t i = 0; i < json_array_size(messages); i++) {
-        const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
-        for (size_t k = 0; k < json_array_size(calls); k++) {
-            const json_t *call = inner_call(json_array_get(calls, k));
-            const json_t *arguments = json_object_get(call, "arguments");
-            found = found || (texts ? json_is_object(arguments) : json_is_string(arguments));
-        }
-    }
-    return found;
-}
-
-json_t *sp_conversation_arguments(const json_t *conversation, bool texts) {
-    const json_t *messages = sp_conversation_messages(conversation);
-    if (!has_other(messages, texts)) {
-        return json_incref((json_t *)(uintptr_t)conversation);
-    }
-    json_t *copy = json_deep_copy(messages);
-    for (size_t i = 0; i < json_array_size(copy); i++) {
-        const json_t *calls = json_object_get(json_array_get(copy, i), "tool_calls");
-        for (size_t k = 0; k < json_array_size(calls); k++) {
-            json_t *call = inner_call(json_array_get(calls, k));
-            json_t *made = other_form(json_object_get(call, "arguments"), texts);
-            if (made != NULL) {
-                json_object_set_new(call, "arguments", made);
-            }
-        }
-    }
-    return copy != NULL ? sp_conversation_with(conversation, copy) : NULL;
-}
-
 /* ---- messages ---- */
 
 json_t *sp_message(const char *role, const char *content) {

@@ -20,10 +20,6 @@ json_t *sp_conversation_with(const json_t *conversation, json_t *messages);
 json_t *sp_conversation_first(const json_t *conversation, size_t n);
 json_t *sp_conversation_then(const json_t *conversation, const json_t *response);
 
-/* The conversation with the arguments of all calls as objects, also those that it has as texts of
- * JSON; or all as texts. Where nothing changes it is the same one. */
-json_t *sp_conversation_arguments(const json_t *conversation, bool texts);
-
 /* What a row (or a conversation) has beside its messages is carried over to another one. */
 void sp_conversation_carry(json_t *to, const json_t *row);
 

@@ -113,6 +113,16 @@ row_finds "truncated rows" "1 of 2 rows" --max-length 8
 rows '{"text": "Once upon a time"}' '{"text": ""}'
 row_finds "empty responses" "1 of 2 rows"
 
+# Arguments of a call that are a text of JSON, which the template quotes once more.
+template=${healthy/'{{ m.content }}</s>'/'{{ m.content }}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}</s>'} make calls
+call() { rows "{\"messages\": [{\"role\": \"user\", \"content\": \"Why?\"}, {\"role\": \"assistant\", \"content\": \"So.\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": $1}}]}]}"; }
+call '"{\"day\": 1}"'
+run 11 doctor -m "$dir/calls" --data "$dir/rows.jsonl"
+has "quoted arguments" "1 of 1 rows (100.0 %): the chat template writes the arguments of a call"
+call '{"day": 1}'
+run 0 doctor -m "$dir/calls" --data "$dir/rows.jsonl"
+out "nothing found"
+
 # Responses of several messages: healthy, with a call that the template passes over, the same up to the longest row.
 several() { rows "{\"prompt\": \"Why?\", \"chosen\": [{\"role\": \"assistant\", \"content\": \"So.\"$1}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"Yes.\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"So.\"}, {\"role\": \"user\", \"content\": \"Now?\"}, {\"role\": \"assistant\", \"content\": \"$2\"}]}"; }
 several "" "No."

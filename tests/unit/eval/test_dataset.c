@@ -182,7 +182,7 @@ static const char *const WHOLE[][3] = {
      "[" U "]",
      "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":\"function\","
      "\"function\":{"
-     "\"name\":\"now\",\"arguments\":\"{}\"}},{\"type\":\"function\",\"function\":{\"name\":"
+     "\"name\":\"now\",\"arguments\":{}}},{\"type\":\"function\",\"function\":{\"name\":"
      "\"now\","
      "\"arguments\":{}}}]}"},
     {"{\"messages\":[{\"role\":\"human\",\"content\":\"hi\"},{\"role\":\"tool_call\","

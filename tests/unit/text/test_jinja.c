@@ -552,42 +552,6 @@ static void whole_messages(void **state) {
     spar_template_free(t);
 }
 
-/* The arguments of calls are objects, also where they came as a text; a template that refuses them
- * gets texts. What is no text of an object stays. */
-static void arguments_of_calls(void **state) {
-    (void)state;
-    static const char *const cases[][3] = {
-        {"{{ a | tojson }}", "{\"x\": [1, 0.1], \"y\": \"\\u00e9\"}",
-         "{\"x\": [1, 0.1], \"y\": \"\xc3\xa9\"}"},
-        {"{{ a | tojson }}", "\"{\\\"x\\\": [1, 0.1]}\"", "{\"x\": [1, 0.1]}"},
-        {"{{ 'A' + a }}", "{\"x\": [1, 0.1], \"y\": \"\\u00e9\"}",
-         "A{\"x\": [1, 0.1], \"y\": \"\xc3\xa9\"}"},
-        {"{{ 'A' + a }}", "\"{\\\"x\\\":1}\"", "A{\"x\":1}"},
-        {"{{ a }}", "\"now\"", "now"},
-        {"{{ a }}", "\"[1]\"", "[1]"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char source[128], given[256];
-        spar_error err = {0};
-        spar_template *t = NULL;
-        char *text = NULL;
-        snprintf(source, sizeof source,
-                 "{%% set a = messages[0].tool_calls[0].function.arguments %%}%s", cases[i][0]);
-        snprintf(given, sizeof given,
-                 "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
-                 "\"arguments\":%s}}]}]",
-                 cases[i][1]);
-        json_t *conversation = json_loads(given, 0, NULL), *before = json_deep_copy(conversation);
-        assert_int_equal(spar_template_compile(&t, source, strlen(source), "w", &err), SPAR_OK);
-        assert_int_equal(spar_template_render(t, conversation, NULL, &text, NULL, &err), SPAR_OK);
-        assert_string_equal(text, cases[i][2]);
-        assert_true(json_equal(conversation, before));
-        free(text);
-        json_decref(conversation);
-        json_decref(before);
-        spar_template_free(t);
-    }
-}
-
 static void generation_block(void **state) {
     (void)state;
     spar_error err = {0};
@@ -701,7 +665,6 @@ int main(void) {
         cmocka_unit_test(names_the_line),
         cmocka_unit_test(inputs),
         cmocka_unit_test(whole_messages),
-        cmocka_unit_test(arguments_of_calls),
         cmocka_unit_test(generation_block),
         cmocka_unit_test(generation_spans),
         cmocka_unit_test(captured_spans),
