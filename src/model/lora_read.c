@@ -319,6 +319,56 @@ static spar_status check_names(const spar_model *m, const sp_stored *list, int n
     return SPAR_OK;
 }
 
+/* A matrix of floats [rows, cols], or a vector where cols is 0. */
+static spar_status check_tensor(const adapter_file *f, const char *name, int64_t rows, int64_t cols,
+                                spar_error *err) {
+    const sp_tensor_entry *e = sp_safetensors_find(f->tensors, name);
+    const int n_dims = cols > 0 ? 2 : 1;
+    if (e->n_dims != n_dims || e->dims[0] != rows || (cols > 0 && e->dims[1] != cols)) {
+        return spar_fail(err, SPAR_MISMATCH,
+                         "%s: tensor %s: expected shape [%lld, %lld], found %s[%lld, %lld]",
+                         f->path, name, (long long)rows, (long long)cols,
+                         e->n_dims == n_dims ? "" : "another number of sizes, ",
+                         (long long)e->dims[0], (long long)(e->n_dims > 1 ? e->dims[1] : 0));
+    }
+    const sp_dtype_info *type = sp_dtype_info_of(e->dtype);
+    return type->to_f32
+               ? SPAR_OK
+               : spar_fail(err, SPAR_UNSUPPORTED, "%s: tensor %s: expected floats, found %s",
+                           f->path, name, type->name);
+}
+
+/* The tensors of a module whose pairs of A and B have `width` rows and columns together. */
+static spar_status check_module(const adapter_file *f, const char *module, int64_t rows,
+                                int64_t cols, int64_t width, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const sp_peft_names n = names_of(f, module);
+    SPAR_TRY(check_tensor(f, n.a, width, cols, err));
+    SPAR_TRY(check_tensor(f, n.b, rows, width, err));
+    if (f->settings.dora) {
+        SPAR_TRY(check_tensor(f, n.m, rows, 0, err));
+    }
+done:
+    return status;
+}
+
+/* Whether the file has what the configuration says, before there is room for it. */
+static spar_status check_sizes(const spar_model *m, const adapter_file *f, const sp_stored *s,
+                               const source *from, int64_t rank, spar_error *err) {
+    spar_status status = SPAR_OK;
+    if (from->kind == IN_MODULE) {
+        SPAR_TRY(check_module(f, from->module, s->rows, s->cols, rank * sp_peft_pairs(s), err));
+    }
+    for (int i = 0; from->kind == BY_EXPERT && i < sp_stored_parts(s); i++) {
+        char module[SP_PEFT_NAME];
+        const sp_param *p = &m->params.items[sp_stored_part(s, i)];
+        own_module(p, module);
+        SPAR_TRY(check_module(f, module, p->rows, p->cols, rank / s->n_roles, err));
+    }
+done:
+    return status;
+}
+
 /* What the file adapts, to chosen [params.n]. */
 static spar_status choose(const spar_model *m, const adapter_file *f, sp_lora_choice *chosen,
                           spar_error *err) {
@@ -336,6 +386,7 @@ static spar_status choose(const spar_model *m, const adapter_file *f, sp_lora_ch
         SPAR_TRY(find_source(m, f, &list[i], &from, err));
         if (from.kind != NOWHERE) {
             SPAR_TRY(choice_of(f, &list[i], &from, &choice, err));
+            SPAR_TRY(check_sizes(m, f, &list[i], &from, choice.rank, err));
         }
         for (int k = 0; k < sp_stored_parts(&list[i]); k++) {
             chosen[sp_stored_part(&list[i], k)] = choice;
@@ -352,25 +403,10 @@ done:
 
 /* ---- values ---- */
 
-/* A matrix [rows, cols], or a vector where cols is 0, as floats. */
-static spar_status read_tensor(const adapter_file *f, const char *name, int64_t rows, int64_t cols,
-                               float *to, spar_error *err) {
+/* The floats of a tensor that was checked. */
+static void read_tensor(const adapter_file *f, const char *name, float *to) {
     const sp_tensor_entry *e = sp_safetensors_find(f->tensors, name);
-    const int n_dims = cols > 0 ? 2 : 1;
-    if (e->n_dims != n_dims || e->dims[0] != rows || (cols > 0 && e->dims[1] != cols)) {
-        return spar_fail(err, SPAR_MISMATCH,
-                         "%s: tensor %s: expected shape [%lld, %lld], found %s[%lld, %lld]",
-                         f->path, name, (long long)rows, (long long)cols,
-                         e->n_dims == n_dims ? "" : "another number of sizes, ",
-                         (long long)e->dims[0], (long long)(e->n_dims > 1 ? e->dims[1] : 0));
-    }
-    const sp_dtype_info *type = sp_dtype_info_of(e->dtype);
-    if (!type->to_f32) {
-        return spar_fail(err, SPAR_UNSUPPORTED, "%s: tensor %s: expected floats, found %s", f->path,
-                         name, type->name);
-    }
-    type->to_f32(e->data, to, rows * (cols > 0 ? cols : 1));
-    return SPAR_OK;
+    sp_dtype_info_of(e->dtype)->to_f32(e->data, to, e->dims[0] * (e->n_dims > 1 ? e->dims[1] : 1));
 }
 
 static spar_status read_module(const adapter_file *f, const sp_lora *l, const sp_stored *s,
@@ -380,12 +416,12 @@ static spar_status read_module(const adapter_file *f, const sp_lora *l, const sp
     const int64_t width = sp_peft_part(l, s, 0)->rank * sp_peft_pairs(s), rows = s->rows;
     void *memory = NULL;
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)(width * (rows + s->cols) + rows), sizeof(float), err));
-    SPAR_TRY(read_tensor(f, n.a, width, s->cols, memory, err));
+    read_tensor(f, n.a, memory);
     sp_peft_copy_a(l, s, false, memory);
-    SPAR_TRY(read_tensor(f, n.b, rows, width, memory, err));
+    read_tensor(f, n.b, memory);
     sp_peft_copy_rows(l, s, false, false, memory);
     if (l->settings.dora) {
-        SPAR_TRY(read_tensor(f, n.m, rows, 0, memory, err));
+        read_tensor(f, n.m, memory);
         sp_peft_copy_rows(l, s, true, false, memory);
     }
 done:
@@ -403,9 +439,9 @@ static spar_status read_expert(const adapter_file *f, const sp_lora *l, const sp
     const int64_t rank = a->rank / n_roles, rows = a->of->rows, cols = a->of->cols;
     own_module(a->of, module);
     const sp_peft_names n = names_of(f, module);
-    SPAR_TRY(read_tensor(f, n.a, rank, cols, l->values + a->offset_a + role * rank * cols, err));
+    read_tensor(f, n.a, l->values + a->offset_a + role * rank * cols);
     SPAR_TRY(sp_mem_calloc(&memory, (size_t)(rows * rank), sizeof(float), err));
-    SPAR_TRY(read_tensor(f, n.b, rows, rank, memory, err));
+    read_tensor(f, n.b, memory);
     for (int64_t r = 0; r < rows; r++) {
         memcpy(l->values + a->offset_b + r * a->rank + role * rank,
                (const float *)memory + r * rank, (size_t)rank * sizeof(float));

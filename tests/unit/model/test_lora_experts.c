@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/jsonx.h"
+#include "base/mem.h"
 #include "io/safetensors.h"
 #include "model/engine.h"
 #include "model/lora.h"
@@ -364,12 +365,14 @@ static void test_refused(void **state) {
            "beside adapters of single experts");
     refuse("mixtral", "mixtral-experts", "-", "{\"lora_dropout\": 0.1}", SPAR_UNSUPPORTED,
            "an adapter of experts to have no dropout, found 0.1");
-    refuse("qwen3-moe", "olmoe-down", "-", "{}", SPAR_UNSUPPORTED,
+    refuse("qwen3-moe", "olmoe-down", "k_proj", "{}", SPAR_UNSUPPORTED,
            "experts.lora_A.weight: expected an adapter of one of the model's linear layers, of its "
            "sizes");
     refuse("olmoe", "olmoe-down", "lora_B", "{}", SPAR_NOT_FOUND, "lora_B.weight is missing");
     refuse("olmoe", "olmoe-down", "-", "{\"r\": 3}", SPAR_MISMATCH, "expected shape [3, 8]");
     refuse("olmoe", "olmoe-down", "k_proj", "{\"r\": 3}", SPAR_MISMATCH, "expected shape [9, 5]");
+    refuse("mixtral", "mixtral-experts", "-", "{\"r\": 65536}", SPAR_MISMATCH,
+           "w1.lora_A.weight: expected shape [65536, 8], found [2, 8]"); /* before there is room */
     spar_model *m = load("mixtral", NULL);
     sp_lora_settings s = {.rank = 2, .alpha = 3, .targets = {.n = 1, .items = {"w1"}}};
     assert_int_equal(sp_lora_attach(m, &s, 1, &err), SPAR_UNSUPPORTED);
@@ -382,11 +385,50 @@ static void test_refused(void **state) {
     spar_model_free(m);
 }
 
+/* Whatever allocation fails, an adapter is read or written whole, or what was there stays. */
+static void test_no_memory(void **state) {
+    (void)state;
+    static const char *const adapters[] = {"mixtral-linear", "mixtral-experts"};
+    spar_model *m = load("mixtral", NULL);
+    for (int i = 0; i < 2; i++) {
+        spar_error err;
+        char from[TEST_PATH_MAX], to[TEST_PATH_MAX], name[32];
+        spar_status status = SPAR_NO_MEMORY, written = SPAR_NO_MEMORY;
+        golden(from, "adapters", adapters[i]);
+        snprintf(name, sizeof name, "no-memory%d", i);
+        test_path(to, folder, name);
+        long k = 0;
+        for (; status != SPAR_OK && k < 10000; k++) {
+            const sp_lora *before = m->lora;
+            sp_mem_fail_at(k + 1);
+            status = sp_lora_load(m, from, &err);
+            sp_mem_fail_at(0);
+            assert_true(status == SPAR_OK || (status == SPAR_NO_MEMORY && m->lora == before));
+        }
+        check(status, &err);
+        assert_true(k > 10);
+        for (k = 0; written != SPAR_OK && k < 10000; k++) {
+            sp_mem_fail_at(k + 1);
+            written = spar_model_save_adapter(m, to, &err);
+            sp_mem_fail_at(0);
+            assert_true(written == SPAR_OK || written == SPAR_NO_MEMORY);
+            if (sp_file_is_dir(to)) { /* the folder's entry alone was not synced, or all is well */
+                spar_error other;
+                check(sp_lora_load(m, to, &other), &other);
+                check(sp_dir_remove(to, &other), &other);
+            }
+        }
+        check(written, &err);
+        assert_true(k > 3);
+    }
+    spar_model_free(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_peft),    cmocka_unit_test(test_by_expert),
         cmocka_unit_test(test_targets), cmocka_unit_test(test_some_layers),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_no_memory),
     };
     test_temp_dir(folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
