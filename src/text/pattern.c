@@ -75,6 +75,18 @@ void sp_matcher_release(sp_matcher *m) {
     m->data = NULL;
     pcre2_match_context_free(m->context);
     m->context = NULL;
+    pcre2_jit_stack_free(m->stack);
+    m->stack = NULL;
+}
+
+/* A group that repeats takes stack for each turn, and what a match has at first is little. */
+static spar_status widen_stack(sp_matcher *m, spar_error *err) {
+    m->stack = pcre2_jit_stack_create(32 << 10, 64 << 20, NULL);
+    if (!m->stack) {
+        return spar_fail(err, SPAR_NO_MEMORY, "out of memory for a pattern match");
+    }
+    pcre2_jit_stack_assign(m->context, NULL, m->stack);
+    return SPAR_OK;
 }
 
 static bool next_string(sp_matcher *m, size_t *begin, size_t *end) {
@@ -117,6 +129,13 @@ spar_status sp_matcher_next(sp_matcher *m, size_t *begin, size_t *end, bool *fou
                              m->data, m->context);
         if (rc == PCRE2_ERROR_NOMATCH) {
             break;
+        }
+        if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !m->stack) {
+            spar_status status = widen_stack(m, err);
+            if (status != SPAR_OK) {
+                return status;
+            }
+            continue;
         }
         if (rc < 0) {
             return spar_fail(err, SPAR_LIMIT, "pattern %.200s: matching failed (PCRE2 error %d)",

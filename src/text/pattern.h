@@ -21,6 +21,7 @@ typedef struct sp_matcher {
     size_t last_end;              /* of the match before; SIZE_MAX: none */
     pcre2_match_data *data;       /* owned; NULL for plain strings */
     pcre2_match_context *context; /* owned: limits */
+    pcre2_jit_stack *stack;       /* owned; NULL until a match has need of it */
 } sp_matcher;
 
 spar_status sp_matcher_init(sp_matcher *m, const sp_step *step, const char *text, size_t n,

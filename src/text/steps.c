@@ -287,6 +287,15 @@ done:
     return status;
 }
 
+/* Where the last character of text [begin, end) begins. */
+static size_t last_character(const char *text, size_t begin, size_t end) {
+    size_t at = end > begin ? end - 1 : end;
+    while (at > begin && ((unsigned char)text[at] & 0xC0U) == 0x80U) {
+        at--;
+    }
+    return at;
+}
+
 spar_status sp_step_replace(const sp_step *step, sp_str *text, sp_edits *edits, spar_error *err) {
     spar_status status = SPAR_OK;
     sp_matcher m = {0};
@@ -307,7 +316,10 @@ spar_status sp_step_replace(const sp_step *step, sp_str *text, sp_edits *edits, 
         sp_str_append(&out, source + last, begin - last);
         const size_t to = out.len;
         sp_str_puts(&out, step->content);
-        sp_edits_add(edits, begin, end - begin, to, out.len - to);
+        /* as in the reference: the others are gone, and the last one is what becomes the content */
+        const size_t kept = out.len > to ? last_character(source, begin, end) : end;
+        sp_edits_add(edits, begin, kept - begin, to, 0);
+        sp_edits_add(edits, kept, end - kept, to, out.len - to);
         last = end;
     }
     sp_str_append(&out, source + last, text->len - last);

@@ -659,6 +659,14 @@ static const struct encode_case {
      "\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", "
      "\"prepend_scheme\": \"first\", \"split\": true}}",
      "  ab", "8", "8"},
+    {"{\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \" +\"}, \"content\": "
+     "\"a\"}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", "
+     "\"prepend_scheme\": \"first\", \"split\": true}}",
+     "  b", "8", "8"},
+    {"{\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \" +\"}, \"content\": "
+     "\"a\"}, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"\\u2581\", "
+     "\"prepend_scheme\": \"first\", \"split\": true}}",
+     " b", "7 8", "7 8"},
     {"{\"normalizer\": {\"type\": \"Prepend\", \"prepend\": \"b\"}, \"pre_tokenizer\": {\"type\": "
      "\"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"String\": \"b\"}, "
      "\"behavior\": \"Isolated\", \"invert\": false}, {\"type\": \"Metaspace\", \"replacement\": "

@@ -146,6 +146,28 @@ static void refused(const sp_vocab_spec *spec, spar_status want, const char *wor
     assert_null(t);
 }
 
+/* Groups of three from the end of a number that is long: the match's stack grows with it. */
+static void test_long_number(void **state) {
+    (void)state;
+    enum { N = 9001 };
+    static const char *const names[] = {"superbpe", "tiny_aya", "afmoe"};
+    char digits[N];
+    memset(digits, '1', N);
+    for (int k = 0; k < 3; k++) {
+        const sp_vocab_spec spec = byte_level(names[k]);
+        spar_error err;
+        spar_tokenizer *t;
+        int32_t *ids;
+        size_t n;
+        check(sp_tokenizer_from_spec(&t, &spec, "spec", &err), &err);
+        check(spar_tokenizer_encode(t, digits, N, 0, &ids, &n, &err), &err);
+        assert_int_equal(n, 1 + 2 * (N / 3)); /* "1", and "11", "1" of each group */
+        assert_true(ids[0] == 3 && ids[1] == 4 && ids[2] == 3);
+        free(ids);
+        spar_tokenizer_free(t);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     sp_vocab_spec spec = byte_level("no-such-pre");
@@ -215,9 +237,9 @@ static void test_golden_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_names), cmocka_unit_test(test_names),
-        cmocka_unit_test(test_bos),          cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_golden_names), cmocka_unit_test(test_long_number),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_bos),
+        cmocka_unit_test(test_scores),       cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
