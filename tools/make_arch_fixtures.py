@@ -257,6 +257,8 @@ VARIANTS = {
              rope_parameters=dict(rope_type="default", rope_theta=1e4)),
         False,
     ),
+    "nanochat": ("NanoChat", dict(TINY, num_hidden_layers=2, intermediate_size=6,
+                                  tie_word_embeddings=True, final_logit_softcapping=3.0), False),
     "hunyuan": (
         "HunYuanDenseV1",
         dict(TINY, head_dim=6, num_hidden_layers=1, attention_bias=True, tie_word_embeddings=True,

@@ -129,8 +129,8 @@ VARIANTS = {
     "hunyuan": ("HunYuanDenseV1", dict(BASE, head_dim=64, rope_parameters=dict(
         rope_type="dynamic", rope_theta=1e4, alpha=50.0, factor=1.0))),
     "ministral3": ("Ministral3", dict(BASE, head_dim=64, rope_parameters=dict(
-        rope_type="default", rope_theta=1e4, llama_4_scaling_beta=0.0,
-        original_max_position_embeddings=256))),
+        rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=32,
+        mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
     "cohere2": ("Cohere2", dict(BASE, num_hidden_layers=5, sliding_window=40, logit_scale=0.5)),
 }
 

@@ -25,10 +25,11 @@ typedef enum sp_bias_rule {
     SP_BIAS_ALWAYS      /* on q, k, v and o (GPT-2) */
 } sp_bias_rule;
 
-/* RMS norms have a gain; layer norms a gain and a bias, a gain alone (Cohere), or nothing (OLMo).
- */
+/* RMS norms have a gain, or nothing (NanoChat); layer norms a gain and a bias, a gain alone
+ * (Cohere), or nothing (OLMo). */
 typedef enum sp_norm_kind {
     SP_RMS_NORM,
+    SP_RMS_NORM_BARE,
     SP_LAYER_NORM,
     SP_LAYER_NORM_PLAIN,
     SP_LAYER_NORM_BARE
@@ -67,6 +68,7 @@ typedef enum sp_qk_norm {
     SP_QK_PLAIN,
     SP_QK_HEADS, /* an RMS norm of every query and key head, by one gain */
     SP_QK_ROWS,  /* of a row's queries, and of its keys (OLMo 2) */
+    SP_QK_BARE,  /* the same without a gain (NanoChat) */
     SP_QK_OWN    /* a layer norm of every query and key head, by a gain of its own (Cohere) */
 } sp_qk_norm;
 
@@ -138,6 +140,8 @@ typedef struct sp_arch {
     bool rope_in_windows;   /* layers without a window do not rotate */
     bool rope_windowless;   /* ... but all do in models that have none */
     const char *rope_key;   /* config key that is "rope" where layers rotate; NULL: they do */
+    bool rope_back;         /* pairs turn the other way (NanoChat) */
+    bool embed_norm;        /* embeddings are normed, without a gain */
     bool pads_learn;        /* embeddings have no padding row */
     bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
     const char *layers;     /* what their names begin with; NULL: model.layers */
@@ -189,6 +193,10 @@ typedef struct sp_arch {
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
+
+static inline bool sp_arch_is_rms(const sp_arch *arch) {
+    return arch->norm == SP_RMS_NORM || arch->norm == SP_RMS_NORM_BARE;
+}
 
 typedef enum sp_rope_type {
     SP_ROPE_DEFAULT,

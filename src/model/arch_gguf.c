@@ -79,8 +79,8 @@ spar_status sp_arch_gguf_number(const sp_gguf *g, const sp_arch *arch, const cha
 }
 
 const char *sp_arch_gguf_eps(const sp_arch *arch) {
-    return arch->norm == SP_RMS_NORM ? "attention.layer_norm_rms_epsilon"
-                                     : "attention.layer_norm_epsilon";
+    return sp_arch_is_rms(arch) ? "attention.layer_norm_rms_epsilon"
+                                : "attention.layer_norm_epsilon";
 }
 
 static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {

@@ -81,11 +81,15 @@ static spar_status check_attention(const sp_config *c, const sp_gguf *g, spar_er
  * written by converters, but not read. */
 static spar_status read_yarn(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
-    double more;
+    double more, all = 0;
     SPAR_TRY(get_factor(c, g, 1, &c->rope_factor, err));
     SPAR_TRY(read_original(c, g, err));
     SPAR_TRY(get_number(c, g, "rope.scaling.attn_factor", 1, &more, err));
-    c->rope_attention = more * sp_rope_yarn_attention(c->rope_factor);
+    if (c->arch->rope_grows) {
+        SPAR_TRY(get_number(c, g, "rope.scaling.yarn_log_multiplier", 0, &all, err));
+    }
+    c->rope_attention = more * sp_rope_yarn_attention(c->rope_factor) /
+                        (1.0 + (sp_rope_yarn_attention(c->rope_factor) - 1.0) * all);
     c->rope_fast = yarn_fast;
     c->rope_slow = yarn_slow;
     SPAR_TRY(check_attention(c, g, err));
@@ -93,7 +97,7 @@ static spar_status read_yarn(sp_config *c, const sp_gguf *g, spar_error *err) {
     SPAR_TRY(check_number(c, g, "rope.scaling.yarn_beta_slow", yarn_slow, err));
     SPAR_TRY(check_number(c, g, "rope.scaling.yarn_ext_factor", 1, err));
     SPAR_TRY(check_number(c, g, "rope.scaling.yarn_attn_factor", c->rope_attention, err));
-    SPAR_TRY(check_number(c, g, "rope.scaling.yarn_log_multiplier", 0, err));
+    SPAR_TRY(check_number(c, g, "rope.scaling.yarn_log_multiplier", all, err));
 done:
     return status;
 }
@@ -236,6 +240,21 @@ done:
     return status;
 }
 
+/* By how much queries grow; readers divide positions by yarn's original context. */
+static spar_status read_growth(sp_config *c, const sp_gguf *g, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(get_number(c, g, "attention.temperature_scale", 0, &c->rope_growth, err));
+    if (!(c->rope_growth >= 0 && isfinite(c->rope_growth)) ||
+        (c->rope_growth > 0 && c->rope != SP_ROPE_YARN)) {
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: metadata %s.attention.temperature_scale: expected a number >= 0, "
+                           "and rope.scaling.type yarn beside it, found %g",
+                           sp_gguf_path(g), c->arch->gguf_name, c->rope_growth));
+    }
+done:
+    return status;
+}
+
 spar_status sp_rope_read_gguf(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     const struct scaling *scaling;
@@ -244,6 +263,9 @@ spar_status sp_rope_read_gguf(sp_config *c, const sp_gguf *g, spar_error *err) {
     c->rope = scaling->type;
     SPAR_TRY(scaling->read(c, g, err));
     SPAR_TRY(read_llama3(c, g, err));
+    if (c->arch->rope_grows) {
+        SPAR_TRY(read_growth(c, g, err));
+    }
 done:
     return status;
 }
@@ -269,6 +291,9 @@ const char *sp_rope_unsaid(const sp_config *c) {
     if (c->rope == SP_ROPE_YARN &&
         (c->rope_fast != yarn_fast || c->rope_slow != yarn_slow || c->rope_exact)) {
         return "yarn with beta_fast, beta_slow or truncate other than 32, 1 and true";
+    }
+    if (c->rope_growth > 0 && c->rope != SP_ROPE_YARN) {
+        return "llama_4_scaling_beta without yarn";
     }
     if (c->rope == SP_ROPE_YARN && c->arch->rope_local && attention_factor(c) != 1.0) {
         return "an attention_factor of its own that layers with a window do not have";
@@ -302,6 +327,11 @@ void sp_rope_put_gguf(const sp_config *c, sp_gguf_out *out) {
     if (c->rope != SP_ROPE_LINEAR) {
         snprintf(suffix, room, "scaling.original_context_length");
         sp_gguf_put_u32(out, key, (uint32_t)c->rope_original);
+    }
+    if (c->rope_growth > 0) {
+        char own[128];
+        snprintf(own, sizeof own, "%s.attention.temperature_scale", c->arch->gguf_name);
+        sp_gguf_put_f32(out, own, (float)c->rope_growth);
     }
     if (attention_factor(c) != 1.0) {
         snprintf(suffix, room, "scaling.attn_factor");

@@ -12,6 +12,12 @@ static const sp_rename apertus_names[] = {{SP_ATTN_NORM, "attention_layernorm.we
                                           {SP_MLP_NORM, "feedforward_layernorm.weight", NULL},
                                           {.name = NULL}};
 
+static const sp_rename nanochat_names[] = {
+    {SP_UP, "mlp.fc1.weight", NULL}, {SP_DOWN, "mlp.fc2.weight", NULL}, {.name = NULL}};
+
+static const sp_number_key nanochat_numbers[] = {
+    {"final_logit_softcapping", NULL, offsetof(sp_config, logit_cap), false}, {.key = NULL}};
+
 static const sp_rename exaone_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
                                          {SP_ATTN_NORM, "ln_1.weight", NULL},
                                          {SP_Q, "attn.attention.q_proj.weight", NULL},
@@ -98,6 +104,29 @@ static const sp_arch architectures[] = {
      .renames = apertus_names,
      .fixed_keys = "{\"qk_norm\": true, \"post_norm\": false}",
      .gguf_is_default = true},
+    {.model_type = "nanochat",
+     .class_name = "NanoChatForCausalLM",
+     .bias = SP_BIAS_CONFIG,
+     .norm = SP_RMS_NORM_BARE,
+     .embed_norm = true,
+     .plain_mlp = true,
+     .act = SP_RELU2,
+     .qk_norm = SP_QK_BARE,
+     .qk_turned = true,
+     .rope_back = true,
+     .defaults = "{\"final_logit_softcapping\": 15, \"bos_token_id\": 0, \"eos_token_id\": 1, "
+                 "\"pad_token_id\": 1}",
+     .numbers = nanochat_numbers,
+     .renames = nanochat_names},
+    {.model_type = "iquestcoder",
+     .class_name = "IQuestCoderForCausalLM",
+     .also_class = "LlamaForCausalLM",
+     .gguf_name = "llama",
+     .bias = SP_BIAS_CONFIG,
+     .mlp_bias = SP_BIAS_CONFIG,
+     .defaults = "{\"num_key_value_heads\": 8, \"head_dim\": 128, \"rms_norm_eps\": 1e-5, "
+                 "\"bos_token_id\": 1, \"eos_token_id\": 2, \"max_position_embeddings\": 131072}",
+     .gguf_permuted = true},
     {.model_type = "cwm",
      .class_name = "CwmForCausalLM",
      .gguf_name = "llama",

@@ -18,8 +18,9 @@ typedef struct sp_lora sp_lora; /* lora.h */
 struct spar_model {
     sp_config config;
     sp_params params;
-    float *weights;      /* owned, [params.total] */
-    float *ones;         /* owned, [hidden]: gains of norms that have none (OLMo); else NULL */
+    float *weights; /* owned, [params.total] */
+    float
+        *ones; /* owned, [max(hidden, head_dim)]: gains of norms that have none (OLMo); else NULL */
     sp_weight *matrices; /* owned, with their blocks, by parameter index; out is 0 for vectors */
     int terms;           /* products in whole numbers, where there are blocks: of 8 bits an input,
                           * in one term or two; 0: in floats */

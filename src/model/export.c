@@ -150,9 +150,6 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (sp_rope_unsaid(c)) {
         return sp_rope_unsaid(c);
     }
-    if (c->rope_growth > 0) {
-        return "llama_4_scaling_beta";
-    }
     if (c->unscaled != c->arch->unscaled || c->scale_by_layer) {
         return "scores of attention that are scaled otherwise";
     }

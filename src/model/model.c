@@ -150,10 +150,12 @@ spar_status sp_model_create(spar_model **out, const sp_config *config, const cha
     SPAR_TRY(sp_mem_aligned(&memory, (size_t)m->params.total, sizeof(float), err));
     m->weights = memory;
     clear(m, forms != NULL);
-    if (config->arch->norm == SP_LAYER_NORM_BARE) {
-        SPAR_TRY(sp_mem_aligned(&memory, (size_t)config->hidden, sizeof(float), err));
+    if (config->arch->norm == SP_LAYER_NORM_BARE || config->arch->norm == SP_RMS_NORM_BARE) {
+        const int64_t widest =
+            config->hidden > config->head_dim ? config->hidden : config->head_dim;
+        SPAR_TRY(sp_mem_aligned(&memory, (size_t)widest, sizeof(float), err));
         m->ones = memory;
-        for (int64_t i = 0; i < config->hidden; i++) {
+        for (int64_t i = 0; i < widest; i++) {
             m->ones[i] = 1.0F;
         }
     }

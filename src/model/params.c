@@ -112,7 +112,7 @@ static int64_t size_of(const sp_config *c, size_name name) {
 }
 
 static bool has_gains(const sp_config *c) {
-    return c->arch->norm != SP_LAYER_NORM_BARE;
+    return c->arch->norm != SP_LAYER_NORM_BARE && c->arch->norm != SP_RMS_NORM_BARE;
 }
 
 static bool has_role(const sp_config *c, sp_role role, int layer) {
@@ -125,7 +125,7 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
         return c->output_bias;
     case SP_Q_NORM:
     case SP_K_NORM:
-        return c->qk_norm != SP_QK_PLAIN;
+        return c->qk_norm != SP_QK_PLAIN && c->qk_norm != SP_QK_BARE;
     case SP_ATTN_NORM:
         return c->arch->norms != SP_NORMS_AFTER && has_gains(c);
     case SP_MLP_NORM:

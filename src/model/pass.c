@@ -58,6 +58,7 @@ void sp_pass_rotate(const spar_model *m, int layer, const sp_batch *batch, float
     const sp_rotation of_keys = rotation(m, keys);
     const sp_rotation of_queries =
         rotation(m, sp_rope_has_table(c, SP_TABLE_QUERIES) ? SP_TABLE_QUERIES : keys);
+    sign = c->arch->rope_back ? -sign : sign;
     ops->rope(m->backend, q, T, c->heads, c->head_dim, &of_queries, batch->positions, sign);
     ops->rope(m->backend, k, T, c->kv_heads, c->head_dim, &of_keys, batch->positions, sign);
 }
@@ -116,7 +117,7 @@ static void norm_qk(const spar_model *m, sp_role role, int layer, int64_t T, int
         return;
     }
     const int64_t n = sp_pass_qk_norms(&m->config, T, heads, &dim);
-    m->backend->ops->rmsnorm_f32(m->backend, x, sp_pass_vector(m, role, layer), n, dim,
+    m->backend->ops->rmsnorm_f32(m->backend, x, sp_pass_gain(m, role, layer), n, dim,
                                  m->config.norm_eps, y, rstd);
 }
 
@@ -143,7 +144,7 @@ static void norm(const spar_model *m, sp_role role, int layer, const float *x, i
     const sp_config *c = &m->config;
     const sp_ops *ops = m->backend->ops;
     const float *gain = sp_pass_gain(m, role, layer);
-    if (c->arch->norm == SP_RMS_NORM) {
+    if (sp_arch_is_rms(c->arch)) {
         ops->rmsnorm(m->backend, x, gain, n, c->hidden, c->norm_eps, y, rstd);
     } else {
         ops->layernorm_operand(m->backend, x, gain,
@@ -379,11 +380,15 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     }
     SPAR_TRY(sp_pass_reserve(pass, T, (int64_t)batch->n_scored, err));
     m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
-                           sp_factor_or_one(m->config.embed_scale), pass->layers[0].x);
+                           sp_factor_or_one(m->config.embed_scale), pass->embedded);
     if (m->config.arch->learned_positions) {
         const int64_t first = m->config.arch->position_offset * m->config.hidden;
         m->backend->ops->embed_add(m->backend, sp_model_matrix(m, SP_POSITIONS, 0)->data + first,
-                                   batch->positions, T, m->config.hidden, pass->layers[0].x);
+                                   batch->positions, T, m->config.hidden, pass->embedded);
+    }
+    if (m->config.arch->embed_norm) {
+        m->backend->ops->rmsnorm_f32(m->backend, pass->embedded, m->ones, T, m->config.hidden,
+                                     m->config.norm_eps, pass->layers[0].x, pass->embedded_rstd);
     }
     if (pass->train && sp_config_sparse_layers(&m->config) > 0) {
         sp_mixture_count_begin(m, &pass->mixture);

@@ -10,7 +10,7 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
     const sp_ops *ops = m->backend->ops;
     const float *gain = sp_pass_gain(m, role, layer);
     float *dgain = sp_pass_grad(pass, grads, role, layer);
-    if (m->config.arch->norm == SP_RMS_NORM) {
+    if (sp_arch_is_rms(m->config.arch)) {
         ops->rmsnorm_bwd(m->backend, x, gain, rstd, dy, n, dim, dx, accumulate, dgain);
     } else {
         ops->layernorm_bwd(m->backend, x, gain, rstd, dy, n, dim, dx, accumulate, dgain,
@@ -286,6 +286,10 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
     SPAR_TRY(backward_layers(pass, batch, grads, err));
+    if (m->config.arch->embed_norm) {
+        ops->rmsnorm_bwd(m->backend, pass->embedded, m->ones, pass->embedded_rstd, pass->dx, T, H,
+                         pass->dx, false, NULL);
+    }
     clear_grads(pass, SP_EMBED, SP_POSITIONS, -1, grads);
     float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
     float *dpositions = sp_pass_grad(pass, grads, SP_POSITIONS, 0);

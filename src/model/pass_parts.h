@@ -50,6 +50,8 @@ struct sp_pass {
     sp_chain_arrays chain;
     sp_mixture_space mixture;     /* of models with experts */
     double balance, balance_loss; /* weight of the load-balancing loss; its value */
+    float *embedded;              /* [T,H]: what enters the first layer, or is normed before it */
+    float *embedded_rstd;         /* [T], where it is normed */
     float *x_out;                 /* [T,H]: after the last layer */
     float *rstd;                  /* [T] */
     float *rows_x;                /* [R,H]: scored rows of x_out */

@@ -155,6 +155,9 @@ static size_t place_all(sp_pass *pass, char *base, int64_t T, int64_t R) {
     size_t operand = m->backend->operand_size;
     sp_placer p = {base, 0};
     place_layers(&p, pass, T);
+    const bool normed = m->config.arch->embed_norm;
+    pass->embedded = normed && pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
+    pass->embedded_rstd = normed ? place_f32(&p, T) : NULL;
     pass->x_out = pass->train ? place_f32(&p, T * s.H) : pass->layers[0].x;
     pass->rstd = place_f32(&p, T);
     pass->rows_x = place_f32(&p, R * s.H);

@@ -458,6 +458,8 @@ static void test_left_out(void **state) {
                  {"vaultgemma", 8192, 1e4, 1e-6, 256, 4, 256, 1, true},
                  {"ministral", 131072, 1e4, 1e-6, 2, 8, 2, 2, false},
                  {"ministral3", 262144, 1e6, 1e-5, 128, 8, 128, 2, false},
+                 {"nanochat", 2048, 1e4, 1e-6, 2, 160, 2, 1, false},
+                 {"iquestcoder", 131072, 1e4, 1e-5, 128, 8, 128, 2, false},
                  {"apertus", 65536, 12e6, 1e-5, 2, 160, 2, 2, false},
                  {"hunyuan_v1_dense", 2048, 1e4, 1e-5, 2, 160, 2, 2, false},
                  {"cwm", 131072, 1e6, 1e-5, 128, 8, 128, 128001, false},

@@ -101,6 +101,7 @@ static void same_numbers(sp_config *a, sp_config *b) {
         assert_true((float)*sp_config_number(a, k) == (float)*sp_config_number(b, k));
     }
     assert_true(a->embed_scale == b->embed_scale && a->act == b->act);
+    assert_true((float)a->rope_growth == (float)b->rope_growth);
     assert_true(a->norm_eps == b->norm_eps && a->rotary_dim == b->rotary_dim);
     assert_true(a->parallel == b->parallel && a->context == b->context);
     assert_true(a->tied == b->tied);
@@ -153,6 +154,7 @@ static void test_unsaid(void **state) {
     refuse_export("qwen2", ", \"use_sliding_window\": true, \"sliding_window\": 8", "window");
     refuse_export("exaone4", ", \"sliding_window\": 8", "windows in a model");
     refuse_export("helium", "", "helium");
+    refuse_export("nanochat", "", "nanochat");
     refuse_export("vaultgemma", ", \"head_dim\": 24", "vaultgemma");
     refuse_export("ministral3",
                   ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"default\", "
@@ -279,6 +281,8 @@ static void test_round_trips(void **state) {
         {"apertus", ""},
         {"apertus", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"type\": \"default\"}"},
         {"hunyuan_v1_dense", ", \"head_dim\": 24"},
+        {"ministral3", ", \"head_dim\": 24" YARN ", \"factor\": 4, \"mscale\": 1, "
+                       "\"mscale_all_dim\": 1, \"llama_4_scaling_beta\": 0.25}"},
         {"ministral3",
          ", \"head_dim\": 24, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"},
         {"granite", ", \"attention_bias\": true, \"embedding_multiplier\": 12, "
@@ -493,6 +497,13 @@ static void test_rope_read(void **state) {
          SP_ROPE_YARN,
          4,
          0.5693147180559945},
+        {"mistral3",
+         {TYPE("yarn"), NUMBER("scaling.factor", 4), NUMBER("scaling.yarn_log_multiplier", 1)},
+         3,
+         0,
+         SP_ROPE_YARN,
+         4,
+         1},
         {"phi3", {NUMBER("scaling.attn_factor", 1.25F)}, 1, 4, SP_ROPE_LONG, 1, 1.25}};
     static const struct {
         const char *arch;
