@@ -39,8 +39,8 @@ const sp_fault_row sp_doctor_faults[SP_FAULTS] = {
                        "that ends its turn: sft learns what the blocks mark, other methods what is "
                        "behind the prompt"},
     [SP_FAULT_UNREAD] = {"unread members",
-                         "the chat template writes the same without the tools, documents, calls or "
-                         "reasoning that a row has",
+                         "the chat template writes the same without the tools, documents, calls, "
+                         "reasoning or messages of a role that a row has",
                          "take a chat template that reads them, or leave them out of the data: the "
                          "model does not see them"},
     [SP_FAULT_QUOTED] =

@@ -268,8 +268,31 @@ done:
     return status;
 }
 
-/* What a row has for the template, and the template passes over: beside the messages, and of the
- * response. */
+/* Whether the template passes over a text that is neither the user's nor the assistant's, such as a
+ * tool's or of a role that it does not know: another one would be written no otherwise. */
+static bool passes_over(const sp_doctor *d, const char *text, size_t n, const json_t *whole) {
+    const json_t *messages = sp_conversation_messages(whole);
+    bool over = false;
+    for (size_t i = 0; i < json_array_size(messages) && !over; i++) {
+        const json_t *message = json_array_get(messages, i);
+        const char *role = json_string_value(json_object_get(message, "role"));
+        const json_t *content = json_object_get(message, "content");
+        if (!role || strcmp(role, "user") == 0 || strcmp(role, "assistant") == 0 ||
+            json_string_length(content) == 0) {
+            continue;
+        }
+        json_t *others = json_deep_copy(messages);
+        json_object_set_new(json_array_get(others, i), "content",
+                            json_sprintf("%s.", json_string_value(content)));
+        json_t *other = sp_conversation_with(whole, others);
+        over = says_the_same(d, text, n, other);
+        json_decref(other);
+    }
+    return over;
+}
+
+/* What a row has for the template, and the template passes over: beside the messages, messages of
+ * the prompt, and of the response. */
 static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, const json_t *response,
                                    bool *unread, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -277,8 +300,10 @@ static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, con
     char *text = NULL;
     size_t n = 0;
     SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
-    *unread = *unread ||
-              (json_is_object(whole) && says_the_same(d, text, n, sp_conversation_messages(whole)));
+    *unread =
+        *unread ||
+        (json_is_object(whole) && says_the_same(d, text, n, sp_conversation_messages(whole))) ||
+        passes_over(d, text, n, whole);
     for (int calls = 0; calls < 2; calls++) {
         json_t *less = without_some(response, calls != 0);
         if (less) {

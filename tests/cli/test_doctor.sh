@@ -101,6 +101,13 @@ rows '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "
     '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}], "tools": [{"name": "f"}]}' \
     '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}'
 row_finds "unread members" "2 of 3 rows (66.7 %): the chat template writes the same without the tools"
+rows '{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}' \
+    '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}, {"role": "tool", "content": "4"}, {"role": "assistant", "content": "Four."}]}' \
+    '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}'
+row_finds "unread members" "2 of 3 rows (66.7 %): the chat template writes the same without the tools, documents, calls, reasoning or messages of a role"
+rows '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "thinking": "Hm."}]}' \
+    '{"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}], "tools": [{"name": "f"}]}' \
+    '{"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}'
 template="{{ tools }}${healthy/'{{ m.content }}</s>'/'{{ m.reasoning_content }}{{ m.content }}</s>'}" make reads
 run 0 doctor -m "$dir/reads" --data "$dir/rows.jsonl"
 out "nothing found"
