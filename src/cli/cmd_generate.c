@@ -207,7 +207,7 @@ static json_t *response_json(const spar_response *r) {
     return out;
 }
 
-/* What the responses answer, as it was given: spar judge and spar train read it again. */
+/* What the responses answer: spar judge and spar train read it again. */
 static void put_prompt(const request *r, json_t *row) {
     static const char *const beside[] = {"tools", "documents", "chat_template_kwargs"};
     if (r->prompt) {

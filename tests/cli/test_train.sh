@@ -193,7 +193,7 @@ err_has 'first row, prompt (50 tokens): [{"name": "now"}]big cathappy'
 err_has 'first row, responses[1] (5 tokens): now{}</s>'
 run 0 generate -m "$model" --template "$dir/plain.jinja" -n 4 -k 2 --prompts "$dir/pair.jsonl"
 has '"prompt_tokens":50,'
-for part in '"tools":"[{\"name\": \"now\"}]"' '"documents":[{"text":"big cat"}]' '"chat_template_kwargs":{"mood":"happy"}' '"tool_call_id":"a"'; do
+for part in '"tools":[{"name":"now"}]' '"documents":[{"text":"big cat"}]' '"chat_template_kwargs":{"mood":"happy"}' '"tool_call_id":"a"'; do
     has "$part"
 done
 sed 's/^{/{"rewards": [1, 0], /' "$dir/out" >"$dir/sampled.jsonl"
