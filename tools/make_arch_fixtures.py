@@ -101,6 +101,8 @@ YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_
 # The least: what a family stores takes more room in names than in numbers.
 LEAST = dict(vocab_size=14, initializer_range=0.35, bos_token_id=1, eos_token_id=2, pad_token_id=5,
              max_position_embeddings=24)
+LEAST_GPT = {key: value for key, value in LEAST.items() if key != "max_position_embeddings"}
+LEAST_GPT["n_positions"] = LEAST["max_position_embeddings"]
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
     "granite": ("Granite", dict(GRANITE, attention_bias=True, mlp_bias=True), False),
@@ -150,6 +152,12 @@ VARIANTS = {
                                attention_types=[[["global", "local"], 1]], window_size=3), False),
     "opt": ("OPT", dict(LEAST, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, ffn_dim=6,
                         word_embed_proj_dim=4, init_std=0.35), False),
+    "gpt-bigcode": ("GPTBigCode", dict(LEAST_GPT, n_embd=6, n_layer=2, n_head=3, n_inner=6), False),
+    "gpt-bigcode-heads": (
+        "GPTBigCode",
+        dict(LEAST_GPT, n_embd=4, n_layer=1, n_head=2, multi_query=False, tie_word_embeddings=False),
+        False,
+    ),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
                                  tie_word_embeddings=False), True),
     "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),

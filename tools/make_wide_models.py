@@ -48,6 +48,8 @@ LONG = dict(rope_type="longrope", rope_theta=1e4, original_max_position_embeddin
             short_factor=[1 + 0.05 * i for i in range(32)], long_factor=[2 + 0.1 * i for i in range(32)])
 OF_LAYERS = dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=1e4))
 VARIANTS = {
+    "starcoder": ("GPTBigCode", GPT2),
+    "starcoder-heads": ("GPTBigCode", dict(GPT2, multi_query=False, n_inner=512)),
     "llama": ("Llama", BASE),
     "llama3": ("Llama", dict(BASE, rope_parameters=LLAMA3, tie_word_embeddings=True)),
     "llama-yarn": ("Llama", dict(BASE, rope_parameters=dict(YARN, attention_factor=1.3))),

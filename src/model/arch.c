@@ -169,15 +169,24 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
                                      spar_error *err) {
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
-    sp_str_printf(&known, "%s%s ", read_keys, arch->own_keys ? arch->own_keys : "");
-    sp_str_printf(&known, "%s %s %s %s %s %s %s %s %s %s%s", act_key(arch), eps_key(arch),
-                  bias_key(arch), mlp_bias_key(arch), arch->qk_key ? arch->qk_key : "",
-                  arch->out_bias_key ? arch->out_bias_key : "", ffn_key(arch),
-                  arch->rope_key ? arch->rope_key : "", arch->width_key ? arch->width_key : "",
-                  arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual " : "",
-                  arch->rope_partial ? "partial_rotary_factor " : "");
-    if (arch->score_keys) {
-        sp_str_puts(&known, "scale_attn_weights scale_attn_by_inverse_layer_idx ");
+    const char *const keys[] = {
+        act_key(arch),
+        eps_key(arch),
+        bias_key(arch),
+        mlp_bias_key(arch),
+        arch->qk_key,
+        arch->out_bias_key,
+        ffn_key(arch),
+        arch->rope_key,
+        arch->width_key,
+        arch->query_key,
+        arch->own_keys,
+        arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual" : NULL,
+        arch->rope_partial ? "partial_rotary_factor" : NULL,
+        arch->score_keys ? "scale_attn_weights scale_attn_by_inverse_layer_idx" : NULL};
+    sp_str_printf(&known, "%s", read_keys);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        sp_str_printf(&known, "%s ", keys[i] ? keys[i] : "");
     }
     for (const sp_number_key *k = arch->numbers; k && k->key; k++) {
         sp_str_printf(&known, "%s ", k->key);
@@ -313,6 +322,11 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
                                where, (int)heads, (long long)c->hidden));
         }
         head_dim = c->hidden / heads;
+    }
+    if (c->arch->query_key) {
+        bool one;
+        SPAR_TRY(sp_json_get_bool_or(config, c->arch->query_key, false, &one, where, err));
+        kv_heads = one ? 1 : heads;
     }
     if (heads % kv_heads != 0) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
@@ -704,6 +718,9 @@ json_t *sp_config_to_json(const sp_config *c) {
         json_object_set_new(root, "scale_attn_weights", json_boolean(!c->unscaled));
         json_object_set_new(root, "scale_attn_by_inverse_layer_idx",
                             json_boolean(c->scale_by_layer));
+    }
+    if (c->arch->query_key) {
+        json_object_set_new(root, c->arch->query_key, json_boolean(c->kv_heads == 1));
     }
     if (c->arch->qk_key) {
         json_object_set_new(root, c->arch->qk_key, json_boolean(c->qk_norm != SP_QK_PLAIN));

@@ -86,13 +86,18 @@ typedef struct sp_rename {
     const char *name, *gguf_name; /* name NULL ends a list; gguf_name NULL: as most call it */
 } sp_rename;
 
-/* A tensor of a layer that holds the rows of several parameters, one after another; by_heads: in a
- * checkpoint, those of one head after those of another (GPT-NeoX), in GGUF files not. */
+enum { SP_BY_KEY_HEADS = -1 };
+
+/* A tensor of a layer that holds the rows of several parameters, one after another. With groups (a
+ * number, or that of the key heads), a checkpoint has so many runs of rows, each with a share of
+ * every parameter's (GPT-NeoX: a head's queries, keys and values); GGUF files have not. */
 typedef struct sp_fusion {
     const char *name;      /* within a layer; NULL ends a list */
     const char *gguf_name; /* NULL: GGUF files have a tensor for each */
     int roles[3], n_roles; /* sp_role */
-    bool by_heads;
+    int groups;            /* 0: one */
+    bool swapped;          /* in a run the third role's rows, as many, stand before the second's
+                            * (CodeGen) */
 } sp_fusion;
 
 /* A key of config.json that the family calls by its own name; own NULL: it has none, and it is not
@@ -175,9 +180,10 @@ typedef struct sp_arch {
     float norm_shift;          /* the gain of a norm is the checkpoint's value plus this */
     bool rope_by_layer;        /* config keys no_rope_layers, no_rope_layer_interval are honoured */
     const sp_mixture *mixture; /* NULL: every feed-forward is dense */
-    const char
-        *width_key;       /* config key of another width, which has to be hidden_size; NULL: none */
-    const char *own_keys; /* keys of config.json that other families have not, by spaces */
+    /* Keys of config.json: of another width, which has to be hidden_size; and that says whether one
+     * key head serves all query heads. NULL: the family has none. */
+    const char *width_key, *query_key;
+    const char *own_keys;        /* keys of config.json that other families have not, by spaces */
     const char *fixed_keys;      /* those that may have one value alone, as JSON; NULL: none */
     const char *written;         /* keys that are written besides, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */

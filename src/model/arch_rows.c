@@ -6,8 +6,8 @@
 #include "model/params.h"
 
 static const sp_fusion phi3_fusions[] = {
-    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
-    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, false},
+    {"self_attn.qkv_proj.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, 0, false},
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, 0, false},
     {.name = NULL}};
 
 #define PLACE(field) offsetof(sp_config, field)
@@ -100,7 +100,7 @@ static const sp_rename starcoder2_names[] = {{SP_UP, "mlp.c_fc.weight", NULL},
                                              {.name = NULL}};
 
 static const sp_fusion glm_fusions[] = {
-    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, false}, {.name = NULL}};
+    {"mlp.gate_up_proj.weight", "ffn_up.weight", {SP_GATE, SP_UP}, 2, 0, false}, {.name = NULL}};
 
 static const sp_rename glm4_names[] = {
     {SP_ATTN_POST, "post_self_attn_layernorm.weight", "post_attention_norm.weight"},
@@ -118,7 +118,7 @@ static const sp_rename seed_oss_names[] = {
 
 /* The feed-forward is what other models of the class have beside experts. */
 static const sp_fusion granite_hybrid_fusions[] = {
-    {"shared_mlp.input_linear.weight", NULL, {SP_GATE, SP_UP}, 2, false}, {.name = NULL}};
+    {"shared_mlp.input_linear.weight", NULL, {SP_GATE, SP_UP}, 2, 0, false}, {.name = NULL}};
 
 static const sp_rename granite_hybrid_names[] = {{SP_DOWN, "shared_mlp.output_linear.weight", NULL},
                                                  {.name = NULL}};

@@ -6,8 +6,8 @@
 #include "model/params.h"
 
 static const sp_fusion gpt2_fusions[] = {
-    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, false},
-    {"attn.c_attn.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, false},
+    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, 0, false},
+    {"attn.c_attn.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, 0, false},
     {.name = NULL}};
 
 static const sp_rename gpt2_names[] = {{SP_EMBED, "transformer.wte.weight", NULL},
@@ -35,6 +35,16 @@ static const sp_key_alias gpt2_keys[] = {{"n_embd", "hidden_size"},
                                          {NULL, "rope_theta"},
                                          {NULL, "rope_scaling"},
                                          {NULL, NULL}};
+
+static const sp_fusion bigcode_fusions[] = {
+    {"attn.c_attn.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, SP_BY_KEY_HEADS, false},
+    {"attn.c_attn.bias",
+     "attn_qkv.bias",
+     {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS},
+     3,
+     SP_BY_KEY_HEADS,
+     false},
+    {.name = NULL}};
 
 static const sp_rename gpt_neo_names[] = {{SP_Q, "attn.attention.q_proj.weight", NULL},
                                           {SP_K, "attn.attention.k_proj.weight", NULL},
@@ -78,10 +88,19 @@ static const sp_key_alias opt_keys[] = {{"ffn_dim", "intermediate_size"},
                                         {NULL, "rope_scaling"},
                                         {NULL, NULL}};
 
-static const sp_fusion neox_fusions[] = {
-    {"attention.query_key_value.weight", "attn_qkv.weight", {SP_Q, SP_K, SP_V}, 3, true},
-    {"attention.query_key_value.bias", "attn_qkv.bias", {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS}, 3, true},
-    {.name = NULL}};
+static const sp_fusion neox_fusions[] = {{"attention.query_key_value.weight",
+                                          "attn_qkv.weight",
+                                          {SP_Q, SP_K, SP_V},
+                                          3,
+                                          SP_BY_KEY_HEADS,
+                                          false},
+                                         {"attention.query_key_value.bias",
+                                          "attn_qkv.bias",
+                                          {SP_Q_BIAS, SP_K_BIAS, SP_V_BIAS},
+                                          3,
+                                          SP_BY_KEY_HEADS,
+                                          false},
+                                         {.name = NULL}};
 
 static const sp_rename neox_names[] = {{SP_EMBED, "gpt_neox.embed_in.weight", NULL},
                                        {SP_O, "attention.dense.weight", NULL},
@@ -130,6 +149,32 @@ static const sp_arch architectures[] = {
      .aliases = gpt2_keys,
      .own_keys = "n_ctx reorder_and_upcast_attn predict_special_tokens " SUMMARY_KEYS,
      .score_keys = true,
+     .gguf_is_default = true},
+    {.model_type = "gpt_bigcode",
+     .class_name = "GPTBigCodeForCausalLM",
+     .gguf_name = "starcoder",
+     .bias = SP_BIAS_ALWAYS,
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .learned_positions = true,
+     .pads_learn = true,
+     .layers = "transformer.h",
+     .defaults = "{\"tie_word_embeddings\": true, \"bos_token_id\": 50256, "
+                 "\"eos_token_id\": 50256, \"max_position_embeddings\": 1024, "
+                 "\"layer_norm_epsilon\": 1e-5, \"multi_query\": true}",
+     .fusions = bigcode_fusions,
+     .renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .query_key = "multi_query",
+     .own_keys = "n_ctx attention_softmax_in_fp32 scale_attention_softmax_in_fp32 "
+                 "inference_runner max_batch_size max_sequence_length pad_key_length "
+                 "pre_allocate_kv_cache validate_runner_input " SUMMARY_KEYS,
+     .fixed_keys = "{\"scale_attn_weights\": true}",
      .gguf_is_default = true},
     {.model_type = "gpt_neo",
      .class_name = "GPTNeoForCausalLM",

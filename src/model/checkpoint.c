@@ -138,7 +138,8 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         }
         if (form != SP_STORED_GGUF) {
             s->transposed = config->arch->transposed && p->cols > 0 && p->layer >= 0;
-            s->head_dim = f && f->by_heads ? config->head_dim : 0;
+            s->groups = f && f->groups == SP_BY_KEY_HEADS ? config->kv_heads : f ? f->groups : 0;
+            s->swapped = f && f->swapped;
         }
     }
     return SPAR_OK;
@@ -162,9 +163,10 @@ int sp_stored_dims(const sp_stored *s, int64_t *dims) {
     return n;
 }
 
-int64_t sp_stored_row(const sp_stored *s, int i, int64_t above, int64_t row) {
-    const int64_t dim = s->head_dim;
-    return dim > 0 ? (row / dim * s->n_roles + i) * dim + row % dim : above + row;
+sp_row_run sp_stored_run(const sp_stored *s, int i, int64_t rows, int64_t above) {
+    const int groups = s->groups > 1 ? s->groups : 1;
+    above += s->swapped && i == 1 ? rows : s->swapped && i == 2 ? -rows : 0;
+    return (sp_row_run){rows / groups, s->rows / groups, above / groups};
 }
 
 static void join_values(const sp_stored *s, const sp_params *params, const float *const *values,
@@ -174,9 +176,10 @@ static void join_values(const sp_stored *s, const sp_params *params, const float
     for (int k = 0; k < sp_stored_parts(s); k++) {
         const int part = sp_stored_part(s, k);
         const int64_t rows = params->items[part].rows;
+        const sp_row_run run = sp_stored_run(s, k, rows, above);
         for (int64_t r = 0; r < rows; r++) {
             const float *from = values[part] + r * cols;
-            float *to = out + sp_stored_row(s, k, above, r) * (s->transposed ? 1 : cols);
+            float *to = out + sp_row_at(run, r) * (s->transposed ? 1 : cols);
             for (int64_t i = 0; i < cols; i++) {
                 to[i * down] = gains ? from[i] - s->shift : from[i];
             }

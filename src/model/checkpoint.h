@@ -24,17 +24,17 @@ typedef struct sp_stored {
     int64_t stack, rows, cols; /* stack 0: a matrix; cols 0: a vector */
     bool scalar;               /* a vector of one entry that is a number by itself */
     bool transposed;           /* stored as [cols, rows] */
-    int head_dim;              /* > 0: rows lie head by head, in each those of one role after
-                                * another's */
-    float shift;               /* a gain is the stored value plus this; in GGUF it is not */
+    int groups;                /* > 1: runs of rows, as sp_fusion says */
+    bool swapped;
+    float shift; /* a gain is the stored value plus this; in GGUF it is not */
 } sp_stored;
 
 /* How many parameters it has, and the index of the i-th in the order of the tensor. */
 int sp_stored_parts(const sp_stored *stored);
 int sp_stored_part(const sp_stored *stored, int i);
 
-/* Where row `row` of part i lies among all rows; above: how many rows the parts before it have. */
-int64_t sp_stored_row(const sp_stored *stored, int i, int64_t above, int64_t row);
+/* Where the rows of part i lie among all rows; above: how many rows the parts before it have. */
+sp_row_run sp_stored_run(const sp_stored *stored, int i, int64_t rows, int64_t above);
 
 /* Its shape, to dims [3]; returns how many sizes that has. */
 int sp_stored_dims(const sp_stored *stored, int64_t *dims);

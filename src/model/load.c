@@ -69,10 +69,12 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params,
         sp_source *s = &sources[part];
         *s = *whole;
         s->step = stored->transposed ? stored->rows : 0;
-        s->part = i;
-        s->parts = stored->head_dim > 0 ? stored->n_roles : 0;
+        s->run = (sp_row_run){0};
+        if (stored->groups > 1 || stored->swapped) {
+            s->run = sp_stored_run(stored, i, p->rows, above);
+        }
         const int64_t width = stored->transposed || p->cols == 0 ? 1 : p->cols;
-        const int64_t elements = s->parts > 0 ? 0 : above * width;
+        const int64_t elements = s->run.share > 0 ? 0 : above * width;
         s->data = (const char *)whole->data +
                   (size_t)(elements / type->block_elements) * type->block_bytes;
         s->dims[0] = p->rows;
@@ -111,8 +113,8 @@ static bool is_copy(const spar_model *m, int i) {
 static int64_t stored_row(const sp_source *s, int head_dim, int64_t row) {
     const int half = head_dim / 2;
     const int64_t head = row / head_dim, within = row % head_dim;
-    if (s->parts > 0) {
-        return (head * s->parts + s->part) * head_dim + within;
+    if (s->run.share > 0) {
+        return sp_row_at(s->run, row);
     }
     return s->permuted ? head * head_dim + (within % half) * 2 + within / half : row;
 }
@@ -172,7 +174,7 @@ static const char *source_row(const fill_context *f, const sp_source *s, const s
 
 /* Whether rows lie in the file as they do in the parameter. */
 static bool in_order(const sp_source *s) {
-    return !s->permuted && s->step == 0 && s->parts == 0;
+    return !s->permuted && s->step == 0 && s->run.share == 0;
 }
 
 static void fill_floats(fill_context *f, const fill_rows *rows, float *to) {

@@ -51,8 +51,9 @@ void sp_peft_copy_rows(const sp_lora *l, const sp_stored *s, bool magnitudes, bo
         float *part = l->values + (magnitudes ? a->offset_m : a->offset_b);
         const int64_t width = magnitudes ? 1 : a->rank;
         above = role == 0 ? 0 : above;
+        const sp_row_run run = sp_stored_run(s, role, a->of->rows, above);
         for (int64_t r = 0; r < a->of->rows; r++) {
-            float *row = whole + sp_stored_row(s, role, above, r) * width * pairs;
+            float *row = whole + sp_row_at(run, r) * width * pairs;
             for (int64_t k = 0; k < width; k++) {
                 float *at = &row[k * pairs + i / s->n_roles], *of_part = &part[r * width + k];
                 *(join ? at : of_part) = *(join ? of_part : at);

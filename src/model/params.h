@@ -67,6 +67,16 @@ typedef struct sp_param {
     int64_t offset, count; /* in the flat array, in elements; offset -1: not there (blocks) */
 } sp_param;
 
+/* Where rows of a parameter lie among those of the tensor that holds them: `share` of them from
+ * `first` on, the next as many `step` further, ... */
+typedef struct sp_row_run {
+    int64_t share, step, first;
+} sp_row_run;
+
+static inline int64_t sp_row_at(sp_row_run run, int64_t row) {
+    return row / run.share * run.step + run.first + row % run.share;
+}
+
 typedef struct sp_params {
     sp_param *items; /* owned */
     int n;

@@ -10,10 +10,10 @@ typedef struct sp_source {
     sp_dtype dtype;
     int n_dims;
     int64_t dims[4];
-    int64_t step;    /* > 0: from one entry of a row to the next, in elements (Conv1D) */
-    int part, parts; /* parts > 0: rows lie head by head, in each the part-th of so many */
-    bool permuted;   /* rows are stored for interleaved rotary pairs */
-    float shift;     /* added to the values of a gain */
+    int64_t step;   /* > 0: from one entry of a row to the next, in elements (Conv1D) */
+    sp_row_run run; /* where rows lie, if not one after another; share 0: they do */
+    bool permuted;  /* rows are stored for interleaved rotary pairs */
+    float shift;    /* added to the values of a gain */
 } sp_source;
 
 #endif

@@ -19,6 +19,7 @@ static const struct family {
     {"gpt_neo", "\"hidden_size\": 8, \"num_layers\": 3, \"num_heads\": 2"},
     {"opt", "\"hidden_size\": 8, \"num_hidden_layers\": 2, \"num_attention_heads\": 2, "
             "\"ffn_dim\": 24"},
+    {"gpt_bigcode", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
 };
 
 static const char *sizes_of(const char *type) {
@@ -78,7 +79,8 @@ static void test_left_out(void **state) {
         bool tied;
         sp_act act;
     } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH},
-                 {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU}};
+                 {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU},
+                 {"gpt_bigcode", "", 1024, 32, 1e-5, 1, 50256, true, SP_GELU_TANH}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const sp_config c = config_of(cases[i].type, cases[i].more);
         print_message("%s\n", cases[i].type);
@@ -125,11 +127,22 @@ static void test_opt(void **state) {
     refused("opt", "\"layer_norm_elementwise_affine\": false", "layer_norm_elementwise_affine");
 }
 
+static void test_bigcode(void **state) {
+    (void)state;
+    const sp_config c =
+        config_of("gpt_bigcode", "\"multi_query\": false, \"pad_key_length\": true");
+    assert_int_equal(c.kv_heads, 2);
+    refused("gpt_bigcode", "\"scale_attn_weights\": false", "scale_attn_weights");
+    refused("gpt_bigcode", "\"add_cross_attention\": true", "add_cross_attention");
+    refused("gpt_bigcode", "\"multi_query\": 1", "multi_query");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_local_layers),
         cmocka_unit_test(test_opt),
+        cmocka_unit_test(test_bigcode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
