@@ -158,6 +158,8 @@ VARIANTS = {
         dict(LEAST_GPT, n_embd=4, n_layer=1, n_head=2, multi_query=False, tie_word_embeddings=False),
         False,
     ),
+    "gptj": ("GPTJ", dict(LEAST_GPT, n_embd=8, n_layer=1, n_head=2, n_inner=6, rotary_dim=2), True),
+    "codegen": ("CodeGen", dict(LEAST_GPT, n_embd=8, n_layer=1, n_head=2, n_inner=6, rotary_dim=4), False),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
                                  tie_word_embeddings=False), True),
     "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),

@@ -181,6 +181,7 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
         arch->width_key,
         arch->query_key,
         arch->own_keys,
+        arch->rotary_key,
         arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual" : NULL,
         arch->rope_partial ? "partial_rotary_factor" : NULL,
         arch->score_keys ? "scale_attn_weights scale_attn_by_inverse_layer_idx" : NULL};
@@ -338,6 +339,14 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
                            "%s: expected an even head_dim and a positive %s, found %d and %g",
                            where, eps_key(c->arch), (int)head_dim, eps));
+    }
+    for (const sp_fusion *f = c->arch->fusions; f && f->name; f++) {
+        if (f->groups > 0 && heads * head_dim % f->groups != 0) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                               "%s: expected a multiple of %d entries of all heads, as %s has them "
+                               "in so many parts, found %lld",
+                               where, f->groups, f->name, (long long)(heads * head_dim)));
+        }
     }
     c->layers = (int)layers;
     c->heads = (int)heads;
@@ -724,6 +733,9 @@ json_t *sp_config_to_json(const sp_config *c) {
     }
     if (c->arch->qk_key) {
         json_object_set_new(root, c->arch->qk_key, json_boolean(c->qk_norm != SP_QK_PLAIN));
+    }
+    if (c->arch->rotary_key) {
+        json_object_set_new(root, c->arch->rotary_key, json_integer(c->rotary_dim));
     }
     if (c->arch->rope_partial) {
         json_object_set_new(root, "partial_rotary_factor",

@@ -183,9 +183,10 @@ typedef struct sp_arch {
     /* Keys of config.json: of another width, which has to be hidden_size; and that says whether one
      * key head serves all query heads. NULL: the family has none. */
     const char *width_key, *query_key;
-    const char *own_keys;        /* keys of config.json that other families have not, by spaces */
-    const char *fixed_keys;      /* those that may have one value alone, as JSON; NULL: none */
-    const char *written;         /* keys that are written besides, as JSON; NULL: none */
+    const char *rotary_key; /* config key of how many entries of a head turn; NULL: none has it */
+    const char *own_keys;   /* keys of config.json that other families have not, by spaces */
+    const char *fixed_keys; /* those that may have one value alone, as JSON; NULL: none */
+    const char *written;    /* keys that are written besides, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
     const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
     bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */

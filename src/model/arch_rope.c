@@ -259,11 +259,28 @@ done:
     return status;
 }
 
+/* How many entries of a head turn, as a number of them. */
+static spar_status read_rotary_dim(sp_config *c, const json_t *config, const char *where,
+                                   spar_error *err) {
+    int64_t dims;
+    const spar_status status =
+        sp_json_get_int(config, c->arch->rotary_key, 2, c->head_dim, &dims, where, err);
+    if (status == SPAR_OK && dims % 2 != 0) {
+        return spar_fail(err, SPAR_FORMAT, "%s: %s: expected an even number, found %lld", where,
+                         c->arch->rotary_key, (long long)dims);
+    }
+    c->rotary_dim = status == SPAR_OK ? (int)dims : 0;
+    return status;
+}
+
 /* The share of a head that turns, in whole entries. */
 static spar_status read_partial(sp_config *c, const json_t *config, const json_t *scaling,
                                 const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     double share = 1.0;
+    if (c->arch->rotary_key) {
+        return read_rotary_dim(c, config, where, err);
+    }
     if (c->arch->rope_partial) {
         SPAR_TRY(sp_json_get_number_or(config, "partial_rotary_factor", 1.0, &share, where, err));
     }

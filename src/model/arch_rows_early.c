@@ -62,6 +62,24 @@ static const sp_key_alias gpt_neo_keys[] = {{"num_layers", "num_hidden_layers"},
                                             {NULL, "rope_scaling"},
                                             {NULL, NULL}};
 
+static const sp_rename gptj_names[] = {{SP_Q, "attn.q_proj.weight", NULL},
+                                       {SP_K, "attn.k_proj.weight", NULL},
+                                       {SP_V, "attn.v_proj.weight", NULL},
+                                       {SP_O, "attn.out_proj.weight", NULL},
+                                       {SP_UP, "mlp.fc_in.weight", NULL},
+                                       {SP_UP_BIAS, "mlp.fc_in.bias", NULL},
+                                       {SP_DOWN, "mlp.fc_out.weight", NULL},
+                                       {SP_DOWN_BIAS, "mlp.fc_out.bias", NULL},
+                                       {.name = NULL}};
+
+/* As four processors had it. */
+static const sp_fusion codegen_fusions[] = {
+    {"attn.qkv_proj.weight", NULL, {SP_Q, SP_K, SP_V}, 3, 4, true}, {.name = NULL}};
+
+#define GPTJ_DEFAULTS                                                                              \
+    "{\"bos_token_id\": 50256, \"eos_token_id\": 50256, \"layer_norm_epsilon\": 1e-5, "            \
+    "\"rotary_dim\": 64}"
+
 static const sp_rename opt_names[] = {
     {SP_EMBED, "model.decoder.embed_tokens.weight", NULL},
     {SP_POSITIONS, "model.decoder.embed_positions.weight", NULL},
@@ -198,6 +216,52 @@ static const sp_arch architectures[] = {
      .more_renames = gpt2_names,
      .aliases = gpt_neo_keys,
      .own_keys = "attention_types attention_layers embed_dropout resid_dropout " SUMMARY_KEYS},
+    {.model_type = "gptj",
+     .class_name = "GPTJForCausalLM",
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .head_bias = true,
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .rotary_key = "rotary_dim",
+     .pads_learn = true,
+     .layers = "transformer.h",
+     .defaults = GPTJ_DEFAULTS,
+     .renames = gptj_names,
+     .more_renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .own_keys = SUMMARY_KEYS,
+     .fixed_keys =
+         "{\"tie_word_embeddings\": false, \"scale_attn_weights\": true, \"rotary\": true}"},
+    {.model_type = "codegen",
+     .class_name = "CodeGenForCausalLM",
+     .mlp_bias = SP_BIAS_ALWAYS,
+     .norm = SP_LAYER_NORM,
+     .eps_key = "layer_norm_epsilon",
+     .head_bias = true,
+     .plain_mlp = true,
+     .ffn_times = 4,
+     .act = SP_GELU_TANH,
+     .act_key = "activation_function",
+     .parallel = SP_PARALLEL_ALWAYS,
+     .one_norm = true,
+     .rope_adjacent = true,
+     .rotary_key = "rotary_dim",
+     .pads_learn = true,
+     .layers = "transformer.h",
+     .defaults = GPTJ_DEFAULTS,
+     .fusions = codegen_fusions,
+     .renames = gptj_names,
+     .more_renames = gpt2_names,
+     .aliases = gpt2_keys,
+     .own_keys = "n_ctx " SUMMARY_KEYS,
+     .fixed_keys = "{\"tie_word_embeddings\": false, \"scale_attn_weights\": true}"},
     {.model_type = "opt",
      .class_name = "OPTForCausalLM",
      .bias = SP_BIAS_CONFIG,

@@ -19,6 +19,8 @@ static const struct family {
     {"gpt_neo", "\"hidden_size\": 8, \"num_layers\": 3, \"num_heads\": 2"},
     {"opt", "\"hidden_size\": 8, \"num_hidden_layers\": 2, \"num_attention_heads\": 2, "
             "\"ffn_dim\": 24"},
+    {"gptj", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
+    {"codegen", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
     {"gpt_bigcode", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
 };
 
@@ -55,6 +57,21 @@ static sp_config config_of(const char *type, const char *more) {
     return c;
 }
 
+/* A whole configuration. */
+static void refused_text(const char *text, const char *word) {
+    sp_config c;
+    spar_error err;
+    json_t *json;
+    if (sp_json_parse(&json, text, strlen(text), "config.json", &err) != SPAR_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(sp_config_from_json(&c, json, "config.json", &err), SPAR_FORMAT);
+    json_decref(json);
+    if (!strstr(err.message, word)) {
+        fail_msg("expected %s in: %s", word, err.message);
+    }
+}
+
 static void refused(const char *type, const char *more, const char *word) {
     sp_config c;
     spar_error err;
@@ -66,6 +83,7 @@ static void refused(const char *type, const char *more, const char *word) {
     }
 }
 
+#define ROTARY "\"rotary_dim\": 2"
 #define THREE "\"attention_layers\": [\"local\", \"global\", \"local\"]"
 
 /* What is left out, of a model with heads of 4 entries. */
@@ -80,6 +98,8 @@ static void test_left_out(void **state) {
         sp_act act;
     } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH},
                  {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU},
+                 {"gptj", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
+                 {"codegen", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
                  {"gpt_bigcode", "", 1024, 32, 1e-5, 1, 50256, true, SP_GELU_TANH}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const sp_config c = config_of(cases[i].type, cases[i].more);
@@ -137,11 +157,24 @@ static void test_bigcode(void **state) {
     refused("gpt_bigcode", "\"multi_query\": 1", "multi_query");
 }
 
+/* A number of entries that turn, 64 where it is left out, which heads here have not. */
+static void test_rotary_dim(void **state) {
+    (void)state;
+    const sp_config c = config_of("gptj", ROTARY ", \"rotary\": true");
+    assert_int_equal(c.rotary_dim, 2);
+    refused("gptj", "", "rotary_dim");
+    refused("gptj", "\"rotary_dim\": 3", "rotary_dim: expected an even number");
+    refused("gptj", "\"rotary_dim\": null", "rotary_dim");
+    refused_text("{\"model_type\": \"codegen\", \"vocab_size\": 16, \"n_embd\": 6, \"n_layer\": 2, "
+                 "\"n_head\": 3, \"rotary_dim\": 2}",
+                 "multiple of 4 entries");
+    refused("codegen", ROTARY ", \"tie_word_embeddings\": true", "tie_word_embeddings");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_local_layers),
-        cmocka_unit_test(test_opt),
+        cmocka_unit_test(test_left_out), cmocka_unit_test(test_local_layers),
+        cmocka_unit_test(test_opt),      cmocka_unit_test(test_rotary_dim),
         cmocka_unit_test(test_bigcode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
