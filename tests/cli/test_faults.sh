@@ -24,7 +24,8 @@ config() { # config SED: the model's config.json, edited
 
 # ---- the model ----
 config 's/"model_type": "llama"/"model_type": "lama"/'
-refused 4 "$model/config.json: model_type: expected one of llama" generate -m "$model" x
+refused 4 "$model/config.json: model_type: expected one of" generate -m "$model" x
+err_has " llama,"
 err_has "found lama"
 config 's/"rope_type": "default"/"rope_type": "spiral"/'
 refused 4 "$model/config.json: rope_type: expected" generate -m "$model" x
