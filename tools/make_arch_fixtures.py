@@ -102,6 +102,8 @@ YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_
 LEAST = dict(vocab_size=14, initializer_range=0.35, bos_token_id=1, eos_token_id=2, pad_token_id=5,
              max_position_embeddings=24)
 LEAST_GPT = {key: value for key, value in LEAST.items() if key != "max_position_embeddings"}
+LEAST_BLOOM = dict(LEAST_GPT, hidden_size=6)
+FALCON = dict(LEAST, hidden_size=8, num_hidden_layers=1, ffn_hidden_size=6)
 LEAST_GPT["n_positions"] = LEAST["max_position_embeddings"]
 # name: family, settings, whether config.json is in the form of transformers 4
 VARIANTS = {
@@ -160,6 +162,31 @@ VARIANTS = {
     ),
     "gptj": ("GPTJ", dict(LEAST_GPT, n_embd=8, n_layer=1, n_head=2, n_inner=6, rotary_dim=2), True),
     "codegen": ("CodeGen", dict(LEAST_GPT, n_embd=8, n_layer=1, n_head=2, n_inner=6, rotary_dim=4), False),
+    "bloom": ("Bloom", dict(LEAST_BLOOM, n_layer=1, n_head=3), False),
+    "mpt": (
+        "Mpt",
+        dict(LEAST_BLOOM, d_model=6, n_layers=1, n_heads=3, max_seq_len=64,
+             attn_config=dict(clip_qkv=0.8, softmax_scale=0.6)),
+        False,
+    ),
+    "falcon": ("Falcon", dict(FALCON, num_attention_heads=2), False),
+    "falcon-40b": (
+        "Falcon",
+        dict(FALCON, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True),
+        True,
+    ),
+    "falcon-11b": (
+        "Falcon",
+        dict(FALCON, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True,
+             num_ln_in_parallel_attn=1, tie_word_embeddings=False),
+        False,
+    ),
+    "falcon-alibi": (
+        "Falcon",
+        dict(FALCON, num_attention_heads=2, alibi=True, bias=True, multi_query=False,
+             parallel_attn=False),
+        False,
+    ),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=24, activation_function="relu",
                                  tie_word_embeddings=False), True),
     "gpt2-small": ("GPT2", dict(GPT2, n_head=2), False),
@@ -379,6 +406,8 @@ def make(folder, name, family, settings, old):
     torch.manual_seed(sum(map(ord, name)))
     config = getattr(tf, family + ("TextConfig" if family == "Gemma3" else "Config"))(**settings)
     config._attn_implementation = config._experts_implementation = "eager"
+    if settings.get("alibi"):  # of Falcon's, which its eager code adds twice
+        config._attn_implementation = "sdpa"
     head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
     model = getattr(tf, family + head, tf.LlamaForCausalLM)(config).float().eval()
     with torch.no_grad():

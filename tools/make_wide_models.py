@@ -29,6 +29,8 @@ BASE = dict(
 )
 GPT2 = dict(vocab_size=320, n_embd=256, n_layer=3, n_head=4, n_positions=256, initializer_range=0.09,
             bos_token_id=1, eos_token_id=2, pad_token_id=0)
+EARLY = {key: value for key, value in GPT2.items() if not key.startswith("n_")}
+FALCON = dict(EARLY, hidden_size=256, num_hidden_layers=3, num_attention_heads=4)
 NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
 HYBRID = dict(BASE, shared_intermediate_size=512, num_local_experts=0, mamba_n_heads=2,
               layer_types=["full_attention"] * 3, embedding_multiplier=6.0, attention_multiplier=0.2,
@@ -48,6 +50,14 @@ LONG = dict(rope_type="longrope", rope_theta=1e4, original_max_position_embeddin
             short_factor=[1 + 0.05 * i for i in range(32)], long_factor=[2 + 0.1 * i for i in range(32)])
 OF_LAYERS = dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=1e4))
 VARIANTS = {
+    "bloom": ("Bloom", dict(EARLY, hidden_size=256, n_layer=3, n_head=4)),
+    "bloom-six": ("Bloom", dict(EARLY, hidden_size=384, n_layer=2, n_head=6)),
+    "mpt": ("Mpt", dict(EARLY, d_model=256, n_layers=3, n_heads=4, max_seq_len=256,
+                        attn_config=dict(clip_qkv=0.8))),
+    "falcon": ("Falcon", FALCON),
+    "falcon-40b": ("Falcon", dict(FALCON, num_kv_heads=2, new_decoder_architecture=True)),
+    "falcon-11b": ("Falcon", dict(FALCON, num_kv_heads=2, new_decoder_architecture=True,
+                                  num_ln_in_parallel_attn=1, tie_word_embeddings=False)),
     "starcoder": ("GPTBigCode", GPT2),
     "starcoder-heads": ("GPTBigCode", dict(GPT2, multi_query=False, n_inner=512)),
     "llama": ("Llama", BASE),

@@ -91,6 +91,9 @@ typedef struct sp_attention {
     int window;                        /* 0: none */
     float scale;                       /* of the scores, 1/sqrt(D) as a rule */
     float cap;                         /* > 0: scores s become cap tanh(s / cap) */
+    /* [n_heads], borrowed; NULL, as with a cap: none. To the score of a key at position p and a
+     * query at position q of head h, slopes[h] (p - q) is added (ALiBi, arXiv 2108.12409). */
+    const float *slopes;
     int n_segments;
     const sp_segment *segments; /* borrowed */
     /* > 0: keys and values are those of a cache, [n_kv_heads, cache_rows, D] each and of type bf16

@@ -182,6 +182,7 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
         arch->query_key,
         arch->own_keys,
         arch->rotary_key,
+        arch->alibi_key,
         arch->parallel == SP_PARALLEL_CONFIG ? "use_parallel_residual" : NULL,
         arch->rope_partial ? "partial_rotary_factor" : NULL,
         arch->score_keys ? "scale_attn_weights scale_attn_by_inverse_layer_idx" : NULL};
@@ -207,7 +208,10 @@ static spar_status refuse_type(const char *where, const char *type, const char *
     spar_status status = SPAR_OK;
     sp_str known = SP_STR_INIT;
     for (int i = 0; sp_arch_at(i); i++) {
-        sp_str_printf(&known, "%s%s", i ? ", " : "", sp_arch_at(i)->model_type);
+        const bool again =
+            i > 0 && strcmp(sp_arch_at(i)->model_type, sp_arch_at(i - 1)->model_type) == 0;
+        sp_str_printf(&known, "%s%s", i && !again ? ", " : "",
+                      again ? "" : sp_arch_at(i)->model_type);
     }
     SPAR_TRY(sp_str_status(&known, err));
     SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
@@ -225,6 +229,25 @@ static bool is_outer(const sp_arch *arch, const char *type, const char *text) {
            (!text || strcmp(text, arch->model_type) == 0);
 }
 
+/* Whether the configuration is one of those that the row is for. */
+static bool is_meant(const sp_arch *arch, const json_t *config) {
+    const char *key;
+    json_t *values;
+    bool meant = true;
+    json_t *when = arch->when ? json_loads(arch->when, 0, NULL) : NULL;
+    json_object_foreach(when, key, values) {
+        const json_t *found = json_object_get(config, key);
+        bool same = false;
+        for (size_t i = 0; i < json_array_size(values); i++) {
+            const json_t *value = json_array_get(values, i);
+            same = same || (found ? json_equal(found, value) : json_is_null(value));
+        }
+        meant = meant && same;
+    }
+    json_decref(when);
+    return meant;
+}
+
 static spar_status find_arch(const json_t *config, const sp_arch **out, const char *where,
                              spar_error *err) {
     spar_status status = SPAR_OK;
@@ -237,7 +260,7 @@ static spar_status find_arch(const json_t *config, const sp_arch **out, const ch
     for (int i = 0; sp_arch_at(i); i++) {
         const sp_arch *arch = sp_arch_at(i);
         const bool outer = is_outer(arch, type, text);
-        if (outer || strcmp(type, arch->model_type) == 0) {
+        if ((outer || strcmp(type, arch->model_type) == 0) && is_meant(arch, config)) {
             const char *expected = outer ? arch->outer_class : arch->class_name;
             const bool also = class_name && arch->also_class && !outer &&
                               strcmp(class_name, arch->also_class) == 0;
@@ -401,6 +424,16 @@ done:
     return status;
 }
 
+static spar_status read_alibi(sp_config *c, const json_t *config, const char *where,
+                              spar_error *err) {
+    bool there = true;
+    const spar_status status = c->arch->alibi_key ? sp_json_get_bool_or(config, c->arch->alibi_key,
+                                                                        false, &there, where, err)
+                                                  : SPAR_OK;
+    c->alibi = there ? c->arch->alibi : 0;
+    return status;
+}
+
 static spar_status read_parallel(sp_config *c, const json_t *config, const char *where,
                                  spar_error *err) {
     c->parallel = c->arch->parallel == SP_PARALLEL_ALWAYS;
@@ -424,7 +457,7 @@ done:
 
 bool sp_arch_never_rotates(const sp_config *c, int layer) {
     const bool windows = c->sliding_window > 0 || !c->arch->rope_windowless;
-    return c->arch->learned_positions ||
+    return c->arch->learned_positions || c->alibi > 0 ||
            (c->arch->rope_in_windows && windows && c->window[layer] == 0);
 }
 
@@ -569,6 +602,41 @@ static void settle_rope(json_t *config, json_t *defaults) {
     }
 }
 
+/* Members of an object become keys of the whole; those that change nothing go. Returns -1 without
+ * memory. */
+static int lift(json_t *config, const char *object) {
+    int code = 0;
+    const char *key;
+    json_t *value;
+    json_t *members = json_incref(json_object_get(config, object));
+    json_object_foreach(members, key, value) {
+        char name[128];
+        snprintf(name, sizeof name, "%s.%.80s", object, key);
+        if (key[0] != '_' && !lists_key(harmless_keys, key)) {
+            code = json_object_set(config, name, value) == 0 ? code : -1;
+        }
+    }
+    json_decref(members);
+    json_object_del(config, object);
+    return code;
+}
+
+/* And back, in what is written. */
+static void lower(json_t *config, const char *object) {
+    const char *key;
+    json_t *value;
+    void *next;
+    json_t *members = json_object();
+    const size_t n = strlen(object);
+    json_object_foreach_safe(config, next, key, value) {
+        if (strncmp(key, object, n) == 0 && key[n] == '.') {
+            json_object_set(members, key + n + 1, value);
+            json_object_del(config, key);
+        }
+    }
+    json_object_set_new(config, object, members);
+}
+
 /* The part of the configuration that is the family's, with what it leaves out; of an outer one,
  * which has images besides, the text's. *out is a new reference. */
 static spar_status complete(const sp_arch *arch, const json_t *config, const char *where,
@@ -593,8 +661,8 @@ static spar_status complete(const sp_arch *arch, const json_t *config, const cha
         }
     }
     settle_rope(whole, defaults);
-    if (!whole || take_aliases(whole, arch) != 0 ||
-        json_object_update_missing(whole, defaults) != 0) {
+    if (!whole || (arch->lifted && lift(whole, arch->lifted) != 0) ||
+        take_aliases(whole, arch) != 0 || json_object_update_missing(whole, defaults) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "%s: out of memory", where));
     }
     *out = whole;
@@ -631,6 +699,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     SPAR_TRY(sp_mixture_read(c, config, where, err));
     SPAR_TRY(read_activation(c, config, where, err));
     SPAR_TRY(read_numbers(c, config, where, err));
+    SPAR_TRY(read_alibi(c, config, where, err));
     SPAR_TRY(sp_json_get_bool_or(config, "tie_word_embeddings", false, &c->tied, where, err));
     SPAR_TRY(read_biases(c, config, where, err));
     SPAR_TRY(sp_rope_read(c, config, where, err));
@@ -728,6 +797,9 @@ json_t *sp_config_to_json(const sp_config *c) {
         json_object_set_new(root, "scale_attn_by_inverse_layer_idx",
                             json_boolean(c->scale_by_layer));
     }
+    if (c->arch->alibi_key) {
+        json_object_set_new(root, c->arch->alibi_key, json_boolean(c->alibi > 0));
+    }
     if (c->arch->query_key) {
         json_object_set_new(root, c->arch->query_key, json_boolean(c->kv_heads == 1));
     }
@@ -757,6 +829,9 @@ json_t *sp_config_to_json(const sp_config *c) {
     json_object_set_new(root, "pad_token_id", id_json(c->pad));
     json_object_set_new(root, "eos_token_id", id_json(c->n_eos ? c->eos[0] : -1));
     give_aliases(root, c->arch);
+    if (c->arch->lifted) {
+        lower(root, c->arch->lifted);
+    }
     json_t *more = c->arch->written ? json_loads(c->arch->written, 0, NULL) : NULL;
     if (more) {
         json_object_update(root, more);

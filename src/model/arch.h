@@ -120,6 +120,8 @@ typedef struct sp_mixture {
 
 typedef struct sp_arch {
     const char *model_type;      /* config.json "model_type" */
+    const char *when;            /* of rows that share a model_type, that of configurations whose
+                                  * keys have one of these values each, as JSON; NULL: the others' */
     const char *class_name;      /* config.json "architectures"[0] */
     const char *also_class;      /* the same, where transformers has the family by another's code;
                                   * NULL: it has not */
@@ -139,19 +141,24 @@ typedef struct sp_arch {
     bool unscaled;          /* scores are not divided by the root of head_dim (GPT-Neo) */
     bool score_keys;        /* config keys scale_attn_weights, _by_inverse_layer_idx (GPT-2) */
     bool learned_positions; /* a table of them is added to the embeddings; nothing turns */
-    int position_offset;    /* rows of that table before position 0 (OPT) */
-    bool rope_adjacent;     /* pairs that turn are neighbours */
-    bool rope_partial;      /* config key partial_rotary_factor is honoured */
-    bool rope_in_windows;   /* layers without a window do not rotate */
-    bool rope_windowless;   /* ... but all do in models that have none */
-    const char *rope_key;   /* config key that is "rope" where layers rotate; NULL: they do */
-    bool rope_back;         /* pairs turn the other way (NanoChat) */
-    bool embed_norm;        /* embeddings are normed, without a gain */
-    bool pads_learn;        /* embeddings have no padding row */
-    bool transposed;        /* the checkpoint's matrices of layers are [in, out] */
-    const char *layers;     /* what their names begin with; NULL: model.layers */
-    bool rope_alpha;        /* dynamic rotary scaling may have a fixed alpha (Hunyuan) */
-    bool rope_grows;        /* queries may grow with their position: llama_4_scaling_beta */
+    int alibi; /* scores fall with the distance, by slopes down to 2^-alibi (ALiBi); nothing
+                * turns; 0: they do not */
+    const char *alibi_key; /* config key that says so, beside rotation; NULL: none has it */
+    bool alibi_scaled;     /* what is added to scores is multiplied as they are (Falcon) */
+    int position_offset;   /* rows of that table before position 0 (OPT) */
+    bool rope_adjacent;    /* pairs that turn are neighbours */
+    bool rope_partial;     /* config key partial_rotary_factor is honoured */
+    bool rope_in_windows;  /* layers without a window do not rotate */
+    bool rope_windowless;  /* ... but all do in models that have none */
+    const char *rope_key;  /* config key that is "rope" where layers rotate; NULL: they do */
+    bool rope_back;        /* pairs turn the other way (NanoChat) */
+    bool embed_norm;    /* embeddings are normed: layer norms with a gain and a bias (Bloom), others
+                           without */
+    bool pads_learn;    /* embeddings have no padding row */
+    bool transposed;    /* the checkpoint's matrices of layers are [in, out] */
+    const char *layers; /* what their names begin with; NULL: model.layers */
+    bool rope_alpha;    /* dynamic rotary scaling may have a fixed alpha (Hunyuan) */
+    bool rope_grows;    /* queries may grow with their position: llama_4_scaling_beta */
     sp_qk_norm qk_norm;
     bool qk_turned;       /* queries and keys are normed when they have turned */
     const char *qk_key;   /* config key that says whether there are such norms; NULL: there are */
@@ -184,19 +191,21 @@ typedef struct sp_arch {
      * key head serves all query heads. NULL: the family has none. */
     const char *width_key, *query_key;
     const char *rotary_key; /* config key of how many entries of a head turn; NULL: none has it */
-    const char *own_keys;   /* keys of config.json that other families have not, by spaces */
-    const char *fixed_keys; /* those that may have one value alone, as JSON; NULL: none */
-    const char *written;    /* keys that are written besides, as JSON; NULL: none */
+    const char *lifted; /* key of an object whose members are read as keys OBJECT.KEY; NULL: none */
+    const char *own_keys;        /* keys of config.json that other families have not, by spaces */
+    const char *fixed_keys;      /* those that may have one value alone, as JSON; NULL: none */
+    const char *written;         /* keys that are written besides, as JSON; NULL: none */
     const sp_key_alias *aliases; /* NULL: none */
     const char *gguf_fixed; /* keys whose value GGUF's readers take as given, as JSON; NULL: none */
     bool gguf_head;      /* they want an output projection: a tied model's is the embedding again */
     bool gguf_long;      /* they know longrope's two sets of factors */
     bool gguf_ungrouped; /* GGUF's readers know it with a key head for each query head alone */
     bool gguf_windowed;  /* of rows that share a gguf_name, that of files with a window */
-    bool gguf_unturned;  /* ..., that of files whose layers do not rotate */
-    bool gguf_permuted;  /* q and k rows are stored for interleaved rotary pairs */
-    bool gguf_is_default; /* the row taken for gguf_name when several share it: one with a
-                           * mixture for files with experts, one without for others */
+    const char *gguf_tensor; /* ..., that of files with this tensor */
+    bool gguf_unturned;      /* ..., that of files whose layers do not rotate */
+    bool gguf_permuted;      /* q and k rows are stored for interleaved rotary pairs */
+    bool gguf_is_default;    /* the row taken for gguf_name when several share it: one with a
+                              * mixture for files with experts, one without for others */
 } sp_arch;
 
 const sp_arch *sp_arch_at(int i); /* NULL past the end */
@@ -237,6 +246,7 @@ typedef struct sp_config {
     double residual_scale;             /* multiplies what a half of a layer adds */
     double query_scalar;               /* scores are divided by its root, in place of head_dim's */
     double attention_scale;            /* multiplies scores, in place of that */
+    double alibi;                      /* as in sp_arch */
     double attention_cap, logit_cap;   /* caps, by tanh */
     double qkv_bound;                  /* queries, keys and values are cut off beyond it */
     double logit_scale, logit_divisor; /* of the logits, before their cap */
@@ -293,6 +303,8 @@ int sp_config_sparse_layers(const sp_config *config);
 spar_status sp_arch_defaults(const sp_arch *arch, json_t **out, spar_error *err);
 /* What GGUF's readers take for query_scalar, which files do not have. */
 double sp_config_gguf_scalar(const sp_config *config);
+/* ALiBi's slopes [heads]. */
+void sp_alibi_slopes(const sp_config *config, float *slopes);
 /* What query-key products are multiplied by. */
 double sp_config_attention_scale(const sp_config *config, int layer);
 

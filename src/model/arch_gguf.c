@@ -46,6 +46,7 @@ static spar_status find_arch(const sp_gguf *g, const sp_arch **out, const char *
         snprintf(key, sizeof key, "%s.expert_count", arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 0, SP_MAX_EXPERTS, 0, &experts, err));
         if ((arch->mixture != NULL) == (experts > 0) && (!arch->gguf_windowed || window > 0) &&
+            (!arch->gguf_tensor || sp_gguf_find_tensor(g, arch->gguf_tensor)) &&
             (!arch->gguf_unturned || !turns)) {
             *out = arch;
             goto done;
@@ -210,6 +211,23 @@ done:
     return status;
 }
 
+static spar_status read_alibi(sp_config *c, const sp_gguf *g, const char *where, spar_error *err) {
+    spar_status status = SPAR_OK;
+    c->alibi = c->arch->alibi_key ? 0 : c->arch->alibi; /* readers of Falcon's know none */
+    if (c->alibi > 0) {
+        double found;
+        SPAR_TRY(
+            sp_arch_gguf_number(g, c->arch, "attention.max_alibi_bias", c->alibi, &found, err));
+        if (found != c->alibi) {
+            SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                               "%s: metadata %s.attention.max_alibi_bias: expected %g, found %g",
+                               where, c->arch->gguf_name, c->alibi, found));
+        }
+    }
+done:
+    return status;
+}
+
 static spar_status read_parallel(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *defaults = NULL;
@@ -254,6 +272,7 @@ spar_status sp_config_from_gguf(sp_config *c, const sp_gguf *g, const char *wher
     SPAR_TRY(read_sizes(c, g, err));
     SPAR_TRY(sp_mixture_read_gguf(c, g, where, err));
     SPAR_TRY(read_numbers(c, g, err));
+    SPAR_TRY(read_alibi(c, g, where, err));
     SPAR_TRY(sp_rope_read_gguf(c, g, err));
     SPAR_TRY(read_layers(c, g, err));
     SPAR_TRY(check_head(c->arch, g, err));

@@ -478,6 +478,20 @@ static double inverse_frequency(const sp_config *c, int i) {
     return f;
 }
 
+/* Press et al. 2022: 2^(-m i / n) for i = 1 .. n, where n is the highest power of two that the
+ * heads have; those beyond it have every second one of 2n heads. */
+void sp_alibi_slopes(const sp_config *c, float *slopes) {
+    const double scale = c->arch->alibi_scaled ? sp_config_attention_scale(c, 0) : 1;
+    int n = 1;
+    while (2 * n <= c->heads) {
+        n *= 2;
+    }
+    for (int h = 0; h < c->heads; h++) {
+        const double i = h < n ? h + 1 : (2 * (h - n) + 1) / 2.0;
+        slopes[h] = (float)(scale * exp2(-c->alibi * i / n));
+    }
+}
+
 bool sp_rope_is_local(const sp_config *c, int layer) {
     return c->rope_local_theta > 0 && c->window[layer] > 0;
 }

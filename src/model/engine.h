@@ -21,6 +21,7 @@ struct spar_model {
     float *weights; /* owned, [params.total] */
     float
         *ones; /* owned, [max(hidden, head_dim)]: gains of norms that have none (OLMo); else NULL */
+    float *slopes;       /* owned, [heads]: of ALiBi; else NULL */
     sp_weight *matrices; /* owned, with their blocks, by parameter index; out is 0 for vectors */
     int terms;           /* products in whole numbers, where there are blocks: of 8 bits an input,
                           * in one term or two; 0: in floats */

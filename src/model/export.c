@@ -31,20 +31,21 @@ static void put_sizes(writer *w) {
     const struct {
         const char *suffix;
         int64_t value;
-    } sizes[] = {{"context_length", c->rope == SP_ROPE_LONG ? c->rope_context : c->context},
-                 {"embedding_length", c->hidden},
-                 {"block_count", c->layers},
-                 {"feed_forward_length", c->ffn},
-                 {"expert_count", c->experts},
-                 {"expert_used_count", c->top_k},
-                 {"expert_feed_forward_length", c->expert_ffn},
-                 {"expert_shared_feed_forward_length", c->shared_ffn},
-                 {"attention.head_count", c->heads},
-                 {"attention.head_count_kv", c->kv_heads},
-                 {"attention.key_length", c->head_dim},
-                 {"attention.value_length", c->head_dim},
-                 {"rope.dimension_count", c->arch->learned_positions ? 0 : c->rotary_dim},
-                 {"vocab_size", c->vocab}};
+    } sizes[] = {
+        {"context_length", c->rope == SP_ROPE_LONG ? c->rope_context : c->context},
+        {"embedding_length", c->hidden},
+        {"block_count", c->layers},
+        {"feed_forward_length", c->ffn},
+        {"expert_count", c->experts},
+        {"expert_used_count", c->top_k},
+        {"expert_feed_forward_length", c->expert_ffn},
+        {"expert_shared_feed_forward_length", c->shared_ffn},
+        {"attention.head_count", c->heads},
+        {"attention.head_count_kv", c->kv_heads},
+        {"attention.key_length", c->head_dim},
+        {"attention.value_length", c->head_dim},
+        {"rope.dimension_count", c->arch->learned_positions || c->alibi > 0 ? 0 : c->rotary_dim},
+        {"vocab_size", c->vocab}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         if (sizes[i].value == 0) {
             continue; /* a dense model's experts; a rotation where nothing turns */
@@ -55,6 +56,9 @@ static void put_sizes(writer *w) {
         sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
     }
     sp_gguf_put_f32(w->out, key(w, sp_arch_gguf_eps(c->arch)), c->norm_eps);
+    if (c->alibi > 0) {
+        sp_gguf_put_f32(w->out, key(w, "attention.max_alibi_bias"), (float)c->alibi);
+    }
     sp_rope_put_gguf(c, w->out);
     if (c->arch->rope_key) { /* Granite's readers turn layers by it */
         sp_gguf_put_bool(w->out, key(w, "rope.scaling.finetuned"), !c->no_rope[0]);

@@ -159,6 +159,11 @@ spar_status sp_model_create(spar_model **out, const sp_config *config, const cha
             m->ones[i] = 1.0F;
         }
     }
+    if (config->alibi > 0) {
+        SPAR_TRY(sp_mem_aligned(&memory, (size_t)config->heads, sizeof(float), err));
+        m->slopes = memory;
+        sp_alibi_slopes(config, m->slopes);
+    }
     SPAR_TRY(sp_model_reserve_positions(m, 1, err));
     SPAR_TRY(make_matrices(m, forms, err));
     *out = m;
@@ -185,6 +190,7 @@ void spar_model_free(spar_model *m) {
     sp_params_release(&m->params);
     free(m->weights);
     free(m->ones);
+    free(m->slopes);
     for (int table = 0; table < SP_TABLES; table++) {
         free(m->cos_table[table]);
         free(m->sin_table[table]);

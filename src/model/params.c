@@ -29,6 +29,10 @@ static const struct {
     bool in_layer;
 } role_rows[SP_ROLES] = {
     [SP_EMBED] = {"model.embed_tokens.weight", "token_embd.weight", VOCAB, HIDDEN, false},
+    [SP_EMBED_NORM] = {"transformer.word_embeddings_layernorm.weight", "token_embd_norm.weight",
+                       HIDDEN, NONE, false},
+    [SP_EMBED_NORM_BIAS] = {"transformer.word_embeddings_layernorm.bias", "token_embd_norm.bias",
+                            HIDDEN, NONE, false},
     [SP_POSITIONS] = {"transformer.wpe.weight", "position_embd.weight", CONTEXT, HIDDEN, false},
     [SP_ATTN_NORM] = {"input_layernorm.weight", "attn_norm.weight", HIDDEN, NONE, true},
     [SP_ATTN_NORM_BIAS] = {"input_layernorm.bias", "attn_norm.bias", HIDDEN, NONE, true},
@@ -138,6 +142,9 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
         return c->arch->norm == SP_LAYER_NORM;
     case SP_MLP_NORM_BIAS:
         return c->arch->norm == SP_LAYER_NORM && has_role(c, SP_MLP_NORM, layer);
+    case SP_EMBED_NORM:
+    case SP_EMBED_NORM_BIAS:
+        return c->arch->embed_norm && c->arch->norm == SP_LAYER_NORM;
     case SP_POSITIONS:
         return c->arch->learned_positions;
     case SP_ATTN_POST:
@@ -300,6 +307,8 @@ spar_status sp_params_create(sp_params *out, const sp_config *c, spar_error *err
         out->index[i] = -1;
     }
     add_role(out, c, SP_EMBED, 0);
+    add_role(out, c, SP_EMBED_NORM, 0);
+    add_role(out, c, SP_EMBED_NORM_BIAS, 0);
     add_role(out, c, SP_POSITIONS, 0);
     for (int layer = 0; layer < c->layers; layer++) {
         for (sp_role role = SP_ATTN_NORM; role < SP_FINAL_NORM; role++) {

@@ -15,6 +15,8 @@
 /* What a parameter is, within its layer. */
 typedef enum sp_role {
     SP_EMBED,
+    SP_EMBED_NORM,
+    SP_EMBED_NORM_BIAS,
     SP_POSITIONS, /* learned ones, [position_offset + context, hidden] */
     SP_ATTN_NORM,
     SP_ATTN_NORM_BIAS,

@@ -16,6 +16,7 @@ sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *b
                           .window = c->window[layer],
                           .scale = (float)sp_config_attention_scale(c, layer),
                           .cap = (float)c->attention_cap,
+                          .slopes = m->slopes,
                           .n_segments = (int)batch->n_segments,
                           .segments = batch->segments};
 }
@@ -123,6 +124,8 @@ static void norm_qk(const spar_model *m, sp_role role, int layer, int64_t T, int
 
 sp_role sp_pass_norm_bias(sp_role norm) {
     switch (norm) {
+    case SP_EMBED_NORM:
+        return SP_EMBED_NORM_BIAS;
     case SP_ATTN_NORM:
         return SP_ATTN_NORM_BIAS;
     case SP_MLP_NORM:
@@ -367,6 +370,30 @@ done:
     return status;
 }
 
+/* The residual stream at the first layer's entry. */
+static void embed(sp_pass *pass, const sp_batch *batch) {
+    spar_model *m = pass->model;
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    const int64_t T = (int64_t)batch->n_tokens, H = c->hidden;
+    const float *gain = sp_pass_vector(m, SP_EMBED_NORM, 0);
+    ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
+               sp_factor_or_one(c->embed_scale), pass->embedded);
+    if (c->arch->learned_positions) {
+        ops->embed_add(m->backend,
+                       sp_model_matrix(m, SP_POSITIONS, 0)->data + c->arch->position_offset * H,
+                       batch->positions, T, H, pass->embedded);
+    }
+    if (gain) {
+        ops->layernorm(m->backend, pass->embedded, NULL, gain,
+                       sp_pass_vector(m, SP_EMBED_NORM_BIAS, 0), T, H, c->norm_eps,
+                       pass->layers[0].x, NULL);
+    } else if (c->arch->embed_norm) {
+        ops->rmsnorm_f32(m->backend, pass->embedded, m->ones, T, H, c->norm_eps, pass->layers[0].x,
+                         pass->embedded_rstd);
+    }
+}
+
 spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *cache,
                             spar_error *err) {
     spar_status status = SPAR_OK;
@@ -379,17 +406,7 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
         SPAR_TRY(sp_model_prepare(m, pass->train, err));
     }
     SPAR_TRY(sp_pass_reserve(pass, T, (int64_t)batch->n_scored, err));
-    m->backend->ops->embed(m->backend, sp_model_matrix(m, SP_EMBED, 0), batch->ids, T,
-                           sp_factor_or_one(m->config.embed_scale), pass->embedded);
-    if (m->config.arch->learned_positions) {
-        const int64_t first = m->config.arch->position_offset * m->config.hidden;
-        m->backend->ops->embed_add(m->backend, sp_model_matrix(m, SP_POSITIONS, 0)->data + first,
-                                   batch->positions, T, m->config.hidden, pass->embedded);
-    }
-    if (m->config.arch->embed_norm) {
-        m->backend->ops->rmsnorm_f32(m->backend, pass->embedded, m->ones, T, m->config.hidden,
-                                     m->config.norm_eps, pass->layers[0].x, pass->embedded_rstd);
-    }
+    embed(pass, batch);
     if (pass->train && sp_config_sparse_layers(&m->config) > 0) {
         sp_mixture_count_begin(m, &pass->mixture);
     }

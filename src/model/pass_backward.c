@@ -267,6 +267,24 @@ static void begin_grads(sp_pass *pass, float *grads, bool accumulate) {
     clear_grads(pass, SP_FINAL_NORM, SP_HEAD, -1, grads);
 }
 
+/* dx (gradient at the first layer's entry) becomes that of the embeddings, through their norm. */
+static void embed_norm_backward(sp_pass *pass, int64_t T, float *grads) {
+    const spar_model *m = pass->model;
+    const sp_config *c = &m->config;
+    const sp_ops *ops = m->backend->ops;
+    const float *gain = sp_pass_vector(m, SP_EMBED_NORM, 0);
+    if (gain) {
+        ops->layernorm_operand(m->backend, pass->embedded, gain,
+                               sp_pass_vector(m, SP_EMBED_NORM_BIAS, 0), T, c->hidden, c->norm_eps,
+                               pass->norm_attn, pass->embedded_rstd);
+        norm_grad(pass, SP_EMBED_NORM, 0, pass->embedded, pass->embedded_rstd, pass->dx, T,
+                  c->hidden, pass->dx, false, grads);
+    } else if (c->arch->embed_norm) {
+        ops->rmsnorm_bwd(m->backend, pass->embedded, m->ones, pass->embedded_rstd, pass->dx, T,
+                         c->hidden, pass->dx, false, NULL);
+    }
+}
+
 spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *c, float *grads,
                              bool accumulate, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -286,11 +304,8 @@ spar_status sp_pass_backward(sp_pass *pass, const sp_batch *batch, const float *
     memset(pass->dx, 0, (size_t)(T * H) * sizeof *pass->dx);
     ops->scatter_add(m->backend, pass->drows, batch->score_rows, R, H, pass->dx);
     SPAR_TRY(backward_layers(pass, batch, grads, err));
-    if (m->config.arch->embed_norm) {
-        ops->rmsnorm_bwd(m->backend, pass->embedded, m->ones, pass->embedded_rstd, pass->dx, T, H,
-                         pass->dx, false, NULL);
-    }
     clear_grads(pass, SP_EMBED, SP_POSITIONS, -1, grads);
+    embed_norm_backward(pass, T, grads);
     float *dembed = sp_pass_grad(pass, grads, SP_EMBED, 0);
     float *dpositions = sp_pass_grad(pass, grads, SP_POSITIONS, 0);
     if (dpositions) {

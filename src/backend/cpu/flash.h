@@ -53,6 +53,8 @@ typedef struct sp_flash_rows {
     int segment[SP_BLOCK_ROWS];
     int32_t last_key[SP_BLOCK_ROWS]; /* last visible key of the own segment, from its start */
     int64_t q_row[SP_BLOCK_ROWS];
+    int32_t position[SP_BLOCK_ROWS];                   /* of a token */
+    int32_t key_position;                              /* of the first of the current keys */
     int32_t first[SP_BLOCK_ROWS], last[SP_BLOCK_ROWS]; /* by row: see sp_scores */
     float max[SP_BLOCK_ROWS], sum[SP_BLOCK_ROWS];
     float lse[SP_BLOCK_ROWS], delta[SP_BLOCK_ROWS];
@@ -123,6 +125,10 @@ typedef struct sp_row_range {
 sp_row_range sp_flash_seeing(const sp_flash_rows *x);
 /* Widen the range to whole vectors within the padded rows. */
 void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows);
+/* With slopes, add to the scores of these rows and the n current keys what their distances say; s:
+ * that of the first of both, and how far rows and keys lie apart. */
+void sp_flash_slopes(const sp_flash_rows *x, const sp_row_range *rows, int n, float *s,
+                     int64_t row_step, int64_t key_step);
 
 /* Call visit for each block of at most SP_BLOCK_KEYS keys that the rows see, with first and last
  * set: their own segments, then the common parent and its parents. */

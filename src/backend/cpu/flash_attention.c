@@ -77,6 +77,7 @@ static void attend_few(sp_flash_rows *x, floats k, floats v, sp_row_range rows, 
                         .c_row = SP_BLOCK_KEYS};
     x->simd->block_dots(&p);
     sp_flash_cap(x, x->space.s, rows.n, SP_BLOCK_KEYS, n);
+    sp_flash_slopes(x, &rows, n, x->space.s, SP_BLOCK_KEYS, 1);
     const sp_scores scores = scores_of(x, &rows, SP_BLOCK_KEYS, n);
     x->simd->softmax_step_rows(&scores, x->max + first, x->sum + first, x->space.out + first * dim,
                                dim);
@@ -100,6 +101,7 @@ static void attend_many(sp_flash_rows *x, floats k, floats v, sp_row_range rows,
                         .c_row = rows.padded};
     x->simd->block_product(&p);
     sp_flash_cap(x, x->space.s, n, rows.padded, rows.padded);
+    sp_flash_slopes(x, &rows, n, x->space.s, 1, rows.padded);
     const sp_scores scores = scores_of(x, &rows, rows.padded, n);
     x->simd->softmax_step(&scores, x->max + first, x->sum + first, x->space.out + first * dim, dim);
     add_values(x, v, &rows, (layout){1, rows.padded}, n);

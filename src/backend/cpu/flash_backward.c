@@ -95,6 +95,7 @@ static void visit_floats(sp_flash_rows *x, const float *k, const float *v, int n
     p.a = k, p.b = w->q_columns + first, p.c = w->s;
     x->simd->block_product(&p);
     sp_flash_cap(x, w->s, n, width, width);
+    sp_flash_slopes(x, &rows, n, w->s, 1, width);
     p.a = v, p.b = w->do_columns + first, p.c = w->dp;
     x->simd->block_product(&p);
     const sp_scores scores = {w->s, width, width, n, x->first + first, x->last + first, x->a->cap};

@@ -97,6 +97,7 @@ void sp_pair_attend(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, int 
                                   w->s, width, false};
     x->simd->pair_product(&scores);
     sp_flash_cap(x, w->s, n, width, width);
+    sp_flash_slopes(x, &rows, n, w->s, 1, width);
     const sp_scores s = {w->s, width, width, n, x->first + first, x->last + first, x->a->cap};
     x->simd->softmax_step_pairs(&s, x->max + first, x->sum + first, w->out + first, SP_BLOCK_ROWS,
                                 dim, w->p_pairs);
@@ -133,6 +134,7 @@ void sp_pair_attend_bwd(sp_flash_rows *x, const uint16_t *k, const uint16_t *v, 
     p.a = k, p.b = w->q_columns, p.c = w->s;
     x->simd->pair_product(&p);
     sp_flash_cap(x, w->s, n, width, width);
+    sp_flash_slopes(x, &(sp_row_range){0, x->n_rows, width}, n, w->s, 1, width);
     p.a = v, p.b = w->do_columns, p.c = w->dp;
     x->simd->pair_product(&p);
     const sp_scores s = {w->s, width, width, n, x->first, x->last, x->a->cap};

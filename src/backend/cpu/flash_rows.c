@@ -174,6 +174,7 @@ void sp_flash_rows_add(sp_flash_rows *x, int segment, int32_t token) {
     x->segment[t] = segment;
     x->last_key[t] = s->kv_len - s->q_len + token;
     x->q_row[t] = s->q_start + token;
+    x->position[t] = s->pos0 + x->last_key[t];
     x->n_rows += x->heads;
     const int pad = x->pairs ? PAIR_ROW_PAD : ROW_PAD;
     x->padded = min_int((x->n_rows + pad - 1) / pad * pad, SP_BLOCK_ROWS);
@@ -259,6 +260,7 @@ static void set_rows(sp_flash_rows *x, int t, int32_t first, int32_t last) {
 
 bool sp_flash_see(sp_flash_rows *x, int g, int32_t key, int n, int t0, int t1) {
     bool any = false;
+    x->key_position = x->a->segments[g].pos0 + key;
     for (int t = 0; t < x->tokens; t++) {
         const sp_key_span span = t >= t0 && t < t1 ? token_span(x, g, t) : (sp_key_span){0, 0};
         const int32_t first = span.first > key ? min_int(span.first - key, n) : 0;
@@ -286,6 +288,27 @@ sp_row_range sp_flash_seeing(const sp_flash_rows *x) {
 void sp_flash_widen(const sp_flash_rows *x, sp_row_range *rows) {
     rows->padded = (rows->n + ROW_PAD - 1) / ROW_PAD * ROW_PAD;
     rows->first = min_int(rows->first, x->padded - rows->padded);
+}
+
+void sp_flash_slopes(const sp_flash_rows *x, const sp_row_range *rows, int n, float *s,
+                     int64_t row_step, int64_t key_step) {
+    float slope[SP_BLOCK_ROWS];
+    int32_t distance[SP_BLOCK_ROWS];
+    if (!x->a->slopes) {
+        return;
+    }
+    for (int i = 0; i < rows->padded; i++) {
+        const int r = rows->first + i;
+        const bool there = r < x->n_rows;
+        slope[i] = there ? x->a->slopes[x->head0 + r % x->heads] : 0;
+        distance[i] = there ? x->key_position - x->position[r / x->heads] : 0;
+    }
+    for (int key = 0; key < n; key++) {
+        float *at = s + key * key_step;
+        for (int i = 0; i < rows->padded; i++) {
+            at[i * row_step] += slope[i] * (float)(distance[i] + key);
+        }
+    }
 }
 
 static void walk_segment(sp_flash_rows *x, sp_flash_visit visit, void *context, int g, int t0,

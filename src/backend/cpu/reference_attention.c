@@ -62,7 +62,15 @@ static double dot(const float *x, const float *y, int n) {
     return sum;
 }
 
-static double score(const query *x, const float *q, const void *k, int64_t row) {
+/* What the distance between the query and a key, row `row` of segment g, adds to their score. */
+static double by_distance(const query *x, int g, int64_t row) {
+    const sp_segment *own = &x->a->segments[x->segment], *s = &x->a->segments[g];
+    const int64_t key = s->pos0 + row - s->kv_start;
+    return x->a->slopes ? (double)x->a->slopes[x->head] * (double)(key - own->pos0 - x->last_key)
+                        : 0;
+}
+
+static double score(const query *x, const float *q, const void *k, int g, int64_t row) {
     const float *from = q + query_at(x);
     const int64_t at = key_at(x, row);
     double sum = 0;
@@ -70,7 +78,7 @@ static double score(const query *x, const float *q, const void *k, int64_t row) 
         sum += (double)from[d] * element(x->a, k, at + d);
     }
     const double s = (double)x->a->scale * sum, cap = (double)x->a->cap;
-    return cap > 0 ? cap * tanh(s / cap) : s;
+    return cap > 0 ? cap * tanh(s / cap) : s + by_distance(x, g, row);
 }
 
 /* Log-sum-exp of the visible scores; every query sees at least itself. */
@@ -79,7 +87,7 @@ static double log_sum(const query *x, const float *q, const void *k) {
     for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
         const key_range keys = visible(x, g);
         for (int64_t row = keys.first; row <= keys.last; row++) {
-            const double s = score(x, q, k, row);
+            const double s = score(x, q, k, g, row);
             if (s > max) {
                 sum *= exp(max - s);
                 max = s;
@@ -98,7 +106,7 @@ static void query_forward(sp_backend *be, const query *x, const float *q, const 
         for (int g = x->segment; g >= 0; g = x->a->segments[g].parent) {
             const key_range keys = visible(x, g);
             for (int64_t row = keys.first; row <= keys.last; row++) {
-                sum += exp(score(x, q, k, row) - total) * element(x->a, v, key_at(x, row) + d);
+                sum += exp(score(x, q, k, g, row) - total) * element(x->a, v, key_at(x, row) + d);
             }
         }
         sp_operand_store(be, out, query_at(x) + d, (float)sum);
@@ -158,7 +166,7 @@ static void query_backward(const backward *b, const query *x) {
         const key_range keys = visible(x, g);
         for (int64_t row = keys.first; row <= keys.last; row++) {
             const int64_t to = key_at(x, row);
-            const double s = score(x, b->q, b->k, row), p = exp(s - total);
+            const double s = score(x, b->q, b->k, g, row), p = exp(s - total);
             const double t = a->cap > 0 ? s / (double)a->cap : 0;
             const double dp = dot(b->dout + at, b->v + to, a->head_dim);
             const double ds = p * (dp - own) * (1 - t * t) * (double)a->scale;

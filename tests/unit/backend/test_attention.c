@@ -3,11 +3,12 @@
 #include "compare.h"
 #include "tensor/dtype.h"
 
-enum { SEGMENTS_MAX = 24 };
+enum { SEGMENTS_MAX = 24, HEADS_MAX = 130 };
 
 typedef struct forest {
     sp_attention a;
     sp_segment segments[SEGMENTS_MAX];
+    float slopes[HEADS_MAX];
     int64_t queries, keys;
 } forest;
 
@@ -15,28 +16,35 @@ typedef struct recipe {
     int n_heads, n_kv_heads, head_dim, window, n_segments, longest;
     bool decode; /* fewer queries than keys */
     float cap;
+    bool slopes;
 } recipe;
 
 static const recipe training[] = {
-    {1, 1, 2, 0, 1, 7, false, 0},     {3, 1, 64, 0, 4, 80, false, 0},
-    {4, 2, 20, 0, 12, 33, false, 0},  {9, 3, 64, 0, 2, 80, false, 0},
-    {6, 2, 16, 13, 6, 80, false, 0},  {2, 2, 128, 2, 3, 65, false, 0},
-    {130, 2, 8, 0, 3, 9, false, 0},   {7, 1, 8, 0, 20, 3, false, 0},
-    {2, 1, 24, 70, 3, 140, false, 0}, {4, 2, 24, 9, 6, 80, false, 2},
+    {1, 1, 2, 0, 1, 7, false, 0, false},     {3, 1, 64, 0, 4, 80, false, 0, false},
+    {4, 2, 20, 0, 12, 33, false, 0, false},  {9, 3, 64, 0, 2, 80, false, 0, false},
+    {6, 2, 16, 13, 6, 80, false, 0, false},  {2, 2, 128, 2, 3, 65, false, 0, false},
+    {130, 2, 8, 0, 3, 9, false, 0, false},   {7, 1, 8, 0, 20, 3, false, 0, false},
+    {2, 1, 24, 70, 3, 140, false, 0, false}, {4, 2, 24, 9, 6, 80, false, 2, false},
+    {6, 2, 24, 0, 6, 80, false, 0, true},    {3, 1, 10, 9, 9, 60, false, 0, true},
+    {130, 2, 8, 0, 3, 9, false, 0, true},
 };
 /* Head sizes for which bf16 has kernels of its own, and more keys than a block of theirs holds. */
 static const recipe wide[] = {
-    {3, 1, 32, 0, 3, 300, false, 0}, {9, 3, 64, 40, 6, 90, false, 0},
-    {2, 2, 96, 0, 4, 65, false, 0},  {4, 1, 128, 0, 3, 40, false, 0},
-    {70, 1, 32, 0, 4, 9, false, 0},  {1, 1, 256, 7, 2, 20, false, 0},
-    {4, 4, 32, 0, 20, 3, false, 0},  {4, 2, 64, 30, 5, 90, false, 1.5F},
+    {3, 1, 32, 0, 3, 300, false, 0, false}, {9, 3, 64, 40, 6, 90, false, 0, false},
+    {2, 2, 96, 0, 4, 65, false, 0, false},  {4, 1, 128, 0, 3, 40, false, 0, false},
+    {70, 1, 32, 0, 4, 9, false, 0, false},  {1, 1, 256, 7, 2, 20, false, 0, false},
+    {4, 4, 32, 0, 20, 3, false, 0, false},  {4, 2, 64, 30, 5, 90, false, 1.5F, false},
+    {6, 3, 64, 0, 5, 90, false, 0, true},   {70, 1, 32, 40, 4, 9, false, 0, true},
+    {3, 1, 32, 0, 3, 300, false, 0, true},
 };
 static const recipe decoding[] = {
-    {9, 3, 64, 0, 20, 80, true, 0},    {3, 1, 32, 20, 10, 60, true, 0},
-    {14, 2, 16, 0, 9, 70, true, 0},    {2, 2, 65, 0, 7, 129, true, 0},
-    {70, 1, 4, 5, 6, 20, true, 0},     {3, 1, 32, 0, 6, 300, true, 0},
-    {4, 2, 96, 33, 9, 50, true, 0},    {40, 1, 32, 0, 9, 40, true, 0},
-    {4, 2, 32, 30, 9, 80, true, 1.5F}, {9, 1, 20, 0, 9, 80, true, 2},
+    {9, 3, 64, 0, 20, 80, true, 0, false},    {3, 1, 32, 20, 10, 60, true, 0, false},
+    {14, 2, 16, 0, 9, 70, true, 0, false},    {2, 2, 65, 0, 7, 129, true, 0, false},
+    {70, 1, 4, 5, 6, 20, true, 0, false},     {3, 1, 32, 0, 6, 300, true, 0, false},
+    {4, 2, 96, 33, 9, 50, true, 0, false},    {40, 1, 32, 0, 9, 40, true, 0, false},
+    {4, 2, 32, 30, 9, 80, true, 1.5F, false}, {9, 1, 20, 0, 9, 80, true, 2, false},
+    {9, 3, 64, 0, 20, 80, true, 0, true},     {14, 2, 16, 0, 9, 70, true, 0, true},
+    {4, 2, 32, 30, 9, 80, true, 0, true},     {3, 1, 32, 0, 6, 300, true, 0, true},
 };
 enum {
     N_TRAINING = sizeof training / sizeof training[0],
@@ -55,8 +63,12 @@ static void plant(forest *f, recipe r, uint64_t seed) {
                           .window = r.window,
                           .scale = ldexpf(1, -(int)lrintf(log2f((float)r.head_dim) / 2)),
                           .cap = r.cap,
+                          .slopes = r.slopes ? f->slopes : NULL,
                           .n_segments = r.n_segments,
                           .segments = f->segments};
+    for (int h = 0; h < r.n_heads; h++) {
+        f->slopes[h] = ldexpf(1.5F, -1 - h % 9);
+    }
     for (int s = 0; s < r.n_segments; s++) {
         sp_segment *g = &f->segments[s];
         const uint64_t pick = sp_rng_next_below(&rng, (uint64_t)s + 1);
@@ -249,7 +261,8 @@ static void test_lengths(void **state) {
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         bench b = bench_open(SP_COMPUTE_BF16);
         const int32_t n = lengths[i];
-        forest f = {.a = {1, 1, 32, 0, 0.25F, 0, 1, f.segments, 0, false}, .queries = n, .keys = n};
+        forest f = {
+            .a = {1, 1, 32, 0, 0.25F, 0, NULL, 1, f.segments, 0, false}, .queries = n, .keys = n};
         f.segments[0] = (sp_segment){0, 0, n, n, -1, 0};
         input x = make_input(&f);
         result want = run(b.be[BENCH_REFERENCE], &f, &x, IN_ROWS, true, NULL);
@@ -266,7 +279,7 @@ static void test_lengths(void **state) {
 static void test_slices(void **state) {
     (void)state;
     for (sp_compute compute = SP_COMPUTE_F32; compute <= SP_COMPUTE_BF16; compute++) {
-        compare(compute, &(recipe){5, 1, 32, 0, 2, 260, false, 0}, 1, IN_ROWS, true);
+        compare(compute, &(recipe){5, 1, 32, 0, 2, 260, false, 0, false}, 1, IN_ROWS, true);
     }
 }
 
@@ -296,7 +309,7 @@ static void test_alone(void **state) {
     bench b = bench_open(SP_COMPUTE_F32);
     sp_segment both[] = {{0, 0, 40, 40, -1, 0}, {40, 40, 30, 30, 0, 40}, {70, 70, 50, 50, 0, 40}};
     sp_segment one[] = {{0, 0, 40, 40, -1, 0}, {40, 70, 50, 50, 0, 40}};
-    sp_attention a = {4, 2, 16, 0, 0.25F, 0, 3, both, 0, false}, c = a;
+    sp_attention a = {4, 2, 16, 0, 0.25F, 0, NULL, 3, both, 0, false}, c = a;
     c.n_segments = 2, c.segments = one;
     float *q = array_random(120L * 64, 1, 1), *k = array_random(120L * 32, 2, 1);
     float *v = array_random(120L * 32, 3, 1), *x = array_zero(120L * 64), *y = array_zero(90L * 64);
@@ -342,9 +355,9 @@ static void check_slope(sp_backend *be, const forest *f, const input *x, float *
     }
 }
 
-static void check_differences(float cap) {
+static void check_differences(float cap, bool slopes) {
     bench b = bench_open(SP_COMPUTE_F32);
-    const recipe r = {4, 2, 6, 5, 4, 6, false, cap};
+    const recipe r = {4, 2, 6, 5, 4, 6, false, cap, slopes};
     forest f;
     plant(&f, r, 77);
     input x = make_input(&f);
@@ -369,8 +382,9 @@ static void check_differences(float cap) {
 
 static void test_differences(void **state) {
     (void)state;
-    check_differences(0);
-    check_differences(1.5F);
+    check_differences(0, false);
+    check_differences(1.5F, false);
+    check_differences(0, true);
 }
 
 int main(void) {

@@ -21,6 +21,9 @@ static const struct family {
             "\"ffn_dim\": 24"},
     {"gptj", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
     {"codegen", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
+    {"bloom", "\"n_embed\": 8, \"n_layer\": 2, \"num_attention_heads\": 2"},
+    {"mpt", "\"d_model\": 8, \"n_layers\": 2, \"n_heads\": 2"},
+    {"falcon", "\"hidden_size\": 8, \"num_hidden_layers\": 2, \"num_attention_heads\": 2"},
     {"gpt_bigcode", "\"n_embd\": 8, \"n_layer\": 2, \"n_head\": 2"},
 };
 
@@ -96,11 +99,16 @@ static void test_left_out(void **state) {
         int kv_heads, eos;
         bool tied;
         sp_act act;
-    } cases[] = {{"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH},
-                 {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU},
-                 {"gptj", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
-                 {"codegen", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
-                 {"gpt_bigcode", "", 1024, 32, 1e-5, 1, 50256, true, SP_GELU_TANH}};
+    } cases[] = {
+        {"gpt_neo", THREE, 2048, 32, 1e-5, 2, 50256, true, SP_GELU_TANH},
+        {"opt", "", 2048, 24, 1e-5, 2, 2, true, SP_RELU},
+        {"gptj", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
+        {"codegen", ROTARY, 2048, 32, 1e-5, 2, 50256, false, SP_GELU_TANH},
+        {"bloom", "", 2048, 32, 1e-5, 2, 2, true, SP_GELU_TANH},
+        {"mpt", "", 2048, 32, 1e-5, 2, -1, true, SP_GELU},
+        {"falcon", "", 2048, 32, 1e-5, 1, 11, true, SP_GELU},
+        {"falcon", "\"new_decoder_architecture\": true", 2048, 32, 1e-5, 2, 11, true, SP_GELU},
+        {"gpt_bigcode", "", 1024, 32, 1e-5, 1, 50256, true, SP_GELU_TANH}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const sp_config c = config_of(cases[i].type, cases[i].more);
         print_message("%s\n", cases[i].type);
@@ -171,10 +179,59 @@ static void test_rotary_dim(void **state) {
     refused("codegen", ROTARY ", \"tie_word_embeddings\": true", "tie_word_embeddings");
 }
 
+/* What attn_config has in it, and slopes of heads that are no power of two. */
+static void test_alibi(void **state) {
+    (void)state;
+    static const double six[] = {0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125};
+    float slopes[6];
+    sp_config c =
+        config_of("mpt", "\"attn_config\": {\"alibi\": true, \"clip_qkv\": 6, \"prefix_lm\": "
+                         "false, \"softmax_scale\": 0.5, \"attn_impl\": \"triton\"}");
+    assert_true(c.qkv_bound == 6 && sp_config_attention_scale(&c, 0) == 0.5 && c.no_rope[1]);
+    c.heads = 6;
+    sp_alibi_slopes(&c, slopes);
+    for (int h = 0; h < 6; h++) {
+        assert_true((double)slopes[h] == six[h]);
+    }
+    json_t *json = sp_config_to_json(&c);
+    const json_t *inner = json_object_get(json, "attn_config");
+    assert_true(json_number_value(json_object_get(inner, "clip_qkv")) == 6);
+    json_decref(json);
+    refused("mpt", "\"attn_config\": {\"alibi\": false}", "attn_config.alibi");
+    refused("mpt", "\"attn_config\": {\"alibi_bias_max\": 16}", "attn_config.alibi_bias_max");
+    refused("mpt", "\"attn_config\": {\"qk_ln\": true}", "attn_config.qk_ln");
+    refused("mpt", "\"attn_config\": {\"prefix_lm\": true}", "attn_config.prefix_lm");
+    refused("mpt", "\"attn_config\": {\"attn_type\": \"multiquery_attention\"}", "attn_type");
+    refused("mpt", "\"no_bias\": false", "no_bias");
+    refused("mpt", "\"expansion_ratio\": 2", "expansion_ratio");
+    refused("mpt", "\"logit_scale\": \"inv_sqrt_d_model\"", "logit_scale");
+    refused("bloom", "\"apply_residual_connection_post_layernorm\": true",
+            "apply_residual_connection_post_layernorm");
+}
+
+/* Which of Falcon's rows a configuration means. */
+static void test_falcon(void **state) {
+    (void)state;
+#define NEW "\"new_decoder_architecture\": true"
+    sp_config c = config_of("falcon", "");
+    assert_true(c.parallel && c.arch->one_norm && c.alibi == 0 && !c.no_rope[0]);
+    c = config_of("falcon", "\"alibi\": true, \"parallel_attn\": false, \"multi_query\": false, "
+                            "\"bias\": true, \"num_kv_heads\": 1");
+    assert_true(!c.parallel && c.alibi == 8 && c.no_rope[0] && c.mlp_bias && c.kv_heads == 2);
+    c = config_of("falcon", NEW ", \"num_ln_in_parallel_attn\": null, \"num_kv_heads\": 1");
+    assert_true(c.parallel && !c.arch->one_norm && c.kv_heads == 1);
+    c = config_of("falcon", NEW ", \"num_ln_in_parallel_attn\": 1, \"multi_query\": true");
+    assert_true(c.parallel && c.arch->one_norm && c.kv_heads == 2);
+    refused("falcon", NEW ", \"num_ln_in_parallel_attn\": 3", "num_ln_in_parallel_attn");
+    refused("falcon", NEW ", \"parallel_attn\": false", "parallel");
+    refused("falcon", "\"new_decoder_architecture\": 1", "new_decoder_architecture");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_left_out), cmocka_unit_test(test_local_layers),
-        cmocka_unit_test(test_opt),      cmocka_unit_test(test_rotary_dim),
+        cmocka_unit_test(test_opt),      cmocka_unit_test(test_falcon),
+        cmocka_unit_test(test_alibi),    cmocka_unit_test(test_rotary_dim),
         cmocka_unit_test(test_bigcode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

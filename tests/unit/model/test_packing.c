@@ -34,7 +34,8 @@ static const char *const families[] = {"llama",
                                        "stablelm",
                                        "stablelm-parallel",
                                        "starcoder2",
-                                       "cohere2"};
+                                       "cohere2",
+                                       "mpt"};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
