@@ -177,17 +177,26 @@ spar_status sp_path_join(char **out, const char *dir, const char *name, spar_err
     return format_path(out, err, "%s%s%s", dir, slash, name);
 }
 
+/* A device, a pipe or a socket: no file that another could take the place of. */
+static bool is_stream(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode);
+}
+
 spar_status sp_writer_open(sp_writer *w, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     void *buffer = NULL;
     *w = (sp_writer){.fd = -1};
     SPAR_TRY(format_path(&w->path, err, "%s", path));
-    SPAR_TRY(format_path(&w->aside, err, "%s.tmp.%ld", path, (long)getpid()));
+    if (!is_stream(path)) {
+        SPAR_TRY(format_path(&w->aside, err, "%s.tmp.%ld", path, (long)getpid()));
+    }
     SPAR_TRY(sp_mem_calloc(&buffer, BUFFER_SIZE, 1, err));
     w->buffer = buffer;
-    w->fd = open(w->aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    const char *name = w->aside ? w->aside : path;
+    w->fd = open(name, O_WRONLY | O_TRUNC | O_CLOEXEC | (w->aside ? O_CREAT : 0), 0666);
     if (w->fd < 0) {
-        SPAR_TRY(system_fail(err, "create", w->aside));
+        SPAR_TRY(system_fail(err, "create", name));
     }
 done:
     if (status != SPAR_OK) {
@@ -241,7 +250,7 @@ void sp_writer_write(sp_writer *w, const void *bytes, size_t n) {
 
 static void finish(sp_writer *w) {
     flush(w);
-    if (!w->failed && (must_fail() || fsync(w->fd) != 0)) {
+    if (!w->failed && w->aside && (must_fail() || fsync(w->fd) != 0)) {
         mark_failed(w, "sync");
     }
     /* Some file systems report a failed write only here. */
@@ -249,7 +258,7 @@ static void finish(sp_writer *w) {
         mark_failed(w, "close");
     }
     w->fd = -1;
-    if (!w->failed && (must_fail() || rename(w->aside, w->path) != 0)) {
+    if (!w->failed && w->aside && (must_fail() || rename(w->aside, w->path) != 0)) {
         mark_failed(w, "rename into place");
     }
 }
@@ -281,9 +290,11 @@ spar_status sp_writer_commit(sp_writer *w, spar_error *err) {
     if (w->failed) {
         SPAR_TRY(spar_fail(err, w->error.code, "%s", w->error.message));
     }
-    free(w->aside); /* it has its final name now: nothing to unlink */
-    w->aside = NULL;
-    SPAR_TRY(sp_dir_sync_parent(w->path, err));
+    if (w->aside) {
+        free(w->aside); /* it has its final name now: nothing to unlink */
+        w->aside = NULL;
+        SPAR_TRY(sp_dir_sync_parent(w->path, err));
+    }
 done:
     sp_writer_abort(w);
     return status;

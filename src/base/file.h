@@ -30,7 +30,8 @@ bool sp_file_is_dir(const char *path);
 
 typedef struct sp_writer {
     int fd;
-    char *path, *aside; /* owned: the final name and the name written to */
+    char *path, *aside; /* owned: the final name and the name written to; aside NULL: the final
+                         * one is a device or a pipe, which is written to as it is */
     char *buffer;       /* owned: bytes not yet handed to the system */
     size_t buffered;
     uint64_t written;

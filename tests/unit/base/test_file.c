@@ -239,6 +239,26 @@ static void test_full_device(void **state) {
     assert_entries(folder, 0);
 }
 
+/* What is no file is written to and stays what it is: as root, a file in the place of a device
+ * would take it from every program. */
+static void test_pipe(void **state) {
+    (void)state;
+    char path[TEST_PATH_MAX], got[8] = "";
+    struct stat s;
+    spar_error err;
+    test_path(path, folder, "pipe");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    const int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    assert_int_equal(sp_file_write(path, "text", 4, &err), SPAR_OK);
+    assert_int_equal(read(reader, got, sizeof got), 4);
+    assert_string_equal(got, "text");
+    assert_int_equal(stat(path, &s), 0);
+    assert_true(S_ISFIFO(s.st_mode));
+    close(reader);
+    assert_entries(folder, 1);
+}
+
 static void test_read_only_folder(void **state) {
     (void)state;
     if (geteuid() == 0) {
@@ -348,13 +368,14 @@ static void test_lock(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_FOLDER(test_write_read_map), WITH_FOLDER(test_map_forget),
-        WITH_FOLDER(test_large_write),    WITH_FOLDER(test_missing_and_wrong_kind),
-        WITH_FOLDER(test_read_limit),     WITH_FOLDER(test_abort_leaves_nothing),
-        WITH_FOLDER(test_failing_disk),   WITH_FOLDER(test_failing_allocator),
-        WITH_FOLDER(test_full_device),    WITH_FOLDER(test_read_only_folder),
-        WITH_FOLDER(test_folders),        WITH_FOLDER(test_list_is_sorted),
-        WITH_FOLDER(test_lock),           cmocka_unit_test(test_path_join),
+        WITH_FOLDER(test_write_read_map),   WITH_FOLDER(test_map_forget),
+        WITH_FOLDER(test_large_write),      WITH_FOLDER(test_missing_and_wrong_kind),
+        WITH_FOLDER(test_read_limit),       WITH_FOLDER(test_abort_leaves_nothing),
+        WITH_FOLDER(test_failing_disk),     WITH_FOLDER(test_failing_allocator),
+        WITH_FOLDER(test_full_device),      WITH_FOLDER(test_pipe),
+        WITH_FOLDER(test_read_only_folder), WITH_FOLDER(test_folders),
+        WITH_FOLDER(test_list_is_sorted),   WITH_FOLDER(test_lock),
+        cmocka_unit_test(test_path_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
