@@ -332,7 +332,7 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
     SPAR_TRY(sp_json_get_int(config, "num_attention_heads", 1, 1 << 14, &heads, where, err));
     SPAR_TRY(sp_json_get_int_or(config, "num_key_value_heads", 1, 1 << 14, heads, &kv_heads, where,
                                 err));
-    SPAR_TRY(sp_json_get_int_or(config, "head_dim", 2, 1 << 14, 0, &head_dim, where, err));
+    SPAR_TRY(sp_json_get_int_or(config, "head_dim", 2, SP_MAX_HEAD_DIM, 0, &head_dim, where, err));
     SPAR_TRY(sp_json_get_int_or(config, "max_position_embeddings", 1, 1 << 28, 2048, &c->context,
                                 where, err));
     double eps;
@@ -346,6 +346,12 @@ static spar_status read_sizes(sp_config *c, const json_t *config, const char *wh
                                where, (int)heads, (long long)c->hidden));
         }
         head_dim = c->hidden / heads;
+        if (head_dim > SP_MAX_HEAD_DIM) {
+            SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                               "%s: hidden_size: expected at most %d for each of %d heads, found "
+                               "%lld",
+                               where, SP_MAX_HEAD_DIM, (int)heads, (long long)c->hidden));
+        }
     }
     if (c->arch->query_key) {
         bool one;

@@ -224,7 +224,7 @@ typedef enum sp_rope_type {
     SP_ROPE_LONG     /* plain divided by factors, of which there are two sets */
 } sp_rope_type;
 
-enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 16 };
+enum { SP_MAX_LAYERS = 512, SP_MAX_EOS = 16, SP_MAX_HEAD_DIM = 1 << 14 };
 enum { SP_MAX_EXPERTS = 1 << 16 }; /* of all layers */
 enum { SP_LONG_PAIRS = 256 };      /* rotated pairs of a head with SP_ROPE_LONG, at most */
 enum { SP_NO_ROPE_INTERVAL = 4 };  /* where layers without rotation are not listed */

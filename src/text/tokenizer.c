@@ -352,7 +352,9 @@ static spar_status encode_queued(encoder *e, const queued_word *word, spar_error
     }
     const size_t before = e->ids.n;
     SPAR_TRY(encode_word(e, word->text, word->n, err));
-    sp_word_cache_put(e->cache, &word->key, e->ids.data + before, e->ids.n - before);
+    if (e->ids.n > before) { /* else there may be no array yet */
+        sp_word_cache_put(e->cache, &word->key, e->ids.data + before, e->ids.n - before);
+    }
 done:
     return status;
 }
