@@ -34,7 +34,8 @@ FAMILIES = [
     "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "phi3", "smollm3", "gemma", "gemma2",
     "gemma3_text", "olmo", "phi", "olmo3", "olmo2", "seed_oss", "glm4", "glm", "ernie4_5", "exaone4", "helium", "arcee",
     "nemotron", "vaultgemma", "granitemoehybrid", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
-    "gpt_neox", "ministral", "cwm", "jais2",
+    "gpt_neox", "ministral", "cwm", "jais2", "gptj", "codegen", "gpt_bigcode", "opt", "bloom", "mpt", "falcon",
+    "hunyuan_v1_dense", "ministral3", "apertus", "nanochat",
 ]  # fmt: skip
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "gelu_fast", "quick_gelu"]
 # Switches that are no part of what a model computes here, or that only other settings make sense of.
@@ -65,13 +66,17 @@ class Draw:
         self.heads, self.width, self.layers = heads, width, layers
         for key, value in [("hidden_size", width), ("n_embd", width), ("num_attention_heads", heads), ("n_head", heads),
                            ("num_heads", heads), ("num_hidden_layers", layers), ("n_layer", layers), ("num_layers", layers),
-                           ("num_key_value_heads", kv), ("vocab_size", VOCAB), ("initializer_range", 0.3)]:
+                           ("num_key_value_heads", kv), ("vocab_size", VOCAB), ("initializer_range", 0.3), ("d_model", width),
+                           ("n_heads", heads), ("n_layers", layers), ("word_embed_proj_dim", width), ("num_kv_heads", kv)]:
             self.put(key, value)
+        self.put("rotary_dim", 2, 4)
+        self.put("ffn_dim", 5, 9)
+        self.put("ffn_hidden_size", 4 * width, 9)
         self.put("n_inner", None, 2 * width)
         for key in ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"):
             self.put(key, 5, 6, 9)
         self.put("head_dim", 4, 6, 8, 10, always=self.default.get("head_dim") is not None)
-        for key in ("max_position_embeddings", "n_positions"):
+        for key in ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"):
             self.put(key, 40, 64, 200)
         self.put("query_pre_attn_scalar", 4, 7, 16)
         self.settings.update(bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -178,7 +183,8 @@ def make(rng, family, folder):
         json.dump(written, file, indent=2)
     # What a reader of this very folder computes, not what it was made from.
     again = tf.AutoConfig.from_pretrained(folder)
-    again._attn_implementation = again._experts_implementation = "eager"
+    again._experts_implementation = "eager"
+    again._attn_implementation = "sdpa" if family == "falcon" else "eager"  # eager code adds its ALiBi twice
     return tf.AutoModelForCausalLM.from_pretrained(folder, config=again, dtype=torch.float64).eval()
 
 
