@@ -9,18 +9,13 @@ transformers cannot build is drawn again; what spar refuses is counted by its me
 that both read agree, 1 otherwise. Needs torch and transformers.
 """
 
-import argparse
-import collections
 import json
 import os
 import random
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import warnings
 
+import random_rounds
 import torch
 import transformers as tf
 
@@ -91,42 +86,14 @@ def compare(spar, folder, model, rng):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0])
-    parser.add_argument("spar")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--show", type=int, default=20)
-    parser.add_argument("--keep")
-    o = parser.parse_args()
-    warnings.simplefilter("ignore")
-    tf.logging.set_verbosity_error()
-    tf.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    refusals, impossible, same, differ = collections.Counter(), collections.Counter(), 0, 0
-    for i in range(o.rounds):
-        rng = random.Random(f"{o.seed}.{i}")
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                family, model = make(rng, folder)
-                what, refused = compare(o.spar, folder, model, rng)
-            except Exception as e:  # settings that transformers cannot build or run
-                impossible[f"{type(e).__name__}: {' '.join(str(e).split())[:90]}"] += 1
-                continue
-            if refused:
-                refusals[re.sub(r"\S*/", "", refused)[:150]] += 1
-            same += not what and not refused
-            if what:
-                differ += 1
-                if differ <= o.show:
-                    print(f"round {i}: {family}: {what}", flush=True)
-                if o.keep:
-                    shutil.copytree(folder, f"{o.keep}/{o.seed}.{i}", dirs_exist_ok=True)
-    for title, counter in (("refused by spar", refusals), ("not built by transformers", impossible)):
-        print(f"{title}: {counter.total()}")
-        for message, n in counter.most_common(o.show):
-            print(f"  {n:5} {message}")
-    print(f"{same} alike, {differ} differ")
-    return 1 if differ else 0
+    o = random_rounds.options(__doc__).parse_args()
+
+    def play(rng, folder, names):
+        family, model = make(rng, folder)
+        names.append(family)
+        return compare(o.spar, folder, model, rng)
+
+    return random_rounds.run(o, play)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,14 @@ the folders of rounds that differ. The exit status is 0 when all that both read 
 transformers.
 """
 
-import argparse
-import collections
 import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import warnings
 
+import random_rounds
 import torch
 import transformers as tf
 from safetensors.torch import load_file
@@ -226,7 +222,7 @@ def compare(spar, folder, model, rows):
     want, want_grads = theirs(model, rows)
     got, got_grads = ours(spar, folder, rows)
     if got is None:
-        return "", got_grads
+        return (got_grads, None) if got_grads.startswith("EXIT") else ("", got_grads)
     worst = max(far(a, b) for a, b in zip(got, want, strict=True))
     if not worst < 1e-3:
         return f"log-probs differ by {worst:.2g}", None
@@ -241,45 +237,17 @@ def compare(spar, folder, model, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].split("\n")[0])
-    parser.add_argument("spar")
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = random_rounds.options(__doc__)
     parser.add_argument("--family", action="append")
-    parser.add_argument("--show", type=int, default=20)
-    parser.add_argument("--keep")
     o = parser.parse_args()
-    warnings.simplefilter("ignore")
-    tf.logging.set_verbosity_error()
-    tf.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    refusals, impossible, same, differ = collections.Counter(), collections.Counter(), 0, 0
-    for i in range(o.rounds):
-        rng = random.Random(f"{o.seed}.{i}")
-        family = rng.choice(o.family or FAMILIES)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                model = make(rng, family, folder)
-                rows = [[rng.randrange(3, VOCAB) for _ in range(n)] for n in (2 + rng.randrange(4), 13, 30)]
-                what, refused = compare(o.spar, folder, model, rows)
-            except Exception as e:  # settings that transformers cannot build or run
-                impossible[f"{family}: {type(e).__name__}: {' '.join(str(e).split())[:90]}"] += 1
-                continue
-            if refused:
-                refusals[re.sub(r"\S*/", "", refused)[:150]] += 1
-            same += not what and not refused
-            if what or (refused and refused.startswith("EXIT")):
-                differ += 1
-                if differ <= o.show:
-                    print(f"round {i}: {family}: {what or refused}", flush=True)
-                if o.keep:
-                    shutil.copytree(folder, f"{o.keep}/{o.seed}.{i}", dirs_exist_ok=True)
-    for title, counter in (("refused by spar", refusals), ("not built by transformers", impossible)):
-        print(f"{title}: {counter.total()}")
-        for message, n in counter.most_common(o.show):
-            print(f"  {n:5} {message}")
-    print(f"{same} alike, {differ} differ")
-    return 1 if differ else 0
+
+    def play(rng, folder, names):
+        names.append(rng.choice(o.family or FAMILIES))
+        model = make(rng, names[0], folder)
+        rows = [[rng.randrange(3, VOCAB) for _ in range(n)] for n in (2 + rng.randrange(4), 13, 30)]
+        return compare(o.spar, folder, model, rows)
+
+    return random_rounds.run(o, play)
 
 
 if __name__ == "__main__":
