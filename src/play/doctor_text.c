@@ -237,7 +237,7 @@ static json_t *without_some(const json_t *response, bool calls) {
 
 /* Whether a text has the arguments of a message's calls, which are texts of JSON, quoted as such.
  */
-static bool quotes_arguments(const char *text, const json_t *message) {
+static bool quotes_calls(const char *text, const json_t *message) {
     bool found = false;
     const json_t *calls = json_object_get(message, "tool_calls");
     for (size_t i = 0; i < json_array_size(calls); i++) {
@@ -253,19 +253,12 @@ static bool quotes_arguments(const char *text, const json_t *message) {
     return found;
 }
 
-static spar_status look_for_quotes(const sp_doctor *d, const json_t *whole, bool *quoted,
-                                   spar_error *err) {
-    spar_status status = SPAR_OK;
-    const json_t *messages = sp_conversation_messages(whole);
-    char *text = NULL;
-    size_t n = 0;
-    SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
+static bool quotes_arguments(const char *text, const json_t *messages) {
+    bool found = false;
     for (size_t i = 0; i < json_array_size(messages); i++) {
-        *quoted = *quoted || quotes_arguments(text, json_array_get(messages, i));
+        found = found || quotes_calls(text, json_array_get(messages, i));
     }
-done:
-    free(text);
-    return status;
+    return found;
 }
 
 /* Whether the template passes over a text that is neither the user's nor the assistant's, such as a
@@ -291,15 +284,16 @@ static bool passes_over(const sp_doctor *d, const char *text, size_t n, const js
     return over;
 }
 
-/* What a row has for the template, and the template passes over: beside the messages, messages of
- * the prompt, and of the response. */
-static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, const json_t *response,
-                                   bool *unread, spar_error *err) {
+/* What the template makes of what a row has: what it passes over, beside the messages, of those of
+ * the prompt, and of the response; and what it quotes. whole: prompt and response. */
+static spar_status look_at_text(const sp_doctor *d, const json_t *prompt, const json_t *response,
+                                const json_t *whole, bool wrong[SP_FAULTS], spar_error *err) {
     spar_status status = SPAR_OK;
-    json_t *whole = sp_conversation_then(prompt, response);
+    bool *unread = &wrong[SP_FAULT_UNREAD];
     char *text = NULL;
     size_t n = 0;
     SPAR_TRY(sp_model_render(d->model, whole, false, &text, &n, err));
+    wrong[SP_FAULT_QUOTED] |= quotes_arguments(text, sp_conversation_messages(whole));
     *unread =
         *unread ||
         (json_is_object(whole) && says_the_same(d, text, n, sp_conversation_messages(whole))) ||
@@ -314,7 +308,6 @@ static spar_status look_for_unread(const sp_doctor *d, const json_t *prompt, con
         }
     }
 done:
-    json_decref(whole);
     free(text);
     return status;
 }
@@ -375,8 +368,7 @@ spar_status sp_doctor_turn(const sp_doctor *d, const json_t *prompt, const json_
         sp_doctor_leading(out->prompt, out->n_prompt,
                           spar_tokenizer_bos(spar_model_tokenizer(d->model))) > 1;
     SPAR_TRY(compare_masks(d, whole, &wrong[SP_FAULT_MASK], err));
-    SPAR_TRY(look_for_unread(d, prompt, response, &wrong[SP_FAULT_UNREAD], err));
-    SPAR_TRY(look_for_quotes(d, whole, &wrong[SP_FAULT_QUOTED], err));
+    SPAR_TRY(look_at_text(d, prompt, response, whole, wrong, err));
 done:
     json_decref(whole);
     return status;
