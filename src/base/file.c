@@ -374,6 +374,7 @@ spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *contex
         SPAR_TRY(
             spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", dir));
     }
+    SPAR_TRY(sp_dir_remove(aside, err)); /* of a killed process with our number */
     SPAR_TRY(sp_dir_make(aside, err));
     made = true;
     SPAR_TRY(fn(context, aside, err));

@@ -296,6 +296,29 @@ static void test_folders(void **state) {
     assert_int_equal(sp_dir_remove(path, NULL), SPAR_OK);
 }
 
+static spar_status write_one(const void *context, const char *dir, spar_error *err) {
+    char path[TEST_PATH_MAX];
+    return sp_file_write(test_path(path, dir, context), "1", 1, err);
+}
+
+/* What a killed process with our number left beside the folder does not get into it. */
+static void test_write_whole(void **state) {
+    char dir[TEST_PATH_MAX], aside[TEST_PATH_MAX + 32], path[TEST_PATH_MAX];
+    char **names = NULL;
+    size_t n = 0;
+    (void)state;
+    test_path(dir, folder, "whole");
+    snprintf(aside, sizeof aside, "%s.tmp.%ld", dir, (long)getpid());
+    assert_int_equal(sp_dir_make(aside, NULL), SPAR_OK);
+    assert_int_equal(sp_file_write(test_path(path, aside, "old"), "0", 1, NULL), SPAR_OK);
+    assert_int_equal(sp_dir_write_whole(dir, write_one, "new", NULL), SPAR_OK);
+    assert_int_equal(sp_dir_list(dir, &names, &n, NULL), SPAR_OK);
+    assert_int_equal(n, 1);
+    assert_string_equal(names[0], "new");
+    sp_names_free(names, n);
+    assert_int_equal(sp_dir_write_whole(dir, write_one, "new", NULL), SPAR_INVALID);
+}
+
 static void test_list_is_sorted(void **state) {
     (void)state;
     char path[TEST_PATH_MAX], **names = NULL;
@@ -368,13 +391,21 @@ static void test_lock(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_FOLDER(test_write_read_map),   WITH_FOLDER(test_map_forget),
-        WITH_FOLDER(test_large_write),      WITH_FOLDER(test_missing_and_wrong_kind),
-        WITH_FOLDER(test_read_limit),       WITH_FOLDER(test_abort_leaves_nothing),
-        WITH_FOLDER(test_failing_disk),     WITH_FOLDER(test_failing_allocator),
-        WITH_FOLDER(test_full_device),      WITH_FOLDER(test_pipe),
-        WITH_FOLDER(test_read_only_folder), WITH_FOLDER(test_folders),
-        WITH_FOLDER(test_list_is_sorted),   WITH_FOLDER(test_lock),
+        WITH_FOLDER(test_write_read_map),
+        WITH_FOLDER(test_map_forget),
+        WITH_FOLDER(test_large_write),
+        WITH_FOLDER(test_missing_and_wrong_kind),
+        WITH_FOLDER(test_read_limit),
+        WITH_FOLDER(test_abort_leaves_nothing),
+        WITH_FOLDER(test_failing_disk),
+        WITH_FOLDER(test_failing_allocator),
+        WITH_FOLDER(test_full_device),
+        WITH_FOLDER(test_pipe),
+        WITH_FOLDER(test_read_only_folder),
+        WITH_FOLDER(test_folders),
+        WITH_FOLDER(test_write_whole),
+        WITH_FOLDER(test_list_is_sorted),
+        WITH_FOLDER(test_lock),
         cmocka_unit_test(test_path_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
