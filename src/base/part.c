@@ -61,7 +61,11 @@ spar_status sp_part_read(const sp_part *p, sp_bytes_fn fn, void *context, spar_e
     char piece[PIECE];
     for (int64_t at = 0; at < p->size;) {
         const ssize_t got = pread(p->fd, piece, sizeof piece, at);
-        if (got <= 0 && !(got < 0 && errno == EINTR)) {
+        if (got == 0) {
+            SPAR_TRY(spar_fail(err, SPAR_IO, "%s: expected %lld bytes, found %lld", p->path,
+                               (long long)p->size, (long long)at));
+        }
+        if (got < 0 && errno != EINTR) {
             SPAR_TRY(part_fail(err, "read", p->path));
         }
         if (got > 0) {
