@@ -175,6 +175,7 @@ static bool holds_json(const char *name) {
                                         "conversations",
                                         "responses",
                                         "completions",
+                                        "completion_mask",
                                         "tools",
                                         "label",
                                         "ids",

@@ -73,6 +73,7 @@ static void test_json_cells(void **state) {
            "{\"label\":false,\"score_chosen\":null,\"prompt_ids\":[],\"messages\":7}]");
     expect("a.csv", "p,responses\n\"[[0.5,1]]\",\"[\"\"a\"\"]\"\n",
            "[{\"p\":[[0.5,1]],\"responses\":[\"a\"]}]");
+    expect("a.csv", "completion_mask\n\"[0,1]\"\n", "[{\"completion_mask\":[0,1]}]");
     expect("a.tsv",
            "prompt\tchosen\n[{\"role\":\"user\",\"content\":\"a\"}]\t{\"from\":\"gpt\"}\n"
            "[3, 1]\t{\"a\":1}\n[]\t[{\"role\":\n[{}]\ttrue\n",
