@@ -112,7 +112,7 @@ typedef struct sp_parquet_values {
 size_t sp_parquet_width(const sp_parquet_node *leaf);
 void sp_parquet_hybrid_init(sp_parquet_hybrid *h, const uint8_t *at, const uint8_t *end, int width);
 bool sp_parquet_hybrid_next(sp_parquet_hybrid *h, uint32_t *value);
-/* Where each value of a dictionary page is; false: they do not fit in it. */
+/* Where each value of a dictionary page is, which stays borrowed. FORMAT: they do not fit in it. */
 spar_status sp_parquet_dictionary_init(sp_parquet_dictionary *d, const sp_parquet_node *leaf,
                                        const uint8_t *bytes, size_t size, int64_t n,
                                        spar_error *err);

@@ -6,9 +6,10 @@
 #include "io/parquet.h"
 #include "io/thrift.h"
 
-enum { MAGIC = 4, TAIL = 8, DEEPEST = 32, MOST_LEAVES = 10000 };
+/* ENCRYPTION: the field of a footer that is readable where columns are not. */
+enum { MAGIC = 4, TAIL = 8, ENCRYPTION = 8, DEEPEST = 32, MOST_LEAVES = 10000 };
 /* Converted types of the schema, and members of its logical type, that change what a value is. */
-enum { TEXT = 0, LIST = 3, ENUM = 4, DECIMAL = 5, UINT_8 = 11, UINT_64 = 14, JSON = 19 };
+enum { TEXT = 0, LIST = 3, ENUM = 4, UINT_8 = 11, UINT_64 = 14, JSON = 19 };
 enum {
     LOGICAL_TEXT = 1,
     LOGICAL_LIST = 3,
@@ -193,6 +194,10 @@ done:
     return status;
 }
 
+static spar_status encrypted(spar_error *err) {
+    return spar_fail(err, SPAR_UNSUPPORTED, "expected Parquet as it is, found it encrypted");
+}
+
 static spar_status read_footer(sp_thrift *t, sp_parquet_meta *m, spar_error *err) {
     spar_status status = SPAR_OK;
     int id = 0, type, element;
@@ -203,6 +208,8 @@ static spar_status read_footer(sp_thrift *t, sp_parquet_meta *m, spar_error *err
             for (size_t n = sp_thrift_list(t, &element); n > 0 && !t->failed; n--) {
                 SPAR_TRY(read_group(t, m, err));
             }
+        } else if (id == ENCRYPTION) {
+            SPAR_TRY(encrypted(err));
         } else {
             sp_thrift_skip(t, type);
         }
@@ -243,10 +250,13 @@ spar_status sp_parquet_meta_read(sp_parquet_meta *out, const sp_map *map, const 
     *out = (sp_parquet_meta){0};
     uint32_t size = 0;
     const uint8_t *tail = map->size >= MAGIC + TAIL ? map->data + map->size - TAIL : NULL;
+    if (tail != NULL && memcmp(tail + TAIL - MAGIC, "PARE", MAGIC) == 0) {
+        SPAR_TRY(encrypted(err));
+    }
     if (tail == NULL || memcmp(tail + TAIL - MAGIC, "PAR1", MAGIC) != 0) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "expected PAR1 at the end of a Parquet file, found "
-                           "other bytes: it is cut short or encrypted"));
+                           "expected PAR1 at the end of a Parquet file, found other bytes: it is "
+                           "cut short"));
     }
     for (int i = 0; i < 4; i++) {
         size |= (uint32_t)tail[i] << (8 * i);

@@ -89,8 +89,9 @@ static const sp_row_format *guess_format(const sp_byte_stream *b) {
     while (at < end && strchr(" \t\r\n", *at) != NULL && *at != '\0') {
         at++;
     }
-    if (b->size - b->at >= 4 && memcmp(b->buffer + b->at, "PAR1", 4) == 0) {
-        return &sp_parquet_rows;
+    if (b->size - b->at >= 4 &&
+        (memcmp(b->buffer + b->at, "PAR1", 4) == 0 || memcmp(b->buffer + b->at, "PARE", 4) == 0)) {
+        return &sp_parquet_rows; /* E: encrypted, which it says */
     }
     if (at == end || *at == '{' || *at == '[') {
         return &sp_json_rows;

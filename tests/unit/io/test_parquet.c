@@ -137,10 +137,29 @@ static void test_damaged(void **state) {
     damage("zstd.parquet");
 }
 
+/* With a footer that is encrypted too, and with one that only says so. */
+static void test_encrypted(void **state) {
+    static const char whole[] = "PARE\x8c\0\0\x03\0\0\0PARE",
+                      columns[] = "PAR1\x8c\0\0\x03\0\0\0PAR1";
+    const char *files[] = {whole, columns};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        memory_file f;
+        spar_error err;
+        memory_file_make(&f);
+        memory_file_set(&f, files[i], sizeof whole - 1);
+        assert_int_equal(read_all(f.path, &err), SPAR_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "encrypted"));
+        memory_file_drop(&f);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain), cmocka_unit_test(test_delta), cmocka_unit_test(test_snappy),
-        cmocka_unit_test(test_gzip),  cmocka_unit_test(test_zstd),  cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_plain),     cmocka_unit_test(test_delta),
+        cmocka_unit_test(test_snappy),    cmocka_unit_test(test_gzip),
+        cmocka_unit_test(test_zstd),      cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_encrypted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
