@@ -29,7 +29,7 @@ VOCAB = 20
 FAMILIES = [
     "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "phi3", "smollm3", "gemma", "gemma2",
     "gemma3_text", "olmo", "phi", "olmo3", "olmo2", "seed_oss", "glm4", "glm", "ernie4_5", "exaone4", "helium", "arcee",
-    "nemotron", "vaultgemma", "granitemoehybrid", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
+    "nemotron", "vaultgemma", "granitemoehybrid", "granitemoeshared", "granitemoe", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
     "gpt_neox", "ministral", "cwm", "jais2", "gptj", "codegen", "gpt_bigcode", "opt", "bloom", "mpt", "falcon",
     "hunyuan_v1_dense", "ministral3", "apertus", "nanochat",
 ]  # fmt: skip
@@ -85,7 +85,8 @@ class Draw:
         self.put("decoder_sparse_step", 1, 2, always=False)
         self.put("mlp_only_layers", [], [0], [1], always=False)
         if self.family == "granitemoehybrid":
-            self.settings.update(num_local_experts=0, layer_types=["full_attention"] * self.layers, mamba_n_heads=2,
+            self.put("num_local_experts", 0, n)
+            self.settings.update(layer_types=["full_attention"] * self.layers, mamba_n_heads=2,
                                  position_embedding_type=self.rng.choice(["rope", None]))
 
     def switches(self):

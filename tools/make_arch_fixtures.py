@@ -72,6 +72,8 @@ MIXTRAL = dict(MIXTURE, intermediate_size=5,
                rope_parameters=dict(rope_type="default", rope_theta=1e6))
 QWEN3_MOE = dict(MIXTURE, moe_intermediate_size=5, head_dim=6)
 QWEN2_MOE = dict(MIXTURE, moe_intermediate_size=5, shared_expert_intermediate_size=7)
+GRANITE_SCALES = dict(embedding_multiplier=3.0, attention_multiplier=0.4, residual_multiplier=0.6,
+                      logits_scaling=1.5)
 HYBRID = dict(
     TINY,
     shared_intermediate_size=9,
@@ -79,10 +81,7 @@ HYBRID = dict(
     num_hidden_layers=1,
     layer_types=["full_attention"],
     mamba_n_heads=2,
-    embedding_multiplier=3.0,
-    attention_multiplier=0.4,
-    residual_multiplier=0.6,
-    logits_scaling=1.5,
+    **GRANITE_SCALES,
 )
 EXAONE = {
     "model.embed_tokens.": "transformer.wte.",
@@ -95,6 +94,11 @@ EXAONE = {
     ".gate_proj.": ".c_fc_0.",
     ".up_proj.": ".c_fc_1.",
     ".down_proj.": ".c_proj.",
+}
+GRANITE_MOE = {
+    "experts.gate_up_proj": "input_linear.weight",
+    "experts.down_proj": "output_linear.weight",
+    "moe.router.": "moe.router.layer.",
 }
 YARN = dict(rope_type="yarn", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8,
             beta_fast=4.0, beta_slow=1.0)
@@ -296,6 +300,24 @@ VARIANTS = {
     ),
     "nanochat": ("NanoChat", dict(TINY, num_hidden_layers=2, intermediate_size=6,
                                   tie_word_embeddings=True, final_logit_softcapping=3.0), False),
+    "granite-moe": (
+        "GraniteMoe",
+        dict(MIXTURE, num_hidden_layers=1, intermediate_size=5, num_local_experts=4,
+             num_experts_per_tok=2, **GRANITE_SCALES),
+        True,
+    ),
+    "granite-moe-shared": (
+        "GraniteMoeShared",
+        dict(MIXTURE, num_hidden_layers=1, intermediate_size=5, shared_intermediate_size=3,
+             num_local_experts=3, num_experts_per_tok=2, **GRANITE_SCALES),
+        False,
+    ),
+    "granite-moe-hybrid": (
+        "GraniteMoeHybrid",
+        dict(HYBRID, vocab_size=16, pad_token_id=0, intermediate_size=5, num_local_experts=3,
+             num_experts_per_tok=2, shared_intermediate_size=3),
+        False,
+    ),
     "hunyuan": (
         "HunYuanDenseV1",
         dict(TINY, head_dim=6, num_hidden_layers=1, attention_bias=True, tie_word_embeddings=True,
@@ -312,7 +334,7 @@ VARIANTS = {
     ),
 }
 ROWS = {48: (5, 17, 40), 14: (4, 11), 16: (4, 11, 23)}  # lengths, by the vocabulary
-FUSED = ("mixtral", "qwen3-moe")  # written as transformers holds them too
+FUSED = ("mixtral", "qwen3-moe", "granite-moe")  # written as transformers holds them too
 
 
 def old_form(path):
@@ -350,6 +372,10 @@ def by_expert(model, name, grad):
     if model.config.model_type == "exaone":
         for here, there in EXAONE.items():
             name = name.replace(here, there)
+    if model.config.model_type.startswith("granitemoe"):
+        for here, there in GRANITE_MOE.items():
+            name = name.replace(here, there)
+        return {name: grad}
     if ".experts." not in name:
         if model.config.model_type == "mixtral":
             name = name.replace(".mlp.", ".block_sparse_moe.")

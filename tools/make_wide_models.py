@@ -32,9 +32,13 @@ GPT2 = dict(vocab_size=320, n_embd=256, n_layer=3, n_head=4, n_positions=256, in
 EARLY = {key: value for key, value in GPT2.items() if not key.startswith("n_")}
 FALCON = dict(EARLY, hidden_size=256, num_hidden_layers=3, num_attention_heads=4)
 NEOX = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
-HYBRID = dict(BASE, shared_intermediate_size=512, num_local_experts=0, mamba_n_heads=2,
-              layer_types=["full_attention"] * 3, embedding_multiplier=6.0, attention_multiplier=0.2,
-              residual_multiplier=0.4, logits_scaling=1.5)
+GRANITE = dict(BASE, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
+               logits_scaling=1.5)
+GRANITE_MOE = dict(GRANITE, intermediate_size=256, num_local_experts=5, num_experts_per_tok=2)
+HYBRID = dict(GRANITE, shared_intermediate_size=512, num_local_experts=0, mamba_n_heads=2,
+              layer_types=["full_attention"] * 3)
+HYBRID_MOE = dict(HYBRID, **{key: GRANITE_MOE[key] for key in (
+    "intermediate_size", "num_local_experts", "num_experts_per_tok")})
 GEMMA = dict(BASE, head_dim=64, query_pre_attn_scalar=64, sliding_window=40)
 MIXTRAL = dict(BASE, num_local_experts=4, sliding_window=None)
 QWEN3_MOE = dict(BASE, moe_intermediate_size=256, num_experts=8, num_experts_per_tok=3, head_dim=64,
@@ -88,11 +92,13 @@ VARIANTS = {
     "olmo2": ("Olmo2", BASE),
     # readers want a head of its own, which is the embedding again
     "olmo2-tied": ("Olmo2", dict(BASE, tie_word_embeddings=True)),
-    "granite": (
-        "Granite",
-        dict(BASE, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
-             logits_scaling=1.5),
-    ),
+    "granite": ("Granite", GRANITE),
+    "granite-moe": ("GraniteMoe", GRANITE_MOE),
+    "granite-moe-all": ("GraniteMoe", dict(GRANITE_MOE, num_local_experts=2)),
+    "granite-moe-shared": ("GraniteMoeShared", dict(GRANITE_MOE, shared_intermediate_size=512)),
+    "granite-moe-shared-all": (
+        "GraniteMoeShared", dict(GRANITE_MOE, shared_intermediate_size=512, num_local_experts=2)),
+    "granite-moe-hybrid": ("GraniteMoeHybrid", dict(HYBRID_MOE, position_embedding_type="rope")),
     "gpt2": ("GPT2", GPT2),
     "gpt2-untied": ("GPT2", dict(GPT2, n_inner=512, tie_word_embeddings=False)),
     "gpt-neox": ("GPTNeoX", dict(NEOX, rope_parameters=PARTIAL)),

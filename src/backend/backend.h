@@ -137,6 +137,7 @@ typedef struct sp_dropout {
 typedef struct sp_routing {
     int experts, top_k;
     bool normalised; /* a token's weights are divided by their sum */
+    float scale;     /* and multiplied by this */
     float *probs;    /* [T,E]: softmax of the router's logits */
     int32_t *chosen; /* [T,k]: experts, the likeliest first; of equal ones the lower index */
     int32_t *row;    /* [T,k]: rows of those pairs */

@@ -106,6 +106,12 @@ typedef struct sp_key_alias {
     const char *own, *common; /* common NULL ends a list */
 } sp_key_alias;
 
+/* A tensor with a matrix of each expert of a layer, or a router beside such tensors. */
+typedef struct sp_expert_stack {
+    int role, n_roles; /* sp_role of the first; the roles of an expert follow one another */
+    const char *name;  /* within a layer; NULL ends a list */
+} sp_expert_stack;
+
 /* How a family configures its mixtures of experts. */
 typedef struct sp_mixture {
     const char *count_key;  /* experts of a layer; num_local_experts is read as well */
@@ -114,8 +120,13 @@ typedef struct sp_mixture {
     bool normalised;  /* weights of a token are divided by their sum; else by norm_topk_prob */
     bool some_layers; /* config keys decoder_sparse_step, mlp_only_layers are honoured */
     bool gguf_plain;  /* GGUF's readers do not divide the weights; else they do */
-    bool shared;      /* one more expert, of a width of its own, which every token goes to */
-    double balance;   /* router_aux_loss_coef where it is left out; 0: 0.001 */
+    const char *shared_key; /* width of one more expert, which every token goes to; NULL: none is */
+    bool shared_gated;      /* ... weighted by a logit of its own */
+    bool shared_optional;   /* ... and of width 0 where there is none */
+    const sp_expert_stack
+        *folder;                  /* how published checkpoints stack experts; NULL: a tensor each */
+    const sp_expert_stack *fused; /* how transformers 5 holds them; NULL: as most */
+    double balance;               /* router_aux_loss_coef where it is left out; 0: 0.001 */
 } sp_mixture;
 
 typedef struct sp_arch {

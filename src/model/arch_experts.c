@@ -5,8 +5,6 @@
 #include "base/jsonx.h"
 #include "model/arch_parts.h"
 
-static const char shared_key[] = "shared_expert_intermediate_size";
-
 int sp_config_sparse_layers(const sp_config *c) {
     int n = 0;
     for (int i = 0; i < c->layers; i++) {
@@ -78,8 +76,9 @@ spar_status sp_mixture_read(sp_config *c, const json_t *json, const char *where,
     SPAR_TRY(sp_json_get_int(json, count, 1, SP_MAX_EXPERTS, &experts, where, err));
     SPAR_TRY(sp_json_get_int(json, "num_experts_per_tok", 1, SP_MAX_EXPERTS, &top_k, where, err));
     SPAR_TRY(sp_json_get_int(json, mixture->width_key, 1, 1 << 22, &c->expert_ffn, where, err));
-    if (mixture->shared) {
-        SPAR_TRY(sp_json_get_int(json, shared_key, 1, 1 << 22, &c->shared_ffn, where, err));
+    if (mixture->shared_key) {
+        SPAR_TRY(sp_json_get_int(json, mixture->shared_key, mixture->shared_optional ? 0 : 1,
+                                 1 << 22, &c->shared_ffn, where, err));
     }
     c->experts = (int)experts;
     c->top_k = (int)top_k;
@@ -127,7 +126,7 @@ spar_status sp_mixture_read_gguf(sp_config *c, const sp_gguf *g, const char *whe
     c->experts = (int)found[0];
     c->top_k = (int)found[1];
     c->expert_ffn = found[2];
-    if (mixture->shared) {
+    if (mixture->shared_key) {
         char key[128];
         snprintf(key, sizeof key, "%s.expert_shared_feed_forward_length", c->arch->gguf_name);
         SPAR_TRY(sp_gguf_get_int(g, key, 1, 1 << 22, c->ffn, &c->shared_ffn, err));
@@ -151,8 +150,8 @@ void sp_mixture_write(const sp_config *c, json_t *root) {
     json_object_set_new(root, mixture->count_key, json_integer(c->experts));
     json_object_set_new(root, "num_experts_per_tok", json_integer(c->top_k));
     json_object_set_new(root, mixture->width_key, json_integer(c->expert_ffn));
-    if (mixture->shared) {
-        json_object_set_new(root, shared_key, json_integer(c->shared_ffn));
+    if (mixture->shared_key) {
+        json_object_set_new(root, mixture->shared_key, json_integer(c->shared_ffn));
     }
     json_object_set_new(root, "router_aux_loss_coef", json_real(c->balance_weight));
     json_object_set_new(root, "output_router_logits", json_boolean(c->balances));

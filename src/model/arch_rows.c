@@ -70,7 +70,8 @@ static const sp_mixture qwen2_mixture = {.count_key = "num_experts",
                                          .gguf_width = "expert_feed_forward_length",
                                          .some_layers = true,
                                          .gguf_plain = true,
-                                         .shared = true};
+                                         .shared_key = "shared_expert_intermediate_size",
+                                         .shared_gated = true};
 
 static const sp_mixture olmoe_mixture = {.count_key = "num_experts",
                                          .width_key = "intermediate_size",
@@ -122,6 +123,70 @@ static const sp_fusion granite_hybrid_fusions[] = {
 
 static const sp_rename granite_hybrid_names[] = {{SP_DOWN, "shared_mlp.output_linear.weight", NULL},
                                                  {.name = NULL}};
+
+static const sp_fusion granite_moe_fusions[] = {
+    {"shared_mlp.input_linear.weight", NULL, {SP_SHARED_GATE, SP_SHARED_UP}, 2, 0, false},
+    {.name = NULL}};
+
+/* Of one expert's matrices no checkpoint has a name. */
+static const sp_rename granite_moe_names[] = {
+    {SP_ROUTER, "block_sparse_moe.router.layer.weight", NULL},
+    {SP_EXPERT_GATE, "block_sparse_moe.experts.*.gate_proj.weight", NULL},
+    {SP_EXPERT_UP, "block_sparse_moe.experts.*.up_proj.weight", NULL},
+    {SP_EXPERT_DOWN, "block_sparse_moe.experts.*.down_proj.weight", NULL},
+    {SP_SHARED_GATE, "shared_mlp.gate_proj.weight", NULL},
+    {SP_SHARED_UP, "shared_mlp.up_proj.weight", NULL},
+    {SP_SHARED_DOWN, "shared_mlp.output_linear.weight", NULL},
+    {.name = NULL}};
+
+static const sp_expert_stack granite_moe_folder[] = {
+    {SP_EXPERT_GATE, 2, "block_sparse_moe.input_linear.weight"},
+    {SP_EXPERT_DOWN, 1, "block_sparse_moe.output_linear.weight"},
+    {.name = NULL}};
+
+static const sp_expert_stack granite_moe_fused[] = {
+    {SP_ROUTER, 1, "block_sparse_moe.router.weight"},
+    {SP_EXPERT_GATE, 2, "block_sparse_moe.experts.gate_up_proj"},
+    {SP_EXPERT_DOWN, 1, "block_sparse_moe.experts.down_proj"},
+    {.name = NULL}};
+
+/* A softmax over the chosen logits is one over all, divided by the sum of the chosen. */
+static const sp_mixture granite_moe_mixture = {.count_key = "num_local_experts",
+                                               .width_key = "intermediate_size",
+                                               .gguf_width = "feed_forward_length",
+                                               .normalised = true,
+                                               .folder = granite_moe_folder,
+                                               .fused = granite_moe_fused};
+
+static const sp_mixture granite_shared_mixture = {.count_key = "num_local_experts",
+                                                  .width_key = "intermediate_size",
+                                                  .gguf_width = "feed_forward_length",
+                                                  .normalised = true,
+                                                  .shared_key = "shared_intermediate_size",
+                                                  .shared_optional = true,
+                                                  .folder = granite_moe_folder,
+                                                  .fused = granite_moe_fused};
+
+static const sp_mixture granite_hybrid_mixture = {.count_key = "num_local_experts",
+                                                  .width_key = "intermediate_size",
+                                                  .gguf_width = "feed_forward_length",
+                                                  .normalised = true,
+                                                  .shared_key = "shared_intermediate_size",
+                                                  .folder = granite_moe_folder,
+                                                  .fused = granite_moe_fused};
+
+#define GRANITE_MOE_DEFAULTS                                                                       \
+    "\"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"embedding_multiplier\": 1, "          \
+    "\"residual_multiplier\": 1, \"attention_multiplier\": 1, \"logits_scaling\": 1, "             \
+    "\"bos_token_id\": 1, \"eos_token_id\": 2"
+
+#define GRANITE_MOE_KEYS                                                                           \
+    "num_local_experts num_experts_per_tok output_router_logits router_aux_loss_coef"
+
+#define MAMBA_KEYS                                                                                 \
+    "layers_block_type mamba_n_heads mamba_n_groups mamba_d_state mamba_d_head mamba_d_conv "      \
+    "mamba_expand mamba_chunk_size mamba_conv_bias mamba_proj_bias time_step_limit "               \
+    "time_step_min time_step_max time_step_floor init_method"
 
 static const sp_arch architectures[] = {
     {.model_type = "mistral",
@@ -467,26 +532,63 @@ static const sp_arch architectures[] = {
      .numbers = gemma2_numbers,
      .renames = both_norms},
     {.model_type = "granitemoehybrid",
+     .when = "{\"num_local_experts\": [0]}",
      .class_name = "GraniteMoeHybridForCausalLM",
      .gguf_name = "granite",
      .bias = SP_BIAS_CONFIG,
      .ffn_key = "shared_intermediate_size",
      .layer_name = "attention",
      .rope_key = "position_embedding_type",
-     .defaults = "{\"shared_intermediate_size\": 1024, \"num_local_experts\": 8, "
+     .defaults = "{\"shared_intermediate_size\": 1024, "
                  "\"embedding_multiplier\": 1, \"residual_multiplier\": 1, "
                  "\"attention_multiplier\": 1, \"logits_scaling\": 1, \"bos_token_id\": 1, "
                  "\"eos_token_id\": 2}",
      .numbers = granite_numbers,
      .fusions = granite_hybrid_fusions,
      .renames = granite_hybrid_names,
-     .own_keys = "layers_block_type mamba_n_heads mamba_n_groups mamba_d_state mamba_d_head "
-                 "mamba_d_conv mamba_expand mamba_chunk_size mamba_conv_bias mamba_proj_bias "
-                 "time_step_limit time_step_min time_step_max time_step_floor init_method "
-                 "num_experts_per_tok output_router_logits router_aux_loss_coef",
+     .own_keys = MAMBA_KEYS " num_experts_per_tok output_router_logits router_aux_loss_coef",
      .fixed_keys = "{\"num_local_experts\": 0, \"normalization_function\": \"rmsnorm\"}",
      .written = "{\"num_local_experts\": 0, \"num_experts_per_tok\": 0, \"mamba_n_heads\": 1}",
      .gguf_unturned = true,
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "granitemoehybrid",
+     .class_name = "GraniteMoeHybridForCausalLM",
+     .gguf_name = "granitemoe",
+     .bias = SP_BIAS_CONFIG,
+     .mixture = &granite_hybrid_mixture,
+     .layer_name = "attention",
+     .rope_key = "position_embedding_type",
+     .defaults = "{\"shared_intermediate_size\": 1024, " GRANITE_MOE_DEFAULTS "}",
+     .numbers = granite_numbers,
+     .fusions = granite_moe_fusions,
+     .renames = granite_moe_names,
+     .own_keys = MAMBA_KEYS " shared_intermediate_size " GRANITE_MOE_KEYS,
+     .fixed_keys = "{\"normalization_function\": \"rmsnorm\"}",
+     .written = "{\"mamba_n_heads\": 1}",
+     .gguf_permuted = true},
+    {.model_type = "granitemoeshared",
+     .class_name = "GraniteMoeSharedForCausalLM",
+     .gguf_name = "granitemoe",
+     .bias = SP_BIAS_CONFIG,
+     .mixture = &granite_shared_mixture,
+     .defaults = "{\"shared_intermediate_size\": 0, " GRANITE_MOE_DEFAULTS "}",
+     .numbers = granite_numbers,
+     .fusions = granite_moe_fusions,
+     .renames = granite_moe_names,
+     .own_keys = "shared_intermediate_size " GRANITE_MOE_KEYS,
+     .gguf_tensor = "blk.0.ffn_gate_shexp.weight",
+     .gguf_permuted = true,
+     .gguf_is_default = true},
+    {.model_type = "granitemoe",
+     .class_name = "GraniteMoeForCausalLM",
+     .gguf_name = "granitemoe",
+     .bias = SP_BIAS_CONFIG,
+     .mixture = &granite_moe_mixture,
+     .defaults = "{" GRANITE_MOE_DEFAULTS "}",
+     .numbers = granite_numbers,
+     .renames = granite_moe_names,
+     .own_keys = GRANITE_MOE_KEYS,
      .gguf_permuted = true,
      .gguf_is_default = true},
     {.model_type = "granite",

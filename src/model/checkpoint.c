@@ -64,22 +64,44 @@ static bool stacks_heads(const sp_config *config, const sp_param *p, sp_stored_f
            (form == SP_STORED_GGUF || !strchr(sp_role_name(config->arch, p->role), '*'));
 }
 
+/* The stacks that experts are in, in folders of the form; NULL: none. */
+static const sp_expert_stack *stacks_of(const sp_arch *arch, sp_stored_form form) {
+    static const sp_expert_stack fused[] = {{SP_ROUTER, 1, "mlp.gate.weight"},
+                                            {SP_EXPERT_GATE, 2, "mlp.experts.gate_up_proj"},
+                                            {SP_EXPERT_DOWN, 1, "mlp.experts.down_proj"},
+                                            {.name = NULL}};
+    if (!arch->mixture || form == SP_STORED_GGUF) {
+        return NULL;
+    }
+    return form == SP_STORED_FOLDER ? arch->mixture->folder
+           : arch->mixture->fused   ? arch->mixture->fused
+                                    : fused;
+}
+
+void sp_stored_experts_name(const sp_arch *arch, int layer, char name[96]) {
+    const sp_expert_stack *s = stacks_of(arch, SP_STORED_FUSED);
+    name[0] = '\0';
+    for (; s && s->name; s++) {
+        if (s->role == SP_EXPERT_GATE) {
+            snprintf(name, 96, "%s.%d.%s", sp_arch_layers(arch), layer, s->name);
+        }
+    }
+}
+
 /* What becomes of experts and their router in a form that stacks them. */
 static void stack_experts(sp_stored *s, const sp_config *config, const sp_param *p,
                           sp_stored_form form) {
-    static const struct {
-        sp_role role;
-        const char *name;
-        int n_roles;
-    } fused[] = {{SP_ROUTER, "mlp.gate.weight", 1},
-                 {SP_EXPERT_GATE, "mlp.experts.gate_up_proj", 2},
-                 {SP_EXPERT_DOWN, "mlp.experts.down_proj", 1}};
+    const sp_expert_stack *stack = stacks_of(config->arch, form);
+    if (!stack && form != SP_STORED_GGUF) {
+        return;
+    }
     s->stack = sp_params_by_expert(p->role) ? config->experts : 0;
-    for (size_t i = 0; form == SP_STORED_FUSED && i < sizeof fused / sizeof fused[0]; i++) {
-        if (fused[i].role == p->role) {
-            snprintf(s->name, sizeof s->name, "model.layers.%d.%s", p->layer, fused[i].name);
-            s->n_roles = fused[i].n_roles;
-            s->rows *= fused[i].n_roles;
+    for (; stack && stack->name; stack++) {
+        if (stack->role == (int)p->role) {
+            snprintf(s->name, sizeof s->name, "%s.%d.%s", sp_arch_layers(config->arch), p->layer,
+                     stack->name);
+            s->n_roles = stack->n_roles;
+            s->rows *= stack->n_roles;
         }
     }
 }
@@ -93,7 +115,8 @@ static bool begins(const sp_config *config, const sp_param *p, const sp_fusion *
     if (form == SP_STORED_GGUF && sp_params_metadata(p->role)) {
         return false;
     }
-    if (form == SP_STORED_FOLDER || !sp_params_by_expert(p->role)) {
+    if (!sp_params_by_expert(p->role) ||
+        (form != SP_STORED_GGUF && !stacks_of(config->arch, form))) {
         return !fusion || fusion->roles[0] == (int)p->role;
     }
     return p->expert == 0 && (form == SP_STORED_GGUF || p->role != SP_EXPERT_UP);
@@ -126,9 +149,7 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         if (f) {
             join_parts(s, config->arch, f, params, p);
         }
-        if (form != SP_STORED_FOLDER) {
-            stack_experts(s, config, p, form);
-        }
+        stack_experts(s, config, p, form);
         if (p->role == SP_SHARED_WEIGHT && form == SP_STORED_GGUF) {
             s->rows = p->cols; /* a vector there */
             s->cols = 0;

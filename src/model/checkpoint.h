@@ -10,9 +10,10 @@
 #include "io/safetensors.h"
 #include "model/params.h"
 
-/* How experts are stored: a tensor each, as published folders have them; as transformers 5 holds
- * them (and writes them with save_original_format off), gate and up of all experts one tensor, down
- * another; or, in GGUF files, a tensor each of the three, of all experts. */
+/* How experts are stored: as published folders have them, a tensor each, or stacked where the
+ * family's are; as transformers 5 holds them (and writes them with save_original_format off), gate
+ * and up of all experts one tensor, down another; or, in GGUF files, a tensor each of the three, of
+ * all experts. */
 typedef enum sp_stored_form { SP_STORED_FOLDER, SP_STORED_FUSED, SP_STORED_GGUF } sp_stored_form;
 
 /* A tensor of a checkpoint. Its parameters are a run of the table: of n_roles roles, of each the
@@ -42,6 +43,10 @@ int sp_stored_dims(const sp_stored *stored, int64_t *dims);
 /* The tensors of the checkpoint in its order; *out is owned by the caller. */
 spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
                            const sp_config *config, sp_stored_form form, spar_error *err);
+
+/* What transformers 5 calls the tensor with gate and up of a layer's experts; "" where the family
+ * has no mixtures. */
+void sp_stored_experts_name(const sp_arch *arch, int layer, char name[96]);
 
 /* A tensor by its name; or as it is saved from the inner module, or within a model that reads
  * images besides (by transformers 4 and 5). NULL: it is not there. Borrowed. */

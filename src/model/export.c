@@ -167,6 +167,9 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
         (c->qk_norm != SP_QK_PLAIN) != (c->layers >= c->arch->gguf_norm_layers)) {
         return "norms of queries and keys in so few layers, or none in so many";
     }
+    if (c->arch->rope_key && c->no_rope[0] && !c->arch->gguf_unturned) {
+        return "layers that do not rotate";
+    }
     if (c->arch->gguf_ungrouped && c->kv_heads != c->heads) {
         return "fewer key heads than query heads";
     }

@@ -375,8 +375,8 @@ static sp_stored_form form_of_folder(const sp_safetensors *file, const sp_config
     while (layer < config->layers && !config->sparse[layer]) {
         layer++;
     }
-    snprintf(name, sizeof name, "model.layers.%d.mlp.experts.gate_up_proj", layer);
-    return sp_checkpoint_find(file, name) ? SP_STORED_FUSED : SP_STORED_FOLDER;
+    sp_stored_experts_name(config->arch, layer, name);
+    return name[0] && sp_checkpoint_find(file, name) ? SP_STORED_FUSED : SP_STORED_FOLDER;
 }
 
 static spar_status find_safetensors(const sp_params *params, const sp_stored *list, int n,

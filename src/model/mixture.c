@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/pass_parts.h"
 
 size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model *m, bool train,
                              int64_t T) {
@@ -12,6 +13,7 @@ size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model 
     out->routing = (sp_routing){.experts = c->experts,
                                 .top_k = c->top_k,
                                 .normalised = c->normalised,
+                                .scale = sp_factor_or_one(c->residual_scale),
                                 .probs = sp_place(&p, T * c->experts, sizeof(float)),
                                 .chosen = sp_place(&p, S, sizeof(int32_t)),
                                 .row = sp_place(&p, S, sizeof(int32_t)),

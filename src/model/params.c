@@ -171,6 +171,7 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_EXPERT_DOWN:
         return c->sparse[layer];
     case SP_SHARED_WEIGHT:
+        return c->sparse[layer] && c->shared_ffn > 0 && c->arch->mixture->shared_gated;
     case SP_SHARED_GATE:
     case SP_SHARED_UP:
     case SP_SHARED_DOWN:

@@ -1,9 +1,11 @@
-/* The expert of a mixture that every token goes to, weighted by the logistic function of a logit of
- * its own (Qwen2's mixtures). y = s W h: as with other experts, the weight s is taken to h. */
+/* The expert of a mixture that every token goes to, as it is, or weighted by the logistic function
+ * of a logit of its own (Qwen2's mixtures). y = s W h: as with other experts, the weight s is taken
+ * to h; what a layer adds is multiplied by (Granite) is in it. */
 #include <math.h>
 
 #include "base/mem.h"
 #include "model/mixture.h"
+#include "model/pass_parts.h"
 
 void sp_shared_place_acts(sp_shared_acts *out, sp_placer *p, const spar_model *m, bool train,
                           int64_t T) {
@@ -11,6 +13,7 @@ void sp_shared_place_acts(sp_shared_acts *out, sp_placer *p, const spar_model *m
     const size_t operand = m->backend->operand_size;
     out->routing = (sp_routing){.experts = 1,
                                 .top_k = 1,
+                                .scale = sp_factor_or_one(m->config.residual_scale),
                                 .row = sp_place(p, rows, sizeof(int32_t)),
                                 .weight = sp_place(p, rows, sizeof(float))};
     out->gate = sp_place(p, wide, operand);
@@ -32,16 +35,21 @@ void sp_shared_place_space(sp_shared_space *out, sp_placer *p, const spar_model 
     out->dlogits = sp_place(p, back, operand);
 }
 
-/* The tokens' weights, s = 1 / (1 + exp(-z)) with z = x w. */
+/* The tokens' weights: the scale c, or c / (1 + exp(-z)) with z = x w. */
 static spar_status weigh(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
                          const sp_routing *r, spar_error *err) {
+    spar_status status = SPAR_OK;
+    const bool gated = m->config.arch->mixture->shared_gated;
     const float *z = s->shared.logits;
-    const spar_status status =
-        sp_mixture_product(m, SP_SHARED_WEIGHT, layer, 0, s, s->entry, T, s->shared.logits, err);
-    for (int64_t t = 0; status == SPAR_OK && t < T; t++) {
-        r->row[t] = (int32_t)t;
-        r->weight[t] = 1.0F / (1.0F + expf(-z[t]));
+    if (gated) {
+        SPAR_TRY(sp_mixture_product(m, SP_SHARED_WEIGHT, layer, 0, s, s->entry, T, s->shared.logits,
+                                    err));
     }
+    for (int64_t t = 0; t < T; t++) {
+        r->row[t] = (int32_t)t;
+        r->weight[t] = gated ? r->scale / (1.0F + expf(-z[t])) : r->scale;
+    }
+done:
     return status;
 }
 
@@ -67,13 +75,17 @@ done:
     return status;
 }
 
-/* dz = ds s (1 - s), to the operand. */
-static void weight_backward(const spar_model *m, int64_t T, const sp_shared_space *h,
-                            const sp_routing *r) {
+/* dz = ds s (1 - s/c), by which the gate's own gradients come. */
+static spar_status weight_backward(const spar_model *m, int layer, int64_t T,
+                                   const sp_mixture_space *s, const sp_routing *r, float *grads,
+                                   spar_error *err) {
+    const sp_shared_space *h = &s->shared;
     for (int64_t t = 0; t < T; t++) {
-        h->dweight[t] *= r->weight[t] * (1.0F - r->weight[t]);
+        h->dweight[t] *= r->weight[t] * (1.0F - r->weight[t] / r->scale);
     }
     m->backend->ops->to_operand(m->backend, h->dweight, T, 1, h->dlogits);
+    return sp_mixture_product_backward(m, SP_SHARED_WEIGHT, layer, 0, s, h->dlogits, s->entry, T,
+                                       s->dentry, true, grads, err);
 }
 
 spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const sp_mixture_space *s,
@@ -90,13 +102,13 @@ spar_status sp_shared_backward(const spar_model *m, int layer, int64_t T, const 
     SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_DOWN, layer, 0, s, s->dy, h->hidden, T, NULL,
                                          false, grads, err));
     be->ops->glu_bwd(be, m->config.act, a->gate, a->up, h->wide[0], T * F, h->dgate, h->dup);
-    weight_backward(m, T, h, &a->routing);
     SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_GATE, layer, 0, s, h->dgate, s->entry, T,
                                          s->dentry, true, grads, err));
     SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_UP, layer, 0, s, h->dup, s->entry, T,
                                          s->dentry, true, grads, err));
-    SPAR_TRY(sp_mixture_product_backward(m, SP_SHARED_WEIGHT, layer, 0, s, h->dlogits, s->entry, T,
-                                         s->dentry, true, grads, err));
+    if (m->config.arch->mixture->shared_gated) {
+        SPAR_TRY(weight_backward(m, layer, T, s, &a->routing, grads, err));
+    }
 done:
     return status;
 }

@@ -100,7 +100,7 @@ static void give_rows(const sp_routing *r, int64_t T) {
             const int32_t e = r->chosen[i], row = (int32_t)next[e]++;
             r->row[i] = row;
             r->token[row] = (int32_t)t;
-            r->weight[row] = (float)((double)r->probs[t * r->experts + e] / sum);
+            r->weight[row] = (float)((double)r->scale * (double)r->probs[t * r->experts + e] / sum);
         }
     }
     /* Each has come to where the next one began. */
@@ -114,20 +114,20 @@ void sp_experts_route(sp_backend *be, const float *logits, int64_t T, const sp_r
     give_rows(r, T);
 }
 
-/* With p the probabilities, S the chosen ones and s = sum of p over S: weight w_i = p_i, so
- * dp_i = dw_i; or w_i = p_i/s, so dp_i = (dw_i - sum_j dw_j w_j)/s. Then
+/* With p the probabilities, S the chosen ones, c the scale and s = sum of p over S: weight
+ * w_i = c p_i, so dp_i = c dw_i; or w_i = c p_i/s, so dp_i = (c dw_i - sum_j dw_j w_j)/s. Then
  * dlogit_e = p_e (dp_e - sum_f dp_f p_f). dp_e is 0 but for the chosen and the dprobs. */
 static void route_token_bwd(const job *j, int64_t t) {
     const sp_routing *r = j->r;
     const float *p = r->probs + t * r->experts;
     const int32_t *chosen = r->chosen + t * r->top_k, *row = r->row + t * r->top_k;
-    const double s = divisor(r, t);
+    const double s = divisor(r, t), c = (double)r->scale;
     double shared = 0, mean = 0;
     for (int i = 0; r->normalised && i < r->top_k; i++) {
         shared += (double)j->dweight[row[i]] * (double)r->weight[row[i]];
     }
     for (int i = 0; i < r->top_k; i++) {
-        mean += ((double)j->dweight[row[i]] - shared) / s * (double)p[chosen[i]];
+        mean += (c * (double)j->dweight[row[i]] - shared) / s * (double)p[chosen[i]];
     }
     for (int e = 0; j->dprobs != NULL && e < r->experts; e++) {
         mean += (double)j->dprobs[e] * (double)p[e];
@@ -135,7 +135,7 @@ static void route_token_bwd(const job *j, int64_t t) {
     for (int e = 0; e < r->experts; e++) {
         double dp = j->dprobs != NULL ? (double)j->dprobs[e] : 0.0;
         for (int i = 0; i < r->top_k; i++) {
-            dp += chosen[i] == e ? ((double)j->dweight[row[i]] - shared) / s : 0.0;
+            dp += chosen[i] == e ? (c * (double)j->dweight[row[i]] - shared) / s : 0.0;
         }
         sp_operand_store(j->be, j->operand, t * r->experts + e,
                          (float)((double)p[e] * (dp - mean)));

@@ -16,12 +16,18 @@ typedef struct routed {
     struct shape s;
 } routed;
 
+/* Weights are multiplied by some number where they are normalised, by 1 elsewhere. */
+static float scale_of(bool normalised) {
+    return normalised ? 0.75F : 1.0F;
+}
+
 static routed routed_create(struct shape s, bool normalised) {
     const size_t pairs = (size_t)(s.T * s.k);
     return (routed){.s = s,
                     .r = {.experts = s.E,
                           .top_k = s.k,
                           .normalised = normalised,
+                          .scale = scale_of(normalised),
                           .probs = array_zero(s.T * s.E),
                           .chosen = array_bytes(pairs * sizeof(int32_t)),
                           .row = array_bytes(pairs * sizeof(int32_t)),
@@ -71,7 +77,7 @@ static void weigh(const double *logits, int E, int k, bool normalised, double *p
         }
     }
     for (int e = 0; e < E; e++) {
-        weights[e] /= normalised ? kept : 1.0;
+        weights[e] *= (double)scale_of(normalised) / (normalised ? kept : 1.0);
     }
 }
 

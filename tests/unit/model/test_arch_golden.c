@@ -354,20 +354,25 @@ static void test_unknown_keys(void **state) {
 
 #define HYBRID "{\"model_type\": \"granitemoehybrid\", \"shared_intermediate_size\": 8, " SIZES
 
-/* Granite's hybrids are known without Mamba layers and experts, which they have unless they say
- * otherwise. */
+/* Granite's hybrids are known without Mamba layers, which they have unless they say otherwise; they
+ * have experts then too. */
 static void test_hybrid(void **state) {
     (void)state;
     spar_error err;
     json_t *json;
     sp_config c;
     static const char text[] = HYBRID ", \"num_local_experts\": 0}";
-    refused_config(HYBRID ", \"layer_types\": [\"attention\"]}", "num_local_experts");
+    static const char mixed[] = HYBRID ", \"layer_types\": [\"attention\"]}";
+    refused_config(HYBRID ", \"layer_types\": [\"mamba\"]}", "layer_types[0]");
     refused_config(HYBRID ", \"num_local_experts\": 0, \"layer_types\": [\"mamba\"]}",
                    "layer_types[0]");
     check(sp_json_parse(&json, text, strlen(text), "config.json", &err), &err);
     assert_int_equal(sp_config_from_json(&c, json, "config.json", &err), SPAR_FORMAT);
     assert_non_null(strstr(err.message, "layer_types"));
+    json_decref(json);
+    check(sp_json_parse(&json, mixed, strlen(mixed), "config.json", &err), &err);
+    check(sp_config_from_json(&c, json, "config.json", &err), &err);
+    assert_true(c.sparse[0] && c.experts == 8 && c.top_k == 2 && c.shared_ffn == 8);
     json_decref(json);
 }
 

@@ -14,13 +14,15 @@
 #include "base/file.h"
 #include "base/jsonx.h"
 #include "io/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/engine.h"
 #include "model/lora.h"
 #include "support.h"
 
-static const char *const families[] = {"mixtral",         "mixtral-one",   "qwen3-moe",
-                                       "qwen3-moe-plain", "qwen3-moe-one", "qwen2-moe",
-                                       "qwen2-moe-plain", "olmoe"};
+static const char *const families[] = {
+    "mixtral",       "mixtral-one",        "qwen3-moe",         "qwen3-moe-plain",
+    "qwen3-moe-one", "qwen2-moe",          "qwen2-moe-plain",   "olmoe",
+    "granite-moe",   "granite-moe-shared", "granite-moe-hybrid"};
 enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, MAX_VOCAB = 40 };
 
 static void check(spar_status status, const spar_error *err) {
@@ -111,22 +113,36 @@ static const float *stored(const sp_safetensors *file, const char *prefix, const
     return e->data;
 }
 
-/* The flat gradient against tensors prefix.PARAMETER of the file, to 1e-4 of the largest entry. */
+/* The flat gradient, as a folder has its tensors, against those of the file, prefix.TENSOR, to 1e-4
+ * of the largest entry. */
 static void check_grads(const spar_model *m, const float *grads, const sp_safetensors *file,
                         const char *prefix, double weight) {
+    spar_error err;
+    sp_stored_values values;
+    const float **parts = calloc((size_t)m->params.n, sizeof *parts);
+    assert_non_null(parts);
     for (int i = 0; i < m->params.n; i++) {
-        const sp_param *p = &m->params.items[i];
-        const float *want = stored(file, prefix, p->name, (size_t)p->count);
+        parts[i] = grads + m->params.items[i].offset;
+    }
+    check(sp_stored_values_init(&values, &m->params, &m->config, SP_STORED_FOLDER, parts, false,
+                                &err),
+          &err);
+    for (size_t i = 0; i < values.n; i++) {
+        const sp_tensor_entry *e = &values.entries[i];
+        const size_t n = e->n_bytes / sizeof(float);
+        const float *got = e->data, *want = stored(file, prefix, e->name, n);
         double worst = 0, largest = 0;
-        for (int64_t k = 0; k < p->count; k++) {
+        for (size_t k = 0; k < n; k++) {
             const double w = weight * (double)want[k];
-            worst = fmax(worst, fabs((double)grads[p->offset + k] - w));
+            worst = fmax(worst, fabs((double)got[k] - w));
             largest = fmax(largest, fabs(w));
         }
         if (!(worst <= 1e-4 * largest)) {
-            fail_msg("%s: %g of %g", p->name, worst, largest);
+            fail_msg("%s: %g of %g", e->name, worst, largest);
         }
     }
+    sp_stored_values_release(&values);
+    free(parts);
 }
 
 /* Of each row alone its value, and of the last one its gradient: the log-probs weigh nothing. */
@@ -175,8 +191,9 @@ static double objective(spar_model *m, const int32_t *ids, size_t n, double weig
  * step is small enough that no token goes to other experts, and large enough for f32. */
 static void test_direction(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "qwen3-moe-plain", "qwen2-moe-plain"};
-    for (int f = 0; f < 3; f++) {
+    static const char *const some[] = {"mixtral", "qwen3-moe-plain", "qwen2-moe-plain",
+                                       "granite-moe-shared"};
+    for (int f = 0; f < 4; f++) {
         spar_error err;
         int32_t ids[MAX_IDS];
         const size_t n = read_row(some[f], 1, ids);
@@ -326,8 +343,9 @@ static void check_same_weights(const spar_model *a, const spar_model *b) {
 static void test_fused(void **state) {
     (void)state;
     static const char *const both[][2] = {{"mixtral", "mixtral-fused"},
-                                          {"qwen3-moe", "qwen3-moe-fused"}};
-    for (int i = 0; i < 2; i++) {
+                                          {"qwen3-moe", "qwen3-moe-fused"},
+                                          {"granite-moe", "granite-moe-fused"}};
+    for (int i = 0; i < 3; i++) {
         spar_model *a = load(both[i][0], 1), *b = load(both[i][1], 1);
         check_same_weights(a, b);
         spar_model_free(a);
@@ -363,10 +381,11 @@ static void test_settings(void **state) {
 /* To GGUF and back in f32: the same bits and settings. */
 static void test_gguf(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "mixtral-one", "qwen2-moe-plain"};
+    static const char *const some[] = {"mixtral", "mixtral-one", "qwen2-moe-plain", "granite-moe",
+                                       "granite-moe-shared"};
     char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
     test_path(path, test_temp_dir(dir), "model.gguf");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         spar_error err;
         spar_model *a = load(some[i], 1);
         check(spar_model_export(a, path, "f32", &err), &err);
@@ -394,8 +413,9 @@ static void test_gguf_refused(void **state) {
                  {"qwen3-moe-plain", "attention_bias"},
                  {"qwen3-moe-one", "norm_topk_prob false"},
                  {"olmoe-clip", "clip_qkv"},
-                 {"olmoe", "fewer key heads"}};
-    for (int i = 0; i < 5; i++) {
+                 {"olmoe", "fewer key heads"},
+                 {"granite-moe-hybrid", "layers that do not rotate"}};
+    for (int i = 0; i < 6; i++) {
         spar_error err;
         spar_model *m = load(cases[i].family, 1);
         assert_int_equal(spar_model_export(m, "/nowhere/model.gguf", "f32", &err),
