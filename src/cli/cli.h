@@ -53,8 +53,8 @@ void cli_catch_interrupt(void);
 /* Forget a Ctrl-C that was answered; SIGTERM stays. */
 void cli_clear_interrupt(void);
 
-/* At most max bytes of text that a file or a model made: whole characters, without the control
- * characters that would drive the terminal. */
+/* At most max bytes of text that a file or a model made, on one line: whole characters, a line end
+ * as \n, and a ? for each control character that would drive the terminal. */
 void cli_put_text(FILE *out, const char *text, size_t max);
 
 /* Write a row (stolen) as one line on standard output. */

@@ -177,7 +177,11 @@ void cli_put_text(FILE *out, const char *text, size_t max) {
         unsigned char c = (unsigned char)text[i];
         bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0;
         bool plain = (c >= 0x20 && c != 0x7f) || c == '\t';
-        fputc(plain && !c1 ? c : '?', out);
+        if (c == '\n') {
+            fputs("\\n", out);
+        } else {
+            fputc(plain && !c1 ? c : '?', out);
+        }
         i += c1;
     }
 }

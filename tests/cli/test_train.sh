@@ -204,11 +204,11 @@ run 4 train -m "$model" --template "$dir/plain.jinja" --data "$dir/image.jsonl" 
 err_has "image.jsonl:1: messages[0]: content[1]: expected a part of text, found image"
 
 # Rows of text are learned whole, with the tokenizer's BOS and an end, without a template; pairs are not made of them.
-printf '%s\n' '{"text": "Once upon a time"}' '{"text": "The end"}' >"$dir/whole-text.jsonl"
+printf '%s\n' '{"text": "Once upon\n a time"}' '{"text": "The end"}' >"$dir/whole-text.jsonl"
 run 0 train -m "$model" --data "$dir/whole-text.jsonl" --method sft --lr 0 --batch 2 --dtype f32 --write-ids "$dir/text-ids.jsonl" --log "$dir/log.jsonl"
 err_has "layout: rows of text, learned whole"
 err_has "first row, prompt (1 tokens): <s>"
-err_has "Once upon a time</s>"
+err_has 'Once upon\n a time</s>' # a line end, written on one line
 sed 's/"prompt_ids":\(\[1\]\),"completion_ids":\[/"ids":[1,/' "$dir/text-ids.jsonl" >"$dir/whole-ids.jsonl"
 run 0 score -m "$model" --dtype f32 "$dir/whole-ids.jsonl"
 python3 - "$dir/out" "$(losses)" <<'END' || fail "expected the mean of -log p over all tokens, found $(losses)"
