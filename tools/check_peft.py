@@ -83,7 +83,9 @@ def has_experts(model):
 
 def check_written(spar, model):
     ok = True
-    runs = [[], ["--dora"]]
+    dense = has_experts(model) and ".mlp.gate_proj.weight" in str(base(model).state_dict().keys())
+    # of dense layers beside experts PEFT is told as of parameters, for which it has no DoRA
+    runs = [[], ["--dora", *(["--lora-targets", "q_proj,o_proj"] if dense else [])]]
     if has_experts(model):
         runs += [["--lora-targets", "all-linear"], ["--lora-targets", "experts.down_proj,q_proj"]]
         runs += [["--lora-targets", "gate_up_proj", "--weights", "q8_0"]]

@@ -23,13 +23,13 @@ import torch
 import transformers as tf
 from safetensors.torch import load_file
 
-from make_arch_fixtures import by_expert, old_form
+from make_arch_fixtures import by_expert, correct, old_form
 
 VOCAB = 20
 FAMILIES = [
     "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "qwen2_moe", "olmoe", "phi3", "smollm3", "gemma", "gemma2",
     "gemma3_text", "olmo", "phi", "olmo3", "olmo2", "seed_oss", "glm4", "glm", "ernie4_5", "exaone4", "helium", "arcee",
-    "nemotron", "vaultgemma", "granitemoehybrid", "granitemoeshared", "granitemoe", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
+    "nemotron", "vaultgemma", "granitemoehybrid", "granitemoeshared", "granitemoe", "ernie4_5_moe", "glm4_moe", "dots1", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
     "gpt_neox", "ministral", "cwm", "jais2", "gptj", "codegen", "gpt_bigcode", "opt", "bloom", "mpt", "falcon",
     "hunyuan_v1_dense", "ministral3", "apertus", "nanochat",
 ]  # fmt: skip
@@ -78,10 +78,24 @@ class Draw:
         self.settings.update(bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
     def experts(self):
-        n = self.rng.randint(1, 5)
-        for key in ("num_experts", "num_local_experts"):
+        n = self.rng.randint(2 if "n_group" in self.default else 1, 5)
+        groups = [g for g in (2, 3) if "n_group" in self.default and self.rng.random() < 0.4]
+        if groups:
+            n = groups[0] * self.rng.randint(2, 3)
+            self.settings.update(n_group=groups[0], topk_group=self.rng.randint(1, groups[0]))
+        for key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"):
             self.put(key, n)
-        self.put("num_experts_per_tok", *range(1, n + 1))
+        most = n // groups[0] * self.settings["topk_group"] if groups else n
+        for key in ("num_experts_per_tok", "moe_k"):
+            self.put(key, *range(1, most + 1))
+        self.put("n_shared_experts", 1, 2)
+        self.put("moe_num_shared_experts", 0, 1, 2)
+        self.put("first_k_dense_replace", 0, 1, 2)
+        self.put("moe_layer_start_index", 0, 1, 2)
+        self.put("moe_layer_end_index", -1, 0, 2)
+        self.put("moe_layer_interval", 1, 2)
+        self.put("moe_norm_min", 1e-12, 0.3, 0.6, always=False)
+        self.put("routed_scaling_factor", 1.0, 2.5, 0.4)
         self.put("decoder_sparse_step", 1, 2, always=False)
         self.put("mlp_only_layers", [], [0], [1], always=False)
         if self.family == "granitemoehybrid":
@@ -165,6 +179,7 @@ def make(rng, family, folder):
         for name, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in name:
                 p.add_(torch.randn_like(p) * 0.2)
+        correct(model)
     model.save_pretrained(folder)
     os.remove(f"{folder}/generation_config.json")
     path = f"{folder}/config.json"

@@ -318,6 +318,32 @@ VARIANTS = {
              num_experts_per_tok=2, shared_intermediate_size=3),
         False,
     ),
+    "ernie4-5-moe": (
+        "Ernie4_5_Moe",
+        dict(MIXTURE, moe_intermediate_size=3, moe_num_experts=4, moe_k=2, moe_num_shared_experts=2,
+             moe_layer_start_index=1, num_hidden_layers=2),
+        True,
+    ),
+    "ernie4-5-moe-least": (
+        "Ernie4_5_Moe",
+        dict(MIXTURE, moe_intermediate_size=3, moe_num_experts=3, moe_k=2, moe_num_shared_experts=0,
+             moe_layer_start_index=0, moe_layer_end_index=1, moe_layer_interval=2, moe_norm_min=0.7,
+             num_hidden_layers=2, tie_word_embeddings=False),
+        False,
+    ),
+    "glm4-moe": (
+        "Glm4Moe",
+        dict(MIXTURE, moe_intermediate_size=3, head_dim=4, n_routed_experts=6, n_group=3, topk_group=2,
+             num_experts_per_tok=2, n_shared_experts=1, routed_scaling_factor=2.5, use_qk_norm=True,
+             attention_bias=True),
+        False,
+    ),
+    "dots1": (
+        "Dots1",
+        dict(MIXTURE, moe_intermediate_size=3, n_routed_experts=4, num_experts_per_tok=2,
+             n_shared_experts=2, routed_scaling_factor=0.4, sliding_window=7, max_window_layers=1),
+        True,
+    ),
     "hunyuan": (
         "HunYuanDenseV1",
         dict(TINY, head_dim=6, num_hidden_layers=1, attention_bias=True, tie_word_embeddings=True,
@@ -376,6 +402,7 @@ def by_expert(model, name, grad):
         for here, there in GRANITE_MOE.items():
             name = name.replace(here, there)
         return {name: grad}
+    name = name.replace(".mlp.gate.moe_statics.", ".mlp.moe_statics.")
     if ".experts." not in name:
         if model.config.model_type == "mixtral":
             name = name.replace(".mlp.", ".block_sparse_moe.")
@@ -389,8 +416,16 @@ def by_expert(model, name, grad):
             for e in range(len(grad)) for part, piece in zip(parts, grad[e].chunk(len(parts)))}
 
 
+def correct(model):
+    """Random corrections of the choice of experts, which are 0 in a new model."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if "e_score_correction" in name:
+            value.normal_(0.0, 0.2)
+
+
 def balance(model, rows, out):
-    if not getattr(model.config, "num_local_experts", hasattr(model.config, "router_aux_loss_coef")):
+    if not hasattr(model.config, "router_aux_loss_coef") or getattr(
+            model.config, "num_local_experts", 1) == 0:
         return
     for i, row in enumerate(rows):
         model.zero_grad()
@@ -412,7 +447,8 @@ def expected(model, rows):
         loss = loss - logp[2:].sum()
     loss.backward()
     for name, p in model.named_parameters():
-        out.update(("grad." + n, g.clone()) for n, g in by_expert(model, name, p.grad).items())
+        grad = torch.zeros_like(p) if p.grad is None else p.grad  # of what does not train
+        out.update(("grad." + n, g.clone()) for n, g in by_expert(model, name, grad).items())
     if getattr(model.config, "model_type", "") == "mixtral" and model.config.num_experts_per_tok == 1:
         for name in out:  # one weight, divided by itself: what is not 0 is rounding
             if "block_sparse_moe.gate" in name:
@@ -422,7 +458,7 @@ def expected(model, rows):
             if name.startswith("grad.") and name.endswith("k_proj.bias"):
                 out[name].zero_()
     for name, buffer in model.named_buffers():
-        if ".act_fn." in name:  # xIELU's, which do not train
+        if ".act_fn." in name or "e_score_correction" in name:  # which do not train
             out["grad." + name] = torch.zeros_like(buffer)
     balance(model, rows, out)
     return {name: value.float().contiguous() for name, value in out.items()}
@@ -440,6 +476,7 @@ def make(folder, name, family, settings, old):
         for tensor, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in tensor:
                 p.add_(torch.randn_like(p) * 0.2)
+        correct(model)
         for tensor, buffer in model.named_buffers():
             if ".act_fn." in tensor:  # xIELU's, whose eps is seldom met by itself
                 buffer.fill_(0.4 if "beta" in tensor else -0.3)

@@ -14,6 +14,8 @@ import sys
 import torch
 import transformers as tf
 
+from make_arch_fixtures import correct
+
 BASE = dict(
     vocab_size=320,
     hidden_size=256,
@@ -45,6 +47,10 @@ QWEN3_MOE = dict(BASE, moe_intermediate_size=256, num_experts=8, num_experts_per
                  norm_topk_prob=True)
 QWEN2_MOE = dict(BASE, moe_intermediate_size=256, shared_expert_intermediate_size=512, num_experts=6,
                  num_experts_per_tok=3)
+ERNIE_MOE = dict(BASE, moe_intermediate_size=256, moe_num_experts=6, moe_k=2, moe_num_shared_experts=2,
+                 moe_layer_start_index=1)
+SIGMOID_MOE = dict(BASE, moe_intermediate_size=256, n_routed_experts=6, num_experts_per_tok=2,
+                   n_shared_experts=1, routed_scaling_factor=1.5, first_k_dense_replace=1)
 OLMOE = dict(BASE, num_key_value_heads=4, intermediate_size=256, num_experts=6, num_experts_per_tok=2)
 PARTIAL = dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5)
 LLAMA3 = dict(rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -78,6 +84,15 @@ VARIANTS = {
     "qwen3-moe-all": ("Qwen3Moe", dict(QWEN3_MOE, num_experts=3)),
     "qwen2-moe": ("Qwen2Moe", QWEN2_MOE),
     "qwen2-moe-all": ("Qwen2Moe", dict(QWEN2_MOE, num_experts=3)),
+    "ernie4-5-moe": ("Ernie4_5_Moe", ERNIE_MOE),
+    "ernie4-5-moe-all": ("Ernie4_5_Moe", dict(ERNIE_MOE, moe_num_experts=2)),
+    "glm4-moe": ("Glm4Moe", dict(SIGMOID_MOE, head_dim=64, use_qk_norm=True, attention_bias=True)),
+    "glm4-moe-plain": ("Glm4Moe", dict(SIGMOID_MOE, norm_topk_prob=False, first_k_dense_replace=0)),
+    "glm4-moe-groups": ("Glm4Moe", dict(SIGMOID_MOE, n_routed_experts=9, n_group=3, topk_group=2)),
+    "glm4-moe-all": ("Glm4Moe", dict(SIGMOID_MOE, n_routed_experts=2)),
+    "dots1": ("Dots1", dict(SIGMOID_MOE, num_key_value_heads=4, norm_topk_prob=True)),
+    "dots1-plain": ("Dots1", dict(SIGMOID_MOE, num_key_value_heads=4, n_shared_experts=2,
+                                  first_k_dense_replace=0)),
     "olmoe": ("Olmoe", OLMOE),
     "olmoe-all": ("Olmoe", dict(OLMOE, num_experts=2)),
     "phi3": ("Phi3", dict(BASE, sliding_window=None)),
@@ -163,6 +178,7 @@ def make(folder, name):
         for tensor, p in model.named_parameters():
             if p.ndim == 1 or "_norm" in tensor:
                 p.add_(torch.randn_like(p) * 0.2)
+        correct(model)
     model.save_pretrained(f"{folder}/{name}")
 
 

@@ -131,19 +131,29 @@ typedef struct sp_dropout {
     uint64_t seed, stream;
 } sp_dropout;
 
+/* What a router makes of a token's logits. */
+typedef enum sp_router { SP_ROUTER_SOFTMAX, SP_ROUTER_SIGMOID } sp_router;
+
+enum { SP_MAX_GROUPS = 64 };
+
 /* Where the T tokens of a mixture's layer go: each to k of E experts. The T k pairs of a token and
  * an expert are rows, in the order of experts, and within an expert in that of tokens. Arrays are
  * borrowed. */
 typedef struct sp_routing {
+    sp_router kind;
     int experts, top_k;
-    bool normalised; /* a token's weights are divided by their sum */
-    float scale;     /* and multiplied by this */
-    float *probs;    /* [T,E]: softmax of the router's logits */
-    int32_t *chosen; /* [T,k]: experts, the likeliest first; of equal ones the lower index */
-    int32_t *row;    /* [T,k]: rows of those pairs */
-    int32_t *token;  /* [T k]: of a row */
-    float *weight;   /* [T k]: of a row, what its expert's output is multiplied by */
-    int64_t *first;  /* [E+1]: expert e has rows first[e] .. first[e+1] - 1 */
+    int groups, open; /* experts are chosen in the `open` groups of so many whose two largest sum up
+                       * to most; groups 0: in all. Groups have the same size, 2 or more. */
+    bool normalised;  /* a token's weights are divided by their sum */
+    double least;     /* ... by this where it is less */
+    float scale;      /* and multiplied by this */
+    const float *bias; /* [E]: added to the probabilities for the choice alone; NULL: nothing */
+    float *probs;      /* [T,E]: of the router's logits, by its kind */
+    int32_t *chosen;   /* [T,k]: experts, the likeliest first; of equal ones the lower index */
+    int32_t *row;      /* [T,k]: rows of those pairs */
+    int32_t *token;    /* [T k]: of a row */
+    float *weight;     /* [T k]: of a row, what its expert's output is multiplied by */
+    int64_t *first;    /* [E+1]: expert e has rows first[e] .. first[e+1] - 1 */
 } sp_routing;
 
 typedef struct sp_backend sp_backend;

@@ -53,6 +53,7 @@ typedef enum sp_window_rule {
     SP_WINDOW_LOCAL,   /* on layers that attention_layers, or attention_types, calls local (GPT-Neo)
                         */
     SP_WINDOW_FIRST,   /* on all but layers 0, n, 2n, ... (CWM) */
+    SP_WINDOW_LATE,    /* on layers from max_window_layers on (dots1) */
     SP_WINDOW_LISTED   /* on those that layer_types lists, all where it is missing (Ministral) */
 } sp_window_rule;
 
@@ -112,17 +113,35 @@ typedef struct sp_expert_stack {
     const char *name;  /* within a layer; NULL ends a list */
 } sp_expert_stack;
 
+/* Which layers are mixtures. */
+typedef enum sp_sparse_rule {
+    SP_SPARSE_ALL,
+    SP_SPARSE_LISTED, /* config keys decoder_sparse_step, mlp_only_layers (Qwen) */
+    SP_SPARSE_AFTER,  /* those after the first first_k_dense_replace (GLM-4.5) */
+    SP_SPARSE_RANGE   /* every moe_layer_interval-th of those from moe_layer_start_index to
+                       * moe_layer_end_index (ERNIE 4.5) */
+} sp_sparse_rule;
+
 /* How a family configures its mixtures of experts. */
 typedef struct sp_mixture {
     const char *count_key;  /* experts of a layer; num_local_experts is read as well */
     const char *width_key;  /* of an expert's feed-forward */
     const char *gguf_width; /* metadata suffix of the same */
-    bool normalised;  /* weights of a token are divided by their sum; else by norm_topk_prob */
-    bool some_layers; /* config keys decoder_sparse_step, mlp_only_layers are honoured */
-    bool gguf_plain;  /* GGUF's readers do not divide the weights; else they do */
+    bool normalised; /* weights of a token are divided by their sum; else by norm_topk_prob */
+    sp_router router;
+    bool corrected;        /* the choice has a bias of its own: SP_CORRECTION */
+    bool correction_row;   /* ... which folders have as a matrix of one row */
+    bool grouped;          /* config keys n_group, topk_group */
+    const char *least_key; /* sums of weights are at least its number, 1e-12; NULL: any */
+    sp_sparse_rule layers;
+    bool unbalanced;        /* the family has no load-balancing loss */
+    bool gguf_plain;        /* GGUF's readers do not divide the weights; else they do */
+    bool gguf_says;         /* ... do as files say, and count shared experts */
+    bool gguf_dense;        /* ... know that the first layers are dense */
     const char *shared_key; /* width of one more expert, which every token goes to; NULL: none is */
     bool shared_gated;      /* ... weighted by a logit of its own */
     bool shared_optional;   /* ... and of width 0 where there is none */
+    bool shared_counts;     /* ... in widths of the others */
     const sp_expert_stack
         *folder;                  /* how published checkpoints stack experts; NULL: a tensor each */
     const sp_expert_stack *fused; /* how transformers 5 holds them; NULL: as most */
@@ -267,8 +286,13 @@ typedef struct sp_config {
     bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */
     int experts, top_k;                /* of a layer with a mixture; of them a token's */
     int64_t expert_ffn, shared_ffn;    /* shared_ffn 0: no expert is shared */
+    int groups, open_groups;           /* as in sp_routing; groups 0: none */
     bool normalised;                   /* a token's weights are divided by their sum */
+    double weight_least;               /* ... or by this where it is more */
+    double routed_scale;               /* ... and multiplied by this */
     bool sparse[SP_MAX_LAYERS];        /* by layer: the feed-forward is a mixture of experts */
+    int sparse_first, sparse_step;     /* those from the first on whose number, from 1, the step
+                                        * divides; unless the family lists them */
     double balance_weight;             /* router_aux_loss_coef */
     bool balances;                     /* output_router_logits: training adds that loss */
     sp_rope_type rope;
@@ -308,6 +332,8 @@ json_t *sp_config_to_json(const sp_config *config);
 
 /* Where a number of the family is in the configuration. */
 double *sp_config_number(sp_config *config, const sp_number_key *key);
+/* Whether the layer is a mixture by sparse_first and sparse_step alone. */
+bool sp_config_sparse_by_rule(const sp_config *config, int layer);
 /* Layers with a mixture of experts. */
 int sp_config_sparse_layers(const sp_config *config);
 /* What configurations of the family mean by leaving keys out. *out is a new reference. */

@@ -87,7 +87,7 @@ const char *sp_arch_gguf_eps(const sp_arch *arch) {
 static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_arch *arch = c->arch;
-    int64_t layers, heads, kv_heads, head_dim;
+    int64_t layers, heads, kv_heads, head_dim, beyond;
     const sp_gguf_tensor *embed = sp_gguf_find_tensor(g, "token_embd.weight");
     if (!embed || embed->n_dims != 2) {
         SPAR_TRY(spar_fail(err, SPAR_NOT_FOUND, "%s: tensor token_embd.weight is missing",
@@ -96,6 +96,16 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     SPAR_TRY(get_size(g, arch, "embedding_length", 1 << 20, -1, &c->hidden, err));
     SPAR_TRY(get_size(g, arch, "feed_forward_length", 1 << 22, -1, &c->ffn, err));
     SPAR_TRY(get_size(g, arch, "block_count", SP_MAX_LAYERS, -1, &layers, err));
+    char key[128];
+    snprintf(key, sizeof key, "%s.nextn_predict_layers", arch->gguf_name);
+    SPAR_TRY(sp_gguf_get_int(g, key, 0, SP_MAX_LAYERS, 0, &beyond, err));
+    if (beyond >= layers) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: expected fewer layers that predict further tokens than the %lld in "
+                           "all, found %lld",
+                           sp_gguf_path(g), (long long)layers, (long long)beyond));
+    }
+    layers -= beyond; /* those come last */
     SPAR_TRY(get_size(g, arch, "attention.head_count", 1 << 14, -1, &heads, err));
     SPAR_TRY(get_size(g, arch, "attention.head_count_kv", 1 << 14, heads, &kv_heads, err));
     SPAR_TRY(get_size(g, arch, "context_length", 1 << 28, 2048, &c->context, err));

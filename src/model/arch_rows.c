@@ -63,12 +63,12 @@ static const sp_mixture mixtral_mixture = {.count_key = "num_local_experts",
 static const sp_mixture qwen3_mixture = {.count_key = "num_experts",
                                          .width_key = "moe_intermediate_size",
                                          .gguf_width = "expert_feed_forward_length",
-                                         .some_layers = true};
+                                         .layers = SP_SPARSE_LISTED};
 
 static const sp_mixture qwen2_mixture = {.count_key = "num_experts",
                                          .width_key = "moe_intermediate_size",
                                          .gguf_width = "expert_feed_forward_length",
-                                         .some_layers = true,
+                                         .layers = SP_SPARSE_LISTED,
                                          .gguf_plain = true,
                                          .shared_key = "shared_expert_intermediate_size",
                                          .shared_gated = true};

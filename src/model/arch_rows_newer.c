@@ -46,6 +46,65 @@ static const sp_key_alias exaone_keys[] = {{"num_layers", "num_hidden_layers"},
 static const sp_key_alias internlm3_keys[] = {
     {"qkv_bias", "attention_bias"}, {"bias", "mlp_bias"}, {NULL, NULL}};
 
+static const sp_rename shared_experts_names[] = {
+    {SP_SHARED_GATE, "mlp.shared_experts.gate_proj.weight", NULL},
+    {SP_SHARED_UP, "mlp.shared_experts.up_proj.weight", NULL},
+    {SP_SHARED_DOWN, "mlp.shared_experts.down_proj.weight", NULL},
+    {.name = NULL}};
+
+static const sp_rename ernie_moe_names[] = {
+    {SP_CORRECTION, "mlp.moe_statics.e_score_correction_bias", NULL}, {.name = NULL}};
+
+/* GGUF files call the feed-forward's norm what they call one after attention elsewhere. */
+static const sp_rename glm4_moe_names[] = {
+    {SP_MLP_NORM, "post_attention_layernorm.weight", "post_attention_norm.weight"}, {.name = NULL}};
+
+static const sp_expert_stack ernie_moe_fused[] = {
+    {SP_ROUTER, 1, "mlp.gate.weight"},
+    {SP_CORRECTION, 1, "mlp.gate.moe_statics.e_score_correction_bias"},
+    {SP_EXPERT_GATE, 2, "mlp.experts.gate_up_proj"},
+    {SP_EXPERT_DOWN, 1, "mlp.experts.down_proj"},
+    {.name = NULL}};
+
+static const sp_mixture ernie_moe_mixture = {.count_key = "moe_num_experts",
+                                             .width_key = "moe_intermediate_size",
+                                             .gguf_width = "expert_feed_forward_length",
+                                             .normalised = true,
+                                             .corrected = true,
+                                             .correction_row = true,
+                                             .least_key = "moe_norm_min",
+                                             .layers = SP_SPARSE_RANGE,
+                                             .gguf_dense = true,
+                                             .shared_key = "moe_num_shared_experts",
+                                             .shared_optional = true,
+                                             .shared_counts = true,
+                                             .fused = ernie_moe_fused};
+
+/* GLM-4.5 and dots.llm1 choose as DeepSeek-V3 does. */
+static const sp_mixture sigmoid_mixture = {.count_key = "n_routed_experts",
+                                           .width_key = "moe_intermediate_size",
+                                           .gguf_width = "expert_feed_forward_length",
+                                           .router = SP_ROUTER_SIGMOID,
+                                           .corrected = true,
+                                           .grouped = true,
+                                           .layers = SP_SPARSE_AFTER,
+                                           .unbalanced = true,
+                                           .gguf_says = true,
+                                           .gguf_dense = true,
+                                           .shared_key = "n_shared_experts",
+                                           .shared_counts = true};
+
+static const sp_key_alias ernie_moe_keys[] = {{"moe_k", "num_experts_per_tok"}, {NULL, NULL}};
+
+static const sp_number_key sigmoid_numbers[] = {
+    {"routed_scaling_factor", "expert_weights_scale", offsetof(sp_config, routed_scale), false},
+    {.key = NULL}};
+
+#define SIGMOID_KEYS                                                                               \
+    "n_routed_experts num_local_experts num_experts_per_tok moe_intermediate_size "                \
+    "n_shared_experts n_group topk_group first_k_dense_replace norm_topk_prob "                    \
+    "output_router_logits"
+
 static const sp_arch architectures[] = {
     {.model_type = "ministral",
      .class_name = "MinistralForCausalLM",
@@ -183,6 +242,64 @@ static const sp_arch architectures[] = {
      .renames = exaone_names,
      .aliases = exaone_keys,
      .own_keys = "embed_dropout",
+     .gguf_is_default = true},
+    {.model_type = "ernie4_5_moe",
+     .class_name = "Ernie4_5_MoeForCausalLM",
+     .gguf_name = "ernie4_5-moe",
+     .mixture = &ernie_moe_mixture,
+     .rope_adjacent = true,
+     .defaults = "{\"tie_word_embeddings\": true, \"num_key_value_heads\": 4, "
+                 "\"rms_norm_eps\": 1e-5, \"rope_theta\": 500000, \"bos_token_id\": 1, "
+                 "\"eos_token_id\": 2, \"pad_token_id\": 0, \"max_position_embeddings\": 131072, "
+                 "\"moe_num_experts\": 64, \"num_experts_per_tok\": 6, "
+                 "\"moe_intermediate_size\": 1536, \"moe_num_shared_experts\": 2, "
+                 "\"moe_layer_start_index\": 1, \"moe_norm_min\": 1e-12}",
+     .renames = ernie_moe_names,
+     .more_renames = shared_experts_names,
+     .aliases = ernie_moe_keys,
+     .own_keys = "moe_num_experts num_local_experts num_experts_per_tok moe_intermediate_size "
+                 "moe_num_shared_experts moe_layer_start_index moe_layer_end_index "
+                 "moe_layer_interval moe_norm_min output_router_logits router_aux_loss_coef "
+                 "moe_capacity",
+     .fixed_keys = "{\"use_bias\": false, \"use_rmsnorm\": true, \"moe_gate\": \"topk\", "
+                   "\"moe_use_aux_free\": true}",
+     .gguf_is_default = true},
+    {.model_type = "glm4_moe",
+     .class_name = "Glm4MoeForCausalLM",
+     .gguf_name = "glm4moe",
+     .bias = SP_BIAS_CONFIG_QKV,
+     .qk_norm = SP_QK_HEADS,
+     .qk_key = "use_qk_norm",
+     .rope_partial = true,
+     .mixture = &sigmoid_mixture,
+     .defaults = "{\"partial_rotary_factor\": 0.5, \"num_key_value_heads\": 8, "
+                 "\"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 131072, "
+                 "\"n_routed_experts\": 128, \"num_experts_per_tok\": 8, "
+                 "\"moe_intermediate_size\": 1408, \"n_shared_experts\": 1, "
+                 "\"first_k_dense_replace\": 1, \"norm_topk_prob\": true, "
+                 "\"routed_scaling_factor\": 1}",
+     .numbers = sigmoid_numbers,
+     .renames = glm4_moe_names,
+     .more_renames = shared_experts_names,
+     .own_keys = SIGMOID_KEYS " num_nextn_predict_layers num_mtp_layers",
+     .written = "{\"num_nextn_predict_layers\": 0}",
+     .gguf_is_default = true},
+    {.model_type = "dots1",
+     .class_name = "Dots1ForCausalLM",
+     .gguf_name = "dots1",
+     .gguf_fixed = "{\"attention_bias\": false}",
+     .gguf_head = true,
+     .bias = SP_BIAS_CONFIG,
+     .qk_norm = SP_QK_HEADS,
+     .window = SP_WINDOW_LATE,
+     .mixture = &sigmoid_mixture,
+     .defaults = "{\"sliding_window\": 4096, \"max_window_layers\": 62, "
+                 "\"routed_scaling_factor\": 1, \"max_position_embeddings\": 2048}",
+     .numbers = sigmoid_numbers,
+     .renames = shared_experts_names,
+     .own_keys = SIGMOID_KEYS,
+     .fixed_keys = "{\"scoring_func\": \"noaux_tc\", \"moe_layer_freq\": 1}",
+     .gguf_ungrouped = true,
      .gguf_is_default = true},
 };
 

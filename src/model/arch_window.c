@@ -39,6 +39,7 @@ static bool has_window_flag(const sp_arch *arch) {
 static bool in_window(sp_window_rule rule, int64_t layer, int64_t bound, int64_t pattern) {
     switch (rule) {
     case SP_WINDOW_FLAG:
+    case SP_WINDOW_LATE:
         return layer >= bound;
     case SP_WINDOW_EVEN:
         return layer % 2 == 0 && layer < bound;
@@ -106,6 +107,14 @@ done:
     return status;
 }
 
+static bool has_windows(const sp_config *c) {
+    bool some = false;
+    for (int i = 0; i < c->layers; i++) {
+        some = some || c->window[i] > 0;
+    }
+    return some;
+}
+
 spar_status sp_window_read(sp_config *c, const json_t *config, const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
     int64_t window, pattern, bound = 0;
@@ -115,7 +124,7 @@ spar_status sp_window_read(sp_config *c, const json_t *config, const char *where
     if (has_window_flag(c->arch)) {
         SPAR_TRY(sp_json_get_bool_or(config, "use_sliding_window", false, &use, where, err));
     }
-    if (rule == SP_WINDOW_FLAG || rule == SP_WINDOW_EVEN) {
+    if (rule == SP_WINDOW_FLAG || rule == SP_WINDOW_EVEN || rule == SP_WINDOW_LATE) {
         SPAR_TRY(
             sp_json_get_int_or(config, "max_window_layers", 0, INT32_MAX, 28, &bound, where, err));
     }
@@ -138,6 +147,7 @@ spar_status sp_window_read(sp_config *c, const json_t *config, const char *where
         c->window[i] = in_window(rule, i, bound, pattern) ? (int)window : 0;
     }
 done:
+    c->sliding_window = rule == SP_WINDOW_LATE && !has_windows(c) ? 0 : c->sliding_window;
     return status;
 }
 
@@ -153,7 +163,8 @@ static json_t *type_of_layers(const sp_config *c, const char *windowed, const ch
 /* Whether layer_types say which layers have windows. */
 static bool lists_layers(const sp_arch *arch) {
     return arch->window == SP_WINDOW_PATTERN || arch->window == SP_WINDOW_EVEN ||
-           arch->window == SP_WINDOW_FIRST || arch->window == SP_WINDOW_LISTED || arch->layer_name;
+           arch->window == SP_WINDOW_FIRST || arch->window == SP_WINDOW_LATE ||
+           arch->window == SP_WINDOW_LISTED || arch->layer_name;
 }
 
 void sp_window_write(const sp_config *c, json_t *root) {

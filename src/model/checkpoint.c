@@ -150,6 +150,11 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
             join_parts(s, config->arch, f, params, p);
         }
         stack_experts(s, config, p, form);
+        if (p->role == SP_CORRECTION && form != SP_STORED_GGUF &&
+            config->arch->mixture->correction_row) {
+            s->cols = s->rows;
+            s->rows = 1;
+        }
         if (p->role == SP_SHARED_WEIGHT && form == SP_STORED_GGUF) {
             s->rows = p->cols; /* a vector there */
             s->cols = 0;

@@ -26,8 +26,24 @@ static const char *key(writer *w, const char *suffix) {
     return w->key;
 }
 
+/* What files of a mixture say besides its sizes. */
+static void put_router(writer *w) {
+    const sp_config *c = w->config;
+    const sp_mixture *mixture = c->arch->mixture;
+    if (mixture && mixture->gguf_dense) {
+        sp_gguf_put_u32(w->out, key(w, "leading_dense_block_count"), (uint32_t)c->sparse_first);
+        sp_gguf_put_u32(w->out, key(w, "interleave_moe_layer_step"), (uint32_t)c->sparse_step);
+    }
+    if (mixture && mixture->gguf_says) {
+        sp_gguf_put_bool(w->out, key(w, "expert_weights_norm"), c->normalised);
+        sp_gguf_put_u32(w->out, key(w, "expert_gating_func"),
+                        mixture->router == SP_ROUTER_SIGMOID ? 2 : 1);
+    }
+}
+
 static void put_sizes(writer *w) {
     const sp_config *c = w->config;
+    const sp_mixture *mixture = c->arch->mixture;
     const struct {
         const char *suffix;
         int64_t value;
@@ -40,6 +56,10 @@ static void put_sizes(writer *w) {
         {"expert_used_count", c->top_k},
         {"expert_feed_forward_length", c->expert_ffn},
         {"expert_shared_feed_forward_length", c->shared_ffn},
+        {"expert_shared_count",
+         mixture && mixture->shared_counts ? c->shared_ffn / c->expert_ffn : 0},
+        {"expert_group_count", c->groups},
+        {"expert_group_used_count", c->open_groups},
         {"attention.head_count", c->heads},
         {"attention.head_count_kv", c->kv_heads},
         {"attention.key_length", c->head_dim},
@@ -52,6 +72,7 @@ static void put_sizes(writer *w) {
         }
         sp_gguf_put_u32(w->out, key(w, sizes[i].suffix), (uint32_t)sizes[i].value);
     }
+    put_router(w);
     if (c->sliding_window > 0) {
         sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
     }
@@ -147,6 +168,19 @@ static void put_name(sp_gguf_out *out, const spar_model *m) {
     sp_gguf_put_string(out, "general.name", name, strlen(name));
 }
 
+static const char *unsaid_of_experts(const sp_config *c) {
+    const sp_mixture *mixture = c->arch->mixture;
+    if (!mixture->gguf_says && c->normalised == mixture->gguf_plain) {
+        return c->normalised ? "norm_topk_prob true" : "norm_topk_prob false";
+    }
+    for (int i = 0; i < c->layers; i++) {
+        if (c->sparse[i] != (!mixture->gguf_dense || i >= c->sparse_first)) {
+            return "a layer without experts";
+        }
+    }
+    return mixture->least_key && c->weight_least > 1e-12 ? mixture->least_key : NULL;
+}
+
 /* The setting that a GGUF file of the family cannot say, since readers know it by the family; NULL
  * where there is none. */
 static const char *unsaid(const sp_config *c, const json_t *defaults) {
@@ -173,11 +207,8 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->arch->gguf_ungrouped && c->kv_heads != c->heads) {
         return "fewer key heads than query heads";
     }
-    if (c->experts > 0 && c->normalised == c->arch->mixture->gguf_plain) {
-        return c->normalised ? "norm_topk_prob true" : "norm_topk_prob false";
-    }
-    if (c->experts > 0 && sp_config_sparse_layers(c) < c->layers) {
-        return "a layer without experts";
+    if (c->experts > 0 && unsaid_of_experts(c)) {
+        return unsaid_of_experts(c);
     }
     if (windows && c->arch->window != SP_WINDOW_ALL && c->arch->window != SP_WINDOW_PATTERN) {
         return "a sliding window";

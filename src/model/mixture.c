@@ -10,10 +10,15 @@ size_t sp_mixture_place_acts(sp_mixture_acts *out, char *base, const spar_model 
     sp_placer p = {base, 0};
     const sp_config *c = &m->config;
     const int64_t S = T * c->top_k, wide = train ? S * c->expert_ffn : 0;
-    out->routing = (sp_routing){.experts = c->experts,
+    out->routing = (sp_routing){.kind = c->arch->mixture->router,
+                                .experts = c->experts,
                                 .top_k = c->top_k,
+                                .groups = c->groups,
+                                .open = c->open_groups,
                                 .normalised = c->normalised,
-                                .scale = sp_factor_or_one(c->residual_scale),
+                                .least = c->weight_least,
+                                .scale = sp_factor_or_one(c->routed_scale) *
+                                         sp_factor_or_one(c->residual_scale),
                                 .probs = sp_place(&p, T * c->experts, sizeof(float)),
                                 .chosen = sp_place(&p, S, sizeof(int32_t)),
                                 .row = sp_place(&p, S, sizeof(int32_t)),
@@ -109,6 +114,7 @@ spar_status sp_mixture_forward(const spar_model *m, int layer, int64_t T, const 
     spar_status status = SPAR_OK;
     sp_backend *be = m->backend;
     const sp_routing *r = &a->routing;
+    a->routing.bias = sp_pass_vector(m, SP_CORRECTION, layer);
     be->ops->route(be, s->logits, T, r);
     be->ops->take_rows(be, s->entry, r->token, T * r->top_k, m->config.hidden, s->taken);
     for (int i = 0; i < r->experts; i++) {
@@ -202,10 +208,32 @@ void sp_mixture_count_begin(const spar_model *m, const sp_mixture_space *s) {
     memset(s->sum, 0, (size_t)m->config.experts * sizeof *s->sum);
 }
 
+/* The k likeliest experts of a token, of equal ones the lower index, one after another. */
+static void count_likeliest(const float *probs, int experts, int k, int64_t *count) {
+    int last = -1;
+    for (int j = 0; j < k; j++) {
+        int best = -1;
+        for (int e = 0; e < experts; e++) {
+            const bool after =
+                last < 0 || probs[e] < probs[last] || (probs[e] == probs[last] && e > last);
+            best = after && (best < 0 || probs[e] > probs[best]) ? e : best;
+        }
+        if (best < 0) {
+            return; /* what is not a number has no order */
+        }
+        count[best]++;
+        last = best;
+    }
+}
+
+/* What a correction moves is not counted: transformers goes by the probabilities. */
 void sp_mixture_count(int64_t T, const sp_mixture_space *s, const sp_mixture_acts *a) {
     const sp_routing *r = &a->routing;
+    for (int64_t t = 0; r->bias && t < T; t++) {
+        count_likeliest(r->probs + t * r->experts, r->experts, r->top_k, s->count);
+    }
     for (int e = 0; e < r->experts; e++) {
-        s->count[e] += r->first[e + 1] - r->first[e];
+        s->count[e] += r->bias ? 0 : r->first[e + 1] - r->first[e];
         for (int64_t t = 0; t < T; t++) {
             s->sum[e] += (double)r->probs[t * r->experts + e];
         }

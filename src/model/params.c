@@ -61,6 +61,7 @@ static const struct {
     [SP_XIELU_BETA] = {"mlp.act_fn.beta", "xielu.beta", ONE, NONE, true},
     [SP_XIELU_EPS] = {"mlp.act_fn.eps", "xielu.eps", ONE, NONE, true},
     [SP_ROUTER] = {"mlp.gate.weight", "ffn_gate_inp.weight", EXPERTS, HIDDEN, true},
+    [SP_CORRECTION] = {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", EXPERTS, NONE, true},
     [SP_EXPERT_GATE] = {"mlp.experts.*.gate_proj.weight", "ffn_gate_exps.weight", EXPERT_FFN,
                         HIDDEN, true},
     [SP_EXPERT_UP] = {"mlp.experts.*.up_proj.weight", "ffn_up_exps.weight", EXPERT_FFN, HIDDEN,
@@ -165,6 +166,8 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_XIELU_BETA:
     case SP_XIELU_EPS:
         return c->act == SP_XIELU;
+    case SP_CORRECTION:
+        return c->sparse[layer] && c->arch->mixture->corrected;
     case SP_ROUTER:
     case SP_EXPERT_GATE:
     case SP_EXPERT_UP:

@@ -43,7 +43,8 @@ typedef enum sp_role {
     SP_ALPHA_N,
     SP_XIELU_BETA, /* which do not train */
     SP_XIELU_EPS,
-    SP_ROUTER, /* gives the logits of a mixture's experts */
+    SP_ROUTER,     /* gives the logits of a mixture's experts */
+    SP_CORRECTION, /* of their choice; it does not train */
     SP_EXPERT_GATE,
     SP_EXPERT_UP,
     SP_EXPERT_DOWN,

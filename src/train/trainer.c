@@ -62,12 +62,25 @@ done:
     return status;
 }
 
+/* A load-balancing loss is one of a mixture whose router makes probabilities that sum up to 1. */
+static spar_status check_balance(const spar_model *m, const sp_trainer_options *options,
+                                 spar_error *err) {
+    const sp_mixture *mixture = m->config.arch->mixture;
+    return mixture && mixture->unbalanced && options->balance > 0
+               ? spar_fail(err, SPAR_UNSUPPORTED,
+                           "balance: expected 0, as models of type %s have no load-balancing loss, "
+                           "found %g",
+                           m->config.arch->model_type, options->balance)
+               : SPAR_OK;
+}
+
 spar_status sp_trainer_create(sp_trainer **out, spar_model *model,
                               const sp_trainer_options *options, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     sp_trainer *t = NULL;
     SPAR_TRY(sp_model_check_trainable(model, err));
+    SPAR_TRY(check_balance(model, options, err));
     SPAR_TRY(sp_mem_calloc(&memory, 1, sizeof *t, err));
     t = memory;
     t->model = model;

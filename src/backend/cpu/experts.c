@@ -43,6 +43,30 @@ static void softmax(const float *x, int n, float *y) {
     }
 }
 
+static void sigmoid(const float *x, int n, float *y) {
+    for (int e = 0; e < n; e++) {
+        y[e] = (float)(1.0 / (1.0 + exp(-(double)x[e])));
+    }
+}
+
+/* dz_e = p_e (dp_e - sum_f dp_f p_f) */
+static double softmax_slope(double p, double dp, double mean) {
+    return p * (dp - mean);
+}
+
+/* dz_e = p_e (1 - p_e) dp_e */
+static double sigmoid_slope(double p, double dp, double mean) {
+    (void)mean;
+    return p * (1.0 - p) * dp;
+}
+
+/* Kinds of routers: probabilities of logits, and back; mean: the sum of dp_f p_f. */
+static const struct {
+    void (*probs)(const float *x, int n, float *y);
+    double (*slope)(double p, double dp, double mean);
+} kinds[] = {
+    [SP_ROUTER_SOFTMAX] = {softmax, softmax_slope}, [SP_ROUTER_SIGMOID] = {sigmoid, sigmoid_slope}};
+
 static bool is_chosen(const int32_t *chosen, int n, int expert) {
     for (int j = 0; j < n; j++) {
         if (chosen[j] == expert) {
@@ -52,12 +76,52 @@ static bool is_chosen(const int32_t *chosen, int n, int expert) {
     return false;
 }
 
-/* k different experts, whatever the numbers are: one that is not a number is never preferred. */
-static void choose(const float *probs, int experts, int k, int32_t *chosen) {
-    for (int j = 0; j < k; j++) {
+/* What experts are chosen by. */
+static float worth(const sp_routing *r, const float *probs, int e) {
+    return r->bias ? probs[e] + r->bias[e] : probs[e];
+}
+
+/* The sum of a group's two largest. */
+static float group_worth(const sp_routing *r, const float *probs, int group) {
+    const int size = r->experts / r->groups;
+    float first = -INFINITY, second = -INFINITY;
+    for (int e = group * size; e < (group + 1) * size; e++) {
+        const float w = worth(r, probs, e);
+        second = w > first ? first : w > second ? w : second;
+        first = w > first ? w : first;
+    }
+    return first + second;
+}
+
+/* The groups in which experts are chosen: of equal ones the lower index. */
+static void open_groups(const sp_routing *r, const float *probs, bool open[SP_MAX_GROUPS]) {
+    float worths[SP_MAX_GROUPS];
+    for (int g = 0; g < r->groups; g++) {
+        worths[g] = group_worth(r, probs, g);
+        open[g] = false;
+    }
+    for (int i = 0; i < r->open; i++) {
         int best = -1;
-        for (int e = 0; e < experts; e++) {
-            if (!is_chosen(chosen, j, e) && (best < 0 || probs[e] > probs[best])) {
+        for (int g = 0; g < r->groups; g++) {
+            best = !open[g] && (best < 0 || worths[g] > worths[best]) ? g : best;
+        }
+        open[best] = true;
+    }
+}
+
+/* k different experts, whatever the numbers are: one that is not a number is never preferred. */
+static void choose(const sp_routing *r, const float *probs, int32_t *chosen) {
+    bool open[SP_MAX_GROUPS];
+    const int size = r->groups > 0 ? r->experts / r->groups : r->experts;
+    open[0] = true;
+    if (r->groups > 0) {
+        open_groups(r, probs, open);
+    }
+    for (int j = 0; j < r->top_k; j++) {
+        int best = -1;
+        for (int e = 0; e < r->experts; e++) {
+            if (open[e / size] && !is_chosen(chosen, j, e) &&
+                (best < 0 || worth(r, probs, e) > worth(r, probs, best))) {
                 best = e;
             }
         }
@@ -70,18 +134,19 @@ static void route_task(void *context, int task, int worker) {
     const sp_routing *r = j->r;
     (void)worker;
     for (int64_t t = (int64_t)task * ROWS; t < end_of(j, task); t++) {
-        softmax(j->in + t * r->experts, r->experts, r->probs + t * r->experts);
-        choose(r->probs + t * r->experts, r->experts, r->top_k, r->chosen + t * r->top_k);
+        kinds[r->kind].probs(j->in + t * r->experts, r->experts, r->probs + t * r->experts);
+        choose(r, r->probs + t * r->experts, r->chosen + t * r->top_k);
     }
 }
 
-/* The sum that a token's weights are divided by. */
-static double divisor(const sp_routing *r, int64_t t) {
+/* What a token's weights are divided by; *by_sum: that it is their sum. */
+static double divisor(const sp_routing *r, int64_t t, bool *by_sum) {
     double sum = 0;
     for (int i = 0; r->normalised && i < r->top_k; i++) {
         sum += (double)r->probs[t * r->experts + r->chosen[t * r->top_k + i]];
     }
-    return r->normalised ? sum : 1.0;
+    *by_sum = r->normalised && sum >= r->least;
+    return *by_sum ? sum : r->normalised ? r->least : 1.0;
 }
 
 /* Rows by a counting sort: first[e] is, while the rows are given out, the next row of expert e. */
@@ -95,7 +160,8 @@ static void give_rows(const sp_routing *r, int64_t T) {
         next[e + 1] += next[e];
     }
     for (int64_t t = 0; t < T; t++) {
-        const double sum = divisor(r, t);
+        bool by_sum;
+        const double sum = divisor(r, t, &by_sum);
         for (int64_t i = t * r->top_k; i < (t + 1) * r->top_k; i++) {
             const int32_t e = r->chosen[i], row = (int32_t)next[e]++;
             r->row[i] = row;
@@ -115,15 +181,17 @@ void sp_experts_route(sp_backend *be, const float *logits, int64_t T, const sp_r
 }
 
 /* With p the probabilities, S the chosen ones, c the scale and s = sum of p over S: weight
- * w_i = c p_i, so dp_i = c dw_i; or w_i = c p_i/s, so dp_i = (c dw_i - sum_j dw_j w_j)/s. Then
- * dlogit_e = p_e (dp_e - sum_f dp_f p_f). dp_e is 0 but for the chosen and the dprobs. */
+ * w_i = c p_i/s, so dp_i = (c dw_i - sum_j dw_j w_j)/s; or, by a constant s, dp_i = c dw_i/s. Then
+ * by the kind's slope. dp_e is 0 but for the chosen and the dprobs; what else the choice goes by
+ * has no gradient. */
 static void route_token_bwd(const job *j, int64_t t) {
     const sp_routing *r = j->r;
     const float *p = r->probs + t * r->experts;
     const int32_t *chosen = r->chosen + t * r->top_k, *row = r->row + t * r->top_k;
-    const double s = divisor(r, t), c = (double)r->scale;
+    bool by_sum;
+    const double s = divisor(r, t, &by_sum), c = (double)r->scale;
     double shared = 0, mean = 0;
-    for (int i = 0; r->normalised && i < r->top_k; i++) {
+    for (int i = 0; by_sum && i < r->top_k; i++) {
         shared += (double)j->dweight[row[i]] * (double)r->weight[row[i]];
     }
     for (int i = 0; i < r->top_k; i++) {
@@ -138,7 +206,7 @@ static void route_token_bwd(const job *j, int64_t t) {
             dp += chosen[i] == e ? (c * (double)j->dweight[row[i]] - shared) / s : 0.0;
         }
         sp_operand_store(j->be, j->operand, t * r->experts + e,
-                         (float)((double)p[e] * (dp - mean)));
+                         (float)kinds[r->kind].slope((double)p[e], dp, mean));
     }
 }
 

@@ -19,11 +19,28 @@
 #include "model/lora.h"
 #include "support.h"
 
-static const char *const families[] = {
-    "mixtral",       "mixtral-one",        "qwen3-moe",         "qwen3-moe-plain",
-    "qwen3-moe-one", "qwen2-moe",          "qwen2-moe-plain",   "olmoe",
-    "granite-moe",   "granite-moe-shared", "granite-moe-hybrid"};
-enum { FAMILIES = sizeof families / sizeof families[0], MAX_IDS = 64, MAX_VOCAB = 40 };
+/* The last have no load-balancing loss. */
+static const char *const families[] = {"mixtral",
+                                       "mixtral-one",
+                                       "qwen3-moe",
+                                       "qwen3-moe-plain",
+                                       "qwen3-moe-one",
+                                       "qwen2-moe",
+                                       "qwen2-moe-plain",
+                                       "olmoe",
+                                       "granite-moe",
+                                       "granite-moe-shared",
+                                       "granite-moe-hybrid",
+                                       "ernie4-5-moe",
+                                       "ernie4-5-moe-least",
+                                       "glm4-moe",
+                                       "dots1"};
+enum {
+    FAMILIES = sizeof families / sizeof families[0],
+    BALANCED = FAMILIES - 2,
+    MAX_IDS = 64,
+    MAX_VOCAB = 40
+};
 
 static void check(spar_status status, const spar_error *err) {
     if (status != SPAR_OK) {
@@ -148,7 +165,7 @@ static void check_grads(const spar_model *m, const float *grads, const sp_safete
 /* Of each row alone its value, and of the last one its gradient: the log-probs weigh nothing. */
 static void test_balance(void **state) {
     (void)state;
-    for (int f = 0; f < FAMILIES; f++) {
+    for (int f = 0; f < BALANCED; f++) {
         spar_error err;
         sp_safetensors *expected;
         char path[TEST_PATH_MAX];
@@ -191,14 +208,16 @@ static double objective(spar_model *m, const int32_t *ids, size_t n, double weig
  * step is small enough that no token goes to other experts, and large enough for f32. */
 static void test_direction(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "qwen3-moe-plain", "qwen2-moe-plain",
-                                       "granite-moe-shared"};
-    for (int f = 0; f < 4; f++) {
+    static const char *const some[] = {
+        "mixtral", "qwen3-moe-plain", "qwen2-moe-plain", "granite-moe-shared", "ernie4-5-moe-least",
+        "glm4-moe"};
+    for (int f = 0; f < 6; f++) {
         spar_error err;
         int32_t ids[MAX_IDS];
         const size_t n = read_row(some[f], 1, ids);
         spar_model *m = load(some[f], 1);
-        result r = run(m, ids, n, SP_PASS_TRAIN, 1, 2);
+        const double balance = m->config.arch->mixture->unbalanced ? 0 : 2;
+        result r = run(m, ids, n, SP_PASS_TRAIN, 1, balance);
         double length = 0, values[2];
         for (int64_t i = 0; i < m->params.total; i++) {
             length += (double)r.grads[i] * (double)r.grads[i];
@@ -212,7 +231,7 @@ static void test_direction(void **state) {
                 m->weights[i] = before[i] + (float)((side ? h : -h) * (double)r.grads[i]);
             }
             check(sp_model_prepare(m, true, &err), &err);
-            values[side] = objective(m, ids, n, 2);
+            values[side] = objective(m, ids, n, balance);
         }
         const double slope = (values[1] - values[0]) / (2 * h);
         if (!(fabs(slope - length) <= 0.01 * length)) {
@@ -369,7 +388,10 @@ static void test_settings(void **state) {
         assert_int_equal(c->normalised, again.normalised);
         assert_memory_equal(c->sparse, again.sparse, sizeof c->sparse);
         assert_memory_equal(c->window, again.window, sizeof c->window);
-        const double balance = strcmp(families[f], "olmoe") == 0 ? 0.01 : 0.001;
+        assert_int_equal(c->groups, again.groups);
+        assert_int_equal(c->open_groups, again.open_groups);
+        assert_true(c->weight_least == again.weight_least && c->routed_scale == again.routed_scale);
+        const double balance = strcmp(families[f], "olmoe") == 0 ? 0.01 : f < BALANCED ? 0.001 : 0;
         assert_int_equal(c->shared_ffn, again.shared_ffn);
         assert_true(c->balance_weight == balance && again.balance_weight == balance);
         assert_true(!c->balances);
@@ -381,11 +403,12 @@ static void test_settings(void **state) {
 /* To GGUF and back in f32: the same bits and settings. */
 static void test_gguf(void **state) {
     (void)state;
-    static const char *const some[] = {"mixtral", "mixtral-one", "qwen2-moe-plain", "granite-moe",
-                                       "granite-moe-shared"};
+    static const char *const some[] = {"mixtral",     "mixtral-one",        "qwen2-moe-plain",
+                                       "granite-moe", "granite-moe-shared", "ernie4-5-moe",
+                                       "glm4-moe"};
     char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
     test_path(path, test_temp_dir(dir), "model.gguf");
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         spar_error err;
         spar_model *a = load(some[i], 1);
         check(spar_model_export(a, path, "f32", &err), &err);
@@ -396,11 +419,58 @@ static void test_gguf(void **state) {
         assert_int_equal(a->config.top_k, b->config.top_k);
         assert_int_equal(a->config.shared_ffn, b->config.shared_ffn);
         assert_int_equal(a->config.normalised, b->config.normalised);
+        assert_int_equal(a->config.groups, b->config.groups);
+        assert_int_equal(a->config.open_groups, b->config.open_groups);
+        assert_true(a->config.routed_scale == b->config.routed_scale);
+        assert_true(a->config.weight_least == b->config.weight_least);
+        assert_memory_equal(a->config.sparse, b->config.sparse, sizeof a->config.sparse);
         assert_memory_equal(a->config.window, b->config.window, sizeof a->config.window);
         spar_model_free(a);
         spar_model_free(b);
     }
     spar_error err;
+    check(sp_dir_remove(dir, &err), &err);
+}
+
+/* The file with its metadata key `from` called `to`, which is as long, and its number replaced. */
+static void replace_number(const char *path, const char *from, const char *to, uint32_t number) {
+    spar_error err;
+    char *bytes;
+    size_t size, n = strlen(from), at = 0;
+    assert_int_equal(n, strlen(to));
+    check(sp_file_read(path, 1 << 20, &bytes, &size, &err), &err);
+    while (at + n < size && memcmp(bytes + at, from, n) != 0) {
+        at++;
+    }
+    assert_true(at + n + 2 * sizeof number <= size);
+    memcpy(bytes + at, to, n);
+    memcpy(bytes + at + n + sizeof number, &number, sizeof number); /* behind its type */
+    check(sp_file_write(path, bytes, size, &err), &err);
+    free(bytes);
+}
+
+/* Layers that predict further tokens come last, and are left out; all cannot be such. */
+static void test_gguf_further(void **state) {
+    (void)state;
+    spar_error err;
+    char dir[TEST_PATH_MAX], path[TEST_PATH_MAX];
+    static const char key[] = "glm4moe.nextn_predict_layers";
+    const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+    test_path(path, test_temp_dir(dir), "model.gguf");
+    spar_model *m = load("glm4-moe", 1), *b;
+    check(spar_model_export(m, path, "f32", &err), &err);
+    replace_number(path, "glm4moe.rope.dimension_count", key, 1);
+    check(spar_model_load(&b, path, &options, &err), &err);
+    assert_int_equal(b->config.layers, m->config.layers - 1);
+    spar_model_free(b);
+    replace_number(path, key, key, (uint32_t)m->config.layers);
+    assert_int_equal(spar_model_load(&b, path, &options, &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "further tokens"));
+    replace_number(path, key, key, 0);
+    replace_number(path, "glm4moe.expert_gating_func", "glm4moe.expert_gating_func", 1);
+    assert_int_equal(spar_model_load(&b, path, &options, &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "expert_gating_func"));
+    spar_model_free(m);
     check(sp_dir_remove(dir, &err), &err);
 }
 
@@ -414,8 +484,10 @@ static void test_gguf_refused(void **state) {
                  {"qwen3-moe-one", "norm_topk_prob false"},
                  {"olmoe-clip", "clip_qkv"},
                  {"olmoe", "fewer key heads"},
-                 {"granite-moe-hybrid", "layers that do not rotate"}};
-    for (int i = 0; i < 6; i++) {
+                 {"granite-moe-hybrid", "layers that do not rotate"},
+                 {"ernie4-5-moe-least", "a layer without experts"},
+                 {"dots1", "fewer key heads"}};
+    for (int i = 0; i < 8; i++) {
         spar_error err;
         spar_model *m = load(cases[i].family, 1);
         assert_int_equal(spar_model_export(m, "/nowhere/model.gguf", "f32", &err),
@@ -425,18 +497,22 @@ static void test_gguf_refused(void **state) {
     }
 }
 
-static json_t *config_json(const char *more) {
+static json_t *config_of(const char *type, const char *more) {
     spar_error err;
     json_t *json;
     char text[1024];
     const int n = snprintf(
         text, sizeof text,
-        "{\"model_type\": \"qwen3_moe\", \"vocab_size\": 40, \"hidden_size\": 32, \"head_dim\": 8, "
+        "{\"model_type\": \"%s\", \"vocab_size\": 40, \"hidden_size\": 32, \"head_dim\": 8, "
         "\"intermediate_size\": 32, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
         "\"num_key_value_heads\": 2, \"moe_intermediate_size\": 32%s}",
-        more);
+        type, more);
     check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
     return json;
+}
+
+static json_t *config_json(const char *more) {
+    return config_of("qwen3_moe", more);
 }
 
 /* A folder of a qwen3_moe whose rows are whole blocks, with random weights. */
@@ -626,15 +702,87 @@ static void test_bad_configs(void **state) {
     }
 }
 
+/* Of families whose router chooses by more than its probabilities. */
+static void test_bad_routers(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more, *word;
+    } cases[] = {
+        {"glm4_moe",
+         ", \"num_experts_per_tok\": 2, \"n_routed_experts\": 6, \"n_group\": 4, \"topk_group\": 2",
+         "4 groups"},
+        {"glm4_moe",
+         ", \"num_experts_per_tok\": 2, \"n_routed_experts\": 6, \"n_group\": 6, \"topk_group\": 2",
+         "6 groups"},
+        {"glm4_moe",
+         ", \"n_routed_experts\": 6, \"n_group\": 3, \"topk_group\": 1, "
+         "\"num_experts_per_tok\": 3",
+         "3 groups"},
+        {"glm4_moe", ", \"n_routed_experts\": 8, \"n_group\": 65", "n_group"},
+        {"glm4_moe", ", \"n_shared_experts\": 0", "n_shared_experts"},
+        {"glm4_moe", ", \"n_shared_experts\": 4000000", "n_shared_experts"},
+        {"glm4_moe", ", \"routed_scaling_factor\": 0", "routed_scaling_factor"},
+        {"glm4_moe", ", \"router_aux_loss_coef\": 0.1", "router_aux_loss_coef"},
+        {"glm4_moe", ", \"first_k_dense_replace\": -1", "first_k_dense_replace"},
+        {"dots1", ", \"n_routed_experts\": 8, \"num_experts_per_tok\": 2", "n_shared_experts"},
+        {"ernie4_5_moe", ", \"moe_norm_min\": 0", "moe_norm_min"},
+        {"ernie4_5_moe", ", \"moe_layer_interval\": 0", "moe_layer_interval"},
+        {"ernie4_5_moe", ", \"moe_k\": 65", "num_experts_per_tok"},
+        {"ernie4_5_moe", ", \"use_bias\": true", "use_bias"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        sp_config config;
+        json_t *json = config_of(cases[i].type, cases[i].more);
+        assert_true(sp_config_from_json(&config, json, "config.json", &err) != SPAR_OK);
+        if (!strstr(err.message, cases[i].word)) {
+            fail_msg("expected %s in: %s", cases[i].word, err.message);
+        }
+        json_decref(json);
+    }
+}
+
+/* As many groups as are open are none, and a range of layers is written as it was meant. */
+static void test_routers(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *more;
+        int groups;
+        bool sparse[2];
+    } cases[] = {
+        {"glm4_moe", ", \"n_group\": 4, \"topk_group\": 4", 0, {false, true}},
+        {"glm4_moe", ", \"n_group\": 4, \"topk_group\": 3", 4, {false, true}},
+        {"glm4_moe", ", \"first_k_dense_replace\": 2", 0, {false, false}},
+        {"ernie4_5_moe", "", 0, {false, true}},
+        {"ernie4_5_moe", ", \"moe_layer_start_index\": 0, \"moe_layer_end_index\": 0", 0, {true}},
+        {"ernie4_5_moe", ", \"moe_layer_interval\": 2", 0, {false, true}},
+        {"ernie4_5_moe", ", \"moe_layer_interval\": 3", 0, {false, false}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        sp_config config;
+        json_t *json = config_of(cases[i].type, cases[i].more);
+        for (int turn = 0; turn < 2; turn++) {
+            check(sp_config_from_json(&config, json, "config.json", &err), &err);
+            json_decref(json);
+            assert_int_equal(config.groups, cases[i].groups);
+            assert_memory_equal(config.sparse, cases[i].sparse, sizeof cases[i].sparse);
+            json = sp_config_to_json(&config);
+        }
+        json_decref(json);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_balance),      cmocka_unit_test(test_direction),
         cmocka_unit_test(test_bits),         cmocka_unit_test(test_cache),
         cmocka_unit_test(test_bf16),         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_settings),     cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_gguf_refused), cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_adapters),     cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test(test_gguf_further), cmocka_unit_test(test_gguf_refused),
+        cmocka_unit_test(test_blocks),       cmocka_unit_test(test_adapters),
+        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_bad_configs),
+        cmocka_unit_test(test_bad_routers),  cmocka_unit_test(test_routers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

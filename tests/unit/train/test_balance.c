@@ -136,11 +136,28 @@ static void test_configured(void **state) {
     spar_model_free(m);
 }
 
+/* A router of sigmoids has no such loss. */
+static void test_refused(void **state) {
+    (void)state;
+    spar_error err;
+    spar_model *m;
+    sp_trainer *t;
+    char path[TEST_PATH_MAX];
+    const spar_model_options options = {.dtype = SPAR_DTYPE_F32, .threads = 1};
+    const sp_trainer_options asked = {.optimizer = "adamw", .max_tokens = 1, .balance = 0.1};
+    snprintf(path, sizeof path, "%s/tests/golden/arch/glm4-moe", SPAR_SOURCE_DIR);
+    check(spar_model_load(&m, path, &options, &err), &err);
+    assert_int_equal(sp_trainer_create(&t, m, &asked, &err), SPAR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "glm4_moe"));
+    spar_model_free(m);
+}
+
 int main(void) {
     make_examples();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_step),
         cmocka_unit_test(test_configured),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
