@@ -377,9 +377,11 @@ static spar_status json_number(const spar_option *row, void *field, const char *
     return SPAR_OK;
 }
 
-/* null stands for "none": that is how a string that is not set is written down. */
-static spar_status json_text(void *field, const char *label, const json_t *value, spar_error *err) {
-    if (!json_is_string(value) && !json_is_null(value)) {
+/* null stands for "none": that is how a string that is not set is written down. One with a default
+ * is always set, and its readers count on it. */
+static spar_status json_text(const spar_option *row, void *field, const char *label,
+                             const json_t *value, spar_error *err) {
+    if (!json_is_string(value) && !(json_is_null(value) && row->fallback == NULL)) {
         return wrong_json(label, "a string", value, err);
     }
     *(const char **)field = json_string_value(value);
@@ -430,7 +432,7 @@ static spar_status set_json(const spar_option *row, void *values, const char *la
     case SPAR_OPTION_NUMBER:
         return json_number(row, field, label, value, err);
     case SPAR_OPTION_STRING:
-        return json_text(field, label, value, err);
+        return json_text(row, field, label, value, err);
     case SPAR_OPTION_CHOICE:
         return json_choice(row, field, label, value, err);
     case SPAR_OPTION_LIST:

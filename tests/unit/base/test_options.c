@@ -15,7 +15,7 @@ typedef struct settings {
     bool verbose, cache;
     int64_t threads;
     double rate;
-    const char *model;
+    const char *model, *schedule;
     int dtype;
     spar_option_list tasks;
 } settings;
@@ -31,6 +31,8 @@ static const spar_option table[] = {
      NULL, "Peak learning rate"},
     {"model", 'm', SPAR_OPTION_STRING, offsetof(settings, model), NULL, 0, 0, NULL, "PATH",
      "Model to load"},
+    {"schedule", 0, SPAR_OPTION_STRING, offsetof(settings, schedule), "linear", 0, 0, NULL, "NAME",
+     "How the learning rate falls"},
     {"dtype", 'd', SPAR_OPTION_CHOICE, offsetof(settings, dtype), "bf16", 0, 0, "f32|bf16", "TYPE",
      "Type to compute in, with sums kept in f32 whatever it is"},
     {"task", 0, SPAR_OPTION_LIST, offsetof(settings, tasks), "gsm8k", 0, 0, NULL, "NAME",
@@ -206,6 +208,8 @@ static void test_json_refused(void **state) {
     assert_json_refused("{\"verbose\": 1}",
                         "r.yaml: train: verbose: expected true or false, found integer");
     assert_json_refused("{\"model\": 1}", "r.yaml: train: model: expected a string, found integer");
+    assert_json_refused("{\"schedule\": null}",
+                        "r.yaml: train: schedule: expected a string, found null");
     assert_json_refused("{\"dtype\": \"f8\"}",
                         "r.yaml: train: dtype: expected f32|bf16, found 'f8'");
     assert_json_refused("{\"task\": [1]}",
