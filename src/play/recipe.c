@@ -6,6 +6,7 @@
 #include "judge/kind.h"
 #include "play/league.h"
 #include "spar/play.h"
+#include "train/optimizer.h"
 
 #define DATA(field) offsetof(sp_recipe_data, field)
 static const spar_option data_options[] = {
@@ -327,7 +328,10 @@ static spar_status find_method(const sp_recipe *r, sp_arm *arm, const char *wher
                                spar_error *err) {
     spar_status status = SPAR_OK;
     const sp_schedule *schedule;
+    const sp_optimizer_kind *optimizer;
     SPAR_TRY(sp_schedule_find(arm->schedule, &schedule, err));
+    SPAR_TRY(sp_optimizer_find(arm->optimizer, &optimizer, err));
+    SPAR_TRY(sp_optimizer_find(arm->control_optimizer, &optimizer, err));
     SPAR_TRY(sp_objective_find(&arm->objective, arm->method, err));
     SPAR_TRY(sp_objective_set_given(&arm->objective, arm->params, err));
     if (sp_arm_plays(arm)) {

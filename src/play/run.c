@@ -84,8 +84,9 @@ static spar_status has_run(const spar_play_options *o, bool *found, spar_error *
     }
     spar_error why;
     if (sp_rundb_open(&db, path, SP_RUNDB_RESUME, &why) != SPAR_OK) {
-        /* a database that was being created has neither tables nor marks yet */
-        *found = why.code != SPAR_MISMATCH && why.code != SPAR_FORMAT;
+        /* a database that was being created has neither tables nor marks yet; another program's, or
+         * a newer spar's, is not ours to begin over */
+        *found = why.code != SPAR_FORMAT;
         if (*found || !o->recipe) {
             SPAR_TRY(spar_fail(err, why.code, "%s", why.message));
         }

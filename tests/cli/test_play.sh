@@ -16,6 +16,23 @@ printf 'nmae: x\n' >"$dir/wrong.yaml"
 run 2 play "$dir/wrong.yaml" -m "$model" --run "$dir/x"
 err_has "nmae"
 
+# What would fail once the first answers are sampled is said before.
+for key in optimizer control_optimizer schedule; do
+    sed "/^ *$key:/d; s/method: spin/method: spin\n    $key: adma/" "$recipe" >"$dir/unknown.yaml"
+    run 2 play "$dir/unknown.yaml" -m "$model" --run "$dir/x"
+    err_has "adma"
+    sed "s/: adma$/:/" "$dir/unknown.yaml" >"$dir/empty.yaml"
+    run 2 play "$dir/empty.yaml" -m "$model" --run "$dir/x"
+    err_has "$key: expected a string, found null"
+done
+# A database of another program stays.
+mkdir "$dir/other"
+python3 -c "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('create table mine(x)'); db.commit()" \
+    "$dir/other/run.db"
+run 11 play "$recipe" -m "$model" --run "$dir/other"
+err_has "a database of another program"
+[ -s "$dir/other/run.db" ] || fail "expected the other program's database to stay"
+
 # A loss takes its own parameters, and no other's.
 sed 's/method: spin/method: spin\n    gamma: 2/' "$recipe" >"$dir/gamma.yaml"
 run 2 play "$dir/gamma.yaml" -m "$model" --run "$dir/x"
