@@ -71,6 +71,14 @@ static spar_status drop_unneeded(sp_run *run, const tree *t, int index, const ch
     return is_needed(run, t, index, path) ? SPAR_OK : sp_run_drop_checkpoint(run, path, err);
 }
 
+/* For the report, which knows no arms: which stage made the best model, now that an arm has ended,
+ * and the last stage that there is. */
+static spar_status put_best_stage(sp_run *run, const sp_best *best, spar_error *err) {
+    char text[48];
+    snprintf(text, sizeof text, "%lld %lld", (long long)best->stage, (long long)run->next_ordinal);
+    return sp_rundb_put_meta(run->db, "best_stage", text, err);
+}
+
 /* An arm of the main line replaces the best; one that branches off must beat it on the gate set. */
 static spar_status grow(sp_run *run, int index, tree *t, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -85,6 +93,7 @@ static spar_status grow(sp_run *run, int index, tree *t, spar_error *err) {
     if (from < 0 || now.gate > t->best.gate) {
         t->best = now;
     }
+    SPAR_TRY(put_best_stage(run, &t->best, err));
     SPAR_TRY(drop_unneeded(run, t, index, start.path, err));
     SPAR_TRY(drop_unneeded(run, t, index, before.path, err));
     SPAR_TRY(drop_unneeded(run, t, index, now.path, err));

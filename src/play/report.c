@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,8 +42,11 @@ typedef struct reader {
     size_t n, capacity;
     char families[MAX_FAMILIES][64];
     int n_families;
-    int *prompt_family; /* owned, by prompt id */
-    size_t prompt_capacity;
+    int *prompt_family; /* owned, [n_prompts], by prompt id; -1: there is no such prompt */
+    size_t n_prompts, prompt_capacity;
+    /* When the last arm ended: the stage that made the best model (0: none has ended), and the last
+     * stage there was. */
+    long long best_stage, settled;
     bool passes; /* scores are 0 or 1: pass rates; else means of real numbers */
 } reader;
 
@@ -78,10 +82,18 @@ static spar_status take_prompt(void *context, const sp_rundb_prompt *row, spar_e
     if (family == r->n_families && family < MAX_FAMILIES) {
         snprintf(r->families[r->n_families++], sizeof r->families[0], "%s", row->family);
     }
+    if (row->id < 1) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT, "run.db: prompts: id: expected 1 or more, found %lld",
+                           (long long)row->id));
+    }
     SPAR_TRY(sp_mem_grow(&memory, &r->prompt_capacity, (size_t)row->id + 1,
                          sizeof *r->prompt_family, err));
     r->prompt_family = memory;
+    while (r->n_prompts < (size_t)row->id) {
+        r->prompt_family[r->n_prompts++] = -1;
+    }
     r->prompt_family[row->id] = family;
+    r->n_prompts = (size_t)row->id + 1; /* they come by id */
 done:
     return status;
 }
@@ -136,7 +148,15 @@ double sp_report_characters(const char *text) {
 
 static spar_status take_evaluation(void *context, const sp_rundb_evaluation *row, spar_error *err) {
     evaluation_context *c = context;
-    spar_status status = grow_scores(c->s, err);
+    const reader *r = c->r;
+    if (row->prompt < 1 || (uint64_t)row->prompt >= r->n_prompts ||
+        r->prompt_family[row->prompt] < 0) { /* nothing checks the references of a damaged file */
+        return spar_fail(err, SPAR_FORMAT,
+                         "run.db: evaluations: stage %lld: expected one of a prompt that is there, "
+                         "found %lld",
+                         (long long)row->stage, (long long)row->prompt);
+    }
+    const spar_status status = grow_scores(c->s, err);
     if (status == SPAR_OK) {
         c->s->strict[c->s->n] = row->strict;
         c->s->lenient[c->s->n] = row->lenient;
@@ -317,6 +337,11 @@ static const stage *find_stage(const reader *r, int64_t id) {
     return NULL;
 }
 
+/* The stage that it started from, which came before it; NULL: none. */
+static const stage *parent_of(const reader *r, const stage *s) {
+    return s->parent < s->id ? find_stage(r, s->parent) : NULL;
+}
+
 static spar_status read_stage(reader *r, stage *s, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *metrics = json_pack("{s:{}}", "steps");
@@ -357,8 +382,7 @@ static bool is_control(const stage *s) {
     return strcmp(s->kind, "control") == 0;
 }
 
-/* The stage whose model was the best before stage i began on the main line: for warm-up, the last
- * kept epoch. */
+/* The last stage of a kind (NULL: any but a control's) whose model was kept. */
 static const stage *last_kept(const reader *r, const char *kind) {
     const stage *found = NULL;
     for (size_t i = 0; i < r->n; i++) {
@@ -406,7 +430,7 @@ done:
 }
 
 static void add_figures(const reader *r, stage *s) {
-    const stage *parent = find_stage(r, s->parent);
+    const stage *parent = parent_of(r, s);
     if (s->gate.n) {
         json_object_set_new(s->json, "gate", levels(r, &s->gate));
     }
@@ -420,7 +444,7 @@ static void add_figures(const reader *r, stage *s) {
     }
     /* an epoch that the warm-up passed through has no report figures: its parent's parent may */
     while (parent && parent->report.n == 0) {
-        parent = parent->parent == parent->id ? NULL : find_stage(r, parent->parent);
+        parent = parent_of(r, parent);
     }
     if (parent && s->report.n) {
         json_object_set_new(s->json, "difference", difference(r, &parent->report, &s->report));
@@ -447,6 +471,16 @@ static spar_status add_meta(const reader *r, json_t *out, spar_error *err) {
     }
 done:
     return status;
+}
+
+static spar_status read_best_stage(reader *r, spar_error *err) {
+    char *text = NULL;
+    const spar_status status = sp_rundb_get_meta(r->db, "best_stage", &text, err);
+    if (text && sscanf(text, "%lld %lld", &r->best_stage, &r->settled) != 2) {
+        r->best_stage = 0;
+    }
+    free(text);
+    return status == SPAR_NOT_FOUND ? SPAR_OK : status; /* no arm has ended, or an older run */
 }
 
 /* Provenance of one judge into out, where the run has it. */
@@ -481,11 +515,25 @@ done:
     return status;
 }
 
+/* The stage of the model that a run keeps, or would keep if it ended now: the best when the last
+ * arm ended, unless the arm under way has gone on from it. It need not be the last that was kept:
+ * arms that branch off (`from`) keep models of their own, and replace the best by a better one
+ * only. */
+static const stage *best_stage(const reader *r) {
+    const stage *latest = last_kept(r, NULL), *best = find_stage(r, r->best_stage);
+    for (const stage *s = latest; best && s && latest->id > r->settled; s = parent_of(r, s)) {
+        if (s == best) {
+            return latest;
+        }
+    }
+    return best ? best : latest;
+}
+
 /* The kept model against the warm-up and against the base, on the report set. */
 static void add_conclusion(const reader *r, json_t *out) {
     const stage *base = last_kept(r, "base");
     const stage *warm = last_kept(r, "epoch");
-    const stage *kept = last_kept(r, NULL);
+    const stage *kept = best_stage(r);
     if (kept) {
         json_object_set_new(out, "kept_stage", json_integer(kept->id));
     }
@@ -610,6 +658,7 @@ spar_status spar_report_read(const char *run, json_t **out, spar_error *err) {
     SPAR_TRY(sp_rundb_open(&r.db, path, SP_RUNDB_READ, err));
     SPAR_TRY(add_meta(&r, root, err));
     SPAR_TRY(add_judges(&r, root, err));
+    SPAR_TRY(read_best_stage(&r, err));
     SPAR_TRY(sp_rundb_each_prompt(r.db, NULL, take_prompt, &r, err));
     SPAR_TRY(sp_rundb_each_stage(r.db, take_stage, &r, err));
     for (size_t i = 0; i < r.n; i++) {

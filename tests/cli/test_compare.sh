@@ -67,6 +67,22 @@ assert spin["p_holm"] >= spin["p"] and spin["kl"] > 0 and arms["grpo"]["cpu_seco
 assert [k for k, a in arms.items() if "difference" in a] == ["spin", "grpo"]
 END
 
+# The report of a run is on the model that the run keeps, whose checkpoint is the one that is left, and
+# not on the last that an arm kept for itself.
+python3 - "$dir/whole" <<'END' >"$dir/out" 2>&1 || fail "the kept stage"
+import json, os, sys
+for seed in (3, 4):
+    folder = f"{sys.argv[1]}/seed-{seed}"
+    kept, left = json.load(open(folder + "/report.json"))["kept_stage"], os.listdir(folder + "/checkpoints")
+    assert [name[:3] for name in left] == [f"{kept:03}"], (kept, left)
+END
+# An evaluation of a prompt that is not there is refused, not looked up.
+cp -r "$dir/whole/seed-3" "$dir/dangling"
+python3 -c "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('update evaluations set prompt = 99999999 \
+where prompt = (select max(prompt) from evaluations)'); db.commit()" "$dir/dangling/run.db"
+run 3 report "$dir/dangling"
+err_has "expected one of a prompt that is there, found 99999999"
+
 # Killed again and again, the same command goes on to the same figures, but for what they cost.
 RANDOM=5
 for _ in $(seq 12); do
