@@ -181,10 +181,12 @@ done:
 
 /* ---- reading ---- */
 
-static void add_message(sp_judge_prompt *p, const char *role, size_t n_role, const char *text,
-                        size_t n) {
-    json_array_append_new(p->messages,
-                          json_pack("{s:s%, s:s%}", "role", role, n_role, "content", text, n));
+static spar_status add_message(sp_judge_prompt *p, const char *role, size_t n_role,
+                               const char *text, size_t n, spar_error *err) {
+    json_t *message = json_pack("{s:s%, s:s%}", "role", role, n_role, "content", text, n);
+    return message && json_array_append_new(p->messages, message) == 0
+               ? SPAR_OK
+               : spar_fail(err, SPAR_FORMAT, "%s: expected UTF-8, found other bytes", p->name);
 }
 
 static spar_status from_row(sp_judge_prompt *p, const json_t *row, spar_error *err) {
@@ -208,9 +210,9 @@ static spar_status from_row(sp_judge_prompt *p, const json_t *row, spar_error *e
                     : strstr(system, "[[C]]") || strstr(text, "[[C]]") ? 3
                                                                        : 2;
     if (system[0]) {
-        add_message(p, "system", 6, system, strlen(system));
+        SPAR_TRY(add_message(p, "system", 6, system, strlen(system), err));
     }
-    add_message(p, "user", 4, text, strlen(text));
+    SPAR_TRY(add_message(p, "user", 4, text, strlen(text), err));
 done:
     return status;
 }
@@ -246,12 +248,13 @@ done:
 
 /* <|im_start|>role, a line break, the content up to <|im_end|>; without such marks the whole is one
  * message of the user. */
-static spar_status from_chatml(sp_judge_prompt *p, const char *text) {
+static spar_status from_chatml(sp_judge_prompt *p, const char *text, spar_error *err) {
+    spar_status status = SPAR_OK;
     static const char begin[] = "<|im_start|>", end[] = "<|im_end|>";
     p->pairwise = true;
     p->n_verdicts = 2;
     if (!strstr(text, begin)) {
-        add_message(p, "user", 4, text, strlen(text));
+        SPAR_TRY(add_message(p, "user", 4, text, strlen(text), err));
     }
     while ((text = strstr(text, begin))) {
         const char *role = text + strlen(begin);
@@ -264,10 +267,11 @@ static spar_status from_chatml(sp_judge_prompt *p, const char *text) {
             n--;
         }
         if (n > 0) { /* an opened turn of the assistant is what the model's own template opens */
-            add_message(p, role, n_role, content, n);
+            SPAR_TRY(add_message(p, role, n_role, content, n, err));
         }
     }
-    return SPAR_OK;
+done:
+    return status;
 }
 
 static spar_status check_slots(const sp_judge_prompt *p, spar_error *err) {
@@ -295,7 +299,7 @@ static spar_status from_file(sp_judge_prompt *p, const char *name, spar_error *e
     const char *row = mark && mark[6] == '#' ? mark + 7 : NULL;
     SPAR_TRY(sp_mem_strdup(&path, name, row ? (size_t)(row - 1 - name) : strlen(name), err));
     SPAR_TRY(sp_file_read(path, FILE_LIMIT, &text, &size, err));
-    SPAR_TRY(mark ? from_lines(p, text, row, err) : from_chatml(p, text));
+    SPAR_TRY(mark ? from_lines(p, text, row, err) : from_chatml(p, text, err));
 done:
     free(path);
     free(text);
@@ -320,7 +324,7 @@ spar_status sp_judge_prompt_load(sp_judge_prompt *out, const char *name, spar_er
     if (is_own) {
         SPAR_TRY(from_lines(out, sp_prompts_judge, name, err));
     } else if (strcmp(name, "preference") == 0) {
-        SPAR_TRY(from_chatml(out, sp_prompts_preference));
+        SPAR_TRY(from_chatml(out, sp_prompts_preference, err));
     } else {
         SPAR_TRY(from_file(out, name, err));
     }

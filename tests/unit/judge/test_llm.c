@@ -149,6 +149,10 @@ static void bad_prompts_are_refused(void **state) {
     write_file("empty", "<|im_start|>user\n<|im_end|>");
     char file[TEST_PATH_MAX];
     assert_int_equal(sp_judge_prompt_load(&p, test_path(file, dir, "empty"), &err), SPAR_FORMAT);
+    write_file("latin",
+               "<|im_start|>system\nna\xefve<|im_end|><|im_start|>user\n{instruction}<|im_end|>");
+    assert_int_equal(sp_judge_prompt_load(&p, test_path(file, dir, "latin"), &err), SPAR_FORMAT);
+    assert_non_null(strstr(err.message, "expected UTF-8"));
 }
 
 /* ---- a model ---- */
