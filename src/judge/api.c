@@ -39,12 +39,9 @@ static void api_close(void *context) {
 }
 
 static spar_status open_cache(api *a, const char *path, spar_error *err) {
-    if (!path) {
-        return SPAR_OK;
-    }
-    const spar_status status =
-        sp_rundb_open(&a->own, path, sp_file_exists(path) ? SP_RUNDB_RESUME : SP_RUNDB_CREATE, err);
-    return status;
+    return path ? sp_rundb_open(&a->own, path,
+                                sp_file_exists(path) ? SP_RUNDB_RESUME : SP_RUNDB_CREATE, err)
+                : SPAR_OK;
 }
 
 static spar_status open_requests(api *a, const spar_judge_options *o, spar_error *err) {

@@ -41,7 +41,9 @@ static spar_status open_member(ensemble *e, const char *text, size_t n,
     }
     const char *judge = weighed ? end + 1 : spec;
     if (strncmp(judge, "ensemble", 8) == 0) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "judge ensemble: expected judges that are none"));
+        SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                           "judge ensemble: expected judges other than ensembles, found '%.60s'",
+                           judge));
     }
     SPAR_TRY(spar_judge_open(&e->members[e->n], judge, options, err));
     e->weights[e->n++] = weighed ? weight : 1;

@@ -368,7 +368,7 @@ done:
     return status;
 }
 
-static json_t *numbers(const double *values, size_t n) {
+json_t *sp_judge_numbers(const double *values, size_t n) {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_real(values[i]));
@@ -379,7 +379,7 @@ static json_t *numbers(const double *values, size_t n) {
 static json_t *square(const double *values, size_t k) {
     json_t *list = json_array();
     for (size_t i = 0; i < k; i++) {
-        json_array_append_new(list, numbers(values + i * k, k));
+        json_array_append_new(list, sp_judge_numbers(values + i * k, k));
     }
     return list;
 }
@@ -388,7 +388,7 @@ static json_t *step_lists(const spar_judgement *j) {
     json_t *lists = json_array();
     const double *at = j->steps;
     for (size_t i = 0; i < j->k; i++) {
-        json_array_append_new(lists, numbers(at, j->n_steps[i]));
+        json_array_append_new(lists, sp_judge_numbers(at, j->n_steps[i]));
         at += j->n_steps[i];
     }
     return lists;
@@ -398,9 +398,10 @@ spar_status spar_judgement_json(const spar_judge *judge, const spar_judgement *j
                                 spar_error *err) {
     *out = json_pack("{s:o, s:o*, s:o, s:o*, s:I, s:I, s:f, s:o*, s:o*, s:o*, s:{s:s, s:s}}", "p",
                      square(j->p, j->k), "logits", j->logits ? square(j->logits, j->k) : NULL,
-                     "scores", numbers(j->scores, j->k), "steps", j->steps ? step_lists(j) : NULL,
-                     "best", (json_int_t)j->best, "worst", (json_int_t)j->worst, "seconds",
-                     j->seconds, "tokens", j->tokens ? json_integer(j->tokens) : NULL, "requests",
+                     "scores", sp_judge_numbers(j->scores, j->k), "steps",
+                     j->steps ? step_lists(j) : NULL, "best", (json_int_t)j->best, "worst",
+                     (json_int_t)j->worst, "seconds", j->seconds, "tokens",
+                     j->tokens ? json_integer(j->tokens) : NULL, "requests",
                      j->requests ? json_integer(j->requests) : NULL, "no_verdict",
                      j->no_verdict ? json_integer(j->no_verdict) : NULL, "judge", "kind",
                      judge->kind->name, "model", judge->model);

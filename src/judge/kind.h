@@ -7,6 +7,7 @@
 #define SP_JUDGE_KIND_H
 
 #include <jansson.h>
+#include <math.h>
 
 #include "base/str.h"
 #include "io/rundb.h"
@@ -68,6 +69,12 @@ bool sp_judge_sees_steps(const char *spec);
 /* Give a judge the run's database to keep such replies in; judges that pay for none ignore it. */
 void sp_judge_share(spar_judge *judge, sp_rundb *db);
 
+/* Numbers [n] as a list, a new reference. */
+json_t *sp_judge_numbers(const double *values, size_t n);
+/* P of a logit, as in Bradley and Terry's model. */
+static inline double sp_judge_sigmoid(double logit) {
+    return 1 / (1 + exp(-logit));
+}
 /* P from scores: 1, 1/2 or 0. */
 void sp_judge_compare_scores(spar_judgement *out);
 /* Scores from P: the mean over all responses, itself included, and both orders. */

@@ -227,10 +227,6 @@ done:
 
 /* ---- judging ---- */
 
-static double sigmoid(double x) {
-    return 1 / (1 + exp(-x));
-}
-
 static spar_status pairrm_judge(void *context, const sp_judge_item *item, spar_judgement *out,
                                 spar_error *err) {
     spar_status status = SPAR_OK;
@@ -251,7 +247,7 @@ static spar_status pairrm_judge(void *context, const sp_judge_item *item, spar_j
     sp_pairrm_rank(logits, k, logits + k * k);
     for (size_t i = 0; i < k * k; i++) {
         out->logits[i] = (double)logits[i];
-        out->p[i] = sigmoid((double)logits[i]);
+        out->p[i] = sp_judge_sigmoid((double)logits[i]);
     }
     for (size_t i = 0; i < k; i++) {
         out->scores[i] = (double)logits[k * k + i];
@@ -348,7 +344,7 @@ static spar_status reward_judge(void *context, const sp_judge_item *item, spar_j
     out->logits = memory;
     for (size_t i = 0; i < k * k; i++) {
         out->logits[i] = (double)scores[i / k] - (double)scores[i % k];
-        out->p[i] = sigmoid(out->logits[i]);
+        out->p[i] = sp_judge_sigmoid(out->logits[i]);
     }
     for (size_t i = 0; i < k; i++) {
         out->scores[i] = (double)scores[i];

@@ -155,7 +155,7 @@ static spar_status preference_judge(void *context, const sp_judge_item *item, sp
     for (size_t cell = 0; cell < k * k; cell++) {
         out->logits[cell] =
             score(v + cell / k * width, v + cell % k * width, weights, p->planes) / p->tau;
-        out->p[cell] = 1 / (1 + exp(-out->logits[cell]));
+        out->p[cell] = sp_judge_sigmoid(out->logits[cell]);
     }
     sp_judge_score_by_wins(out);
 done:

@@ -354,10 +354,6 @@ done:
 
 /* ---- scores ---- */
 
-static double sigmoid(double x) {
-    return 1 / (1 + exp(-x));
-}
-
 static spar_status score_by_head(process *p, const step_row *row, double *out, spar_error *err) {
     void *memory = NULL;
     const sp_token_row ids = {.ids = row->ids.data, .n = row->ids.n};
@@ -367,7 +363,7 @@ static spar_status score_by_head(process *p, const step_row *row, double *out, s
     }
     const float *logits = memory;
     for (size_t i = 0; i < row->n && status == SPAR_OK; i++) {
-        out[i] = sigmoid((double)logits[2 * i + 1] - (double)logits[2 * i]);
+        out[i] = sp_judge_sigmoid((double)logits[2 * i + 1] - (double)logits[2 * i]);
     }
     free(memory);
     return status;
@@ -384,7 +380,7 @@ static spar_status score_by_words(process *p, const step_row *row, double *out, 
     SPAR_TRY(sp_pass_forward(p->pass, &p->batch, NULL, err));
     for (size_t i = 0; i < row->n; i++) {
         SPAR_TRY(sp_pass_logits(p->pass, &row->at[i], 1, logits, err));
-        out[i] = sigmoid((double)logits[p->good] - (double)logits[p->bad]);
+        out[i] = sp_judge_sigmoid((double)logits[p->good] - (double)logits[p->bad]);
     }
 done:
     free(logits);

@@ -45,8 +45,8 @@ spar_status sp_requests_want(sp_requests *r, const char *body, spar_error *err);
  * for good ends it: no more is sent, what is under way is heard out, and what was answered stays.
  * IO, where attempts or time are spent: the endpoint is gone, and all that had no answer has failed
  * with it. INVALID, where the server refused: that request has failed, and the others that had no
- * answer may be wanted again. INTERRUPTED where stop said so:
- * what is under way is heard out then too, for so many seconds. */
+ * answer may be wanted again. INTERRUPTED where stop said so: what is under way is heard out then
+ * too, for hear_out seconds. */
 spar_status sp_requests_send(sp_requests *r, spar_error *err);
 
 /* The reply to a request that was wanted and sent, as a new reference; fresh: it was paid for and

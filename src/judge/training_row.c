@@ -87,14 +87,6 @@ static spar_status step_pair(const spar_judgement *j, const json_t *row, json_t 
                : SPAR_OK;
 }
 
-static json_t *list_of(const double *values, size_t n) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) {
-        json_array_append_new(list, json_real(values[i]));
-    }
-    return list;
-}
-
 /* The prompt and all responses as they were given, with the scores as rewards, and P. */
 static spar_status group(const spar_judgement *j, const json_t *row, json_t **out,
                          spar_error *err) {
@@ -108,9 +100,9 @@ static spar_status group(const spar_judgement *j, const json_t *row, json_t **ou
         }
     }
     for (size_t i = 0; i < j->k; i++) {
-        json_array_append_new(p, list_of(j->p + i * j->k, j->k));
+        json_array_append_new(p, sp_judge_numbers(j->p + i * j->k, j->k));
     }
-    json_object_set_new(made, "rewards", list_of(j->scores, j->k));
+    json_object_set_new(made, "rewards", sp_judge_numbers(j->scores, j->k));
     if (json_object_set_new(made, "p", p) != 0) {
         json_decref(made);
         made = NULL;

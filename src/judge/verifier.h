@@ -30,9 +30,8 @@ spar_status sp_verify_number(sp_text reference, sp_text response, bool *pass, sp
 
 /* The last choice letter of the final part is the reference's. A letter stands alone and is upper
  * case, or is the whole response; "A" and "I" before a lower-case word other than "or" and "and"
- * are words. Two letters
- * joined by a comma, a slash, "or" or "and" are no choice. FORMAT where the reference is not one
- * letter (brackets and a full stop are fine). */
+ * are words. Two letters joined by a comma, a slash, "or" or "and" are no choice. FORMAT where the
+ * reference is not one letter (brackets and a full stop are fine). */
 spar_status sp_verify_choice(sp_text reference, sp_text response, bool *pass, spar_error *err);
 
 /* Share of members in common, |A and B| / |A or B|. Members are separated by commas, semicolons and
