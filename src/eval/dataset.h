@@ -14,9 +14,10 @@
  *   real-generated     {"real", "generated"}: lists of messages; real ends in the response,
  *                      generated in the rejected response
  *   preference         {"prompt" or "conversations" or "instruction" and "input" or
- *                      "question" or "query" or "input", "chosen", "rejected"}; chosen and rejected
- * are strings, a message or lists of messages (which may repeat the prompt; without "prompt" they
- * must) transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
+ *                      "question" or "query" or "input", "chosen", "rejected"}: chosen and
+ *                      rejected are strings, a message or lists of messages (which may repeat
+ *                      the prompt; without "prompt" they must)
+ *   transcripts        {"chosen", "rejected"} as text: "\n\nHuman: ...\n\nAssistant: ..." turns
  *   responses          {"prompt", "responses" or "completions"}, a list: read only where asked for
  *   text               {"text"}: read only where asked for
  * A row may score its two responses, by win rate or reward: {"score_chosen", "score_rejected"},
@@ -25,13 +26,11 @@
  * it: what follows the prompt where the list repeats it, else the whole list. It begins and ends
  * with the assistant. Two lists without a prompt have as the prompt the messages that they share,
  * without the last of either. Messages are kept whole, for the chat template to read: a content is
- * a string, a list of parts
- * ({"type": "text", "text"}) or, beside calls or reasoning, nothing. So are "tools", "documents"
- * and "chat_template_kwargs" of a row, which go with the prompt, and "system" or "system_prompt",
- * which becomes its first message. Where a list of messages repeats
- * the prompt, a member that one of two messages lacks says nothing.
- * Other members are ignored, but a row without a rejected response whose "label" is false is
- * refused: its response was judged bad.
+ * a string, a list of parts ({"type": "text", "text"}) or, beside calls or reasoning, nothing. So
+ * are "tools", "documents" and "chat_template_kwargs" of a row, which go with the prompt, and
+ * "system" or "system_prompt", which becomes its first message. Where a list of messages repeats
+ * the prompt, a member that one of two messages lacks says nothing. Other members are ignored, but
+ * a row without a rejected response whose "label" is false is refused: its response was judged bad.
  */
 #ifndef SP_EVAL_DATASET_H
 #define SP_EVAL_DATASET_H

@@ -321,11 +321,11 @@ spar_status sp_config_from_json(sp_config *out, const json_t *config, const char
                                 spar_error *err);
 spar_status sp_config_from_gguf(sp_config *out, const sp_gguf *gguf, const char *where,
                                 spar_error *err);
-/* Add an id that ends a turn, once. */
 /* Ids of a member of a configuration: one, a list of up to max, or none where it is missing or
  * null. FORMAT for other values, LIMIT for more. */
 spar_status sp_config_read_ids(const json_t *config, const char *key, int32_t *ids, int max, int *n,
                                const char *where, spar_error *err);
+/* Add an id that ends a turn, once. */
 void sp_config_add_eos(sp_config *config, int64_t id);
 /* config.json for this model, in the form that transformers 4 and 5 both read. New reference. */
 json_t *sp_config_to_json(const sp_config *config);

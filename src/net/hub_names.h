@@ -1,8 +1,8 @@
 /* The hub's names, its settings in the environment, and its cache on disk:
  *
- *   CACHE/models--ORG--NAME/blobs/HASH             the bytes, by their hash; HASH.incomplete: a
- * part /refs/REVISION          the commit of a branch or tag /snapshots/COMMIT/FILE  links to the
- * blobs
+ *   CACHE/models--ORG--NAME/blobs/HASH       the bytes, by their hash; HASH.incomplete: a part
+ *   .../refs/REVISION                        the commit of a branch or tag
+ *   .../snapshots/COMMIT/FILE                links to the blobs
  */
 #ifndef SP_NET_HUB_NAMES_H
 #define SP_NET_HUB_NAMES_H

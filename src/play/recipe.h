@@ -23,7 +23,7 @@
 /* Where prompts and real responses come from: task families, or a file of the user's own. */
 typedef struct sp_recipe_data {
     spar_option_list families;   /* "sort_numbers" or "sort_numbers:4" with a difficulty */
-    const char *file;            /* JSONL or JSON: messages, prompt/completion or Alpaca rows */
+    const char *file;            /* as eval/dataset.h reads it */
     const char *system;          /* system message put before every prompt; NULL: none */
     int64_t train, gate, report; /* problems in each set */
 } sp_recipe_data;
