@@ -112,15 +112,14 @@ static void open_groups(const sp_routing *r, const float *probs, bool open[SP_MA
 /* k different experts, whatever the numbers are: one that is not a number is never preferred. */
 static void choose(const sp_routing *r, const float *probs, int32_t *chosen) {
     bool open[SP_MAX_GROUPS];
-    const int size = r->groups > 0 ? r->experts / r->groups : r->experts;
-    open[0] = true;
+    const int size = r->groups > 0 ? r->experts / r->groups : 0;
     if (r->groups > 0) {
         open_groups(r, probs, open);
     }
     for (int j = 0; j < r->top_k; j++) {
         int best = -1;
         for (int e = 0; e < r->experts; e++) {
-            if (open[e / size] && !is_chosen(chosen, j, e) &&
+            if ((size == 0 || open[e / size]) && !is_chosen(chosen, j, e) &&
                 (best < 0 || worth(r, probs, e) > worth(r, probs, best))) {
                 best = e;
             }
