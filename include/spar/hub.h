@@ -3,7 +3,7 @@
  *
  * The environment says where: HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE; and who asks:
  * HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_TOKEN_PATH. The token goes to the endpoint alone and is
- * stored nowhere. Nothing but spar_pull touches the network.
+ * stored nowhere. Of a hub, nothing but spar_pull asks over the network.
  */
 #ifndef SPAR_HUB_H
 #define SPAR_HUB_H

@@ -197,16 +197,15 @@ typedef struct spar_judgement {
 } spar_judgement;
 
 /* spec: KIND[:MODEL]. NOT_FOUND for an unknown kind; the message lists the kinds, and which of them
- * have a second name ("prm" is "process", "endpoint" is "api"). For the kind
- * "verifier" MODEL is a method (exact, number, choice,
- * regex, set) or the name of a task family. For "program" it is a shell command: it reads one row
- * {"prompt", "response", "reference"} a response and writes as many rows {"score": number}. For
- * "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a decoder or encoder with a head
- * of one output; for "preference" one with a general preference model; for "process" one with a
- * head of two or a language model; for "llm" a model that chats, as spar_model_load takes it; for
- * "api" the name of a model at the endpoint, which speaks OpenAI's chat protocol; for "ensemble" a
- * list "2*KIND:MODEL;KIND:MODEL" whose P are averaged by their weights. options NULL: 10 seconds,
- * 1024 MiB, products in the type that is fastest.
+ * have a second name ("prm" is "process", "endpoint" is "api"). For the kind "verifier" MODEL is a
+ * method (exact, number, choice, regex, set) or the name of a task family. For "program" it is a
+ * shell command: it reads one row {"prompt", "response", "reference"} a response and writes as many
+ * rows {"score": number}. For "pairrm" and "reward" it is a Hugging Face folder: a PairRM, or a
+ * decoder or encoder with a head of one output; for "preference" one with a general preference
+ * model; for "process" one with a head of two or a language model; for "llm" a model that chats, as
+ * spar_model_load takes it; for "api" the name of a model at the endpoint, which speaks OpenAI's
+ * chat protocol; for "ensemble" a list "2*KIND:MODEL;KIND:MODEL" whose P are averaged by their
+ * weights. options NULL: 10 seconds, 1024 MiB, products in the type that is fastest.
  */
 SPAR_API spar_status spar_judge_open(spar_judge **out, const char *spec,
                                      const spar_judge_options *options, spar_error *err);
@@ -220,10 +219,8 @@ SPAR_API spar_status spar_judge_provenance(const spar_judge *judge, struct json_
 /* row: {"responses": [string or {"text": string}...] (process: also lists of steps, and
  * "completions": [step...] in the place of one response, as TRL has it), "prompt": any (models: a
  * string or a list of messages), "reference" or "answer": what verifiers check against}; for models
- * also
- * {"responses_ids":
- * [[id...]...], "prompt_ids": [id...]}. *out is filled; release it by spar_judgement_release, which
- * is fine after a failure too. */
+ * also {"responses_ids": [[id...]...], "prompt_ids": [id...]}. *out is filled; release it by
+ * spar_judgement_release, which is fine after a failure too. */
 SPAR_API spar_status spar_judge_row(spar_judge *judge, const struct json_t *row,
                                     spar_judgement *out, spar_error *err);
 SPAR_API void spar_judgement_release(spar_judgement *j);

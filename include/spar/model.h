@@ -52,8 +52,10 @@ typedef struct spar_model_options {
     const spar_sink *sink;     /* borrowed; may be NULL */
 } spar_model_options;
 
-/* path: a Hugging Face folder (config.json, model.safetensors or its shards) or a GGUF file. A
- * folder without a tokenizer loads; spar_model_tokenizer then gives NULL. */
+/* path: a Hugging Face folder (config.json, model.safetensors or its shards), a GGUF file, or a
+ * .bin of llama2.c; names of the hub go through spar_hub_place first. *out is owned by the caller
+ * (spar_model_free). What has no tokenizer loads; spar_model_tokenizer then gives NULL. NOT_FOUND,
+ * FORMAT; UNSUPPORTED, naming the setting, for what would change the mathematics. */
 SPAR_API spar_status spar_model_load(spar_model **out, const char *path,
                                      const spar_model_options *options, spar_error *err);
 SPAR_API void spar_model_free(spar_model *model);
@@ -128,16 +130,18 @@ typedef struct spar_score_row {
 SPAR_API spar_status spar_model_check_row(const spar_model *model, const spar_score_row *row,
                                           spar_error *err);
 
-/* Write f32 tensors as a safetensors file, all or nothing. */
 typedef struct spar_named_tensor {
     const char *name; /* borrowed */
     int n_dims;
     int64_t dims[4];
     const float *data; /* borrowed */
 } spar_named_tensor;
+/* Write f32 tensors as a safetensors file, all or nothing. */
 SPAR_API spar_status spar_tensors_write(const char *path, const spar_named_tensor *tensors,
                                         size_t n, spar_error *err);
 
+/* Fill the log-probs (natural) of each row, and its logits where they are wanted. What
+ * spar_model_check_row refuses is an error that names the row's fault. */
 SPAR_API spar_status spar_model_score(spar_model *model, spar_score_row *rows, size_t n_rows,
                                       spar_error *err);
 /* Write d(-sum of all scored log-probs)/d parameter of the rows to a safetensors file, F32, under

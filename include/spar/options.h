@@ -35,7 +35,8 @@ typedef struct spar_option {
     char letter;      /* short form, or 0 */
     spar_option_type type;
     size_t offset;        /* offsetof the field */
-    const char *fallback; /* default as text, parsed like the command line; NULL: zero */
+    const char *fallback; /* default as text, parsed like the command line; NULL: zero, and a
+                           * recipe may say null for a STRING */
     double min, max;      /* bounds of INT and NUMBER, inclusive; both 0: none */
     const char *choices;  /* "f32|bf16" for CHOICE */
     const char *argument; /* name of the value in help: "DIR", "N" */

@@ -1,9 +1,10 @@
 /* The self-play loop: a recipe, a model and a run directory.
  *
  * A run directory holds run.db (prompts, samples with token ids and log-probs, scores, pairs with
- * reasons, metrics, evaluations), checkpoints/ (Hugging Face folders), state/ (the trainer while a
- * stage is under way), recipe.yaml, log.txt, report.md, report.json and, at the end, final/ (the
- * kept model). Killed at any instant, a run resumes and ends in the same bytes.
+ * reasons, metrics, evaluations), checkpoints/ (Hugging Face folders, or adapters alone),
+ * state.safetensors (the trainer while a stage is under way), recipe.yaml, log.txt, report.md,
+ * report.json and, at the end, final/ (the kept model) and adapter/ (its adapter, where one
+ * trains). Killed at any instant, a run resumes and ends in the same bytes.
  */
 #ifndef SPAR_PLAY_H
 #define SPAR_PLAY_H

@@ -14,10 +14,10 @@
  * file for those that match; they are read as one, in the order of their names.
  *
  * Compression and Parquet are known by their first bytes. How rows are written is known by the
- * file's name
- * (.jsonl, .ndjson, .json, .csv, .tsv, before .gz or .zst); under another name, or on standard
- * input, a file whose first byte that is not white space is '[' is an array, one that begins with
- * '{' has one object a line, and one whose first line has a comma or a tab is CSV or TSV.
+ * file's name (.jsonl, .ndjson, .json, .csv, .tsv, before .gz or .zst); under another name, or on
+ * standard input, a file whose first byte that is not white space is '[' is an array, one that
+ * begins with '{' has one object a line, and one whose first line has a comma or a tab is CSV or
+ * TSV.
  *
  * Rows are read one at a time, so a file may be larger than memory; a row may have 64 MiB, and what
  * is compressed may not grow without bound.

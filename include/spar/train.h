@@ -31,7 +31,7 @@ typedef struct spar_train_options {
     const char *out;          /* folder to make: the model, or the adapter where one trains */
     const char *log;          /* JSON Lines, a row a step (docs/architecture.md); NULL: none */
     const char *write_ids;    /* JSON Lines: the rows as the ids that are trained on; NULL: none.
-                               * Without    out and log nothing is trained */
+                               * Without out and log nothing is trained */
     const double *params; /* [SPAR_PARAM_COUNT], SPAR_PARAM_OWN where none is given; NULL: none */
     const char *optimizer, *schedule; /* rows of those tables */
     double lr, warmup_ratio, weight_decay, max_grad_norm;
