@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/str.h"
 #include "model/engine.h"
 #include "model/lora.h"
 #include "play/bench_pairs.h"
@@ -431,6 +432,18 @@ static bool listed(const spar_option_list *list, const char *name) {
     return list->n == 0;
 }
 
+static spar_status unknown_name(const char *name, const char *what, const char *const *known,
+                                int n_known, spar_error *err) {
+    sp_str names = SP_STR_INIT;
+    for (int i = 0; i < n_known; i++) {
+        sp_str_printf(&names, "%s%s", i ? ", " : "", known[i]);
+    }
+    const spar_status status = spar_fail(err, SPAR_INVALID, "--%s: expected %s, found '%s'", what,
+                                         sp_str_get(&names), name);
+    sp_str_release(&names);
+    return status;
+}
+
 static spar_status check_names(const spar_option_list *list, const char *what,
                                const char *const *known, int n_known, spar_error *err) {
     for (int i = 0; i < list->n; i++) {
@@ -439,7 +452,7 @@ static spar_status check_names(const spar_option_list *list, const char *what,
             found = found || strcmp(list->items[i], known[k]) == 0;
         }
         if (!found) {
-            return spar_fail(err, SPAR_INVALID, "--%s: %s is not known", what, list->items[i]);
+            return unknown_name(list->items[i], what, known, n_known, err);
         }
     }
     return SPAR_OK;

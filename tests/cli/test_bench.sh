@@ -2,7 +2,7 @@
 # bench: names, and the figures' form.
 . "$(dirname "$0")/cli.sh"
 run 2 bench -m x --work trian
-err_has "trian"
+err_has "--work: expected train, rollout, prefill, single, lora, load, tokenize, pairrm, found 'trian'"
 run 2 bench -m x --dtype f64
 XDG_CACHE_HOME=$dir run 5 bench
 err_has "fetch_model"
