@@ -15,12 +15,12 @@ typedef struct spar_bench_options {
     spar_option_list dtypes; /* "f32", "bf16" (empty: both), "int8", "int16" */
     spar_weights weights;    /* how the matrices are kept */
     int threads, runs;       /* runs: each row is the median of so many */
-    int64_t
-        tokens;    /* of a sequence trained on, a prompt, a response or a pair; 0: the work's own */
-    int responses; /* of a rollout; 0: 32; candidates of pairrm; 0: 4 */
-    int sequences; /* of a training step; 0: 4, or 1 with an adapter */
-    int layers;    /* only the model's first so many; 0: all */
-    int64_t lora_rank;             /* of lora; 0: 16 */
+    int64_t tokens;          /* of a sequence trained on, a prompt, a response or a pair; 0: the
+                              * work's own */
+    int responses;           /* of a rollout; 0: 32; candidates of pairrm; 0: 4 */
+    int sequences;           /* of a training step; 0: 4, or 1 with an adapter */
+    int layers;              /* only the model's first so many; 0: all */
+    int64_t lora_rank;       /* of lora; 0: 16 */
     spar_option_list lora_targets; /* as in a recipe */
     bool no_limits;   /* leave "machine", "limit_tokens_per_s" and "share_of_limit" out */
     bool recompute;   /* train: activations again in the backward */

@@ -20,8 +20,8 @@ typedef struct csv_rows {
     char delimiter;
     column *columns; /* owned; n = 0: the header was not read yet */
     size_t n_columns;
-    int64_t row,
-        line;     /* of the last record: counted from 1 behind the header, and where it begins */
+    int64_t row;  /* the last record's number, from 1 behind the header */
+    int64_t line; /* where that record begins */
     sp_str text;  /* the record's fields, one behind the other */
     size_t *ends; /* owned: where each field ends in text */
     size_t n, capacity;

@@ -55,8 +55,7 @@ double sp_rope_yarn_attention(double factor);
 json_t *sp_rope_json(const sp_config *config);
 /* rope_parameters, as transformers 5 has them, with the base. New reference. */
 json_t *sp_rope_whole_json(const sp_config *config);
-/* The same of a model whose layers with a window have settings
- * of their own. New reference. */
+/* The same of a model whose layers with a window have settings of their own. New reference. */
 json_t *sp_rope_layers_json(const sp_config *config);
 
 #endif

@@ -1,7 +1,7 @@
 /* Sets of code points, and the classes that several sets divide all code points into.
  *
- * A set is a list of ranges, in order and apart once it was closed.
- * Running out of memory is sticky, as in sp_str: sp_code_set_status says so in the end.
+ * A set is a list of ranges, in order and apart once it was closed. Running out of memory is
+ * sticky, as in sp_str: sp_code_set_status says so in the end.
  */
 #ifndef SP_TEXT_CODE_POINTS_H
 #define SP_TEXT_CODE_POINTS_H

@@ -11,11 +11,11 @@
 
 #include "text/jinja_value.h"
 
-/* A part [begin, end) of a text being written. */
+/* A part [begin, end) of a text being written. written: of a captured block, whether it reached the
+ * render's text; NULL: it is there. */
 typedef struct sp_jmark {
     size_t begin, end;
-    bool
-        *written; /* of a captured block: whether it reached the render's text; NULL: it is there */
+    bool *written; /* borrowed, of the render's flags */
 } sp_jmark;
 
 /* Those of one text, the render's or a capture's. */
