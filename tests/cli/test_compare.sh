@@ -4,6 +4,8 @@
 run 2 compare
 run 2 compare x.yaml
 err_has "--run"
+run 2 compare x.yaml --run ""
+err_has "--run: expected a folder, found nothing"
 
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf
