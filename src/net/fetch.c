@@ -223,10 +223,10 @@ static spar_status look_at_head(arrival *a, const sp_http_reply *reply, spar_err
     if (reply->status == 200 && a->part.size > 0) { /* the server sends all of it */
         SPAR_TRY(start_over(a, err));
     }
-    if (reply->length >= 0 && a->size >= 0 && reply->length + a->part.size != a->size) {
-        SPAR_TRY(spar_fail(err, SPAR_MISMATCH, "%s: expected %lld bytes, found %lld",
-                           a->fetch->what, (long long)a->size,
-                           (long long)(reply->length + a->part.size)));
+    if (reply->length >= 0 && a->size >= 0 && reply->length != a->size - a->part.size) {
+        const uint64_t found = (uint64_t)reply->length + (uint64_t)a->part.size; /* always fits */
+        SPAR_TRY(spar_fail(err, SPAR_MISMATCH, "%s: expected %lld bytes, found %llu",
+                           a->fetch->what, (long long)a->size, (unsigned long long)found));
     }
     if (a->size < 0 && reply->length >= 0) {
         a->session->total = a->session->done + (double)reply->length;

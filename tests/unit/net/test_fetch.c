@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "endpoint.h"
 #include "net/digest.h"
 #include "net/fetch.h"
 #include "support.h"
@@ -154,6 +155,36 @@ static void wrong_lengths_are_refused(void **state) {
     }
 }
 
+/* A server that says 2^63 - 1 bytes are still to come, behind a part. */
+static void a_length_beyond_all_sums_is_refused(void **state) {
+    (void)state;
+    double received;
+    int port = 0;
+    const int listener = endpoint_listen(&port);
+    const pid_t child = fork();
+    if (child == 0) {
+        static char buffer[ENDPOINT_MOST + 1];
+        const char *body;
+        char key[8];
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        const int fd = accept(listener, NULL, NULL);
+        if (fd >= 0 && endpoint_read(fd, buffer, &body, key, sizeof key)) {
+            (void)!dprintf(fd,
+                           "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-\r\n"
+                           "Content-Length: %lld\r\n\r\n.",
+                           HALF, (long long)INT64_MAX);
+        }
+        _exit(0);
+    }
+    close(listener);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/source", port);
+    put_part(HALF);
+    const spar_status status = fetch(SIZE, sha256, &received);
+    endpoint_stop(child);
+    assert_int_equal(status, SPAR_MISMATCH);
+    assert_non_null(strstr(err.message, "expected 100000 bytes, found 9223372036854815807"));
+}
+
 static void a_missing_file_is_not_waited_for(void **state) {
     (void)state;
     double received;
@@ -166,9 +197,11 @@ static void a_missing_file_is_not_waited_for(void **state) {
 
 int main(void) {
 #define ROW(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
-    const struct CMUnitTest tests[] = {
-        ROW(parts_are_gone_on_with), ROW(a_whole_part_takes_its_name),
-        ROW(wrong_bytes_are_thrown_away), ROW(wrong_lengths_are_refused),
-        ROW(a_missing_file_is_not_waited_for)};
+    const struct CMUnitTest tests[] = {ROW(parts_are_gone_on_with),
+                                       ROW(a_whole_part_takes_its_name),
+                                       ROW(wrong_bytes_are_thrown_away),
+                                       ROW(wrong_lengths_are_refused),
+                                       ROW(a_length_beyond_all_sums_is_refused),
+                                       ROW(a_missing_file_is_not_waited_for)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
