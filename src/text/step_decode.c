@@ -178,17 +178,8 @@ done:
 
 static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
                                   const char *where, spar_error *err) {
-    spar_status status = SPAR_OK;
-    const char *scheme;
-    bool prefix;
-    SPAR_TRY(sp_step_string(value, "replacement", "\xE2\x96\x81", arena, &step->text, where, err));
-    SPAR_TRY(sp_json_get_bool_or(value, "add_prefix_space", true, &prefix, where, err));
-    SPAR_TRY(sp_json_get_string_or(value, "prepend_scheme", prefix ? "always" : "never", &scheme,
-                                   where, err));
     step->content = " ";
-    step->prepend = strcmp(scheme, "never") == 0 ? SP_PREPEND_NEVER : SP_PREPEND_ALWAYS;
-done:
-    return status;
+    return sp_step_metaspace(step, value, arena, where, err);
 }
 
 static void erase(sp_str *text, const char *what) {

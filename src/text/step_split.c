@@ -400,29 +400,41 @@ done:
     return status;
 }
 
+spar_status sp_step_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
+                              const char *where, spar_error *err) {
+    static const struct {
+        const char *name;
+        int prepend;
+    } schemes[] = {
+        {"always", SP_PREPEND_ALWAYS}, {"first", SP_PREPEND_FIRST}, {"never", SP_PREPEND_NEVER}};
+    spar_status status = SPAR_OK;
+    const char *name;
+    bool prefix;
+    size_t i = 0;
+    SPAR_TRY(sp_step_string(value, "replacement", "\xE2\x96\x81", arena, &step->text, where, err));
+    SPAR_TRY(sp_json_get_bool_or(value, "add_prefix_space", true, &prefix, where, err));
+    SPAR_TRY(sp_json_get_string_or(value, "prepend_scheme", prefix ? "always" : "never", &name,
+                                   where, err));
+    while (i < sizeof schemes / sizeof schemes[0] && strcmp(name, schemes[i].name) != 0) {
+        i++;
+    }
+    if (i == sizeof schemes / sizeof schemes[0]) {
+        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
+                           "%s: prepend_scheme: expected always, first or never, found %s", where,
+                           name));
+    }
+    step->prepend = schemes[i].prepend;
+done:
+    return status;
+}
+
 static spar_status read_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
                                   const char *where, spar_error *err) {
     spar_status status = SPAR_OK;
-    const char *scheme;
-    bool prefix;
-    SPAR_TRY(sp_step_string(value, "replacement", "\xE2\x96\x81", arena, &step->text, where, err));
-    SPAR_TRY(sp_json_get_bool_or(value, "add_prefix_space", true, &prefix, where, err));
-    SPAR_TRY(sp_json_get_string_or(value, "prepend_scheme", prefix ? "always" : "never", &scheme,
-                                   where, err));
+    SPAR_TRY(sp_step_metaspace(step, value, arena, where, err));
     SPAR_TRY(sp_json_get_bool_or(value, "split", true, &step->split, where, err));
     step->behavior = SP_MERGED_WITH_NEXT;
     step->rewrites = true;
-    if (strcmp(scheme, "always") == 0) {
-        step->prepend = SP_PREPEND_ALWAYS;
-    } else if (strcmp(scheme, "first") == 0) {
-        step->prepend = SP_PREPEND_FIRST;
-    } else if (strcmp(scheme, "never") == 0) {
-        step->prepend = SP_PREPEND_NEVER;
-    } else {
-        SPAR_TRY(spar_fail(err, SPAR_FORMAT,
-                           "%s: prepend_scheme: expected always, first or never, found %s", where,
-                           scheme));
-    }
 done:
     return status;
 }

@@ -30,6 +30,10 @@ int sp_char_to_byte(unsigned code_point); /* -1: not of the alphabet */
 /* Shared readers: a member string into the arena; {"String": s} or {"Regex": r}. */
 spar_status sp_step_string(const json_t *value, const char *key, const char *fallback,
                            sp_arena *arena, const char **out, const char *where, spar_error *err);
+/* What Metaspace has as a pre-tokenizer and as a decoder: its character, and where it is put before
+ * a text. */
+spar_status sp_step_metaspace(sp_step *step, const json_t *value, sp_arena *arena,
+                              const char *where, spar_error *err);
 spar_status sp_step_pattern(sp_step *step, const json_t *value, sp_arena *arena, const char *where,
                             spar_error *err);
 /* Replace every match of the step's pattern in text by its content. edits may be NULL. */
