@@ -117,6 +117,24 @@ typedef struct sp_relative_attention {
                              * in 0 .. related - 1. Read where there is a term. */
 } sp_relative_attention;
 
+/* A gated short convolution (LFM2, arXiv 2511.23404). A row z of 3 width entries is B, C and x, one
+ * after another, and with u = B x, entry by entry, the row of position t gives
+ *     out_t = C_t sum_j w[., j] u_(t - taps + 1 + j),   j = 0 .. taps - 1,
+ * over the positions of its segment and of those before it (as attention sees them); there is
+ * nothing before position 0. */
+enum { SP_CONV_TAPS = 64 }; /* at most */
+typedef struct sp_short_conv {
+    int64_t width;
+    int taps;
+    const float *w; /* [width, taps], borrowed */
+    int n_segments;
+    const sp_segment *segments; /* borrowed; rows of u are placed as keys are */
+    /* Borrowed; u of earlier rows, [rows, width] of type bf16 or f32. NULL: none, and row i of u is
+     * that of row i of z. */
+    void *cache;
+    bool cache_bf16;
+} sp_short_conv;
+
 /* What becomes of a logit z: scale (z + bias), and with cap > 0 then cap tanh(... / cap). */
 typedef struct sp_logit_form {
     float scale, cap;
@@ -280,6 +298,15 @@ typedef struct sp_ops {
                                  const float *k, const float *v, const void *out, const float *lse,
                                  const float *dout, float *dq, float *dk, float *dv,
                                  spar_error *err);
+
+    /* z [*, 3 width] and operand out [*, width] by q_start. With a cache, u of the batch's rows is
+     * put there first, and every u read from it. */
+    void (*short_conv)(sp_backend *be, const sp_short_conv *a, const float *z, void *out);
+    /* From f32 dout like out: dz like z = (on all rows of the segments), dw like w += (skipped when
+     * NULL). Every segment has q_len == kv_len and q_start == kv_start here, and there is no cache.
+     */
+    void (*short_conv_bwd)(sp_backend *be, const sp_short_conv *a, const float *z,
+                           const float *dout, float *dz, float *dw);
 
     /* y [n,dim] = act(x + shift), shift [dim] or NULL; an operand, or with `f32` f32, which may be
      * x.

@@ -14,8 +14,8 @@ spar_status sp_reference_chain_begin(sp_backend *be, int64_t T, size_t local_row
                                      spar_error *err);
 void *sp_reference_chain_local(sp_backend *be, size_t row);
 
-/* Parts of the row that live in reference_attention.c and reference_head.c; contracts in
- * backend.h. */
+/* Parts of the row that live in reference_attention.c, reference_conv.c and reference_head.c;
+ * contracts in backend.h. */
 spar_status sp_reference_attention(sp_backend *be, const sp_attention *a, const float *q,
                                    const void *k, const void *v, void *out, float *lse,
                                    spar_error *err);
@@ -28,6 +28,9 @@ spar_status sp_reference_attention_bwd(sp_backend *be, const sp_attention *a, co
                                        const float *k, const float *v, const void *out,
                                        const float *lse, const float *dout, float *dq, float *dk,
                                        float *dv, spar_error *err);
+void sp_reference_short_conv(sp_backend *be, const sp_short_conv *a, const float *z, void *out);
+void sp_reference_short_conv_bwd(sp_backend *be, const sp_short_conv *a, const float *z,
+                                 const float *dout, float *dz, float *dw);
 spar_status sp_reference_head_logp(sp_backend *be, const sp_weight *w, const sp_logit_form *form,
                                    const void *h, const int32_t *target, int64_t R, float *logp,
                                    float *lse, spar_error *err);

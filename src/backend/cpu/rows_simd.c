@@ -33,6 +33,27 @@ static void scale(const float *x, int64_t n, float factor, void *y, bool bf16) {
     }
 }
 
+static void multiply(const float *x, const float *y, int64_t n, void *z, bool bf16) {
+    if (bf16) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(z, i, x[i] * y[i], true);
+        }
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) {
+            put(z, i, x[i] * y[i], false);
+        }
+    }
+}
+
+static void add_product(const float *x, const float *y, int64_t n, float *z) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        z[i] += x[i] * y[i];
+    }
+}
+
 static void to_bf16(const float *x, int64_t n, uint16_t *y) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -663,6 +684,8 @@ void SP_SIMD_NAME(sp_simd_fill_rows)(sp_simd *table) {
     table->round_bf16 = round_bf16;
     table->add = add;
     table->add_scaled = add_scaled;
+    table->multiply = multiply;
+    table->add_product = add_product;
     table->clip = clip;
     table->clip_bwd = clip_bwd;
     table->exp = exp_array;

@@ -165,6 +165,9 @@ typedef struct sp_simd {
     void (*round_bf16)(const float *x, int64_t n, float *y); /* values of bf16; y may be x */
     void (*add)(const float *x, int64_t n, float *y);        /* y += x */
     void (*add_scaled)(const float *x, int64_t n, float factor, float *y); /* y += x factor */
+    void (*multiply)(const float *x, const float *y, int64_t n, void *z,
+                     bool bf16);                                              /* operand x y */
+    void (*add_product)(const float *x, const float *y, int64_t n, float *z); /* z += x y */
     /* x to within the bound, and whether it was there (kept NULL: not wanted); dx where it was */
     void (*clip)(float *x, int64_t n, float bound, uint8_t *kept);
     void (*clip_bwd)(float *dx, int64_t n, const uint8_t *kept);

@@ -11,6 +11,7 @@
 #include "backend/cpu/quant.h"
 #include "backend/cpu/reference.h"
 #include "backend/cpu/relative.h"
+#include "backend/cpu/short_conv.h"
 #include "base/mem.h"
 
 spar_status sp_tuned_scratch(sp_backend *be, int slot, size_t n, size_t size, void **out,
@@ -160,6 +161,8 @@ spar_status sp_tuned_create(sp_backend *be, char description[SP_DESCRIPTION_MAX]
     s->ops.relative_attention = sp_relative_attention_run;
     s->ops.cache_put = sp_flash_cache_put;
     s->ops.attention_bwd = sp_flash_attention_bwd;
+    s->ops.short_conv = sp_short_conv_run;
+    s->ops.short_conv_bwd = sp_short_conv_run_bwd;
     sp_elementwise_fill(&s->ops);
     sp_chain_fill(&s->ops);
     be->ops = &s->ops;
