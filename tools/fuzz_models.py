@@ -31,7 +31,7 @@ FAMILIES = [
     "gemma3_text", "olmo", "phi", "olmo3", "olmo2", "seed_oss", "glm4", "glm", "ernie4_5", "exaone4", "helium", "arcee",
     "nemotron", "vaultgemma", "granitemoehybrid", "granitemoeshared", "granitemoe", "ernie4_5_moe", "glm4_moe", "dots1", "granite", "stablelm", "starcoder2", "cohere2", "cohere", "gpt2", "gpt_neo",
     "gpt_neox", "ministral", "cwm", "jais2", "gptj", "codegen", "gpt_bigcode", "opt", "bloom", "mpt", "falcon",
-    "hunyuan_v1_dense", "ministral3", "apertus", "nanochat",
+    "hunyuan_v1_dense", "ministral3", "apertus", "nanochat", "lfm2",
 ]  # fmt: skip
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "relu2", "gelu_fast", "quick_gelu"]
 # Switches that are no part of what a model computes here, or that only other settings make sense of.
@@ -121,7 +121,10 @@ class Draw:
         self.put("sliding_window", None, 3, 7, 4096, always=self.rng.random() < 0.8)
         self.put("window_size", 3, 7)
         self.put("max_window_layers", 0, 1, 2, 9)
-        kinds = ["full_attention", "sliding_attention"]
+        kinds = ["full_attention", "conv" if self.family == "lfm2" else "sliding_attention"]
+        self.put("conv_L_cache", 1, 2, 3, 5)
+        self.put("block_multiple_of", 1, 4)
+        self.put("full_attn_idxs", [], [0], list(range(self.layers)), always=False)
         if "layer_types" in self.default and self.rng.random() < 0.4:
             self.settings.setdefault("layer_types", [self.rng.choice(kinds) for _ in range(self.layers)])
         if "attention_types" in self.default:

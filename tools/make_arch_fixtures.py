@@ -298,6 +298,8 @@ VARIANTS = {
              rope_parameters=dict(rope_type="default", rope_theta=1e4)),
         False,
     ),
+    "lfm2": ("Lfm2", dict(TINY, num_hidden_layers=3, intermediate_size=9, block_multiple_of=4,
+                          layer_types=["conv", "full_attention", "conv"]), True),
     "nanochat": ("NanoChat", dict(TINY, num_hidden_layers=2, intermediate_size=6,
                                   tie_word_embeddings=True, final_logit_softcapping=3.0), False),
     "granite-moe": (

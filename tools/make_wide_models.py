@@ -159,6 +159,9 @@ VARIANTS = {
     "exaone": ("Exaone", BASE),
     "internlm3": ("InternLM3", dict(BASE, head_dim=64)),
     "apertus": ("Apertus", dict(BASE, rope_parameters=dict(rope_type="default", rope_theta=1e4))),
+    "lfm2": ("Lfm2", dict(BASE, layer_types=["conv", "full_attention", "conv"])),
+    "lfm2-attention-last": ("Lfm2", dict(BASE, num_key_value_heads=4, conv_L_cache=4, tie_word_embeddings=False,
+                                         layer_types=["conv", "conv", "full_attention"])),
     "hunyuan": ("HunYuanDenseV1", dict(BASE, head_dim=64, rope_parameters=dict(
         rope_type="dynamic", rope_theta=1e4, alpha=50.0, factor=1.0))),
     "ministral3": ("Ministral3", dict(BASE, head_dim=64, rope_parameters=dict(

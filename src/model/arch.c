@@ -180,6 +180,7 @@ static spar_status check_config_keys(const json_t *config, const sp_arch *arch, 
         arch->rope_key,
         arch->width_key,
         arch->query_key,
+        arch->conv_key,
         arch->own_keys,
         arch->rotary_key,
         arch->alibi_key,
@@ -702,6 +703,7 @@ spar_status sp_config_from_json(sp_config *out, const json_t *given, const char 
     memset(c, 0, sizeof *c);
     SPAR_TRY(sp_config_complete(given, &c->arch, &config, where, err));
     SPAR_TRY(read_sizes(c, config, where, err));
+    SPAR_TRY(sp_conv_read(c, config, where, err));
     SPAR_TRY(sp_mixture_read(c, config, where, err));
     SPAR_TRY(read_activation(c, config, where, err));
     SPAR_TRY(read_numbers(c, config, where, err));
@@ -820,6 +822,7 @@ json_t *sp_config_to_json(const sp_config *c) {
                             json_real((double)c->rotary_dim / c->head_dim));
     }
     sp_window_write(c, root);
+    sp_conv_write(c, root);
     sp_mixture_write(c, root);
     for (const sp_number_key *k = c->arch->numbers; k && k->key; k++) {
         json_object_set_new(root, k->key, number_json(c, k));

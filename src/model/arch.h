@@ -220,6 +220,10 @@ typedef struct sp_arch {
     /* Keys of config.json: of another width, which has to be hidden_size; and that says whether one
      * key head serves all query heads. NULL: the family has none. */
     const char *width_key, *query_key;
+    /* Of layers with a short convolution in place of attention: config key of how many positions it
+     * sees, and GGUF's. NULL: the family has none. */
+    const char *conv_key, *gguf_conv;
+    bool ffn_shrinks;       /* config keys block_auto_adjust_ff_dim, ... are honoured (LFM2) */
     const char *rotary_key; /* config key of how many entries of a head turn; NULL: none has it */
     const char *lifted; /* key of an object whose members are read as keys OBJECT.KEY; NULL: none */
     const char *own_keys;        /* keys of config.json that other families have not, by spaces */
@@ -283,6 +287,8 @@ typedef struct sp_config {
     double rope_local_theta;           /* of layers with a window, where it is their own */
     int window[SP_MAX_LAYERS];         /* by layer; 0: full attention */
     int sliding_window;                /* as configured; 0: none */
+    bool conv[SP_MAX_LAYERS];          /* by layer: a short convolution in place of attention */
+    int conv_taps;                     /* positions that it sees */
     bool no_rope[SP_MAX_LAYERS];       /* by layer: queries and keys are not rotated */
     int experts, top_k;                /* of a layer with a mixture; of them a token's */
     int64_t expert_ffn, shared_ffn;    /* shared_ffn 0: no expert is shared */

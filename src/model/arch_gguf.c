@@ -107,7 +107,11 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
     }
     layers -= beyond; /* those come last */
     SPAR_TRY(get_size(g, arch, "attention.head_count", 1 << 14, -1, &heads, err));
-    SPAR_TRY(get_size(g, arch, "attention.head_count_kv", 1 << 14, heads, &kv_heads, err));
+    c->layers = (int)layers;
+    c->heads = (int)heads;
+    SPAR_TRY(arch->gguf_conv
+                 ? sp_conv_read_gguf(c, g, &kv_heads, err)
+                 : get_size(g, arch, "attention.head_count_kv", 1 << 14, heads, &kv_heads, err));
     SPAR_TRY(get_size(g, arch, "context_length", 1 << 28, 2048, &c->context, err));
     SPAR_TRY(get_size(g, arch, "attention.key_length", 1 << 14,
                       c->hidden / heads > 0 ? c->hidden / heads : 1, &head_dim, err));
@@ -119,8 +123,6 @@ static spar_status read_sizes(sp_config *c, const sp_gguf *g, spar_error *err) {
                            (long long)head_dim));
     }
     c->vocab = embed->dims[0];
-    c->layers = (int)layers;
-    c->heads = (int)heads;
     c->kv_heads = (int)kv_heads;
     c->head_dim = (int)head_dim;
     double eps;

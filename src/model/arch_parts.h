@@ -31,6 +31,15 @@ spar_status sp_rope_read(sp_config *config, const json_t *json, const char *wher
 spar_status sp_window_read(sp_config *config, const json_t *json, const char *where,
                            spar_error *err);
 void sp_window_write(const sp_config *config, json_t *root);
+/* Which layers have short convolutions, and of how many taps, from config.json and to it; and what
+ * LFM2 makes of the feed-forward's width. Sizes are there already. */
+spar_status sp_conv_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
+void sp_conv_write(const sp_config *config, json_t *root);
+/* The same from GGUF metadata, of a family that has such layers, with the key heads of the others;
+ * layers and heads are there already. And to it. */
+spar_status sp_conv_read_gguf(sp_config *config, const sp_gguf *gguf, int64_t *kv_heads,
+                              spar_error *err);
+void sp_conv_put_gguf(const sp_config *config, sp_gguf_out *out);
 /* The mixture's settings, of a family that has one: from config.json, from GGUF metadata, and to
  * config.json. Sizes are there already. */
 spar_status sp_mixture_read(sp_config *config, const json_t *json, const char *where,

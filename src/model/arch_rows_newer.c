@@ -105,6 +105,21 @@ static const sp_number_key sigmoid_numbers[] = {
     "n_shared_experts n_group topk_group first_k_dense_replace norm_topk_prob "                    \
     "output_router_logits"
 
+static const sp_rename lfm2_names[] = {
+    {SP_ATTN_NORM, "operator_norm.weight", NULL},
+    {SP_MLP_NORM, "ffn_norm.weight", NULL},
+    {SP_Q_NORM, "self_attn.q_layernorm.weight", NULL},
+    {SP_K_NORM, "self_attn.k_layernorm.weight", NULL},
+    {SP_O, "self_attn.out_proj.weight", NULL},
+    {SP_GATE, "feed_forward.w1.weight", NULL},
+    {SP_UP, "feed_forward.w3.weight", NULL},
+    {SP_DOWN, "feed_forward.w2.weight", NULL},
+    {SP_FINAL_NORM, "model.embedding_norm.weight", "token_embd_norm.weight"},
+    {.name = NULL}};
+
+static const sp_key_alias lfm2_keys[] = {
+    {"block_ff_dim", "intermediate_size"}, {"tie_embedding", "tie_word_embeddings"}, {NULL, NULL}};
+
 static const sp_arch architectures[] = {
     {.model_type = "ministral",
      .class_name = "MinistralForCausalLM",
@@ -300,6 +315,27 @@ static const sp_arch architectures[] = {
      .own_keys = SIGMOID_KEYS,
      .fixed_keys = "{\"scoring_func\": \"noaux_tc\", \"moe_layer_freq\": 1}",
      .gguf_ungrouped = true,
+     .gguf_is_default = true},
+    {.model_type = "lfm2",
+     .class_name = "Lfm2ForCausalLM",
+     .gguf_name = "lfm2",
+     .eps_key = "norm_eps",
+     .conv_key = "conv_L_cache",
+     .gguf_conv = "shortconv.l_cache",
+     .ffn_shrinks = true,
+     .qk_norm = SP_QK_HEADS,
+     .defaults = "{\"num_key_value_heads\": 8, \"norm_eps\": 1e-5, \"rope_theta\": 1000000, "
+                 "\"tie_word_embeddings\": true, \"bos_token_id\": 1, \"eos_token_id\": 2, "
+                 "\"pad_token_id\": 0, \"max_position_embeddings\": 128000}",
+     .renames = lfm2_names,
+     .aliases = lfm2_keys,
+     .own_keys = "full_attn_idxs block_auto_adjust_ff_dim block_ffn_dim_multiplier "
+                 "block_multiple_of block_dim block_norm_eps block_mlp_init_scale "
+                 "block_out_init_scale block_use_xavier_init conv_dim conv_dim_out "
+                 "conv_use_xavier_init num_heads",
+     .fixed_keys = "{\"conv_bias\": false, \"hidden_act\": \"silu\", \"block_use_swiglu\": true, "
+                   "\"use_pos_enc\": true}",
+     .written = "{\"conv_bias\": false, \"block_auto_adjust_ff_dim\": false}",
      .gguf_is_default = true},
 };
 

@@ -137,6 +137,9 @@ spar_status sp_window_read(sp_config *c, const json_t *config, const char *where
         SPAR_TRY(read_local(c, config, where, err));
         goto done;
     }
+    if (c->arch->conv_key) {
+        goto done; /* layer_types are about convolutions */
+    }
     if ((types && !json_is_null(types)) || c->arch->layer_name) {
         SPAR_TRY(layer_type_window(c, types, window, where, err));
         goto done;

@@ -143,6 +143,8 @@ spar_status sp_stored_list(sp_stored **out, int *n, const sp_params *params,
         s->rows = p->rows;
         s->cols = p->cols;
         s->scalar = sp_params_scalar(p->role);
+        s->taps = p->role == SP_CONV ? config->conv_taps : 0;
+        s->spread = form != SP_STORED_GGUF;
         s->shift = is_norm(p->role) ? config->arch->norm_shift : 0.0F;
         snprintf(s->name, sizeof s->name, "%s", p->name);
         snprintf(s->gguf_name, sizeof s->gguf_name, "%s", p->gguf_name);
@@ -180,6 +182,12 @@ static int64_t count_of(const sp_stored *s) {
 }
 
 int sp_stored_dims(const sp_stored *s, int64_t *dims) {
+    if (s->taps > 0) {
+        dims[0] = s->rows / s->taps;
+        dims[1] = s->spread ? 1 : s->taps;
+        dims[2] = s->taps;
+        return s->spread ? 3 : 2;
+    }
     const int n = (s->stack > 0 ? 1 : 0) + (s->cols > 0 ? 2 : 1) - (s->scalar ? 1 : 0);
     if (s->stack > 0) {
         *dims++ = s->stack;

@@ -24,6 +24,8 @@ typedef struct sp_stored {
     int first, n_roles;
     int64_t stack, rows, cols; /* stack 0: a matrix; cols 0: a vector */
     bool scalar;               /* a vector of one entry that is a number by itself */
+    int64_t taps;              /* > 0: the weights of a convolution, so many a channel */
+    bool spread;               /* those as [channels, 1, taps] */
     bool transposed;           /* stored as [cols, rows] */
     int groups;                /* > 1: runs of rows, as sp_fusion says */
     bool swapped;

@@ -100,13 +100,14 @@ bool sp_model_ends_turn(const spar_model *model, int32_t id);
 spar_status sp_model_reserve_positions(spar_model *model, int64_t n, spar_error *err);
 
 /* Keys and values of sequences being generated: per layer [kv_heads, rows, head_dim], so that a
- * head's lie together. bf16 where the products are, and where 8-bit products round more than it
- * does; else f32. */
+ * head's lie together. A layer with a convolution has what that reads in place of the keys, [rows,
+ * hidden], and no values: so prefixes are shared and taken back as keys are. bf16 where the
+ * products are, and where 8-bit products round more than it does; else f32. */
 typedef struct sp_kv_cache {
-    int64_t rows, width; /* width = kv_heads*head_dim */
-    int layers;
+    int64_t rows;
     bool bf16;
-    void *k, *v; /* owned, [layers, kv_heads, rows, head_dim] */
+    void *memory;                              /* owned */
+    void *k[SP_MAX_LAYERS], *v[SP_MAX_LAYERS]; /* by layer, in it */
 } sp_kv_cache;
 
 spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *model, int64_t rows,

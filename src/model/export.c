@@ -61,18 +61,21 @@ static void put_sizes(writer *w) {
         {"expert_group_count", c->groups},
         {"expert_group_used_count", c->open_groups},
         {"attention.head_count", c->heads},
-        {"attention.head_count_kv", c->kv_heads},
+        {"attention.head_count_kv", c->arch->gguf_conv ? 0 : c->kv_heads},
         {"attention.key_length", c->head_dim},
         {"attention.value_length", c->head_dim},
         {"rope.dimension_count", c->arch->learned_positions || c->alibi > 0 ? 0 : c->rotary_dim},
         {"vocab_size", c->vocab}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         if (sizes[i].value == 0) {
-            continue; /* a dense model's experts; a rotation where nothing turns */
+            continue; /* a dense model's experts; a rotation where nothing turns; a list */
         }
         sp_gguf_put_u32(w->out, key(w, sizes[i].suffix), (uint32_t)sizes[i].value);
     }
     put_router(w);
+    if (c->arch->gguf_conv) {
+        sp_conv_put_gguf(c, w->out);
+    }
     if (c->sliding_window > 0) {
         sp_gguf_put_u32(w->out, key(w, "attention.sliding_window"), (uint32_t)c->sliding_window);
     }

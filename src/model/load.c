@@ -63,6 +63,11 @@ static spar_status take_parts(const sp_stored *stored, const sp_params *params,
                            type->name));
     }
     SPAR_TRY(check_shape(stored, whole, path, name, err));
+    if (stored->cols == 0 && type->block_elements > 1) { /* whose values are read one by one */
+        SPAR_TRY(spar_fail(err, SPAR_UNSUPPORTED,
+                           "%s: tensor %s: expected F32, F16 or BF16 of a vector, found %s", path,
+                           name, type->name));
+    }
     for (int i = 0; i < sp_stored_parts(stored); i++) {
         const int part = sp_stored_part(stored, i);
         const sp_param *p = &params->items[part];

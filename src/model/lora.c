@@ -21,6 +21,8 @@ static const struct {
                {"k_proj", SP_K, false},
                {"v_proj", SP_V, false},
                {"o_proj", SP_O, false},
+               {"in_proj", SP_CONV_IN, false},
+               {"out_proj", SP_CONV_OUT, false},
                {"gate_proj", SP_GATE, false},
                {"up_proj", SP_UP, false},
                {"down_proj", SP_DOWN, false},

@@ -309,24 +309,39 @@ spar_status sp_model_check_ids(const spar_model *m, const int32_t *ids, size_t n
     return SPAR_OK;
 }
 
+/* What a row of the cache has of a layer. */
+static int64_t values_width(const sp_config *c, int layer) {
+    return c->conv[layer] ? 0 : (int64_t)c->kv_heads * c->head_dim;
+}
+
+static int64_t keys_width(const sp_config *c, int layer) {
+    return c->conv[layer] ? c->hidden : values_width(c, layer);
+}
+
 spar_status sp_kv_cache_init(sp_kv_cache *out, const spar_model *m, int64_t rows, spar_error *err) {
     spar_status status = SPAR_OK;
     void *memory;
     memset(out, 0, sizeof *out);
     out->rows = rows;
-    out->layers = m->config.layers;
-    out->width = (int64_t)m->config.kv_heads * m->config.head_dim;
     out->bf16 = m->backend->compute == SP_COMPUTE_BF16 || m->terms == 1;
     const size_t size = out->bf16 ? sizeof(uint16_t) : sizeof(float);
-    size_t cells = (size_t)out->layers * (size_t)out->width;
+    size_t cells = 0;
+    for (int l = 0; l < m->config.layers; l++) {
+        cells += (size_t)(keys_width(&m->config, l) + values_width(&m->config, l));
+    }
     if (!sp_mem_mul(cells, (size_t)rows, &cells)) {
         SPAR_TRY(spar_fail(err, SPAR_LIMIT, "a key-value cache of %lld rows is too large",
                            (long long)rows));
     }
     SPAR_TRY(sp_mem_aligned(&memory, cells, size, err));
-    out->k = memory;
-    SPAR_TRY(sp_mem_aligned(&memory, cells, size, err));
-    out->v = memory;
+    out->memory = memory;
+    char *at = memory;
+    for (int l = 0; l < m->config.layers; l++) {
+        out->k[l] = at;
+        at += (size_t)(keys_width(&m->config, l) * rows) * size;
+        out->v[l] = at;
+        at += (size_t)(values_width(&m->config, l) * rows) * size;
+    }
 done:
     if (status != SPAR_OK) {
         sp_kv_cache_release(out);
@@ -335,8 +350,7 @@ done:
 }
 
 void sp_kv_cache_release(sp_kv_cache *cache) {
-    free(cache->k);
-    free(cache->v);
+    free(cache->memory);
     memset(cache, 0, sizeof *cache);
 }
 

@@ -20,7 +20,9 @@ typedef enum size_name {
     Q_ROWS,
     KV_ROWS,
     Q_NORM,
-    K_NORM
+    K_NORM,
+    CONV_ROWS,
+    CONV_WEIGHTS
 } size_name;
 
 static const struct {
@@ -46,6 +48,9 @@ static const struct {
     [SP_O_BIAS] = {"self_attn.o_proj.bias", "attn_output.bias", HIDDEN, NONE, true},
     [SP_Q_NORM] = {"self_attn.q_norm.weight", "attn_q_norm.weight", Q_NORM, NONE, true},
     [SP_K_NORM] = {"self_attn.k_norm.weight", "attn_k_norm.weight", K_NORM, NONE, true},
+    [SP_CONV_IN] = {"conv.in_proj.weight", "shortconv.in_proj.weight", CONV_ROWS, HIDDEN, true},
+    [SP_CONV] = {"conv.conv.weight", "shortconv.conv.weight", CONV_WEIGHTS, NONE, true},
+    [SP_CONV_OUT] = {"conv.out_proj.weight", "shortconv.out_proj.weight", HIDDEN, HIDDEN, true},
     [SP_ATTN_POST] = {"post_attention_layernorm.weight", "post_attention_norm.weight", HIDDEN, NONE,
                       true},
     [SP_MLP_NORM] = {"post_attention_layernorm.weight", "ffn_norm.weight", HIDDEN, NONE, true},
@@ -110,6 +115,10 @@ static int64_t size_of(const sp_config *c, size_name name) {
         return (int64_t)c->head_dim * (c->qk_norm == SP_QK_ROWS ? c->heads : 1);
     case K_NORM:
         return (int64_t)c->head_dim * (c->qk_norm == SP_QK_ROWS ? c->kv_heads : 1);
+    case CONV_ROWS:
+        return 3 * c->hidden;
+    case CONV_WEIGHTS:
+        return c->hidden * c->conv_taps;
     case NONE:
         break;
     }
@@ -125,12 +134,21 @@ static bool has_role(const sp_config *c, sp_role role, int layer) {
     case SP_Q_BIAS:
     case SP_K_BIAS:
     case SP_V_BIAS:
-        return c->attention_bias;
+        return c->attention_bias && !c->conv[layer];
     case SP_O_BIAS:
-        return c->output_bias;
+        return c->output_bias && !c->conv[layer];
+    case SP_Q:
+    case SP_K:
+    case SP_V:
+    case SP_O:
+        return !c->conv[layer];
+    case SP_CONV_IN:
+    case SP_CONV:
+    case SP_CONV_OUT:
+        return c->conv[layer];
     case SP_Q_NORM:
     case SP_K_NORM:
-        return c->qk_norm != SP_QK_PLAIN && c->qk_norm != SP_QK_BARE;
+        return !c->conv[layer] && c->qk_norm != SP_QK_PLAIN && c->qk_norm != SP_QK_BARE;
     case SP_ATTN_NORM:
         return c->arch->norms != SP_NORMS_AFTER && has_gains(c);
     case SP_MLP_NORM:

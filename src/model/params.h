@@ -30,6 +30,9 @@ typedef enum sp_role {
     SP_O_BIAS,
     SP_Q_NORM,
     SP_K_NORM,
+    SP_CONV_IN, /* of a layer with a short convolution in place of attention */
+    SP_CONV,    /* its weights, [hidden, conv_taps], which no product reads: a vector */
+    SP_CONV_OUT,
     SP_ATTN_POST, /* norm of attention's output */
     SP_MLP_NORM,
     SP_MLP_NORM_BIAS,

@@ -5,8 +5,21 @@
 #include "base/mem.h"
 #include "model/pass_parts.h"
 
-const sp_half sp_halves[2] = {[SP_ATTENTION_HALF] = {SP_O, SP_O_BIAS, SP_ATTN_POST},
+const sp_half sp_halves[3] = {[SP_CONV_HALF] = {SP_CONV_OUT, SP_ROLES, SP_ATTN_POST},
+                              [SP_ATTENTION_HALF] = {SP_O, SP_O_BIAS, SP_ATTN_POST},
                               [SP_MLP_HALF] = {SP_DOWN, SP_DOWN_BIAS, SP_MLP_POST}};
+
+const sp_half *sp_half_of(const sp_config *c, int half, int layer) {
+    return &sp_halves[half == SP_ATTENTION_HALF && c->conv[layer] ? SP_CONV_HALF : half];
+}
+
+sp_short_conv sp_pass_conv(const spar_model *m, int layer, const sp_batch *batch) {
+    return (sp_short_conv){.width = m->config.hidden,
+                           .taps = m->config.conv_taps,
+                           .w = sp_pass_vector(m, SP_CONV, layer),
+                           .n_segments = (int)batch->n_segments,
+                           .segments = batch->segments};
+}
 
 sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *batch) {
     const sp_config *c = &m->config;
@@ -25,12 +38,10 @@ sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *b
 static void store_kv(sp_backend *be, const sp_kv_cache *cache, int layer, const sp_batch *batch,
                      sp_attention *attention, const void **k, const void **v) {
     const int heads = attention->n_kv_heads, dim = attention->head_dim;
-    const size_t size = cache->bf16 ? sizeof(uint16_t) : sizeof(float);
-    const size_t at = (size_t)layer * (size_t)(cache->rows * cache->width) * size;
-    char *ck = (char *)cache->k + at, *cv = (char *)cache->v + at;
+    void *ck = cache->k[layer], *cv = cache->v[layer];
     for (size_t i = 0; i < batch->n_segments; i++) {
         const sp_segment *s = &batch->segments[i];
-        const int64_t to = s->kv_start + s->kv_len - s->q_len, from = s->q_start * cache->width;
+        const int64_t to = s->kv_start + s->kv_len - s->q_len, from = s->q_start * heads * dim;
         be->ops->cache_put(be, (const float *)*k + from, s->q_len, heads, dim, ck, cache->rows,
                            cache->bf16, to);
         be->ops->cache_put(be, (const float *)*v + from, s->q_len, heads, dim, cv, cache->rows,
@@ -173,7 +184,7 @@ static spar_status put_out(sp_pass *pass, int half, int layer, const void *x, in
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const sp_ops *ops = m->backend->ops;
-    const sp_half *h = &sp_halves[half];
+    const sp_half *h = sp_half_of(&m->config, half, layer);
     const float *gain = sp_pass_vector(m, h->norm, layer);
     const float factor = sp_factor_or_one(m->config.residual_scale);
     float *sum = pass->chain.dnorm, *out = gain && a->out[half] ? a->out[half] : sum;
@@ -212,14 +223,18 @@ static void norm_both(const spar_model *m, int layer, int64_t T, const sp_layer_
     }
 }
 
-/* Row-wise: queries, keys and values of a layer from its input, rotated. */
-static spar_status project_qkv(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
-                               spar_error *err) {
+/* Row-wise: what the first half of a layer needs of its input: queries, keys and values, rotated,
+ * or the gates and values of a convolution. */
+static spar_status project_in(sp_pass *pass, int layer, const sp_batch *batch, sp_layer_acts *a,
+                              spar_error *err) {
     spar_status status = SPAR_OK;
     spar_model *m = pass->model;
     const void *x = pass->chain.norm;
     int64_t T = (int64_t)batch->n_tokens;
     sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->chain.norm);
+    if (m->config.conv[layer]) {
+        return sp_pass_linear(pass, SP_CONV_IN, SP_ROLES, layer, x, T, a->gates, false, err);
+    }
     SPAR_TRY(sp_pass_linear(pass, SP_Q, SP_Q_BIAS, layer, x, T, a->q_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_K, SP_K_BIAS, layer, x, T, a->k_raw, false, err));
     SPAR_TRY(sp_pass_linear(pass, SP_V, SP_V_BIAS, layer, x, T, a->v, false, err));
@@ -235,10 +250,18 @@ done:
     return status;
 }
 
+/* The part of a layer in which rows see others. */
 static spar_status attend(sp_pass *pass, int layer, const sp_batch *batch, sp_kv_cache *cache,
                           sp_layer_acts *a, spar_error *err) {
     spar_model *m = pass->model;
     const void *k = a->k, *v = a->v;
+    if (m->config.conv[layer]) {
+        sp_short_conv conv = sp_pass_conv(m, layer, batch);
+        conv.cache = cache ? cache->k[layer] : NULL;
+        conv.cache_bf16 = cache && cache->bf16;
+        m->backend->ops->short_conv(m->backend, &conv, a->gates, a->att);
+        return SPAR_OK;
+    }
     sp_attention attention = sp_pass_attention(m, layer, batch);
     if (cache) {
         store_kv(m->backend, cache, layer, batch, &attention, &k, &v);
@@ -347,7 +370,7 @@ spar_status sp_pass_recompute(sp_pass *pass, int layer, const sp_batch *batch, s
     const int64_t T = (int64_t)batch->n_tokens;
     sp_layer_acts *a = &pass->layers[layer];
     SPAR_TRY(sp_pass_chain_begin(pass, T, err));
-    SPAR_TRY(project_qkv(pass, layer, batch, a, err));
+    SPAR_TRY(project_in(pass, layer, batch, a, err));
     SPAR_TRY(sp_pass_chain_end(pass, err));
     SPAR_TRY(attend(pass, layer, batch, NULL, a, err));
     SPAR_TRY(sp_pass_chain_begin(pass, T, err));
@@ -412,7 +435,7 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
     }
     /* A chain runs from one attention to the next. */
     SPAR_TRY(sp_pass_chain_begin(pass, T, err));
-    SPAR_TRY(project_qkv(pass, 0, batch, &pass->layers[0], err));
+    SPAR_TRY(project_in(pass, 0, batch, &pass->layers[0], err));
     for (int l = 0; l < layers; l++) {
         const bool last = l + 1 == layers;
         sp_layer_acts *a = &pass->layers[pass->train ? l : 0];
@@ -422,7 +445,7 @@ spar_status sp_pass_forward(sp_pass *pass, const sp_batch *batch, sp_kv_cache *c
         SPAR_TRY(sp_pass_chain_begin(pass, T, err));
         SPAR_TRY(feed_forward(pass, l, T, a, !pass->train || last ? pass->x_out : next->x, err));
         if (!last) {
-            SPAR_TRY(project_qkv(pass, l + 1, batch, next, err));
+            SPAR_TRY(project_in(pass, l + 1, batch, next, err));
         }
     }
     SPAR_TRY(sp_pass_chain_end(pass, err));

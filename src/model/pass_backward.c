@@ -22,7 +22,7 @@ static void norm_grad(sp_pass *pass, sp_role role, int layer, const float *x, co
 static void put_out_backward(sp_pass *pass, int half, int layer, int64_t T, const sp_layer_acts *a,
                              float *grads) {
     spar_model *m = pass->model;
-    const sp_half *h = &sp_halves[half];
+    const sp_half *h = sp_half_of(&m->config, half, layer);
     const float *dout = pass->dx;
     if (a->out[half]) {
         norm_grad(pass, h->norm, layer, a->out[half], a->rstd_out[half], pass->dx, T,
@@ -135,7 +135,8 @@ static spar_status backward_feed_forward(sp_pass *pass, int layer, int64_t T, sp
     if (!c->parallel) {
         put_out_backward(pass, SP_ATTENTION_HALF, layer, T, a, grads);
     }
-    SPAR_TRY(sp_pass_linear_backward(pass, SP_O, SP_O_BIAS, layer, a->att, T, pass->dout, false,
+    const sp_half *h = sp_half_of(c, SP_ATTENTION_HALF, layer);
+    SPAR_TRY(sp_pass_linear_backward(pass, h->linear, h->bias, layer, a->att, T, pass->dout, false,
                                      grads, err));
 done:
     return status;
@@ -197,6 +198,37 @@ done:
     return status;
 }
 
+/* Row-wise: the same from dgates. */
+static spar_status backward_gates(sp_pass *pass, int layer, int64_t T, sp_layer_acts *a,
+                                  float *grads, spar_error *err) {
+    spar_status status = SPAR_OK;
+    spar_model *m = pass->model;
+    float *taken = taken_grad(pass, SP_ATTN_NORM, layer);
+    sp_pass_take_in(pass, SP_ATTN_NORM, layer, a->x, T, pass->norm_attn);
+    m->backend->ops->to_operand(m->backend, pass->dgates, 3 * T * m->config.hidden, 1,
+                                pass->dy[SP_CONV_IN]);
+    SPAR_TRY(sp_pass_linear_backward(pass, SP_CONV_IN, SP_ROLES, layer, pass->norm_attn, T, taken,
+                                     taken == pass->dx, grads, err));
+    take_in_backward(pass, SP_ATTN_NORM, layer, a->x, T, grads);
+done:
+    return status;
+}
+
+/* From dout, the gradients of what attention or a convolution took in. */
+static spar_status attend_backward(sp_pass *pass, int layer, const sp_batch *batch,
+                                   sp_layer_acts *a, float *grads, spar_error *err) {
+    const spar_model *m = pass->model;
+    if (m->config.conv[layer]) {
+        const sp_short_conv conv = sp_pass_conv(m, layer, batch);
+        m->backend->ops->short_conv_bwd(m->backend, &conv, a->gates, pass->dout, pass->dgates,
+                                        sp_pass_grad(pass, grads, SP_CONV, layer));
+        return SPAR_OK;
+    }
+    const sp_attention attention = sp_pass_attention(m, layer, batch);
+    return m->backend->ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att, a->lse,
+                                          pass->dout, pass->dq, pass->dk, pass->dv, err);
+}
+
 /* Whether the backward gives a parameter's gradient in one product, which can overwrite: those of
  * the layers' projections, which have a dy, and of the head. */
 static bool is_product(const sp_pass *pass, sp_role role) {
@@ -233,12 +265,10 @@ static spar_status backward_layers(sp_pass *pass, const sp_batch *batch, float *
         }
         SPAR_TRY(backward_feed_forward(pass, l, T, a, grads, err));
         SPAR_TRY(sp_pass_chain_end(pass, err));
-        const sp_attention attention = sp_pass_attention(m, l, batch);
-        SPAR_TRY(m->backend->ops->attention_bwd(m->backend, &attention, a->q, a->k, a->v, a->att,
-                                                a->lse, pass->dout, pass->dq, pass->dk, pass->dv,
-                                                err));
+        SPAR_TRY(attend_backward(pass, l, batch, a, grads, err));
         SPAR_TRY(sp_pass_chain_begin(pass, T, err));
-        SPAR_TRY(backward_qkv(pass, l, batch, a, grads, err));
+        SPAR_TRY(m->config.conv[l] ? backward_gates(pass, l, T, a, grads, err)
+                                   : backward_qkv(pass, l, batch, a, grads, err));
     }
     SPAR_TRY(sp_pass_chain_end(pass, err));
 done:

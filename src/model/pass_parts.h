@@ -13,7 +13,8 @@ typedef struct sp_layer_acts {
     float *x, *x_mid;                  /* [T,H] */
     float *q_raw, *k_raw;              /* [T,Hq], [T,Hk] before the head norms; NULL without them */
     float *q, *k, *v;                  /* [T,Hq], [T,Hk], [T,Hk] as attention sees them */
-    void *att;                         /* operand [T,Hq] */
+    float *gates;                      /* [T,3H]: what a convolution takes in, in place of those */
+    void *att;                         /* operand [T,Hq], or [T,H] of a convolution */
     float *lse;                        /* [T,heads] */
     void *gate, *up;                   /* operand [T,F] */
     float *rstd_q, *rstd_k;            /* [T*heads], [T*kv_heads] */
@@ -23,12 +24,14 @@ typedef struct sp_layer_acts {
     sp_mixture_acts mixture;     /* in place of gate and up, where the layer has experts */
 } sp_layer_acts;
 
-/* The two halves of a layer: roles of what gives their output, and of its norm. */
-enum { SP_ATTENTION_HALF, SP_MLP_HALF };
+/* The two halves of a layer: roles of what gives their output, and of its norm. The third stands in
+ * the first's place in layers with a convolution. */
+enum { SP_ATTENTION_HALF, SP_MLP_HALF, SP_CONV_HALF };
 typedef struct sp_half {
     sp_role linear, bias, norm;
 } sp_half;
-extern const sp_half sp_halves[2];
+extern const sp_half sp_halves[3];
+const sp_half *sp_half_of(const sp_config *c, int half, int layer);
 
 /* Arrays that live within a chain of row-wise operations. */
 typedef struct sp_chain_arrays {
@@ -60,14 +63,15 @@ struct sp_pass {
     void *low[SP_ROLES];          /* operand [T,rank] of the linear roles: s x A^T of an adapter */
     bool dropping;                /* dropout of the adapters' inputs, by dropout_seed */
     uint64_t dropout_seed;
-    float *direction;   /* [T, max(H, Hq, F)]: V x, where an adapter has magnitudes */
+    float *direction;   /* [T, widest]: V x, where an adapter has magnitudes */
     void *dy_direction; /* operand, the same size: its gradient */
-    float *dgain;       /* [max(H, Hq, F)] */
-    void *dropped;      /* operand [T, max(H, Hq, F)]: an adapter's input */
+    float *dgain;       /* [widest] */
+    void *dropped;      /* operand [T, widest]: an adapter's input */
     float *low_dx;      /* the same size: its gradient */
     /* backward only */
     float *dx;                  /* [T,H] */
-    float *dout;                /* [T,Hq]: gradient of attention's output */
+    float *dout;                /* [T,Hq]: gradient of attention's output, or a convolution's */
+    float *dgates;              /* [T,3H] */
     float *dq, *dk, *dv;        /* [T,Hq], [T,Hk], [T,Hk] */
     float *drows;               /* [R,H] */
     void *hidden;               /* operand [T,F]: what the down projection saw */
@@ -78,6 +82,8 @@ struct sp_pass {
 
 typedef struct sp_pass_sizes {
     int64_t H, F, Hq, Hk, V;
+    int64_t conv;   /* H where layers have convolutions, else 0 */
+    int64_t widest; /* of what a linear role gives, but the head */
     int heads, kv_heads, D, layers;
 } sp_pass_sizes;
 
@@ -117,6 +123,7 @@ spar_status sp_pass_chain_end(sp_pass *pass, spar_error *err);
 /* After an error, what has been put off is over too. */
 void sp_pass_chain_drop(sp_pass *pass, spar_status status);
 
+sp_short_conv sp_pass_conv(const spar_model *m, int layer, const sp_batch *batch);
 sp_attention sp_pass_attention(const spar_model *m, int layer, const sp_batch *batch);
 /* Row-wise: queries [T,Hq] and keys [T,Hk] by their positions, or back (sign -1), in layers that
  * rotate. */

@@ -16,7 +16,10 @@ static float *place_f32(sp_placer *p, int64_t n) {
 }
 
 sp_pass_sizes sp_pass_sizes_of(const sp_config *c) {
+    const int64_t Hq = (int64_t)c->heads * c->head_dim, conv = c->conv_taps > 0 ? c->hidden : 0;
     return (sp_pass_sizes){.H = c->hidden,
+                           .conv = conv,
+                           .widest = max64(max64(c->hidden, 3 * conv), max64(Hq, c->ffn)),
                            .F = c->ffn,
                            .Hq = (int64_t)c->heads * c->head_dim,
                            .Hk = (int64_t)c->kv_heads * c->head_dim,
@@ -33,32 +36,36 @@ static void place_layer(sp_placer *p, sp_layer_acts *a, const spar_model *m, int
     const sp_pass_sizes of_model = sp_pass_sizes_of(&m->config), *s = &of_model;
     const sp_arch *arch = m->config.arch;
     const size_t operand = m->backend->operand_size;
-    bool dense = false, sparse = false;
+    bool dense = false, sparse = false, convolves = false, attends = false;
     for (int l = first; l <= last; l++) {
+        convolves = convolves || m->config.conv[l];
+        attends = attends || !m->config.conv[l];
         sparse = sparse || m->config.sparse[l];
         dense = dense || !m->config.sparse[l];
     }
     const bool qk_norm = m->config.qk_norm != SP_QK_PLAIN;
     const bool out_norm = arch->norms != SP_NORMS_BEFORE;
+    const int64_t rows = attends ? T : 0; /* of attention */
     a->x = place_f32(p, T * s->H);
     a->x_mid = train ? place_f32(p, T * s->H) : a->x;
-    a->q = place_f32(p, T * s->Hq);
-    a->k = place_f32(p, T * s->Hk);
-    a->v = place_f32(p, T * s->Hk);
-    a->q_raw = qk_norm && train ? place_f32(p, T * s->Hq) : a->q;
-    a->k_raw = qk_norm && train ? place_f32(p, T * s->Hk) : a->k;
-    a->rstd_q = qk_norm ? place_f32(p, T * s->heads) : NULL;
-    a->rstd_k = qk_norm ? place_f32(p, T * s->kv_heads) : NULL;
+    a->q = place_f32(p, rows * s->Hq);
+    a->k = place_f32(p, rows * s->Hk);
+    a->v = place_f32(p, rows * s->Hk);
+    a->q_raw = qk_norm && train ? place_f32(p, rows * s->Hq) : a->q;
+    a->k_raw = qk_norm && train ? place_f32(p, rows * s->Hk) : a->k;
+    a->rstd_q = qk_norm ? place_f32(p, rows * s->heads) : NULL;
+    a->rstd_k = qk_norm ? place_f32(p, rows * s->kv_heads) : NULL;
     const bool clips = train && m->config.qkv_bound > 0;
-    a->kept_q = clips ? sp_place(p, T * s->Hq, 1) : NULL;
-    a->kept_k = clips ? sp_place(p, T * s->Hk, 1) : NULL;
-    a->kept_v = clips ? sp_place(p, T * s->Hk, 1) : NULL;
+    a->kept_q = clips ? sp_place(p, rows * s->Hq, 1) : NULL;
+    a->kept_k = clips ? sp_place(p, rows * s->Hk, 1) : NULL;
+    a->kept_v = clips ? sp_place(p, rows * s->Hk, 1) : NULL;
     for (int half = SP_ATTENTION_HALF; half <= SP_MLP_HALF; half++) {
         a->out[half] = out_norm && train ? place_f32(p, T * s->H) : NULL;
         a->rstd_out[half] = out_norm ? place_f32(p, T) : NULL;
     }
-    a->att = sp_place(p, T * s->Hq, operand);
-    a->lse = place_f32(p, T * s->heads);
+    a->gates = place_f32(p, convolves ? T * 3 * s->H : 0);
+    a->att = sp_place(p, max64(rows * s->Hq, convolves ? T * s->H : 0), operand);
+    a->lse = place_f32(p, rows * s->heads);
     a->gate = sp_place(p, train && dense && !arch->plain_mlp ? T * s->F : 0, operand);
     a->up = sp_place(p, train && dense ? T * s->F : 0, operand);
     if (sparse) {
@@ -75,6 +82,8 @@ static int64_t outputs_of(const sp_pass_sizes *s, sp_role role) {
     case SP_K:
     case SP_V:
         return s->Hk;
+    case SP_CONV_IN:
+        return 3 * s->conv;
     case SP_GATE:
     case SP_UP:
         return s->F;
@@ -83,7 +92,8 @@ static int64_t outputs_of(const sp_pass_sizes *s, sp_role role) {
     }
 }
 
-static const sp_role linear_roles[] = {SP_Q, SP_K, SP_V, SP_O, SP_GATE, SP_UP, SP_DOWN};
+static const sp_role linear_roles[] = {SP_Q,        SP_K,    SP_V,  SP_O,   SP_CONV_IN,
+                                       SP_CONV_OUT, SP_GATE, SP_UP, SP_DOWN};
 enum { LINEAR_ROLES = sizeof linear_roles / sizeof linear_roles[0] };
 
 int64_t sp_pass_rank(const spar_model *m) {
@@ -94,7 +104,8 @@ static void place_backward(sp_pass *pass, const spar_model *m, sp_placer *p, con
                            int64_t T) {
     const size_t operand = m->backend->operand_size;
     pass->dx = place_f32(p, T * s->H);
-    pass->dout = place_f32(p, T * s->Hq);
+    pass->dout = place_f32(p, T * max64(s->Hq, s->conv));
+    pass->dgates = place_f32(p, T * 3 * s->conv);
     pass->dq = place_f32(p, T * s->Hq);
     pass->dk = place_f32(p, T * s->Hk);
     pass->dv = place_f32(p, T * s->Hk);
@@ -169,10 +180,10 @@ static size_t place_all(sp_pass *pass, char *base, int64_t T, int64_t R) {
         sp_mixture_place_space(&pass->mixture, sp_place(&p, 1, bytes), m, pass->train, T);
     }
     const bool drops = pass->train && m->lora && m->lora->settings.dropout > 0;
-    const int64_t widest = drops ? max64(s.H, max64(s.Hq, s.F)) : 0;
+    const int64_t widest = drops ? s.widest : 0;
     pass->dropped = sp_place(&p, T * widest, operand);
     pass->low_dx = place_f32(&p, T * widest);
-    const int64_t most = m->lora && m->lora->settings.dora ? max64(s.H, max64(s.Hq, s.F)) : 0;
+    const int64_t most = m->lora && m->lora->settings.dora ? s.widest : 0;
     pass->direction = place_f32(&p, T * most);
     pass->dy_direction = sp_place(&p, pass->train ? T * most : 0, operand);
     pass->dgain = place_f32(&p, most);

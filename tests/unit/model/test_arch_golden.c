@@ -302,21 +302,62 @@ static void test_long_context(void **state) {
     close_fixture(&f);
 }
 
-static void refused_config(const char *text, const char *word) {
+static void config_fails(spar_status status, const char *text, const char *word) {
     spar_error err;
     json_t *json;
     sp_config config;
     check(sp_json_parse(&json, text, strlen(text), "config.json", &err), &err);
-    assert_int_equal(sp_config_from_json(&config, json, "config.json", &err), SPAR_UNSUPPORTED);
+    assert_int_equal(sp_config_from_json(&config, json, "config.json", &err), status);
     if (!strstr(err.message, word)) {
         fail_msg("expected %s in: %s", word, err.message);
     }
     json_decref(json);
 }
 
+static void refused_config(const char *text, const char *word) {
+    config_fails(SPAR_UNSUPPORTED, text, word);
+}
+
 #define SIZES                                                                                      \
     "\"vocab_size\": 8, \"hidden_size\": 8, \"intermediate_size\": 8, \"num_hidden_layers\": 1, "  \
     "\"num_attention_heads\": 2"
+
+/* Of layers with convolutions, and of what LFM2 makes of the feed-forward's width. */
+static void test_lfm2_keys(void **state) {
+    (void)state;
+#define LFM2 "{\"model_type\": \"lfm2\", \"num_key_value_heads\": 1, " SIZES ", "
+    refused_config(LFM2 "\"conv_bias\": true}", "conv_bias");
+    refused_config(LFM2 "\"hidden_act\": \"gelu\"}", "hidden_act");
+    refused_config(LFM2 "\"layer_types\": [\"mamba\"]}", "layer_types");
+    config_fails(SPAR_FORMAT, LFM2 "\"layer_types\": []}", "layer_types");
+    config_fails(SPAR_FORMAT, LFM2 "\"conv_L_cache\": 65}", "conv_L_cache");
+    config_fails(SPAR_FORMAT, LFM2 "\"full_attn_idxs\": [1]}", "full_attn_idxs");
+    config_fails(SPAR_FORMAT, LFM2 "\"full_attn_idxs\": 0}", "full_attn_idxs");
+    config_fails(SPAR_FORMAT, LFM2 "\"block_ffn_dim_multiplier\": 0}", "block_ffn_dim_multiplier");
+    static const struct {
+        const char *keys;
+        int64_t ffn;
+        bool conv;
+    } cases[] = {{"\"pad_token_id\": 0", 256, false},
+                 {"\"block_multiple_of\": 1, \"full_attn_idxs\": []", 5, true},
+                 {"\"block_multiple_of\": 4, \"layer_types\": [\"conv\"]", 8, true},
+                 {"\"block_multiple_of\": 1, \"block_ffn_dim_multiplier\": 1.5", 7, false},
+                 {"\"block_multiple_of\": 4, \"block_ffn_dim_multiplier\": null", 5, false},
+                 {"\"block_ff_dim\": 12288, \"block_multiple_of\": 256", 8192, false},
+                 {"\"block_auto_adjust_ff_dim\": false, \"full_attn_idxs\": null", 8, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spar_error err;
+        char text[512];
+        json_t *json;
+        sp_config c;
+        const int n = snprintf(text, sizeof text, LFM2 "%s}", cases[i].keys);
+        check(sp_json_parse(&json, text, (size_t)n, "config.json", &err), &err);
+        check(sp_config_from_json(&c, json, "config.json", &err), &err);
+        json_decref(json);
+        assert_int_equal(c.ffn, cases[i].ffn);
+        assert_int_equal(c.conv[0], cases[i].conv);
+    }
+}
 
 /* A key that is neither read nor known to be harmless is an error that names it. */
 static void test_unknown_keys(void **state) {
@@ -466,6 +507,7 @@ static void test_left_out(void **state) {
                  {"nanochat", 2048, 1e4, 1e-6, 2, 160, 2, 1, false},
                  {"iquestcoder", 131072, 1e4, 1e-5, 128, 8, 128, 2, false},
                  {"apertus", 65536, 12e6, 1e-5, 2, 160, 2, 2, false},
+                 {"lfm2", 128000, 1e6, 1e-5, 2, 8, 2, 2, true},
                  {"hunyuan_v1_dense", 2048, 1e4, 1e-5, 2, 160, 2, 2, false},
                  {"cwm", 131072, 1e6, 1e-5, 128, 8, 128, 128001, false},
                  {"jais2", 8192, 1e4, 1e-5, 2, 160, 2, 150024, false},
@@ -551,12 +593,12 @@ static void test_yarn(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),  cmocka_unit_test(test_tuned),
-        cmocka_unit_test(test_saved),      cmocka_unit_test(test_unknown_keys),
-        cmocka_unit_test(test_yarn),       cmocka_unit_test(test_long_context),
-        cmocka_unit_test(test_bare_names), cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_hybrid),     cmocka_unit_test(test_rope_default),
-        cmocka_unit_test(test_outer),
+        cmocka_unit_test(test_reference),    cmocka_unit_test(test_tuned),
+        cmocka_unit_test(test_saved),        cmocka_unit_test(test_lfm2_keys),
+        cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_long_context), cmocka_unit_test(test_bare_names),
+        cmocka_unit_test(test_left_out),     cmocka_unit_test(test_hybrid),
+        cmocka_unit_test(test_rope_default), cmocka_unit_test(test_outer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -280,6 +280,9 @@ static void test_round_trips(void **state) {
          "[\"attention\", \"attention\", \"attention\", \"attention\", \"attention\"]"},
         {"apertus", ""},
         {"apertus", ", \"tie_word_embeddings\": true, \"rope_scaling\": {\"type\": \"default\"}"},
+        {"lfm2", ", \"conv_L_cache\": 4, \"block_multiple_of\": 32, \"layer_types\": "
+                 "[\"conv\", \"full_attention\", \"conv\", \"conv\", \"full_attention\"]"},
+        {"lfm2", ", \"tie_embedding\": false, \"full_attn_idxs\": [2], \"block_ff_dim\": 96"},
         {"hunyuan_v1_dense", ", \"head_dim\": 24"},
         {"ministral3", ", \"head_dim\": 24" YARN ", \"factor\": 4, \"mscale\": 1, "
                        "\"mscale_all_dim\": 1, \"llama_4_scaling_beta\": 0.25}"},
@@ -300,6 +303,8 @@ static void test_round_trips(void **state) {
             assert_int_equal(m->config.rope, g->config.rope);
             same_numbers(&m->config, &g->config);
             assert_memory_equal(m->config.window, g->config.window, sizeof m->config.window);
+            assert_memory_equal(m->config.conv, g->config.conv, sizeof m->config.conv);
+            assert_int_equal(m->config.conv_taps, g->config.conv_taps);
             assert_memory_equal(m->config.no_rope, g->config.no_rope, sizeof m->config.no_rope);
             check(spar_model_export(g, in_folder("hf"), types[k], &err), &err);
             spar_model *h = load(in_folder("hf"));
