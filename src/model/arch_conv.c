@@ -99,6 +99,14 @@ done:
     return status;
 }
 
+int sp_conv_layers(const sp_config *c) {
+    int n = 0;
+    for (int i = 0; i < c->layers; i++) {
+        n += c->conv[i];
+    }
+    return n;
+}
+
 void sp_conv_write(const sp_config *c, json_t *root) {
     if (c->arch->conv_key) {
         json_t *list = json_array();

@@ -1,5 +1,5 @@
 /* Inside of the reading and writing of configurations: shared by arch.c, arch_gguf.c,
- * arch_rope.c, arch_rope_gguf.c, arch_window.c, arch_experts.c and the tables of rows;
+ * arch_rope.c, arch_rope_gguf.c, arch_window.c, arch_conv.c, arch_experts.c and the tables of rows;
  * the keys of encoders go by it too. */
 #ifndef SP_MODEL_ARCH_PARTS_H
 #define SP_MODEL_ARCH_PARTS_H
@@ -35,6 +35,8 @@ void sp_window_write(const sp_config *config, json_t *root);
  * LFM2 makes of the feed-forward's width. Sizes are there already. */
 spar_status sp_conv_read(sp_config *config, const json_t *json, const char *where, spar_error *err);
 void sp_conv_write(const sp_config *config, json_t *root);
+/* How many layers have one. */
+int sp_conv_layers(const sp_config *config);
 /* The same from GGUF metadata, of a family that has such layers, with the key heads of the others;
  * layers and heads are there already. And to it. */
 spar_status sp_conv_read_gguf(sp_config *config, const sp_gguf *gguf, int64_t *kv_heads,

@@ -207,6 +207,9 @@ static const char *unsaid(const sp_config *c, const json_t *defaults) {
     if (c->arch->rope_key && c->no_rope[0] && !c->arch->gguf_unturned) {
         return "layers that do not rotate";
     }
+    if (c->arch->gguf_conv && sp_conv_layers(c) % c->layers == 0) {
+        return "layers that are all of one kind"; /* llama.cpp ends where it meets them */
+    }
     if (c->arch->gguf_ungrouped && c->kv_heads != c->heads) {
         return "fewer key heads than query heads";
     }

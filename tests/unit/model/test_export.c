@@ -149,6 +149,8 @@ static void test_unsaid(void **state) {
                   "pattern of windows");
     refuse_export("llama", ", \"hidden_act\": \"gelu\"", "activation");
     refuse_export("gpt2", ", \"activation_function\": \"relu\"", "activation");
+    refuse_export("lfm2", "", "one kind");
+    refuse_export("lfm2", ", \"full_attn_idxs\": []", "one kind");
     refuse_export("apertus", ", \"hidden_act\": \"relu2\"", "activation");
     refuse_export("cohere", ", \"use_qk_norm\": true", "norms of queries and keys");
     refuse_export("qwen2", ", \"use_sliding_window\": true, \"sliding_window\": 8", "window");
