@@ -1,5 +1,6 @@
 #include "generate/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,12 @@ static int64_t first_of(const float *x, int64_t n, float value) {
     return i;
 }
 
+/* 1 / temperature, 1 for none. Below the smallest float's inverse it stays finite: infinity times
+ * the best logit's distance of 0 would be no number, and what is drawn anything. */
+static float scale_of(double temperature) {
+    return temperature > 0 ? (float)fmin(1.0 / temperature, (double)FLT_MAX) : 1;
+}
+
 /* Index reached by walking the weights exp((x - max) scale) up to `target`, given their block sums.
  * A target that rounding puts behind the last weight of a block falls on that weight. */
 static int64_t walk_blocks(const sp_sampler *s, const float *x, int64_t n, float max, float scale,
@@ -156,7 +163,7 @@ static uint32_t pop(ranked *r) {
  * the vocabulary is never sorted whole. total: of all weights; top-k makes it that of its own. */
 static int64_t walk_filtered(sp_sampler *w, const float *x, int64_t n, float max,
                              const spar_sampling *s, double total, double u) {
-    float inverse_temperature = (float)(1.0 / s->temperature);
+    const float inverse_temperature = scale_of(s->temperature);
     for (int64_t i = 0; i < n; i++) {
         w->order[i] = (uint32_t)i;
     }
@@ -217,7 +224,7 @@ spar_status sp_sampler_draw(sp_sampler *w, const float *logits, int64_t vocab,
         x = w->values;
     }
     float max = penalty ? max_of(x, vocab) : plain_max;
-    float scale = s->temperature > 0 ? (float)(1.0 / s->temperature) : 1;
+    const float scale = scale_of(s->temperature);
     double total = sum_blocks(w, x, vocab, max, scale);
     int64_t chosen;
     if (s->temperature <= 0) {

@@ -176,6 +176,27 @@ static void test_far_below(void **state) {
     check(&s, NULL, 0, 1600);
 }
 
+/* Next to 0 the temperature's inverse leaves the floats: the best is drawn all the same. */
+static void test_cold(void **state) {
+    (void)state;
+    static const double cold[] = {1e-30, 1e-38, 1e-39, 1e-45, 1e-300, 5e-324};
+    for (size_t i = 0; i < sizeof cold / sizeof *cold; i++) {
+        spar_error err;
+        int32_t id;
+        float logp;
+        spar_sampling s = defaults();
+        s.temperature = cold[i];
+        make_logits(1025, 5, 1);
+        logits[700] = 9;
+        for (int k = 0; k < 2; k++, s.top_k = 5) {
+            assert_int_equal(
+                sp_sampler_draw(&sampler, logits, 1025, &s, NULL, 0, 0.99, &id, &logp, &err),
+                SPAR_OK);
+            assert_int_equal(id, 700);
+        }
+    }
+}
+
 static void test_greedy(void **state) {
     (void)state;
     spar_error err;
@@ -223,9 +244,10 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),   cmocka_unit_test(test_filters),
-        cmocka_unit_test(test_penalty), cmocka_unit_test(test_far_below),
-        cmocka_unit_test(test_greedy),  cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_plain),      cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_penalty),    cmocka_unit_test(test_far_below),
+        cmocka_unit_test(test_cold),       cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
