@@ -476,12 +476,18 @@ spar_status sp_rundb_each_judgement(sp_rundb *db, int64_t stage, const char *jud
 }
 
 spar_status sp_rundb_put_steps(sp_rundb *db, const sp_rundb_steps *row, spar_error *err) {
+    size_t bytes = 0;
+    if (row->n < 0 || !sp_mem_mul((size_t)row->n, sizeof *row->scores, &bytes)) {
+        return spar_fail(err, SPAR_INVALID,
+                         "%s: adding steps: expected a number of them, found %lld", db->path,
+                         (long long)row->n);
+    }
     sp_rundb_query q = sp_rundb_query_open(db, SP_RUNDB_PUT_STEPS);
     sp_rundb_bind_int(&q, row->stage);
     sp_rundb_bind_text(&q, row->judge);
     sp_rundb_bind_int(&q, row->prompt);
     sp_rundb_bind_int(&q, row->response);
-    sp_rundb_bind_blob(&q, row->scores, (size_t)row->n * sizeof *row->scores);
+    sp_rundb_bind_blob(&q, row->scores, bytes);
     return sp_rundb_query_run(&q, err);
 }
 

@@ -385,6 +385,10 @@ static void test_steps(void **state) {
     steps.response = 0;
     steps.n = 0;
     REFUSED(sp_rundb_put_steps(db, &steps, &err), INVALID, "CHECK");
+    steps.n = -1;
+    REFUSED(sp_rundb_put_steps(db, &steps, &err), INVALID, "found -1");
+    steps.n = INT64_MAX / 2; /* times 8 wraps around */
+    REFUSED(sp_rundb_put_steps(db, &steps, &err), INVALID, "adding steps");
     steps.n = 2;
     OK(sp_rundb_put_steps(db, &steps, &err));
     OK(sp_rundb_each_steps(db, 1, "train", 1, check_steps, &n, &err));
