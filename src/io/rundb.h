@@ -47,7 +47,7 @@ spar_status sp_rundb_begin(sp_rundb *db, spar_error *err);
 spar_status sp_rundb_commit(sp_rundb *db, spar_error *err); /* on failure all is rolled back */
 void sp_rundb_rollback(sp_rundb *db);                       /* without a transaction: nothing */
 
-/* Read the whole file for damage and broken references: for `doctor`, slow on large runs. */
+/* Read the whole file for damage and broken references, before a run goes on. */
 spar_status sp_rundb_check(sp_rundb *db, spar_error *err);
 
 /* Tests only: let the file grow to at most this many pages, as on a full disk. */

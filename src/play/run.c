@@ -155,7 +155,8 @@ done:
     return status;
 }
 
-/* Purpose of a random stream of a run: the adapter's first values. */
+/* Purpose of a random stream of a run: the adapter's first values. The order of examples has the
+ * same one with a stage, never 0, behind it: the streams differ. */
 enum { STREAM_LORA = 4 };
 
 /* The start model with the weights of a checkpoint, "" for its own. With an adapter a checkpoint is
@@ -270,6 +271,7 @@ static spar_status resume_run(sp_run *run, const char *db_path, spar_error *err)
     char now[32];
     int64_t value;
     SPAR_TRY(sp_rundb_open(&run->db, db_path, SP_RUNDB_RESUME, err));
+    SPAR_TRY(sp_rundb_check(run->db, err));
     SPAR_TRY(sp_rundb_get_meta(run->db, "date", &run->date, err));
     SPAR_TRY(sp_rundb_get_meta(run->db, "model", &run->model_path, err));
     if (run->options->model) {

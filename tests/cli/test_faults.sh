@@ -120,6 +120,12 @@ printf '\1' | dd of="$dir/changed/model.safetensors" bs=1 seek=900000 conv=notru
 refused 11 "$dir/changed: the run started from a model with fingerprint" \
     play "$recipe" -m "$dir/changed" --run "$dir/other" --resume
 
+# A database with rubbish in a page that a run does not read again, an index.
+cp -r "$dir/whole" "$dir/damaged"
+head -c 4096 /dev/zero | tr '\0' '\245' | dd of="$dir/damaged/run.db" bs=4096 seek=3 conv=notrunc 2>/dev/null
+refused 3 "$dir/damaged/run.db: the database is damaged" \
+    play "$recipe" -m "$model" --run "$dir/damaged" --resume
+
 # No file may grow beyond a limit: the message names the file, nothing is half-written, and with
 # room again the run ends with the same model.
 (
