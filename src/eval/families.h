@@ -32,6 +32,9 @@ typedef struct sp_family {
 } sp_family;
 
 const sp_family *sp_family_at(int family); /* 0 <= family < spar_family_count() */
+/* "name" or "name:difficulty". NOT_FOUND for an unknown name, INVALID for another difficulty than
+ * the family has. */
+spar_status sp_family_parse(const char *text, int *family, int *difficulty, spar_error *err);
 spar_status sp_family_make(int family, int difficulty, uint64_t seed, uint64_t index,
                            sp_draft *draft, spar_error *err);
 void sp_draft_release(sp_draft *draft);

@@ -1,5 +1,8 @@
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/mem.h"
 #include "eval/families.h"
 
 /* Part of every stream, so that problems share no random numbers with other uses of the seed. */
@@ -94,6 +97,30 @@ spar_status spar_family_find(const char *name, int *family, spar_error *err) {
     }
     return spar_fail(err, SPAR_NOT_FOUND, "unknown task family \"%.64s\"; the nearest is \"%s\"",
                      name, FAMILIES[nearest].name);
+}
+
+spar_status sp_family_parse(const char *text, int *family, int *difficulty, spar_error *err) {
+    spar_status status = SPAR_OK;
+    char *name = NULL;
+    const size_t n = strcspn(text, ":");
+    int min, max;
+    SPAR_TRY(sp_mem_strdup(&name, text, n, err));
+    SPAR_TRY(spar_family_find(name, family, err));
+    spar_family_difficulty(*family, &min, difficulty, &max);
+    if (text[n] == ':') {
+        const char *digits = text + n + 1;
+        char *end;
+        const long value = strtol(digits, &end, 10);
+        if (*digits < '0' || *digits > '9' || *end != '\0' || value < min || value > max) {
+            SPAR_TRY(spar_fail(err, SPAR_INVALID,
+                               "family %s: expected a difficulty of %d to %d, found \"%.32s\"",
+                               name, min, max, digits));
+        }
+        *difficulty = (int)value;
+    }
+done:
+    free(name);
+    return status;
 }
 
 spar_status sp_family_make(int family, int difficulty, uint64_t seed, uint64_t index,

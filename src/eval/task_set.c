@@ -243,31 +243,6 @@ done:
 
 /* ---- the call ---- */
 
-/* "name" or "name:difficulty". */
-static spar_status parse_request(request *out, const char *text, spar_error *err) {
-    spar_status status = SPAR_OK;
-    char *name = NULL;
-    const size_t n = strcspn(text, ":");
-    int min, max;
-    SPAR_TRY(sp_mem_strdup(&name, text, n, err));
-    SPAR_TRY(spar_family_find(name, &out->family, err));
-    spar_family_difficulty(out->family, &min, &out->difficulty, &max);
-    if (text[n] == ':') {
-        const char *digits = text + n + 1;
-        char *end;
-        const long value = strtol(digits, &end, 10);
-        if (*digits < '0' || *digits > '9' || *end != '\0' || value < min || value > max) {
-            SPAR_TRY(spar_fail(err, SPAR_INVALID,
-                               "family %s: expected a difficulty of %d to %d, found \"%.32s\"",
-                               name, min, max, digits));
-        }
-        out->difficulty = (int)value;
-    }
-done:
-    free(name);
-    return status;
-}
-
 static spar_status read_excluded(making *m, const spar_task_set *other, request *requests,
                                  int n_requests, spar_error *err) {
     spar_status status = SPAR_OK;
@@ -353,7 +328,7 @@ spar_status spar_tasks_generate(spar_task_set **out, const char *const *families
     SPAR_TRY(sp_mem_calloc(&memory, stride, sizeof *requests, err));
     requests = memory;
     for (size_t i = 0; i < stride; i++) {
-        SPAR_TRY(parse_request(&requests[i], families[i], err));
+        SPAR_TRY(sp_family_parse(families[i], &requests[i].family, &requests[i].difficulty, err));
         requests[i].wanted = n / stride + (i < n % stride);
     }
     for (size_t i = 0; i < n_exclude; i++) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/jsonx.h"
+#include "eval/families.h"
 #include "judge/kind.h"
 #include "play/league.h"
 #include "spar/play.h"
@@ -275,12 +276,9 @@ static sp_pairing pairing_of(const sp_arm *arm, bool has_judge) {
     return has_judge && !strstr(arm->objective.name, "spin") ? SP_PAIR_JUDGED : SP_PAIR_REAL;
 }
 
-static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_error *err) {
+/* What tells responses apart, for the pairs asked for. */
+static spar_status check_judged_by(const sp_recipe *r, const sp_arm *arm, spar_error *err) {
     const bool checked = r->data.file == NULL;
-    const bool supervised = arm->objective.kind == SP_OBJECTIVE_SFT;
-    const char *method = arm->objective.name;
-    size_t fewest, most;
-    sp_objective_responses(&arm->objective, &fewest, &most);
     if (arm->pairing == SP_PAIR_VERIFIED && !checked) {
         return spar_fail(err, SPAR_INVALID,
                          "pairs: verified needs task families; data names a file");
@@ -289,7 +287,7 @@ static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_err
         return spar_fail(err, SPAR_INVALID,
                          "method %s compares responses: expected task families, or judge: train: "
                          "KIND[:MODEL], found neither",
-                         method);
+                         arm->objective.name);
     }
     if (arm->pairing == SP_PAIR_STEPS && !(r->judge.train && sp_judge_sees_steps(r->judge.train))) {
         return spar_fail(err, SPAR_INVALID,
@@ -297,6 +295,15 @@ static spar_status check_pairing(const sp_recipe *r, const sp_arm *arm, spar_err
                          "process:MODEL, found %s",
                          r->judge.train ? r->judge.train : "none");
     }
+    return SPAR_OK;
+}
+
+/* What the method takes of a prompt's samples. */
+static spar_status check_pairing(const sp_arm *arm, spar_error *err) {
+    const bool supervised = arm->objective.kind == SP_OBJECTIVE_SFT;
+    const char *method = arm->objective.name;
+    size_t fewest, most;
+    sp_objective_responses(&arm->objective, &fewest, &most);
     if (supervised && arm->pairing != SP_PAIR_REAL && arm->pairing != SP_PAIR_VERIFIED) {
         return spar_fail(err, SPAR_INVALID,
                          "pairs: expected real or verified for method sft, which compares nothing");
@@ -336,7 +343,8 @@ static spar_status find_method(const sp_recipe *r, sp_arm *arm, const char *wher
     SPAR_TRY(sp_objective_set_given(&arm->objective, arm->params, err));
     if (sp_arm_plays(arm)) {
         arm->pairing = pairing_of(arm, !r->data.file || r->judge.train);
-        SPAR_TRY(check_pairing(r, arm, err));
+        SPAR_TRY(check_judged_by(r, arm, err));
+        SPAR_TRY(check_pairing(arm, err));
     }
 done:
     if (status != SPAR_OK) {
@@ -431,6 +439,37 @@ static spar_status check_weights(const sp_recipe *r, const char *path, spar_erro
     return SPAR_OK;
 }
 
+/* Texts that name something or are the thing itself: one may be left out, not left empty. */
+static spar_status check_texts(const sp_recipe *r, const char *path, spar_error *err) {
+    const struct {
+        const char *key, *text;
+    } texts[] = {{"model", r->model},
+                 {"chat_template", r->template_text},
+                 {"chat_template_file", r->template_path},
+                 {"data: file", r->data.file},
+                 {"judge: train", r->judge.train},
+                 {"judge: report", r->judge.report}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (texts[i].text && texts[i].text[0] == '\0') {
+            return spar_fail(err, SPAR_INVALID, "%s: %s: expected a text, found an empty one", path,
+                             texts[i].key);
+        }
+    }
+    return SPAR_OK;
+}
+
+static spar_status check_families(const sp_recipe *r, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
+    for (int i = 0; i < r->data.families.n && status == SPAR_OK; i++) {
+        int family, difficulty;
+        status = sp_family_parse(r->data.families.items[i], &family, &difficulty, err);
+    }
+    if (status != SPAR_OK) {
+        spar_error_context(err, "%s: data: families", path);
+    }
+    return status;
+}
+
 static spar_status check_data(const sp_recipe *r, const char *path, spar_error *err) {
     if ((r->data.families.n > 0) == (r->data.file != NULL)) {
         return spar_fail(err, SPAR_INVALID, "%s: data: expected either families or file, found %s",
@@ -523,9 +562,39 @@ done:
     return status;
 }
 
-spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
+static spar_status set_defaults(sp_recipe *r, sp_arm *arm, spar_error *err) {
+    spar_status status = SPAR_OK;
+    SPAR_TRY(spar_options_default(top_options, r, err));
+    SPAR_TRY(spar_options_default(data_options, &r->data, err));
+    SPAR_TRY(spar_options_default(spar_sampling_options, &r->sampling, err));
+    SPAR_TRY(spar_options_default(evaluate_options, &r->evaluate, err));
+    SPAR_TRY(spar_options_default(judge_options, &r->judge, err));
+    SPAR_TRY(spar_options_default(lora_options, &r->lora, err));
+    SPAR_TRY(spar_options_default(arm_options, arm, err));
+done:
+    return status;
+}
+
+/* All but the arms. arm: gets the settings of `train`. */
+static spar_status read_sections(sp_recipe *r, sp_arm *arm, const char *path, spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *top = NULL;
+    SPAR_TRY(top_level(r->root, path, &top, err));
+    SPAR_TRY(spar_options_from_json(top_options, r, top, path, err));
+    SPAR_TRY(read_section(r->root, "data", data_options, &r->data, path, err));
+    SPAR_TRY(read_section(r->root, "generate", spar_sampling_options, &r->sampling, path, err));
+    SPAR_TRY(read_section(r->root, "evaluate", evaluate_options, &r->evaluate, path, err));
+    SPAR_TRY(read_section(r->root, "judge", judge_options, &r->judge, path, err));
+    SPAR_TRY(read_section(r->root, "lora", lora_options, &r->lora, path, err));
+    SPAR_TRY(read_section(r->root, "train", train_options, arm, path, err));
+    SPAR_TRY(check_texts(r, path, err));
+done:
+    json_decref(top);
+    return status;
+}
+
+spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
+    spar_status status = SPAR_OK;
     sp_arm defaults;
     memset(out, 0, sizeof *out);
     memset(&defaults, 0, sizeof defaults);
@@ -534,27 +603,14 @@ spar_status sp_recipe_load(sp_recipe *out, const char *path, spar_error *err) {
         SPAR_TRY(spar_fail(err, SPAR_FORMAT, "%s: expected a mapping, found %s", path,
                            sp_json_type_name(out->root)));
     }
-    SPAR_TRY(spar_options_default(top_options, out, err));
-    SPAR_TRY(spar_options_default(data_options, &out->data, err));
-    SPAR_TRY(spar_options_default(spar_sampling_options, &out->sampling, err));
-    SPAR_TRY(spar_options_default(evaluate_options, &out->evaluate, err));
-    SPAR_TRY(spar_options_default(judge_options, &out->judge, err));
-    SPAR_TRY(spar_options_default(lora_options, &out->lora, err));
-    SPAR_TRY(spar_options_default(arm_options, &defaults, err));
-    SPAR_TRY(top_level(out->root, path, &top, err));
-    SPAR_TRY(spar_options_from_json(top_options, out, top, path, err));
-    SPAR_TRY(read_section(out->root, "data", data_options, &out->data, path, err));
-    SPAR_TRY(read_section(out->root, "generate", spar_sampling_options, &out->sampling, path, err));
-    SPAR_TRY(read_section(out->root, "evaluate", evaluate_options, &out->evaluate, path, err));
-    SPAR_TRY(read_section(out->root, "judge", judge_options, &out->judge, path, err));
-    SPAR_TRY(read_section(out->root, "lora", lora_options, &out->lora, path, err));
-    SPAR_TRY(read_section(out->root, "train", train_options, &defaults, path, err));
+    SPAR_TRY(set_defaults(out, &defaults, err));
+    SPAR_TRY(read_sections(out, &defaults, path, err));
     SPAR_TRY(read_arms(out, &defaults, path, err));
     SPAR_TRY(check_weights(out, path, err));
     SPAR_TRY(check_data(out, path, err));
+    SPAR_TRY(check_families(out, path, err));
     SPAR_TRY(check_judge(out, path, err));
 done:
-    json_decref(top);
     if (status != SPAR_OK) {
         sp_recipe_release(out);
     }

@@ -72,8 +72,44 @@ static void test_every_method_by_one_line(void **state) {
     assert_int_equal(sp_dir_remove(dir, &err), SPAR_OK);
 }
 
+/* What is wrong by itself is refused before a model is loaded or a folder made. */
+static void test_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *from, *to, *message;
+    } rows[] = {
+        {"seed: 1", "chat_template: ''", "wrong.yaml: chat_template: expected a text"},
+        {"seed: 1", "chat_template_file: ''", "wrong.yaml: chat_template_file: expected a text"},
+        {"seed: 1", "model: ''", "wrong.yaml: model: expected a text, found an empty one"},
+        {"seed: 1", "judge: {train: ''}", "wrong.yaml: judge: train: expected a text"},
+        {"seed: 1", "judge: {report: ''}", "wrong.yaml: judge: report: expected a text"},
+        {"families: [", "file: '' # ", "wrong.yaml: data: file: expected a text"},
+        {"maximum:7", "''", "wrong.yaml: data: families: unknown task family \"\""},
+        {"maximum:7", "maximun:7", "the nearest is \"maximum\""},
+        {"maximum:7", "'maximum:'", "data: families: family maximum: expected a difficulty of"},
+        {"maximum:7", "maximum:99999999999999999999", "found \"99999999999999999999\""}};
+    spar_error err;
+    char dir[TEST_PATH_MAX], path[TEST_PATH_MAX], *text = NULL;
+    size_t n;
+    assert_int_equal(
+        sp_file_read(SPAR_SOURCE_DIR "/recipes/quickstart.yaml", 1 << 20, &text, &n, &err),
+        SPAR_OK);
+    test_path(path, test_temp_dir(dir), "wrong.yaml");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        sp_recipe recipe;
+        write_replaced(path, text, rows[i].from, rows[i].to);
+        assert_int_not_equal(sp_recipe_load(&recipe, path, &err), SPAR_OK);
+        if (!strstr(err.message, rows[i].message)) {
+            fail_msg("expected '%s', found '%s'", rows[i].message, err.message);
+        }
+    }
+    free(text);
+    assert_int_equal(sp_dir_remove(dir, &err), SPAR_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_all_can_be_read),
         cmocka_unit_test(test_every_method_by_one_line),
     };
