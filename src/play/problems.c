@@ -220,20 +220,22 @@ static spar_status drop_duplicates(const sp_dataset *data, uint32_t *order, size
                                    spar_error *err) {
     spar_status status = SPAR_OK;
     json_t *seen = json_object();
+    char *text = NULL;
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
-        char *text = json_dumps(data->rows[order[i]].prompt, JSON_COMPACT);
-        if (!text || !seen) {
+        free(text);
+        text = json_dumps(data->rows[order[i]].prompt, JSON_COMPACT);
+        const bool known = text && json_object_get(seen, text);
+        if (!text || (!known && json_object_set_new(seen, text, json_true()) != 0)) {
             SPAR_TRY(spar_fail(err, SPAR_NO_MEMORY, "out of memory for the data file"));
         }
-        if (!json_object_get(seen, text)) {
-            json_object_set_new(seen, text, json_true());
+        if (!known) {
             order[kept++] = order[i];
         }
-        free(text);
     }
     *n = kept;
 done:
+    free(text);
     json_decref(seen);
     return status;
 }
