@@ -282,19 +282,12 @@ static double over_runs(const comparison *c, const arm_row *row, size_t offset) 
     return n ? sum / (double)n : 0;
 }
 
-static json_t *row_json(const comparison *c, const arm_row *row) {
-    static const struct {
-        const char *name;
-        size_t offset;
-    } figures[] = {{"kl", offsetof(entry, kl)},
-                   {"cpu_seconds", offsetof(entry, cpu)},
-                   {"sequences", offsetof(entry, sequences)}};
-    json_t *out = json_object(), *by_run = json_array(), *firsts = json_array();
+/* Figures of each run, and their means over those that have the arm. */
+static void put_runs(json_t *out, const comparison *c, const arm_row *row) {
+    json_t *by_run = json_array(), *firsts = json_array();
     double level = 0, length = 0;
     size_t have = 0;
     int64_t iterations = 0;
-    json_object_set_new(out, "arm", json_string(row->name));
-    json_object_set_new(out, "kind", json_string(row->kind));
     for (size_t r = 0; r < c->runs; r++) {
         const entry *e = &row->entries[r];
         if (e->n > 0) {
@@ -315,6 +308,19 @@ static json_t *row_json(const comparison *c, const arm_row *row) {
     }
     json_object_set_new(out, "scores", by_run);
     json_object_set_new(out, "first_scores", firsts);
+}
+
+static json_t *row_json(const comparison *c, const arm_row *row) {
+    static const struct {
+        const char *name;
+        size_t offset;
+    } figures[] = {{"kl", offsetof(entry, kl)},
+                   {"cpu_seconds", offsetof(entry, cpu)},
+                   {"sequences", offsetof(entry, sequences)}};
+    json_t *out = json_object();
+    json_object_set_new(out, "arm", json_string(row->name));
+    json_object_set_new(out, "kind", json_string(row->kind));
+    put_runs(out, c, row);
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
         json_object_set_new(out, figures[i].name, json_real(over_runs(c, row, figures[i].offset)));
     }
