@@ -69,12 +69,13 @@ static float *gradients(spar_model *m, sp_pass_kind kind, int rows, bool lent, s
     return grads;
 }
 
-/* How many passes held less. */
-static int smaller;
+static const sp_pass_kind kinds[] = {SP_PASS_TRAIN, SP_PASS_RECOMPUTE};
+static const int lengths[] = {FEW, MANY};
+enum { KINDS = sizeof kinds / sizeof kinds[0], LENGTHS = sizeof lengths / sizeof lengths[0] };
 
-static void compare(spar_model *m, const char *name, int rows) {
-    static const sp_pass_kind kinds[] = {SP_PASS_TRAIN, SP_PASS_RECOMPUTE};
-    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+/* smaller [KINDS]: how many passes held less. */
+static void compare(spar_model *m, const char *name, int rows, int *smaller) {
+    for (int k = 0; k < KINDS; k++) {
         size_t more, fewer;
         float *want = gradients(m, kinds[k], rows, false, &more);
         float *got = gradients(m, kinds[k], rows, true, &fewer);
@@ -85,7 +86,7 @@ static void compare(spar_model *m, const char *name, int rows) {
             }
         }
         assert_true(fewer <= more);
-        smaller += fewer < more;
+        smaller[k] += fewer < more;
         free(want);
         free(got);
     }
@@ -93,20 +94,26 @@ static void compare(spar_model *m, const char *name, int rows) {
 
 static void compare_all(spar_dtype dtype) {
     test_folders all;
+    int smaller[KINDS] = {0};
     test_folders_init(&all);
-    smaller = 0;
     for (int i = 0; i < all.n; i++) {
         spar_error err;
         spar_model *m;
         const spar_model_options options = {.dtype = dtype, .threads = 2};
         check(spar_model_load(&m, all.paths[i], &options, &err), &err);
         check(sp_model_prepare(m, true, &err), &err);
-        compare(m, test_folder_name(all.paths[i]), FEW);
-        compare(m, test_folder_name(all.paths[i]), MANY);
+        for (int j = 0; j < LENGTHS; j++) {
+            compare(m, test_folder_name(all.paths[i]), lengths[j], smaller);
+        }
         spar_model_free(m);
     }
-    print_message("%d models, %d of %d passes held less\n", all.n, smaller, 4 * all.n);
-    assert_true(smaller > 2 * all.n); /* recomputing, all; and more */
+    /* The comparison means something for those passes that do hold less, which is not all: the
+     * layers of some models are too small for their activations. */
+    for (int k = 0; k < KINDS; k++) {
+        print_message("%d models, kind %d: %d passes held less\n", all.n, (int)kinds[k],
+                      smaller[k]);
+        assert_true(smaller[k] >= 10);
+    }
     test_folders_release(&all);
 }
 
