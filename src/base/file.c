@@ -361,29 +361,44 @@ spar_status sp_dir_sync(const char *path, spar_error *err) {
     return status;
 }
 
+/* A folder's path without slashes at its end. */
+static spar_status bare_path(const char *dir, char *out, size_t size, spar_error *err) {
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/') {
+        n--;
+    }
+    if (n == 0) {
+        return spar_fail(err, SPAR_INVALID, "expected a folder to make, found an empty path");
+    }
+    if (n >= size) {
+        return spar_fail(err, SPAR_INVALID, "%s: the path is too long", dir);
+    }
+    memcpy(out, dir, n);
+    out[n] = '\0';
+    return SPAR_OK;
+}
+
 spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *context,
                                spar_error *err) {
     spar_status status = SPAR_OK;
-    char aside[4096];
+    char path[4096 - 32], aside[4096];
     bool made = false;
-    const int n = snprintf(aside, sizeof aside, "%s.tmp.%ld", dir, (long)getpid());
-    if (n < 0 || n >= (int)sizeof aside) {
-        SPAR_TRY(spar_fail(err, SPAR_INVALID, "%s: the path is too long", dir));
-    }
-    if (sp_file_exists(dir)) {
+    SPAR_TRY(bare_path(dir, path, sizeof path, err));
+    snprintf(aside, sizeof aside, "%s.tmp.%ld", path, (long)getpid());
+    if (sp_file_exists(path)) {
         SPAR_TRY(
-            spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", dir));
+            spar_fail(err, SPAR_INVALID, "%s: expected a new folder, found one that exists", path));
     }
     SPAR_TRY(sp_dir_remove(aside, err)); /* of a killed process with our number */
     SPAR_TRY(sp_dir_make(aside, err));
     made = true;
     SPAR_TRY(fn(context, aside, err));
     SPAR_TRY(sp_dir_sync(aside, err));
-    if (must_fail() || rename(aside, dir) != 0) {
+    if (must_fail() || rename(aside, path) != 0) {
         SPAR_TRY(system_fail(err, "rename", aside));
     }
     made = false;
-    SPAR_TRY(sp_dir_sync_parent(dir, err));
+    SPAR_TRY(sp_dir_sync_parent(path, err));
 done:
     if (made) {
         spar_error ignored;

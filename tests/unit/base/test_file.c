@@ -317,6 +317,14 @@ static void test_write_whole(void **state) {
     assert_string_equal(names[0], "new");
     sp_names_free(names, n);
     assert_int_equal(sp_dir_write_whole(dir, write_one, "new", NULL), SPAR_INVALID);
+    /* A slash at the end is no part of the name. */
+    snprintf(aside, sizeof aside, "%s//", test_path(path, folder, "slashed"));
+    assert_int_equal(sp_dir_write_whole(aside, write_one, "new", NULL), SPAR_OK);
+    assert_int_equal(sp_dir_list(path, &names, &n, NULL), SPAR_OK);
+    assert_int_equal(n, 1);
+    sp_names_free(names, n);
+    assert_int_equal(sp_dir_write_whole(aside, write_one, "new", NULL), SPAR_INVALID);
+    assert_int_equal(sp_dir_write_whole("", write_one, "new", NULL), SPAR_INVALID);
 }
 
 static void test_list_is_sorted(void **state) {
