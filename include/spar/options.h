@@ -39,7 +39,8 @@ typedef struct spar_option {
                            * recipe may say null for a STRING */
     double min, max;      /* bounds of INT and NUMBER, inclusive; both 0: none */
     const char *choices;  /* "f32|bf16" for CHOICE */
-    const char *argument; /* name of the value in help: "DIR", "N" */
+    const char *argument; /* name of the value in help: "DIR", "N"; a STRING may be empty on the
+                           * command line where it is "TEXT" */
     const char *help;     /* one sentence, no final stop */
 } spar_option;
 

@@ -248,6 +248,10 @@ static spar_status set_value(walk *w, const spar_option *row, const char *label,
     if (index >= ROWS_MAX) {
         return spar_fail(w->err, SPAR_INTERNAL, "%s: more than %d options", label, ROWS_MAX);
     }
+    const char *what = row->argument ? row->argument : "a value";
+    if (text[0] == '\0' && row->type == SPAR_OPTION_STRING && strcmp(what, "TEXT") != 0) {
+        return spar_fail(w->err, SPAR_INVALID, "%s: expected %s, found an empty text", label, what);
+    }
     if (row->type != SPAR_OPTION_LIST) {
         return set_text(row, w->values, label, text, w->err);
     }

@@ -69,7 +69,7 @@ static spar_status run_compare(void *values, int argc, char **argv, spar_error *
     char *names[MAX_SEEDS] = {0};
     json_t *report = NULL;
     SPAR_TRY(cli_check_operands(argc, argv, 1, 1, "one recipe", err));
-    if (!v->run || !v->run[0]) {
+    if (!v->run) {
         SPAR_TRY(spar_fail(err, SPAR_INVALID, "--run: expected a folder, found nothing"));
     }
     SPAR_TRY(name_runs(v, names, err));

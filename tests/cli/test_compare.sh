@@ -5,7 +5,7 @@ run 2 compare
 run 2 compare x.yaml
 err_has "--run"
 run 2 compare x.yaml --run ""
-err_has "--run: expected a folder, found nothing"
+err_has "--run: expected DIR, found an empty text"
 
 skip_without models/stories260K/hf
 model=$shared/models/stories260K/hf

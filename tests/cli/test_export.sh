@@ -14,6 +14,12 @@ for again in "$dir/m.gguf" "$dir/back"; do
     out "$(cat "$dir/want")"
 done
 
+# A slash at the end is no part of a name, and there is no empty one.
+run 0 export -m "$model" -t f32 -o "$dir/slashed/"
+cmp "$dir/slashed/model.safetensors" "$dir/back/model.safetensors" || fail "expected the same weights"
+run 2 export -m "$model" -o ""
+err_has "-o: expected OUT, found an empty text"
+
 run 0 export -m "$model" -t q8_0 -o "$dir/q.gguf"
 feed 0 "$rows" score -m "$dir/q.gguf"
 [ -e "$dir/back/config.json" ] || fail "no config.json"

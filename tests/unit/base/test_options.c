@@ -105,10 +105,10 @@ static void test_forms(void **state) {
     assert_string_equal(l.argv[1], "two");
     assert_string_equal(l.argv[2], "-m");
     assert_string_equal(l.argv[4], "-");
-    assert_parses(&l, "-vt 4 --dtype f32 -m -x --model=");
+    assert_parses(&l, "-vt 4 --dtype f32 --model=y -m -x");
     assert_int_equal(l.values.threads, 4);
     assert_int_equal(l.values.dtype, 0);
-    assert_string_equal(l.values.model, "");
+    assert_string_equal(l.values.model, "-x");
     assert_parses(&l, "--learning-rate 1e-3 --verbose --no-verbose");
     assert_true(fabs(l.values.rate - 1e-3) < 1e-9);
     assert_false(l.values.verbose);
@@ -136,6 +136,7 @@ static void test_refused(void **state) {
     assert_refused("-t 3x", "-t: expected an integer in 1..1024, found '3x'");
     assert_refused("-t 99999999999999999999",
                    "-t: expected an integer in 1..1024, found '99999999999999999999'");
+    assert_refused("--model=", "--model: expected PATH, found an empty text");
     assert_refused("--threads=", "--threads: expected an integer in 1..1024, found ''");
     assert_refused("--learning-rate -1",
                    "--learning-rate: expected a number of at least 0, found '-1'");
