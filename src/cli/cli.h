@@ -70,7 +70,7 @@ spar_status cli_next_row(spar_rows *rows, json_t **row, spar_error *why, spar_er
 
 /* One row in, one row out, for every row of a file: fn makes *out (a new reference; NULL: nothing
  * to write) from row; where it fails, {"error"} stands in the row's place, and the status says so
- * at the end. */
+ * at the end. INTERRUPTED ends them. */
 typedef spar_status (*cli_row_fn)(void *context, const json_t *row, json_t **out, spar_error *err);
 spar_status cli_map_rows(const char *path, cli_row_fn fn, void *context, spar_error *err);
 /* The same with up to `window` rows read at a time, of which `ahead` (may be NULL) is told first;

@@ -88,7 +88,9 @@ static spar_status run_judge(void *values, int argc, char **argv, spar_error *er
                                         .process = v->process,
                                         .tau = v->tau,
                                         .endpoint = v->endpoint,
-                                        .cache = v->cache};
+                                        .cache = v->cache,
+                                        .stop = cli_interrupted};
+    cli_catch_interrupt();
     SPAR_TRY(spar_judge_open(&judge, v->judge, &options, err));
     SPAR_TRY(cli_map_windows(v->data, spar_judge_lookahead(judge), ask_ahead, judge_row,
                              &(judging){judge, v->write}, err));

@@ -100,6 +100,9 @@ static spar_status window_write(const window *w, cli_row_fn fn, void *context, i
     for (size_t i = 0; i < w->n; i++) {
         json_t *out = NULL;
         spar_error *why = &w->why[i];
+        if (cli_interrupted(NULL)) {
+            SPAR_TRY(spar_fail(err, SPAR_INTERRUPTED, "stopped"));
+        }
         const spar_status one = w->rows[i] ? fn(context, w->rows[i], &out, why) : why->code;
         if (one != SPAR_OK) {
             SPAR_TRY(cli_put_error(why, failed, err));

@@ -196,6 +196,25 @@ if "$spar" --version | grep -q 'HTTP yes'; then
         "0.75 0.75 0.75 {error:responses: expected a list of strings, found nothing} 0.25" ] ||
         fail "expected the rows in their order"
     kill $server
+
+    # Stopped while a server is silent, it ends with what was answered on standard output.
+    : >"$dir/asked"
+    : >"$dir/port"
+    "$endpoint" ootttt "$dir/asked" >"$dir/port" &
+    server=$!
+    for _ in $(seq 100); do [ -s "$dir/port" ] && break; sleep 0.02; done
+    "$spar" judge --judge api:tiny --data "$dir/rows.jsonl" --concurrency 1 --cache "$dir/replies.db" \
+        --endpoint "http://127.0.0.1:$(cat "$dir/port")/v1" >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    for _ in $(seq 500); do [ "$(wc -l <"$dir/asked")" -ge 3 ] && break; sleep 0.02; done
+    kill -TERM $pid
+    wait $pid
+    status=$?
+    [ $status -eq 10 ] || fail "expected the status of what was stopped, found $status: $(cat "$dir/err")"
+    lines 1
+    grep -q '"error"' "$dir/out" && fail "expected no errors of rows that were not judged"
+    err_has stopped
+    kill $server
 fi
 
 refuse() { # STATUS MESSAGE SED: the recipe so changed
