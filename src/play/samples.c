@@ -50,7 +50,7 @@ static spar_status store_sample(sp_run *run, int64_t stage, const sp_problem *pr
     SPAR_TRY(sp_rundb_put_sample(run->db, &row, &id, err));
     if (problem->task) {
         bool strict, lenient;
-        spar_task_check(problem->task, row.text, strlen(row.text), &strict, &lenient);
+        spar_task_check(problem->task, row.text, r->text ? r->n_text : 0, &strict, &lenient);
         sp_rundb_score score = {.sample = id,
                                 .name = "verifier",
                                 .strict = strict,
