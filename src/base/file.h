@@ -51,8 +51,8 @@ spar_status sp_dir_make(const char *path, spar_error *err); /* mkdir -p */
 spar_status sp_dir_sync(const char *path, spar_error *err);
 spar_status sp_dir_sync_parent(const char *path, spar_error *err); /* after a rename to path */
 spar_status sp_dir_remove(const char *path, spar_error *err);      /* rm -r; missing is OK */
-/* A folder written whole: fn fills a folder beside it, which then takes the name. dir, which may end
- * in slashes, must not exist; where anything fails nothing is left. */
+/* A folder written whole: fn fills a folder beside it, which then takes the name. dir, which may
+ * end in slashes, must not exist; where anything fails nothing is left. */
 typedef spar_status (*sp_dir_fn)(const void *context, const char *dir, spar_error *err);
 spar_status sp_dir_write_whole(const char *dir, sp_dir_fn fn, const void *context, spar_error *err);
 /* Sorted names of the entries of a folder, without "." and ".."; release by sp_names_free. */

@@ -1,6 +1,6 @@
-/* How rows are written in a file: a format is a table of functions, a file each, and row_files.c picks
- * one by the file. A format reads one file; its state owns nothing of the byte stream, which it
- * borrows. */
+/* How rows are written in a file: a format is a table of functions, a file each, and row_files.c
+ * picks one by the file. A format reads one file; its state owns nothing of the byte stream, which
+ * it borrows. */
 #ifndef SP_IO_ROW_FORMAT_H
 #define SP_IO_ROW_FORMAT_H
 

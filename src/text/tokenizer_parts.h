@@ -51,8 +51,8 @@ struct spar_tokenizer {
     size_t n_before, n_after;
     const char *special_text[SP_SPECIALS];
     const char *chat_template, *tool_template; /* arena */
-    json_t *source;            /* owned: the tokenizer.json it was made from */
-    json_t *config;            /* owned: tokenizer_config.json, or NULL */
+    json_t *source;                            /* owned: the tokenizer.json it was made from */
+    json_t *config;                            /* owned: tokenizer_config.json, or NULL */
 };
 
 /* Build from the JSON value of a tokenizer.json (borrowed; a reference is kept). */
@@ -104,9 +104,9 @@ typedef struct sp_vocab_spec {
     int64_t bos, eos, pad, unk; /* -1: none; for WordPiece, bos is CLS and eos SEP */
     int add_bos;                /* -1: as models with this pre-tokeniser do */
     bool add_eos, add_space_prefix;
-    bool strip_spaces;      /* SentencePiece: spaces at the ends go, and runs of them are one */
-    sp_bytes charsmap;      /* SentencePiece: compiled map of characters; data NULL: none */
-    bool strip_after;       /* added tokens take the spaces after them */
+    bool strip_spaces; /* SentencePiece: spaces at the ends go, and runs of them are one */
+    sp_bytes charsmap; /* SentencePiece: compiled map of characters; data NULL: none */
+    bool strip_after;  /* added tokens take the spaces after them */
     sp_bytes chat_template, tool_template; /* data NULL: none */
 } sp_vocab_spec;
 
