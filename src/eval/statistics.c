@@ -1,6 +1,7 @@
 #include "eval/statistics.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 /* The 97.5 % point of the normal distribution. */
 static const double Z = 1.959963984540054;
@@ -178,6 +179,24 @@ void sp_paired_mean(const double *a, const double *b, size_t n, double *differen
     }
     *difference = mean;
     interval_of(mean, squares, n, low, high);
+}
+
+void sp_paired_variance(const double *a, const double *b, size_t n, double *difference,
+                        double *variance) {
+    const double more = (double)n + 2;
+    double sum = 0, squares = 0;
+    bool rates = true;
+    for (size_t i = 0; i < n; i++) {
+        const double d = b[i] - a[i];
+        sum += d;
+        squares += d * d;
+        rates = rates && (a[i] == 0 || a[i] == 1) && (b[i] == 0 || b[i] == 1);
+    }
+    *difference = sum / (double)n;
+    *variance = fmax(squares / (double)n - *difference * *difference, 0) / (double)(n - 1);
+    if (rates && *variance == 0) {
+        *variance = ((squares + 1) / more - (sum / more) * (sum / more)) / more;
+    }
 }
 
 void sp_mean_interval(const double *values, size_t n, double *mean, double *low, double *high) {

@@ -31,6 +31,11 @@ double sp_mcnemar_exact(int64_t only_a, int64_t only_b);
  * 0. */
 void sp_paired_mean(const double *a, const double *b, size_t n, double *difference, double *low,
                     double *high);
+/* Mean of b - a over n >= 2 problems, and that mean's variance. Where all n differ alike, and all
+ * scores are 0 or 1, the variance is that with half a pair more in each cell of the 2 x 2 table
+ * (Agresti and Min 2005, Statistics in Medicine 24): n alike do not say that all would be. */
+void sp_paired_variance(const double *a, const double *b, size_t n, double *difference,
+                        double *variance);
 /* Mean of n values, such as one a seed, with its t interval. */
 void sp_mean_interval(const double *values, size_t n, double *mean, double *low, double *high);
 

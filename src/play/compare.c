@@ -241,26 +241,14 @@ done:
 
 /* ---- figures ---- */
 
-/* The difference of two arms in one run, over the same problems, and its mean's variance. */
-static void paired(const entry *control, const entry *arm, double *value, double *variance) {
-    const size_t n = arm->n;
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < n; i++) {
-        const double d = arm->scores[i] - control->scores[i];
-        sum += d;
-        squares += d * d;
-    }
-    *value = sum / (double)n;
-    *variance = fmax(squares / (double)n - *value * *value, 0) / (double)(n - 1);
-}
-
 /* Runs in which both arms are through as many iterations. */
 static void pair_runs(const comparison *c, arm_row *row) {
     const arm_row *control = row->against[0] ? find_row(c, row->against) : NULL;
     for (size_t r = 0; control && r < c->runs; r++) {
         const entry *a = &control->entries[r], *b = &row->entries[r];
         if (b->n > 1 && a->n == b->n && a->iterations == b->iterations) {
-            paired(a, b, &row->means[row->both], &row->variances[row->both]);
+            sp_paired_variance(a->scores, b->scores, a->n, &row->means[row->both],
+                               &row->variances[row->both]);
             row->both++;
         }
     }

@@ -246,13 +246,31 @@ static void test_coverage_seeded(void **state) {
     }
 }
 
+/* By hand: n = 4 with one pair that differs; then none, and all, with half a pair more in each
+ * cell. */
+static void test_paired_variance(void **state) {
+    (void)state;
+    const double none[] = {0, 0, 0, 0}, one[] = {0, 1, 0, 0}, all[] = {1, 1, 1, 1},
+                 half[] = {0.5, 0.5, 0.5, 0.5};
+    double d, v;
+    sp_paired_variance(none, one, 4, &d, &v);
+    assert_true(fabs(d - 0.25) < 1e-15 && fabs(v - (0.25 - 0.0625) / 3) < 1e-15);
+    sp_paired_variance(one, one, 4, &d, &v);
+    assert_true(d == 0 && fabs(v - 1.0 / 36) < 1e-15);
+    sp_paired_variance(none, all, 4, &d, &v);
+    assert_true(d == 1 && fabs(v - (5.0 / 6 - 16.0 / 36) / 6) < 1e-15);
+    sp_paired_variance(none, half, 4, &d, &v); /* no rates: nothing is known of other values */
+    assert_true(d == 0.5 && v == 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_seeded),         cmocka_unit_test(test_coverage_seeded),
-        cmocka_unit_test(test_wilson),         cmocka_unit_test(test_paired_examples),
-        cmocka_unit_test(test_paired_vectors), cmocka_unit_test(test_mcnemar),
-        cmocka_unit_test(test_t_quantile),     cmocka_unit_test(test_means),
-        cmocka_unit_test(test_coverage_rates), cmocka_unit_test(test_coverage_means),
+        cmocka_unit_test(test_paired_variance), cmocka_unit_test(test_seeded),
+        cmocka_unit_test(test_coverage_seeded), cmocka_unit_test(test_wilson),
+        cmocka_unit_test(test_paired_examples), cmocka_unit_test(test_paired_vectors),
+        cmocka_unit_test(test_mcnemar),         cmocka_unit_test(test_t_quantile),
+        cmocka_unit_test(test_means),           cmocka_unit_test(test_coverage_rates),
+        cmocka_unit_test(test_coverage_means),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
