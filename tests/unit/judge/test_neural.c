@@ -176,6 +176,7 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
+    test_shared_or_skip("golden/arch/pairrm");
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairrm), cmocka_unit_test(test_reward),
                                        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
