@@ -8,6 +8,7 @@
 #include "model/engine.h"
 #include "model/lora.h"
 #include "model/model_create.h"
+#include "support.h"
 
 static const char config_text[] =
     "{\"model_type\": \"qwen2_moe\", \"vocab_size\": 16, \"hidden_size\": 8, "
@@ -37,7 +38,7 @@ static spar_model *make_model(void) {
 }
 
 /* A folder whose two files are files in memory; it is removed at the end of the process. */
-static char folder[] = "/tmp/spar-adapter-XXXXXX", links[2][64];
+static char folder[TEST_PATH_MAX], links[2][TEST_PATH_MAX];
 
 static void remove_folder(void) {
     unlink(links[0]);
@@ -47,14 +48,10 @@ static void remove_folder(void) {
 
 static void make_folder(memory_file files[2]) {
     static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
-    if (!mkdtemp(folder)) {
-        perror(folder);
-        exit(1);
-    }
+    test_temp_dir(folder);
     for (int i = 0; i < 2; i++) {
         memory_file_make(&files[i]);
-        snprintf(links[i], sizeof links[i], "%s/%s", folder, names[i]);
-        if (symlink(files[i].path, links[i]) != 0) {
+        if (symlink(files[i].path, test_path(links[i], folder, names[i])) != 0) {
             perror(links[i]);
             exit(1);
         }
